@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * stats.c - the cells of stats.h: handed out one to a thread, summed by readers.
+ *
+ * Cells are linked once and never freed before the whole; a thread finds its own by a key of
+ * thread-specific data, and its end gives the cell back by clearing `is_taken`, counts and all.
+ * Measured as the cheapest way that survives dlopen (no static TLS) and any number of caches.
+ */
+#include "stats.h"
+
+#include <pthread.h>
+
+struct cell {
+    _Alignas(PLN_CACHE_LINE) _Atomic uint64_t counts[PLN_N_COUNTS];
+    atomic_bool is_taken;
+    struct cell *next; /* written before the cell is published */
+};
+
+struct pln_counts {
+    pthread_key_t key;
+    struct cell *_Atomic cells;
+    struct cell spare; /* shared where memory is out: may lose counts, never a get */
+};
+
+static const struct {
+    const char *name;
+    const char *help;
+} counts_table[PLN_N_COUNTS] = {
+    [PLN_COUNT_GETS] = {"gets", "keys asked for: the sum of the six that follow"},
+    [PLN_COUNT_L1_HITS] = {"l1_hits", "answered fresh by L1"},
+    [PLN_COUNT_L2_HITS] = {"l2_hits", "answered fresh by L2"},
+    [PLN_COUNT_LOADS_SERVED] = {"loads_served", "answered by a loader, own or another caller's"},
+    [PLN_COUNT_STALE_SERVED] = {"stale_served", "answered by a value past its ttl"},
+    [PLN_COUNT_MISSES] = {"misses", "answered by no tier"},
+    [PLN_COUNT_FAILURES] = {"failures", "ended in an error"},
+    [PLN_COUNT_NEGATIVES] = {"negatives", "of the answers: known not to exist"},
+    [PLN_COUNT_PEEKS] = {"peeks", "looks at L1 alone"},
+    [PLN_COUNT_SETS] = {"sets", "values stored by callers"},
+    [PLN_COUNT_DELETES] = {"deletes", "keys deleted by callers"},
+    [PLN_COUNT_EXPIRES] = {"expires", "keys made stale by callers"},
+    [PLN_COUNT_TOUCHES] = {"touches", "keys given a new ttl by callers"},
+    [PLN_COUNT_TAG_INVALIDATIONS] = {"tag_invalidations", "tags invalidated by callers"},
+    [PLN_COUNT_CLEARS] = {"clears", "clears by callers"},
+    [PLN_COUNT_LOADS] = {"loads", "loader calls"},
+    [PLN_COUNT_LOAD_ERRORS] = {"load_errors", "loader calls that failed"},
+    [PLN_COUNT_LOAD_WAITS] = {"load_waits", "callers that waited for another's load"},
+    [PLN_COUNT_REFRESHES] = {"refreshes", "loads behind a served value"},
+    [PLN_COUNT_LEASE_WAITS] = {"lease_waits", "loads that waited for another process"},
+    [PLN_COUNT_LEASES_LOST] = {"leases_lost", "loaded values not stored: invalidated meanwhile"},
+    [PLN_COUNT_FILLS_REFUSED] = {"fills_refused", "values not kept in L1: invalidated meanwhile"},
+    [PLN_COUNT_L1_INSERTS] = {"l1_inserts", "entries of new keys"},
+    [PLN_COUNT_L1_REPLACES] = {"l1_replaces", "entries of known keys"},
+    [PLN_COUNT_L1_REMOVES] = {"l1_removes", "entries ended by delete or invalidation"},
+    [PLN_COUNT_L1_EVICTIONS] = {"l1_evictions", "entries ended to stay within the budget"},
+    [PLN_COUNT_L1_EXPIRATIONS] = {"l1_expirations", "entries past their end, or void"},
+    [PLN_COUNT_L1_REFUSALS] = {"l1_refusals", "values L1 did not take"},
+    [PLN_COUNT_L2_COMMANDS] = {"l2_commands", "commands sent to Redis"},
+    [PLN_COUNT_L2_ERRORS] = {"l2_errors", "commands that failed"},
+    [PLN_COUNT_L2_TIMEOUTS] = {"l2_timeouts", "commands that passed their deadline"},
+    [PLN_COUNT_L2_CONNECTS] = {"l2_connects", "data connections made"},
+    [PLN_COUNT_L2_BAD_VALUES] = {"l2_bad_values", "values in Redis that cannot be decoded"},
+    [PLN_COUNT_BUS_RECEIVED] = {"bus_received", "messages of other instances"},
+    [PLN_COUNT_BUS_OWN] = {"bus_own", "own messages, ignored"},
+    [PLN_COUNT_BUS_BAD] = {"bus_bad", "damaged messages or foreign versions"},
+    [PLN_COUNT_BUS_LOSSES] = {"bus_losses", "times the link was lost"},
+    [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
+};
+
+static void give_back(void *arg) {
+    struct cell *cell = arg;
+    /* S1 release: this thread's counts before the cell's next owner adds to them */
+    atomic_store_explicit(&cell->is_taken, false, memory_order_release);
+}
+
+int pln_counts_new(struct pln_counts **counts) {
+    struct pln_counts *created = aligned_alloc(PLN_CACHE_LINE, sizeof *created);
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "stats: no memory for the counters");
+    }
+    memset(created, 0, sizeof *created);
+    if (pthread_key_create(&created->key, give_back) != 0) {
+        free(created);
+        return pln_fail(PLN_ESYSTEM, "stats: the process has no thread-specific keys left");
+    }
+    *counts = created;
+    return PLN_OK;
+}
+
+void pln_counts_free(struct pln_counts *counts) {
+    if (counts == NULL) {
+        return;
+    }
+    pthread_key_delete(counts->key);
+    struct cell *next;
+    /* relaxed: no other thread uses the counters any more */
+    for (struct cell *cell = atomic_load_explicit(&counts->cells, memory_order_relaxed);
+         cell != NULL; cell = next) {
+        next = cell->next;
+        free(cell);
+    }
+    free(counts);
+}
+
+static struct cell *take_used(struct pln_counts *counts) {
+    /* S2 acquire: a cell's fields after the pointer to it; pairs with link_new */
+    for (struct cell *cell = atomic_load_explicit(&counts->cells, memory_order_acquire);
+         cell != NULL; cell = cell->next) {
+        bool is_taken = false;
+        /* S1 acquire: the former owner's counts; pairs with give_back. relaxed on failure:
+         * nothing of the cell is used */
+        if (atomic_compare_exchange_strong_explicit(&cell->is_taken, &is_taken, true,
+                                                    memory_order_acquire, memory_order_relaxed)) {
+            return cell;
+        }
+    }
+    return NULL;
+}
+
+static struct cell *link_new(struct pln_counts *counts) {
+    struct cell *cell = aligned_alloc(PLN_CACHE_LINE, sizeof *cell);
+    if (cell == NULL) {
+        return NULL;
+    }
+    memset(cell, 0, sizeof *cell);
+    atomic_init(&cell->is_taken, true);
+    /* relaxed: the exchange below reads it again */
+    cell->next = atomic_load_explicit(&counts->cells, memory_order_relaxed);
+    /* S2 release: the cell's fields before the pointer; pairs with take_used. relaxed on failure:
+     * only the pointer is used */
+    while (!atomic_compare_exchange_weak_explicit(&counts->cells, &cell->next, cell,
+                                                  memory_order_release, memory_order_relaxed)) {
+    }
+    return cell;
+}
+
+_Atomic uint64_t *pln_counts_cell(struct pln_counts *counts) {
+    struct cell *cell = pthread_getspecific(counts->key);
+    if (cell != NULL) {
+        return cell->counts;
+    }
+    cell = take_used(counts);
+    if (cell == NULL) {
+        cell = link_new(counts);
+    }
+    if (cell == NULL) {
+        return counts->spare.counts;
+    }
+    if (pthread_setspecific(counts->key, cell) != 0) {
+        give_back(cell);
+        return counts->spare.counts;
+    }
+    return cell->counts;
+}
+
+void pln_counts_sum(struct pln_counts *counts, uint64_t *totals) {
+    for (size_t i = 0; i < PLN_N_COUNTS; i++) {
+        /* relaxed: counts have no order among each other */
+        totals[i] = atomic_load_explicit(&counts->spare.counts[i], memory_order_relaxed);
+    }
+    /* S2 acquire: as in take_used; pairs with link_new */
+    for (struct cell *cell = atomic_load_explicit(&counts->cells, memory_order_acquire);
+         cell != NULL; cell = cell->next) {
+        for (size_t i = 0; i < PLN_N_COUNTS; i++) {
+            /* relaxed: as above */
+            totals[i] += atomic_load_explicit(&cell->counts[i], memory_order_relaxed);
+        }
+    }
+}
+
+const char *pln_count_name(enum pln_count which) {
+    return counts_table[which].name;
+}
+
+const char *pln_count_help(enum pln_count which) {
+    return counts_table[which].help;
+}

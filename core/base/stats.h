@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * stats.h - counters without sharing: every thread counts in a cell of its own, a reader sums them.
+ *
+ * A cell belongs to one thread at a time, so counting is a plain load and store (relaxed atomics,
+ * for the reader's sake), never a locked instruction. A thread that ends hands its cell back with
+ * its counts in it; the next new thread goes on with them.
+ */
+#ifndef PLN_STATS_H
+#define PLN_STATS_H
+
+#include "base.h"
+
+/* Every count of the library. Names and helps stand in stats.c, in this order. */
+enum pln_count {
+    PLN_COUNT_GETS,          /* keys asked for by get, get_copy, get_or_load, get_many */
+    PLN_COUNT_L1_HITS,       /* answered fresh by L1, negatives included */
+    PLN_COUNT_L2_HITS,       /* answered by L2 */
+    PLN_COUNT_LOADS_SERVED,  /* answered by a loader's value, own or another caller's */
+    PLN_COUNT_STALE_SERVED,  /* answered by a value past its ttl */
+    PLN_COUNT_MISSES,        /* answered by nothing */
+    PLN_COUNT_FAILURES,      /* ended in an error; gets is the sum of these six */
+    PLN_COUNT_NEGATIVES,     /* of the answers: "does not exist" */
+    PLN_COUNT_PEEKS,
+    PLN_COUNT_SETS,
+    PLN_COUNT_DELETES,
+    PLN_COUNT_EXPIRES,
+    PLN_COUNT_TOUCHES,
+    PLN_COUNT_TAG_INVALIDATIONS,
+    PLN_COUNT_CLEARS,
+    PLN_COUNT_LOADS,         /* loader calls */
+    PLN_COUNT_LOAD_ERRORS,
+    PLN_COUNT_LOAD_WAITS,    /* callers that waited for another's load */
+    PLN_COUNT_REFRESHES,     /* loads behind a served value */
+    PLN_COUNT_LEASE_WAITS,   /* loads that waited for another process */
+    PLN_COUNT_LEASES_LOST,   /* loaded values not stored: invalidated meanwhile */
+    PLN_COUNT_FILLS_REFUSED, /* values not kept in L1: invalidated meanwhile */
+    PLN_COUNT_L1_INSERTS,
+    PLN_COUNT_L1_REPLACES,
+    PLN_COUNT_L1_REMOVES,    /* by delete or invalidation */
+    PLN_COUNT_L1_EVICTIONS,  /* to stay within the budget */
+    PLN_COUNT_L1_EXPIRATIONS, /* past their end, or of a dropped generation or tag */
+    PLN_COUNT_L1_REFUSALS,   /* too big, budget, memory waiting for readers */
+    PLN_COUNT_L2_COMMANDS,
+    PLN_COUNT_L2_ERRORS,
+    PLN_COUNT_L2_TIMEOUTS,
+    PLN_COUNT_L2_CONNECTS,
+    PLN_COUNT_L2_BAD_VALUES, /* undecodable: treated as misses */
+    PLN_COUNT_BUS_RECEIVED,
+    PLN_COUNT_BUS_OWN,       /* own echoes, ignored */
+    PLN_COUNT_BUS_BAD,       /* damaged or of a foreign version */
+    PLN_COUNT_BUS_LOSSES,    /* times the link was lost */
+    PLN_COUNT_POLICY_ERRORS, /* failures of policy functions */
+    PLN_N_COUNTS,
+};
+
+struct pln_counts; /* opaque */
+
+int pln_counts_new(struct pln_counts **counts);
+void pln_counts_free(struct pln_counts *counts);
+
+/* This thread's cell; never NULL (a shared spare one, which may lose counts, where memory is out). */
+_Atomic uint64_t *pln_counts_cell(struct pln_counts *counts);
+
+/* Adds to one count. Threads: any, wait-free after a thread's first count. */
+static inline void pln_count(struct pln_counts *counts, enum pln_count which, uint64_t n) {
+    _Atomic uint64_t *cell = pln_counts_cell(counts) + which;
+    /* relaxed: a cell has one writer, and readers need no order between counts */
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* Sums all cells into totals[PLN_N_COUNTS]. Threads: any. */
+void pln_counts_sum(struct pln_counts *counts, uint64_t *totals);
+const char *pln_count_name(enum pln_count which);
+const char *pln_count_help(enum pln_count which);
+
+#endif

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * perilune.h - a multi-tier cache for C and Lua programs.
+ *
+ * A cache has an in-process tier (L1: lock-free, bounded in bytes) and, where a Redis URL is given,
+ * a shared one (L2). Instances that share an L2 tell each other what changed, so a value that was
+ * replaced or deleted on one of them is not served from the L1 of another. What a key's life looks
+ * like (time to live, stale serving, refresh ahead, tags, how it is loaded) is said by a policy: a
+ * Lua 5.4 file whose fixed fields are compiled into C when it is read. A hit never enters Lua.
+ *
+ *     struct pln_options options = { .redis = "redis://localhost", .ttl_ms = 60000 };
+ *     struct pln_cache *cache;
+ *     struct pln_result result;
+ *     if (pln_open(&options, &cache) < 0) { puts(pln_error_text()); exit(1); }
+ *     if (pln_get_or_load(cache, pln_key("user:7"), NULL, load_user, db, &result) == PLN_OK) {
+ *         fwrite(pln_value_data(result.value), 1, result.len, stdout);
+ *         pln_release(cache, result.value);
+ *     }
+ *     pln_close(cache);
+ *
+ * Rules that hold everywhere:
+ * - Results: 0 is PLN_OK; positive values are outcomes to be handled (a miss is not an error);
+ *   negative ones are failures, and pln_error_text() says in a sentence what happened and where.
+ * - Options: zero means the default named beside the field; a NULL options pointer means all zero.
+ * - Ownership: bytes passed in are copied; nothing passed in is kept. A result's value is held by
+ *   the caller until pln_release().
+ * - Threads: all functions may be called from any thread, but for pln_close(), which must be the
+ *   last call. Those that may wait say until when.
+ */
+#ifndef PERILUNE_H
+#define PERILUNE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define PLN_API __attribute__((visibility("default")))
+#else
+#define PLN_API
+#endif
+
+typedef int64_t pln_ms; /* milliseconds: a duration, or a point on the cache's monotonic clock */
+typedef int64_t pln_ns; /* nanoseconds, likewise */
+
+#define PLN_FOREVER INT64_MAX /* a duration without end */
+
+struct pln_bytes {
+    const void *data;
+    size_t len;
+};
+
+enum pln_status {
+    PLN_OK = 0,
+    PLN_MISS = 1,       /* no tier has the key, and nothing loaded it */
+    PLN_ABSENT = 2,     /* "there is no such thing" is known, and cached */
+    PLN_PENDING = 3,    /* somebody else is at it */
+    PLN_NOT_STORED = 4, /* a condition (nx, xx, a newer value, a lost lease) kept the value out */
+    PLN_TRUNCATED = 5,  /* the buffer took only the first bytes */
+    PLN_EINVAL = -1,    /* an argument is not usable */
+    PLN_ENOMEM = -2,    /* the system has no memory */
+    PLN_ETIMEOUT = -3,  /* a deadline passed */
+    PLN_EL2DOWN = -4,   /* Redis is not reachable, or its circuit breaker is open */
+    PLN_EL2 = -5,       /* Redis answered with an error */
+    PLN_ETOOBIG = -6,   /* a key or value is over its limit */
+    PLN_ELOADER = -7,   /* the loader failed */
+    PLN_EPOLICY = -8,   /* a policy script is wrong, or failed */
+    PLN_ECLOSED = -9,   /* the cache is being closed */
+    PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
+    PLN_ESYSTEM = -11,  /* the operating system refused something */
+};
+
+/* Where a value came from. */
+enum pln_source {
+    PLN_FROM_MISS = 0,
+    PLN_FROM_L1,
+    PLN_FROM_L2,
+    PLN_FROM_LOADER,
+    PLN_FROM_STALE,    /* past its ttl, served because the policy allows it */
+    PLN_FROM_NEGATIVE, /* a cached "does not exist" */
+};
+
+struct pln_cache; /* opaque */
+struct pln_value; /* opaque: counted, immutable bytes */
+struct pln_load;  /* opaque: what a loader hands back */
+
+struct pln_result {
+    struct pln_value *value; /* set where a value is borrowed; give it to pln_release() */
+    size_t len;              /* bytes of the value, whole, even where a buffer took less */
+    pln_ms age_ms;           /* since it was loaded or set */
+    pln_ms left_ms;          /* until it is stale; negative: stale for so long; PLN_FOREVER */
+    uint8_t source;          /* enum pln_source */
+    uint8_t format;          /* as given to pln_set(): 0 raw bytes, others are the caller's */
+};
+
+/* Called to get a missing value. Fills `load` by the pln_load_...() functions.
+ * Returns: PLN_OK after pln_load_value(), PLN_ABSENT where there is no such thing, or negative.
+ * Threads: runs in the thread that asked; may block, and may use the cache for other keys. */
+typedef int (*pln_loader)(void *arg, struct pln_bytes key, struct pln_load *load);
+
+enum pln_log_level { PLN_LOG_DEBUG, PLN_LOG_INFO, PLN_LOG_WARN, PLN_LOG_ERROR };
+
+/* One line, no newline. Threads: called from any thread. */
+typedef void (*pln_log)(void *arg, int level, const char *line);
+
+/* A point on a monotonic clock. Threads: any; called on every get, so it must be cheap. */
+typedef pln_ms (*pln_clock)(void *arg);
+
+struct pln_options {
+    const char *name;         /* shown in logs and stats; default "perilune" */
+    const char *ns;           /* prefix of all keys in Redis ("namespace"); default: name */
+    size_t max_bytes;         /* budget of L1, all included; default 64 MiB */
+    size_t max_item_bytes;    /* larger values live in L2 only; default max_bytes / 16 */
+    const char *eviction;     /* "lru" (default) or "none" */
+    const char *redis;        /* redis://[user[:password]@]host[:port][/db] or unix:path[?db=n];
+                                 default: none, L1 only */
+    const char *username;     /* for AUTH; wins over the URL's */
+    const char *password;     /* for AUTH; wins over the URL's */
+    pln_ms connect_timeout_ms; /* default 1000 */
+    pln_ms timeout_ms;        /* bound on one command, and on waiting for a connection; 250 */
+    unsigned pool;            /* data connections; default 4 */
+    bool tracking;            /* also let the server report writes by foreign programs */
+    pln_ms ping_ms;           /* heartbeat of the link; default 1000; dead after two */
+    unsigned workers;         /* threads for policy loads and refreshes; default 2 */
+    /* the terms of a key for which no rule and no call says otherwise */
+    pln_ms ttl_ms;            /* fresh for so long; default 5 minutes; PLN_FOREVER allowed */
+    pln_ms l1_ttl_ms;         /* bound on the life of a copy in L1; default 1 hour */
+    pln_ms stale_ms;          /* after that, servable while a refresh runs; default 0 */
+    pln_ms stale_if_error_ms; /* servable when the loader or L2 fails; default: stale_ms */
+    pln_ms negative_ms;       /* life of "does not exist"; default 10 s */
+    double jitter;            /* share of the ttl taken off at random, 0 to 0.9; default 0 */
+    double refresh;           /* share of the ttl after which a hit refreshes behind; 0: off */
+    pln_ms lease_ms;          /* longest time one loader keeps the fleet waiting; default 5 s */
+    pln_ms load_timeout_ms;   /* longest wait of a caller for a load; default 10 s */
+    /* seams */
+    pln_log log;              /* default: warnings and errors to standard error */
+    void *log_arg;
+    pln_clock clock;          /* default: the system's coarse monotonic clock */
+    void *clock_arg;
+};
+
+/* ---- life ---- */
+
+/* Opens a cache. A Redis that is away is no error: it is connected to when it comes.
+ * Returns: PLN_OK; PLN_EINVAL (which option, and why), PLN_ENOMEM, PLN_ESYSTEM.
+ * Owns: the caller closes it. Threads: any. */
+PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
+
+/* Ends background work, closes connections and frees everything. NULL is allowed. Every borrowed
+ * value must have been released, and no other call may be running. */
+PLN_API void pln_close(struct pln_cache *cache);
+
+/* Sets one field of `options` by its name in Lua and on the command line ("max_bytes", "ttl") from
+ * text: "64m", "15m", "10%", "true". Texts are kept by pointer: they must outlive pln_open().
+ * Returns: PLN_OK; PLN_EINVAL with a text that suggests the nearest name or shows what is wanted. */
+PLN_API int pln_options_set(struct pln_options *options, const char *name, const char *text);
+
+/* The i-th option's name, NULL past the last. */
+PLN_API const char *pln_option_name(size_t i);
+
+/* ---- reading ---- */
+
+enum pln_get_flags {
+    PLN_GET_NO_L1 = 1,    /* do not read L1 */
+    PLN_GET_NO_L2 = 2,    /* do not read L2 */
+    PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
+    PLN_GET_NO_STALE = 8, /* never serve a stale value */
+};
+
+struct pln_get_options {
+    uint32_t flags;    /* enum pln_get_flags */
+    pln_ms timeout_ms; /* bound on the whole call; default: the rule's load timeout */
+    pln_ms ttl_ms;     /* for a value the call's own loader brings; default: the rule's */
+    pln_ms stale_ms;
+    pln_ms negative_ms;
+    const struct pln_bytes *tags; /* likewise */
+    size_t n_tags;
+};
+
+/* Reads a key through the tiers and, where a rule has a loader, from its source.
+ * Returns: PLN_OK, PLN_MISS, PLN_ABSENT; PLN_ETIMEOUT, PLN_ELOADER, PLN_EL2DOWN (only where nothing
+ * can be served). Owns: result->value is the caller's until pln_release().
+ * Threads: any; an L1 hit never waits, else until the timeout. */
+PLN_API int pln_get(struct pln_cache *cache, struct pln_bytes key,
+                    const struct pln_get_options *options, struct pln_result *result);
+
+/* As pln_get(), but copies the value's first `size` bytes to `buffer`; result->value is NULL.
+ * Returns: as pln_get(); PLN_TRUNCATED where result->len > size. */
+PLN_API int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
+                         const struct pln_get_options *options, void *buffer, size_t size,
+                         struct pln_result *result);
+
+/* As pln_get(), with a loader of the caller's for a value that no tier has. Of all threads and
+ * processes that miss one key at once, one loads; the others wait for its value. */
+PLN_API int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
+                            const struct pln_get_options *options, pln_loader loader, void *arg,
+                            struct pln_result *result);
+
+/* Reads n keys with at most one round trip to L2. statuses[i] is what pln_get() would return;
+ * loaders are not run. Returns: PLN_OK, or negative where the call as a whole failed. */
+PLN_API int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                         const struct pln_get_options *options, struct pln_result *results,
+                         int *statuses);
+
+/* Looks at L1 only: no load, no promotion, no count of a hit; a stale value is returned as such.
+ * Returns: PLN_OK, PLN_MISS, PLN_ABSENT. Threads: any, wait-free. */
+PLN_API int pln_peek(struct pln_cache *cache, struct pln_bytes key, struct pln_result *result);
+
+/* Gives a borrowed value back. NULL is allowed. Threads: any, lock-free. */
+PLN_API void pln_release(struct pln_cache *cache, struct pln_value *value);
+
+/* The bytes of a borrowed value: valid until pln_release(). */
+PLN_API const void *pln_value_data(const struct pln_value *value);
+PLN_API size_t pln_value_len(const struct pln_value *value);
+
+/* ---- what a loader says ---- */
+
+/* The value, copied. */
+PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_t format);
+/* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
+PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* One more tag, copied. At most 64 of 250 bytes. */
+PLN_API int pln_load_tag(struct pln_load *load, struct pln_bytes tag);
+/* One more key that will be wanted soon: loaded behind, where a rule can. */
+PLN_API int pln_load_related(struct pln_load *load, struct pln_bytes key);
+
+/* ---- writing ---- */
+
+enum pln_set_flags {
+    PLN_SET_NX = 1, /* only where no tier of record has the key */
+    PLN_SET_XX = 2, /* only where it has */
+};
+
+struct pln_set_options {
+    uint32_t flags;     /* enum pln_set_flags */
+    uint8_t format;     /* handed back with the value; 0 means raw bytes */
+    bool is_absent;     /* store "does not exist"; the value is ignored */
+    pln_ms ttl_ms;      /* default: the rule's; likewise below */
+    pln_ms stale_ms;
+    const struct pln_bytes *tags; /* beside the rule's */
+    size_t n_tags;
+    uint32_t cost;      /* weight against eviction: of two equally old, the dearer stays; 0..255 */
+    pln_ms timeout_ms;
+};
+
+/* Stores a value in all tiers and tells the other instances; visible to this one at once.
+ * Returns: PLN_OK, PLN_NOT_STORED (nx, xx); PLN_EL2DOWN, PLN_ETIMEOUT, PLN_EL2: L2 did not take it
+ * (or may not have), and no L1 keeps it; PLN_ETOOBIG. Threads: any, waits until the timeout. */
+PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
+                    const struct pln_set_options *options);
+
+/* Removes a key from all tiers and all instances; loads under way do not bring it back.
+ * Returns: PLN_OK whether or not it was there; as pln_set() where L2 could not be told: then it is
+ * gone here, and elsewhere when its life in L1 ends. */
+PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);
+
+/* Makes a key stale everywhere: it is loaded anew at the next read, and may be served meanwhile or
+ * when that fails, as its rule allows. */
+PLN_API int pln_expire(struct pln_cache *cache, struct pln_bytes key);
+
+/* Gives a key a new ttl from now. Returns: PLN_OK, PLN_MISS. */
+PLN_API int pln_touch(struct pln_cache *cache, struct pln_bytes key, pln_ms ttl_ms);
+
+/* Removes every value that carries the tag, everywhere, in constant time. */
+PLN_API int pln_invalidate_tag(struct pln_cache *cache, struct pln_bytes tag);
+
+/* Removes all values of the namespace, everywhere, in constant time. */
+PLN_API int pln_clear(struct pln_cache *cache);
+
+/* ---- policy ---- */
+
+enum pln_policy_flags {
+    PLN_POLICY_TRUSTED = 1, /* the script gets all of Lua's libraries, and no limits */
+};
+
+/* Reads, checks and compiles a policy file, and puts it in the place of the one in force. A file
+ * with any fault changes nothing. Returns: PLN_OK; PLN_EPOLICY with "file:line: what is wrong". */
+PLN_API int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags);
+
+struct pln_warm_report {
+    size_t wanted, loaded, present, failed;
+    pln_ms took_ms;
+    bool deadline_passed;
+};
+
+/* Called after each step of warming; false stops it. */
+typedef bool (*pln_warm_progress)(void *arg, const struct pln_warm_report *report);
+
+/* Loads what the policy's warm lists name, as they say (concurrency, rate, deadline).
+ * Returns: PLN_OK, also where some keys failed: see the report. Waits until done. */
+PLN_API int pln_warm(struct pln_cache *cache, pln_warm_progress progress, void *arg,
+                     struct pln_warm_report *report);
+
+/* A field of an event: name and value. */
+struct pln_field {
+    struct pln_bytes name, value;
+};
+
+/* Carries out what the policy says of an event: deletes its keys, invalidates its tags.
+ * Returns: PLN_OK; PLN_MISS where no cache.on names it. */
+PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
+                      const struct pln_field *fields, size_t n_fields);
+
+/* Writes a description of what the policy says of a key: rule, line, every value and its origin.
+ * Returns the length of the whole text, as snprintf does. */
+PLN_API size_t pln_explain(struct pln_cache *cache, struct pln_bytes key, char *buffer,
+                           size_t size);
+
+/* ---- seeing ---- */
+
+struct pln_stat {
+    const char *name; /* "l1_hits" */
+    const char *help;
+    uint64_t value;
+    bool is_gauge; /* a level, not a count */
+};
+
+/* Fills up to `max` statistics; returns how many there are. Counts are exact once the threads that
+ * count have stopped; gets = l1_hits + l2_hits + loads + ... (see the help texts). */
+PLN_API size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t max);
+
+/* The same in Prometheus's text format; returns the whole length, as snprintf does. */
+PLN_API size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size);
+
+/* ---- errors ---- */
+
+/* "timeout", "l2_down": the short name of a status, for programs. */
+PLN_API const char *pln_status_name(int status);
+/* A sentence for a status, for people. */
+PLN_API const char *pln_strerror(int status);
+/* What the last failure in this thread was, and where: valid until the next one. */
+PLN_API const char *pln_error_text(void);
+/* The name of an enum pln_source: "l1", "l2", "loaded", "stale", "negative", "miss". */
+PLN_API const char *pln_source_name(int source);
+
+/* A C string as a key. */
+static inline struct pln_bytes pln_key(const char *text) {
+    struct pln_bytes key = {text, 0};
+    while (text[key.len] != 0) {
+        key.len++;
+    }
+    return key;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

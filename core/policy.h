@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy.h - what a policy is, said without naming who wrote it: a list of rules with plain values,
+ * and a table of functions for the fields that a script answers. The Lua room compiles a file into
+ * a ruleset and hands it over; the core matches keys against it and never sees a Lua state.
+ *
+ * A ruleset is immutable once published. Whoever uses one holds a reference, so that a reload can
+ * put another in its place at any time; the hooks' retire() runs when the last has been given back.
+ *
+ * Patterns: `{name}` takes the bytes up to the next byte of the pattern (at least one), `*` the
+ * rest (perhaps nothing). The first rule that matches, in the order of the file, is the key's.
+ */
+#ifndef PLN_POLICY_H
+#define PLN_POLICY_H
+
+#include "base/base.h"
+
+enum {
+    PLN_MAX_CAPTURES = 8, /* {names} of one pattern, `*` included */
+    PLN_MAX_RULES = 4096,
+};
+
+/* The terms of a key: every field has a value, inherited or own. */
+struct pln_terms {
+    pln_ms ttl_ms, l1_ttl_ms, stale_ms, stale_if_error_ms, negative_ms, lease_ms, load_timeout_ms;
+    double jitter;  /* 0 to 0.9 */
+    double refresh; /* 0: off; else 0.1 to 0.99 of the ttl */
+    size_t max_bytes; /* larger values are handed out but not stored; 0: the cache's limits */
+    bool use_l1, use_l2;
+    bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
+};
+
+/* A text with captures in it: "user:{id}". */
+struct pln_template; /* opaque; compiled by pln_template_new() */
+
+enum pln_rule_hooks { PLN_RULE_LOAD = 1, PLN_RULE_TTL = 2, PLN_RULE_TAGS = 4, PLN_RULE_RELATED = 8 };
+
+struct pln_rule {
+    struct pln_template *pattern;
+    struct pln_terms terms;
+    struct pln_template **tags;
+    size_t n_tags;
+    uint32_t hooks;         /* enum pln_rule_hooks: the fields that are functions */
+    const char *class_name; /* "" where none; owned by the rule, as the next three */
+    const char *file;
+    int line;
+    const char *origins; /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
+};
+
+struct pln_match {
+    const struct pln_rule *rule; /* NULL: none matched, the cache's own terms hold */
+    unsigned index;              /* of the rule in its ruleset */
+    unsigned n_captures;
+    struct pln_bytes captures[PLN_MAX_CAPTURES]; /* point into the key */
+};
+
+enum pln_warm_kind { PLN_WARM_KEYS, PLN_WARM_FILE, PLN_WARM_ZSET };
+
+struct pln_warm_source {
+    enum pln_warm_kind kind;
+    struct pln_bytes *keys; /* of KEYS; owned */
+    size_t n_keys;
+    char *name;  /* of FILE, ZSET; owned */
+    size_t top;  /* of ZSET: at most so many; 0: 10000 */
+};
+
+struct pln_warm_plan {
+    struct pln_warm_source *sources;
+    size_t n_sources;
+    unsigned concurrency; /* default 8 */
+    double rate;          /* keys per second; 0: no limit */
+    pln_ms deadline_ms;   /* 0: none */
+    double ready_at;      /* share of the keys that makes the cache ready; default 1 */
+};
+
+/* cache.on: what an event makes void. */
+struct pln_event_rule {
+    char *name;
+    struct pln_template **keys, **tags; /* over the event's fields */
+    size_t n_keys, n_tags;
+};
+
+/* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
+ * can have a state of its own. Both fill `load` by the pln_load_...() functions. */
+struct pln_hooks {
+    /* Runs the rule's load function, then, on its value, the ttl, tags and related functions.
+     * Returns: PLN_OK, PLN_ABSENT, PLN_ELOADER, with a text naming file and line. */
+    int (*load)(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
+                struct pln_load *load);
+    /* For a value that came another way (a set, the caller's own loader): only the ttl, tags and
+     * related functions. A function that fails leaves the rule's values in place, with a log. */
+    int (*shape)(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
+                 struct pln_bytes value, uint8_t format, struct pln_load *load);
+    /* Frees arg; the ruleset's last user has gone. */
+    void (*retire)(void *arg);
+};
+
+struct pln_ruleset {
+    _Atomic uint32_t refs;
+    struct pln_rule *rules;
+    size_t n_rules;
+    struct pln_warm_plan warm;
+    struct pln_event_rule *events;
+    size_t n_events;
+    struct pln_hooks hooks;
+    void *hooks_arg;
+};
+
+/* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
+struct pln_ruleset *pln_ruleset_new(void);
+void pln_ruleset_ref(struct pln_ruleset *ruleset);
+/* Gives a reference back; the last frees everything, templates and names included. */
+void pln_ruleset_unref(struct pln_ruleset *ruleset);
+
+/* Compiles a pattern or a template. Names are those that may occur: for a pattern NULL, for a
+ * template the pattern it is filled from. Returns: PLN_OK; PLN_EINVAL with a text that points at
+ * the fault (unclosed brace, name unknown to the pattern, two captures side by side, ...). */
+int pln_template_new(const char *text, const struct pln_template *names,
+                     struct pln_template **template);
+/* A template over an event's fields: any name may occur. */
+int pln_template_new_free(const char *text, struct pln_template **template);
+void pln_template_free(struct pln_template *template);
+const char *pln_template_text(const struct pln_template *template);
+/* The i-th capture's name ("id", or "*"), NULL past the last. */
+const char *pln_template_name(const struct pln_template *template, size_t i);
+/* True where every key that `later` matches is matched by `earlier` already. */
+bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later);
+/* Matches a key; captures point into it. */
+bool pln_template_match(const struct pln_template *pattern, struct pln_bytes key,
+                        struct pln_bytes *captures, unsigned *n_captures);
+/* Fills a template from the captures of its pattern. Returns the length, or SIZE_MAX where it is
+ * over `size`. */
+size_t pln_template_fill(const struct pln_template *template, const struct pln_bytes *captures,
+                         char *buffer, size_t size);
+/* Fills one from an event's fields. Returns likewise; SIZE_MAX also where a field is missing. */
+size_t pln_template_fill_fields(const struct pln_template *template, const struct pln_field *fields,
+                                size_t n_fields, char *buffer, size_t size);
+
+/* Finds a key's rule. */
+void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
+                       struct pln_match *match);
+
+/* The present ruleset of a cache, with a reference for the caller; never NULL. Threads: any. */
+struct pln_ruleset *pln_cache_policy(struct pln_cache *cache);
+/* Puts a ruleset in force and takes over the caller's reference. */
+void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset);
+/* The terms that hold where no rule says otherwise: what classes and rules inherit from. */
+const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
+const struct pln_host *pln_cache_host(const struct pln_cache *cache);
+unsigned pln_cache_workers(const struct pln_cache *cache);
+/* Counts a failed policy function, for the stats. */
+void pln_cache_policy_failed(struct pln_cache *cache);
+/* What has been put into a load so far. */
+struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
+
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * l1.h - the in-process tier: a bounded map from byte strings to byte strings with deadlines,
+ * read without locks and without waiting. It knows nothing of caches, policies or Redis.
+ *
+ *     hash ──► bucket of 16 slots (tag + pointer) ──► entry (header + key + value, one block)
+ *
+ *   l1.c     the facade: sections, limits, generation, sweep, iteration
+ *   table.c  find, link, replace and remove in a bucket, each with its argument
+ *   evict.c  who goes when the budget is used up
+ *   epoch.c  when memory that a reader may still see is given back
+ *
+ * A reader writes no shared line unless recency has to change, at most once a tick and entry. A
+ * writer stopped at any point keeps nobody else from finishing.
+ */
+#ifndef PLN_L1_H
+#define PLN_L1_H
+
+#include "../core/base/base.h"
+#include "../core/base/stats.h"
+
+struct pln_l1;
+
+enum pln_l1_eviction {
+    PLN_L1_LRU,  /* sampled: the least recently used of a bucket */
+    PLN_L1_NONE, /* refuse what does not fit */
+};
+
+struct pln_l1_options {
+    size_t max_bytes;      /* table, entries, slack and memory waiting for readers */
+    size_t max_item_bytes; /* larger entries are refused */
+    enum pln_l1_eviction eviction;
+    struct pln_counts *counts; /* borrowed; insert, replace, remove, evict, expire, refuse */
+    /* An entry may carry marks: indices into this array of counters. It is dead once one of them
+     * is over the stamp it was stored with (tags are built on this). Borrowed. */
+    const _Atomic uint64_t *marks;
+};
+
+/* The points in an entry's life, all on the caller's clock; PLN_FOREVER allowed in the last three.
+ * created <= refresh <= stale <= end. */
+struct pln_l1_life {
+    pln_ms created; /* when its value was loaded or set */
+    pln_ms refresh; /* from here on a hit says so: reload behind */
+    pln_ms stale;   /* from here on it is past its ttl */
+    pln_ms end;     /* from here on it is gone */
+};
+
+struct pln_l1_item {
+    struct pln_bytes value;
+    struct pln_l1_life life;
+    uint64_t mark_stamp;
+    const uint16_t *marks;
+    uint32_t generation;
+    uint16_t rule;     /* the caller's, handed back */
+    uint8_t n_marks;
+    uint8_t format;    /* the caller's, handed back */
+    uint8_t cost;      /* of two equally old entries, the dearer stays */
+    bool is_absent;    /* the caller's, handed back: "does not exist" */
+};
+
+/* What a find tells of the entry it found. */
+struct pln_l1_hit {
+    struct pln_l1_life life;
+    size_t len;
+    uint32_t generation;
+    uint16_t rule;
+    uint8_t format;
+    bool is_absent;
+};
+
+int pln_l1_new(const struct pln_l1_options *options, struct pln_l1 **l1);
+void pln_l1_free(struct pln_l1 *l1);
+
+/* The current generation; starts at 0. An entry serves while its own equals it, or is one less and
+ * the current one is odd (the caller then treats it as of doubtful freshness); all others are gone.
+ * Threads: any. */
+uint32_t pln_l1_generation(const struct pln_l1 *l1);
+void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation);
+
+enum pln_l1_get_flags { PLN_L1_QUIET = 1 /* leave recency alone */ };
+
+/* Finds a live entry and copies its first `size` bytes to `buffer`.
+ * Returns: PLN_OK (hit->len tells the whole length), PLN_MISS. Threads: any, wait-free. */
+int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
+               void *buffer, size_t size, struct pln_l1_hit *hit);
+
+/* Finds a live entry and lends it. Owns: *value is the caller's until pln_l1_release(), and stays
+ * readable also after the entry was removed. Threads: any, lock-free. */
+int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
+                  struct pln_l1_hit *hit, struct pln_value **value);
+void pln_l1_release(struct pln_l1 *l1, struct pln_value *value);
+
+/* As n times pln_l1_get, with the memory of all keys fetched together. buffers[i] takes sizes[i]
+ * bytes (NULL and 0: lends instead, to values[i]); statuses[i] is PLN_OK or PLN_MISS. */
+void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t n, pln_ms now,
+                        struct pln_l1_hit *hits, struct pln_value **values, int *statuses);
+
+/* Asked twice during a put: before the entry is linked, and after it is linked but not yet visible
+ * (with a seq_cst fence between). False withdraws it. Must be quick and must not use the table. */
+typedef bool (*pln_l1_check)(const void *arg);
+
+/* Stores an entry in the place of the key's present one, in two steps: linked where no reader
+ * returns it, checked, then made visible or withdrawn. A remove that runs meanwhile withdraws it
+ * too. `check` may be NULL.
+ * Returns: PLN_OK, PLN_NOT_STORED (the check said no, or it was removed meanwhile); PLN_ETOOBIG,
+ * PLN_EBUSY (budget: eviction "none", or memory waiting for readers), PLN_ENOMEM: the key's present
+ * entry stays as it was. Threads: any, lock-free. */
+int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln_l1_item *item,
+               pln_ms now, pln_l1_check check, const void *check_arg);
+
+/* Ends every entry of the key, pending ones included: after it returns no find returns any that
+ * was linked before it was called. Returns: PLN_OK, PLN_MISS. Threads: any, lock-free. */
+int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
+
+/* Moves the present entry's points in time earlier or later, in place. Points are those of a
+ * pln_l1_life; `created` is kept. Returns: PLN_OK, PLN_MISS. Threads: any, lock-free. */
+int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms refresh, pln_ms stale,
+                  pln_ms end);
+
+/* True for one caller of all that see an entry due for refresh; the others are to leave it alone.
+ * A put or retime opens it again. Threads: any, wait-free. */
+bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
+
+/* Gives memory of ended entries back, looking at up to `n_buckets` from where the last sweep
+ * stopped. Returns: entries freed. Threads: any. */
+size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets);
+
+/* Calls `visit` for each live entry; false stops. Entries that come or go meanwhile may be left
+ * out. `visit` must not use the table. */
+typedef bool (*pln_l1_visit)(void *arg, struct pln_bytes key, const struct pln_l1_hit *hit);
+void pln_l1_each(struct pln_l1 *l1, pln_ms now, pln_l1_visit visit, void *arg);
+
+struct pln_l1_usage {
+    size_t bytes;         /* all that counts against the budget */
+    size_t waiting_bytes; /* of these: ended, but a reader may still look at them */
+    size_t table_bytes;
+    size_t entries;
+    size_t max_bytes;
+};
+void pln_l1_usage(const struct pln_l1 *l1, struct pln_l1_usage *usage);
+
+/* To be called in a child after fork(): drops what only the parent's threads knew. */
+void pln_l1_after_fork(struct pln_l1 *l1);
+
+#endif

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * l2.h - the shared tier and the bus: what every process of a fleet sees, and how it hears of what
+ * the others did. It knows nothing of L1, of policies, or of the cache above.
+ *
+ * Two implementations stand behind one table of functions: Redis (redis.c over conn.c, with the
+ * link of bus.c) and memory (mem.c: several clients of one server inside a process, with delay,
+ * loss and cut, for tests). What the state of the link means for L1 is the cache's business: this
+ * side only reports, in the order in which things happened.
+ *
+ *   url.c    where a server is and how to log in
+ *   conn.c   one supervised connection: deadline, identity, reconnect
+ *   pool.c   the data connections of a node, its circuit breaker and backoff
+ *   redis.c  the operations below over the pool
+ *   script.c the Lua scripts that run inside Redis, by hash
+ *   codec.c  the envelope of a stored value
+ *   bus.c    the link: subscription, tracking, heartbeat, messages
+ *   mem.c    tier and bus in memory
+ *
+ * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
+ * N:tags the clock and the tags' times (a hash), N:inv:1 the channel (1 is the wire version).
+ *
+ * The tag clock is a counter kept in Redis: dropping a tag, or everything, gives that the next
+ * number as its time. A value carries the clock's number of when its source was read, and is void
+ * once one of its tags, or "everything", has a later time. No wall clock takes part.
+ */
+#ifndef PLN_L2_H
+#define PLN_L2_H
+
+#include "../core/base/base.h"
+#include "../core/base/stats.h"
+
+struct pln_l2;
+struct pln_l2_health;
+
+/* What other instances did, and how the link fares. Called from the link's thread, one at a time.
+ * Own messages are not reported, unless a connection was lost in between. */
+struct pln_l2_events {
+    void *arg;
+    /* the key was written or deleted by somebody else: forget it */
+    void (*on_key)(void *arg, struct pln_bytes key);
+    /* the key was made stale by somebody else */
+    void (*on_expire)(void *arg, struct pln_bytes key);
+    void (*on_tag)(void *arg, struct pln_bytes tag);
+    /* everything is void: clear(), FLUSHALL, or a server that forgot */
+    void (*on_clear)(void *arg);
+    /* a load that others wait for has ended, well or badly: wake who waits */
+    void (*on_filled)(void *arg, struct pln_bytes key);
+    /* messages may be missing from now on; called before anything else can happen */
+    void (*on_down)(void *arg);
+    /* subscribed again, confirmed, and to the server that data comes from */
+    void (*on_up)(void *arg);
+};
+
+struct pln_l2_options {
+    const char *url;      /* redis://..., unix:... */
+    const char *username; /* NULL: the URL's */
+    const char *password;
+    const char *ns;
+    pln_ms connect_timeout_ms, timeout_ms, ping_ms;
+    unsigned pool;
+    bool tracking;
+    struct pln_counts *counts;    /* borrowed */
+    const struct pln_host *host;  /* borrowed; its clock is not used for system deadlines */
+    struct pln_l2_events events;
+};
+
+/* A value as stored or read. Durations count from now; the tier turns them into its own times. */
+struct pln_l2_item {
+    struct pln_bytes value;
+    pln_ms age;        /* since its source was read */
+    pln_ms fresh_left; /* until stale; negative: stale for so long */
+    pln_ms life_left;  /* until gone; PLN_FOREVER allowed here and above */
+    uint64_t tag_clock; /* of when its source was read (from a lease); 0 in set: now */
+    const struct pln_bytes *tags;
+    size_t n_tags;
+    uint8_t format;
+    bool is_absent;
+};
+
+/* A value read: the item's bytes and tags lie in `memory`, which pln_l2_value_fini() frees. */
+struct pln_l2_value {
+    struct pln_l2_item item;
+    void *memory;
+};
+void pln_l2_value_fini(struct pln_l2_value *value);
+
+struct pln_l2_lease {
+    uint8_t token[16];
+    uint64_t tag_clock; /* to be put in the item that is committed */
+    pln_ms left;        /* where another holds it: at most so long */
+};
+
+/* The function table. Semantics of each stand at the inline functions below. `deadline` is a point
+ * of pln_clock_precise(). */
+struct pln_l2_ops {
+    void (*close)(struct pln_l2 *);
+    int (*start)(struct pln_l2 *);
+    int (*get)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline, struct pln_l2_value *);
+    int (*get_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline,
+                    struct pln_l2_value *, int *statuses);
+    int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
+               uint32_t set_flags, pln_ns deadline);
+    int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
+    int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
+    int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
+                 pln_ns deadline);
+    int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
+                 struct pln_l2_lease *);
+    int (*commit)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
+                  const struct pln_l2_item *, pln_ns deadline);
+    int (*release)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
+                   pln_ns deadline);
+    int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
+    int (*clear)(struct pln_l2 *, pln_ns deadline);
+    int (*top)(struct pln_l2 *, struct pln_bytes zset, size_t n, pln_ns deadline,
+               bool (*visit)(void *arg, struct pln_bytes member), void *arg);
+    void (*health)(struct pln_l2 *, struct pln_l2_health *);
+};
+
+struct pln_l2 {
+    const struct pln_l2_ops *ops;
+};
+
+struct pln_l2_health {
+    bool bus_ok;          /* subscribed, confirmed by an own message, heartbeat in time */
+    bool breaker_open;    /* commands fail at once */
+    unsigned connections; /* data connections that are up */
+    pln_ms beat_age;      /* since the link's last sign of life */
+};
+
+/* Opens a client; nothing is connected until start, and then only behind the caller's back.
+ * Returns: PLN_OK; PLN_EINVAL (a URL or option, named), PLN_ENOMEM. */
+int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
+
+/* Memory in the place of Redis: clients of one server see each other's writes and messages. */
+struct pln_l2_mem_server;
+int pln_l2_mem_server_new(struct pln_l2_mem_server **server);
+void pln_l2_mem_server_free(struct pln_l2_mem_server *server); /* after its clients */
+int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
+                   struct pln_l2 **l2);
+/* Holds messages to this client back (delivered by pln_l2_mem_deliver), loses them with its link
+ * (on_down, then nothing until pln_l2_mem_join), or makes its commands fail as if cut off. */
+void pln_l2_mem_hold(struct pln_l2 *client, bool held);
+size_t pln_l2_mem_deliver(struct pln_l2 *client, size_t n);
+void pln_l2_mem_part(struct pln_l2 *client);
+void pln_l2_mem_join(struct pln_l2 *client);
+void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
+
+/* ---- the operations ----
+ * All return PLN_EL2DOWN (not reachable, breaker open), PLN_ETIMEOUT (after it was sent: the
+ * outcome is unknown), PLN_EL2 (the server's own error) or PLN_ENOMEM where they fail.
+ * Threads: any, may block until the deadline. Commands for one key go over one connection, in
+ * order; a connection that was lost with a command under way is fenced (CLIENT KILL of its id)
+ * before its successor sends anything, so that a late command cannot undo a newer one. */
+
+/* Stops the link and frees the client. NULL is allowed. */
+static inline void pln_l2_close(struct pln_l2 *l2) {
+    if (l2 != NULL) {
+        l2->ops->close(l2);
+    }
+}
+
+/* Starts the link's thread. Events may come from now on; the first is on_up or nothing. */
+static inline int pln_l2_start(struct pln_l2 *l2) {
+    return l2->ops->start(l2);
+}
+
+/* Returns: PLN_OK (value is the caller's to fini; an undecodable or void one is a miss), PLN_MISS. */
+static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
+                             struct pln_l2_value *value) {
+    return l2->ops->get(l2, key, deadline, value);
+}
+
+/* One round trip per connection. statuses[i] as from get; the result is PLN_OK, or negative where
+ * no key was answered. */
+static inline int pln_l2_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                                  pln_ns deadline, struct pln_l2_value *values, int *statuses) {
+    return l2->ops->get_many(l2, keys, n, deadline, values, statuses);
+}
+
+/* Stores, voids the key's lease and tells the others, in one step of the server's. set_flags are
+ * those of enum pln_set_flags. Returns: PLN_OK, PLN_NOT_STORED. */
+static inline int pln_l2_set(struct pln_l2 *l2, const struct pln_hashed *key,
+                             const struct pln_l2_item *item, uint32_t set_flags, pln_ns deadline) {
+    return l2->ops->set(l2, key, item, set_flags, deadline);
+}
+
+/* Deletes value and lease and tells the others, whether or not they existed. */
+static inline int pln_l2_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
+    return l2->ops->remove(l2, key, deadline);
+}
+
+/* Makes the value stale where it lies, voids the lease, tells the others. Returns: PLN_OK, PLN_MISS
+ * (the others are told all the same). */
+static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
+    return l2->ops->expire(l2, key, deadline);
+}
+
+/* New durations from now. The others are not told: their copies only end earlier or are fetched
+ * anew. Returns: PLN_OK, PLN_MISS. */
+static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
+                               pln_ms life, pln_ns deadline) {
+    return l2->ops->touch(l2, key, fresh, life, deadline);
+}
+
+/* The right to load a key for all: at most one valid at a time, void once the key is written,
+ * deleted or expired. Returns: PLN_OK, PLN_PENDING (lease->left says how long at most; on_filled
+ * or on_key comes when it ends, where this client has asked). */
+static inline int pln_l2_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
+                               pln_ns deadline, struct pln_l2_lease *lease) {
+    return l2->ops->lease(l2, key, length, deadline, lease);
+}
+
+/* Stores what was loaded, if the lease is still valid, and ends it; tells those who wait, and
+ * nobody else. Returns: PLN_OK, PLN_NOT_STORED (void: hand the value out, keep it nowhere). */
+static inline int pln_l2_commit(struct pln_l2 *l2, const struct pln_hashed *key,
+                                const struct pln_l2_lease *lease, const struct pln_l2_item *item,
+                                pln_ns deadline) {
+    return l2->ops->commit(l2, key, lease, item, deadline);
+}
+
+/* Ends a lease without a value. Returns: PLN_OK, PLN_MISS (it had ended). */
+static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key,
+                                 const struct pln_l2_lease *lease, pln_ns deadline) {
+    return l2->ops->release(l2, key, lease, deadline);
+}
+
+/* Voids every value with the tag, in constant time, and tells the others. */
+static inline int pln_l2_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
+    return l2->ops->drop_tag(l2, tag, deadline);
+}
+
+/* Voids every value of the namespace, in constant time, and tells the others. */
+static inline int pln_l2_clear(struct pln_l2 *l2, pln_ns deadline) {
+    return l2->ops->clear(l2, deadline);
+}
+
+/* The n highest members of a sorted set, best first; its name is taken as it is, without the
+ * namespace. Returns: PLN_OK, also where there is no such set. */
+static inline int pln_l2_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
+                             bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
+    return l2->ops->top(l2, zset, n, deadline, visit, arg);
+}
+
+static inline void pln_l2_health(struct pln_l2 *l2, struct pln_l2_health *health) {
+    l2->ops->health(l2, health);
+}
+
+#endif

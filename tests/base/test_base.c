@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ * test_base.c - core/base: units, failure texts, counted values, counters. */
+#include <check.h>
+#include <pthread.h>
+
+#include "../../core/base/stats.h"
+
+START_TEST(durations_are_read_with_and_without_units) {
+    static const struct {
+        const char *text;
+        pln_ms ms;
+    } good[] = {{"15m", 900000},  {"250ms", 250}, {"1.5h", 5400000}, {"30d", 2592000000},
+                {"30", 30000},    {"0.5", 500},   {"1w", 604800000}, {"forever", PLN_FOREVER},
+                {"90S", 90000}};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(good); i++) {
+        pln_ms ms = -1;
+        ck_assert_msg(pln_parse_duration(good[i].text, &ms), "%s", good[i].text);
+        ck_assert_int_eq(ms, good[i].ms);
+    }
+    static const char *const bad[] = {"", "m", "-1s", "15 parsecs", "inf", "nan", "0x10", " 1", "1e300d"};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(bad); i++) {
+        pln_ms ms;
+        ck_assert_msg(!pln_parse_duration(bad[i], &ms), "'%s' was taken", bad[i]);
+    }
+}
+END_TEST
+
+START_TEST(sizes_and_shares_are_read) {
+    size_t size = 0;
+    double share = 0;
+    ck_assert(pln_parse_size("64k", &size) && size == 65536);
+    ck_assert(pln_parse_size("2MB", &size) && size == 2097152);
+    ck_assert(!pln_parse_size("64q", &size));
+    ck_assert(pln_parse_share("10%", &share) && share > 0.0999 && share < 0.1001);
+    ck_assert(pln_parse_share("0.8", &share) && share > 0.7999 && share < 0.8001);
+}
+END_TEST
+
+START_TEST(a_misspelt_name_finds_its_neighbour) {
+    static const char *const names[] = {"ttl", "stale", "jitter", "max_bytes", NULL};
+    ck_assert_str_eq(pln_nearest(names, "tll"), "ttl");
+    ck_assert_str_eq(pln_nearest(names, "max_byte"), "max_bytes");
+    ck_assert_ptr_null(pln_nearest(names, "something_else"));
+}
+END_TEST
+
+START_TEST(a_failure_keeps_its_text_and_may_quote_the_last) {
+    ck_assert_int_eq(pln_fail(PLN_EL2, "inner %d", 7), PLN_EL2);
+    ck_assert_int_eq(pln_fail(PLN_ELOADER, "outer: %s", pln_error_text()), PLN_ELOADER);
+    ck_assert_str_eq(pln_error_text(), "outer: inner 7");
+    ck_assert_str_eq(pln_status_name(PLN_EL2DOWN), "l2_down");
+    ck_assert_str_eq(pln_source_name(PLN_FROM_STALE), "stale");
+}
+END_TEST
+
+START_TEST(a_value_lives_until_its_last_reference) {
+    struct pln_value *value = pln_value_new(pln_bytes_of("abc", 3), 4);
+    pln_value_ref(value);
+    pln_value_drop(value);
+    ck_assert_mem_eq(pln_value_data(value), "abc", 3);
+    ck_assert_uint_eq(pln_value_len(value), 3);
+    pln_value_drop(value);
+}
+END_TEST
+
+static void *count_gets(void *arg) {
+    for (int i = 0; i < 1000; i++) {
+        pln_count(arg, PLN_COUNT_GETS, 1);
+    }
+    return NULL;
+}
+
+START_TEST(counts_of_ended_threads_are_kept) {
+    struct pln_counts *counts;
+    uint64_t totals[PLN_N_COUNTS];
+    ck_assert_int_eq(pln_counts_new(&counts), PLN_OK);
+    for (int round = 0; round < 20; round++) {
+        pthread_t threads[4];
+        for (size_t i = 0; i < 4; i++) {
+            pthread_create(&threads[i], NULL, count_gets, counts);
+        }
+        for (size_t i = 0; i < 4; i++) {
+            pthread_join(threads[i], NULL);
+        }
+    }
+    pln_counts_sum(counts, totals);
+    ck_assert_uint_eq(totals[PLN_COUNT_GETS], 80000);
+    for (int i = 0; i < PLN_N_COUNTS; i++) {
+        ck_assert_ptr_nonnull(pln_count_name((enum pln_count) i));
+        ck_assert_ptr_nonnull(pln_count_help((enum pln_count) i));
+    }
+    pln_counts_free(counts);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("base");
+    TCase *tests = tcase_create("base");
+    suite_add_tcase(suite, tests);
+    tcase_add_test(tests, durations_are_read_with_and_without_units);
+    tcase_add_test(tests, sizes_and_shares_are_read);
+    tcase_add_test(tests, a_misspelt_name_finds_its_neighbour);
+    tcase_add_test(tests, a_failure_keeps_its_text_and_may_quote_the_last);
+    tcase_add_test(tests, a_value_lives_until_its_last_reference);
+    tcase_add_test(tests, counts_of_ended_threads_are_kept);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
