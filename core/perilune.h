@@ -111,21 +111,21 @@ typedef void (*pln_log)(void *arg, int level, const char *line);
 typedef pln_ms (*pln_clock)(void *arg);
 
 struct pln_options {
-    const char *name;         /* shown in logs and stats; default "perilune" */
-    const char *ns;           /* prefix of all keys in Redis ("namespace"); default: name */
-    size_t max_bytes;         /* budget of L1, all included; default 64 MiB */
-    size_t max_item_bytes;    /* larger values live in L2 only; default max_bytes / 16 */
-    const char *eviction;     /* "lru" (default) or "none" */
-    const char *redis;        /* redis://[user[:password]@]host[:port][/db] or unix:path[?db=n];
-                                 default: none, L1 only */
-    const char *username;     /* for AUTH; wins over the URL's */
-    const char *password;     /* for AUTH; wins over the URL's */
+    const char *name;          /* shown in logs and stats; default "perilune" */
+    const char *ns;            /* prefix of all keys in Redis ("namespace"); default: name */
+    size_t max_bytes;          /* budget of L1, all included; default 64 MiB */
+    size_t max_item_bytes;     /* larger values live in L2 only; default max_bytes / 16 */
+    const char *eviction;      /* "lru" (default) or "none" */
+    const char *redis;         /* redis://[user[:password]@]host[:port][/db] or unix:path[?db=n];
+                                  default: none, L1 only */
+    const char *username;      /* for AUTH; wins over the URL's */
+    const char *password;      /* for AUTH; wins over the URL's */
     pln_ms connect_timeout_ms; /* default 1000 */
-    pln_ms timeout_ms;        /* bound on one command, and on waiting for a connection; 250 */
-    unsigned pool;            /* data connections; default 4 */
-    bool tracking;            /* also let the server report writes by foreign programs */
-    pln_ms ping_ms;           /* heartbeat of the link; default 1000; dead after two */
-    unsigned workers;         /* threads for policy loads and refreshes; default 2 */
+    pln_ms timeout_ms;         /* bound on one command, and on waiting for a connection; 250 */
+    unsigned pool;             /* data connections; default 4 */
+    bool tracking;             /* also let the server report writes by foreign programs */
+    pln_ms ping_ms;            /* heartbeat of the link; default 1000; dead after two */
+    unsigned workers;          /* threads for policy loads and refreshes; default 2 */
     /* the terms of a key for which no rule and no call says otherwise */
     pln_ms ttl_ms;            /* fresh for so long; default 5 minutes; PLN_FOREVER allowed */
     pln_ms l1_ttl_ms;         /* bound on the life of a copy in L1; default 1 hour */
@@ -137,9 +137,9 @@ struct pln_options {
     pln_ms lease_ms;          /* longest time one loader keeps the fleet waiting; default 5 s */
     pln_ms load_timeout_ms;   /* longest wait of a caller for a load; default 10 s */
     /* seams */
-    pln_log log;              /* default: warnings and errors to standard error */
+    pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
-    pln_clock clock;          /* default: the system's coarse monotonic clock */
+    pln_clock clock; /* default: the system's coarse monotonic clock */
     void *clock_arg;
 };
 
@@ -156,7 +156,8 @@ PLN_API void pln_close(struct pln_cache *cache);
 
 /* Sets one field of `options` by its name in Lua and on the command line ("max_bytes", "ttl") from
  * text: "64m", "15m", "10%", "true". Texts are kept by pointer: they must outlive pln_open().
- * Returns: PLN_OK; PLN_EINVAL with a text that suggests the nearest name or shows what is wanted. */
+ * Returns: PLN_OK; PLN_EINVAL with a text that suggests the nearest name or shows what is wanted.
+ */
 PLN_API int pln_options_set(struct pln_options *options, const char *name, const char *text);
 
 /* The i-th option's name, NULL past the last. */
@@ -236,14 +237,14 @@ enum pln_set_flags {
 };
 
 struct pln_set_options {
-    uint32_t flags;     /* enum pln_set_flags */
-    uint8_t format;     /* handed back with the value; 0 means raw bytes */
-    bool is_absent;     /* store "does not exist"; the value is ignored */
-    pln_ms ttl_ms;      /* default: the rule's; likewise below */
+    uint32_t flags; /* enum pln_set_flags */
+    uint8_t format; /* handed back with the value; 0 means raw bytes */
+    bool is_absent; /* store "does not exist"; the value is ignored */
+    pln_ms ttl_ms;  /* default: the rule's; likewise below */
     pln_ms stale_ms;
     const struct pln_bytes *tags; /* beside the rule's */
     size_t n_tags;
-    uint32_t cost;      /* weight against eviction: of two equally old, the dearer stays; 0..255 */
+    uint32_t cost; /* weight against eviction: of two equally old, the dearer stays; 0..255 */
     pln_ms timeout_ms;
 };
 

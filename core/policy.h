@@ -23,8 +23,8 @@ enum {
 /* The terms of a key: every field has a value, inherited or own. */
 struct pln_terms {
     pln_ms ttl_ms, l1_ttl_ms, stale_ms, stale_if_error_ms, negative_ms, lease_ms, load_timeout_ms;
-    double jitter;  /* 0 to 0.9 */
-    double refresh; /* 0: off; else 0.1 to 0.99 of the ttl */
+    double jitter;    /* 0 to 0.9 */
+    double refresh;   /* 0: off; else 0.1 to 0.99 of the ttl */
     size_t max_bytes; /* larger values are handed out but not stored; 0: the cache's limits */
     bool use_l1, use_l2;
     bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
@@ -33,7 +33,12 @@ struct pln_terms {
 /* A text with captures in it: "user:{id}". */
 struct pln_template; /* opaque; compiled by pln_template_new() */
 
-enum pln_rule_hooks { PLN_RULE_LOAD = 1, PLN_RULE_TTL = 2, PLN_RULE_TAGS = 4, PLN_RULE_RELATED = 8 };
+enum pln_rule_hooks {
+    PLN_RULE_LOAD = 1,
+    PLN_RULE_TTL = 2,
+    PLN_RULE_TAGS = 4,
+    PLN_RULE_RELATED = 8
+};
 
 struct pln_rule {
     struct pln_template *pattern;
@@ -60,8 +65,8 @@ struct pln_warm_source {
     enum pln_warm_kind kind;
     struct pln_bytes *keys; /* of KEYS; owned */
     size_t n_keys;
-    char *name;  /* of FILE, ZSET; owned */
-    size_t top;  /* of ZSET: at most so many; 0: 10000 */
+    char *name; /* of FILE, ZSET; owned */
+    size_t top; /* of ZSET: at most so many; 0: 10000 */
 };
 
 struct pln_warm_plan {

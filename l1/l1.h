@@ -51,11 +51,11 @@ struct pln_l1_item {
     uint64_t mark_stamp;
     const uint16_t *marks;
     uint32_t generation;
-    uint16_t rule;     /* the caller's, handed back */
+    uint16_t rule; /* the caller's, handed back */
     uint8_t n_marks;
-    uint8_t format;    /* the caller's, handed back */
-    uint8_t cost;      /* of two equally old entries, the dearer stays */
-    bool is_absent;    /* the caller's, handed back: "does not exist" */
+    uint8_t format; /* the caller's, handed back */
+    uint8_t cost;   /* of two equally old entries, the dearer stays */
+    bool is_absent; /* the caller's, handed back: "does not exist" */
 };
 
 /* What a find tells of the entry it found. */

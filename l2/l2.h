@@ -60,17 +60,17 @@ struct pln_l2_options {
     pln_ms connect_timeout_ms, timeout_ms, ping_ms;
     unsigned pool;
     bool tracking;
-    struct pln_counts *counts;    /* borrowed */
-    const struct pln_host *host;  /* borrowed; its clock is not used for system deadlines */
+    struct pln_counts *counts;   /* borrowed */
+    const struct pln_host *host; /* borrowed; its clock is not used for system deadlines */
     struct pln_l2_events events;
 };
 
 /* A value as stored or read. Durations count from now; the tier turns them into its own times. */
 struct pln_l2_item {
     struct pln_bytes value;
-    pln_ms age;        /* since its source was read */
-    pln_ms fresh_left; /* until stale; negative: stale for so long */
-    pln_ms life_left;  /* until gone; PLN_FOREVER allowed here and above */
+    pln_ms age;         /* since its source was read */
+    pln_ms fresh_left;  /* until stale; negative: stale for so long */
+    pln_ms life_left;   /* until gone; PLN_FOREVER allowed here and above */
     uint64_t tag_clock; /* of when its source was read (from a lease); 0 in set: now */
     const struct pln_bytes *tags;
     size_t n_tags;
@@ -166,7 +166,8 @@ static inline int pln_l2_start(struct pln_l2 *l2) {
     return l2->ops->start(l2);
 }
 
-/* Returns: PLN_OK (value is the caller's to fini; an undecodable or void one is a miss), PLN_MISS. */
+/* Returns: PLN_OK (value is the caller's to fini; an undecodable or void one is a miss), PLN_MISS.
+ */
 static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                              struct pln_l2_value *value) {
     return l2->ops->get(l2, key, deadline, value);

@@ -17,14 +17,14 @@
 
 enum {
     PLN_CACHE_LINE = 64,
-    PLN_MAX_KEY = 4096,    /* bytes; a longer key is refused */
-    PLN_MAX_TAGS = 64,     /* tags of one value */
-    PLN_MAX_TAG = 250,     /* bytes of one tag */
-    PLN_ERROR_TEXT = 512,  /* bytes kept of a failure's text */
+    PLN_MAX_KEY = 4096,   /* bytes; a longer key is refused */
+    PLN_MAX_TAGS = 64,    /* tags of one value */
+    PLN_MAX_TAG = 250,    /* bytes of one tag */
+    PLN_ERROR_TEXT = 512, /* bytes kept of a failure's text */
 };
 
 #define PLN_ARRAY_LEN(array) (sizeof(array) / sizeof((array)[0]))
-#define PLN_CONTAINER_OF(pointer, type, member) \
+#define PLN_CONTAINER_OF(pointer, type, member)                                                    \
     ((type *) (void *) ((char *) (pointer) -offsetof(type, member)))
 
 /* A place inside a lock-free operation where a test may park the thread. */

@@ -13,14 +13,14 @@
 
 /* Every count of the library. Names and helps stand in stats.c, in this order. */
 enum pln_count {
-    PLN_COUNT_GETS,          /* keys asked for by get, get_copy, get_or_load, get_many */
-    PLN_COUNT_L1_HITS,       /* answered fresh by L1, negatives included */
-    PLN_COUNT_L2_HITS,       /* answered by L2 */
-    PLN_COUNT_LOADS_SERVED,  /* answered by a loader's value, own or another caller's */
-    PLN_COUNT_STALE_SERVED,  /* answered by a value past its ttl */
-    PLN_COUNT_MISSES,        /* answered by nothing */
-    PLN_COUNT_FAILURES,      /* ended in an error; gets is the sum of these six */
-    PLN_COUNT_NEGATIVES,     /* of the answers: "does not exist" */
+    PLN_COUNT_GETS,         /* keys asked for by get, get_copy, get_or_load, get_many */
+    PLN_COUNT_L1_HITS,      /* answered fresh by L1, negatives included */
+    PLN_COUNT_L2_HITS,      /* answered by L2 */
+    PLN_COUNT_LOADS_SERVED, /* answered by a loader's value, own or another caller's */
+    PLN_COUNT_STALE_SERVED, /* answered by a value past its ttl */
+    PLN_COUNT_MISSES,       /* answered by nothing */
+    PLN_COUNT_FAILURES,     /* ended in an error; gets is the sum of these six */
+    PLN_COUNT_NEGATIVES,    /* of the answers: "does not exist" */
     PLN_COUNT_PEEKS,
     PLN_COUNT_SETS,
     PLN_COUNT_DELETES,
@@ -28,7 +28,7 @@ enum pln_count {
     PLN_COUNT_TOUCHES,
     PLN_COUNT_TAG_INVALIDATIONS,
     PLN_COUNT_CLEARS,
-    PLN_COUNT_LOADS,         /* loader calls */
+    PLN_COUNT_LOADS, /* loader calls */
     PLN_COUNT_LOAD_ERRORS,
     PLN_COUNT_LOAD_WAITS,    /* callers that waited for another's load */
     PLN_COUNT_REFRESHES,     /* loads behind a served value */
@@ -37,10 +37,10 @@ enum pln_count {
     PLN_COUNT_FILLS_REFUSED, /* values not kept in L1: invalidated meanwhile */
     PLN_COUNT_L1_INSERTS,
     PLN_COUNT_L1_REPLACES,
-    PLN_COUNT_L1_REMOVES,    /* by delete or invalidation */
-    PLN_COUNT_L1_EVICTIONS,  /* to stay within the budget */
+    PLN_COUNT_L1_REMOVES,     /* by delete or invalidation */
+    PLN_COUNT_L1_EVICTIONS,   /* to stay within the budget */
     PLN_COUNT_L1_EXPIRATIONS, /* past their end, or of a dropped generation or tag */
-    PLN_COUNT_L1_REFUSALS,   /* too big, budget, memory waiting for readers */
+    PLN_COUNT_L1_REFUSALS,    /* too big, budget, memory waiting for readers */
     PLN_COUNT_L2_COMMANDS,
     PLN_COUNT_L2_ERRORS,
     PLN_COUNT_L2_TIMEOUTS,
@@ -59,7 +59,8 @@ struct pln_counts; /* opaque */
 int pln_counts_new(struct pln_counts **counts);
 void pln_counts_free(struct pln_counts *counts);
 
-/* This thread's cell; never NULL (a shared spare one, which may lose counts, where memory is out). */
+/* This thread's cell; never NULL (a shared spare one, which may lose counts, where memory is out).
+ */
 _Atomic uint64_t *pln_counts_cell(struct pln_counts *counts);
 
 /* Adds to one count. Threads: any, wait-free after a thread's first count. */

@@ -39,7 +39,7 @@ static bool parse(const char *text, const struct unit *units, size_t n_units, do
 
 bool pln_parse_duration(const char *text, pln_ms *duration) {
     static const struct unit units[] = {
-        {"", 1e3},  {"ms", 1},      {"s", 1e3},     {"m", 60e3},
+        {"", 1e3},     {"ms", 1},     {"s", 1e3},     {"m", 60e3},
         {"min", 60e3}, {"h", 3600e3}, {"d", 86400e3}, {"w", 7 * 86400e3},
     };
     double ms;

@@ -9,15 +9,16 @@ START_TEST(durations_are_read_with_and_without_units) {
     static const struct {
         const char *text;
         pln_ms ms;
-    } good[] = {{"15m", 900000},  {"250ms", 250}, {"1.5h", 5400000}, {"30d", 2592000000},
-                {"30", 30000},    {"0.5", 500},   {"1w", 604800000}, {"forever", PLN_FOREVER},
+    } good[] = {{"15m", 900000}, {"250ms", 250}, {"1.5h", 5400000}, {"30d", 2592000000},
+                {"30", 30000},   {"0.5", 500},   {"1w", 604800000}, {"forever", PLN_FOREVER},
                 {"90S", 90000}};
     for (size_t i = 0; i < PLN_ARRAY_LEN(good); i++) {
         pln_ms ms = -1;
         ck_assert_msg(pln_parse_duration(good[i].text, &ms), "%s", good[i].text);
         ck_assert_int_eq(ms, good[i].ms);
     }
-    static const char *const bad[] = {"", "m", "-1s", "15 parsecs", "inf", "nan", "0x10", " 1", "1e300d"};
+    static const char *const bad[] = {"",    "m",    "-1s", "15 parsecs", "inf",
+                                      "nan", "0x10", " 1",  "1e300d"};
     for (size_t i = 0; i < PLN_ARRAY_LEN(bad); i++) {
         pln_ms ms;
         ck_assert_msg(!pln_parse_duration(bad[i], &ms), "'%s' was taken", bad[i]);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cache.c - every read: the way of a key through the tiers.
+ *
+ *     pln_get_copy ─► pln_l1_get ── plain hit ─► done: no lock, no wait, no Lua
+ *          └► read_through ─► L1 ── due for refresh ─► value now, load behind
+ *                              │ ─── stale, allowed ──► value now, load behind
+ *                              ▼ miss
+ *                            flight ─► leader: fill.c ─► L2, lease, loader
+ *                              └ follower: waits for the leader's outcome
+ *
+ * Each read ends in tally(), which counts it under exactly one of six heads.
+ */
+#include "engine.h"
+
+static const struct pln_get_options no_options = {0};
+
+/* ---- small parts ---- */
+
+int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed) {
+    if (key.len == 0 || key.len > PLN_MAX_KEY || key.data == NULL) {
+        return pln_fail(PLN_EINVAL, "key: %zu bytes, must be 1 to %d", key.len, PLN_MAX_KEY);
+    }
+    *hashed = (struct pln_hashed){key, pln_hash(key, cache->seed)};
+    return PLN_OK;
+}
+
+pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline) {
+    pln_ns own = pln_clock_precise() + cache->timeout_ms * 1000000;
+    return own < deadline ? own : deadline;
+}
+
+const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
+                                        struct pln_match *match, struct pln_ruleset **ruleset) {
+    *ruleset = pln_cache_policy(cache);
+    pln_ruleset_match(*ruleset, key, match);
+    return match->rule != NULL ? &match->rule->terms : &cache->terms;
+}
+
+/* Counts how a read ended; every one passes here once. */
+static int tally(struct pln_cache *cache, int status, const struct pln_result *result) {
+    static const enum pln_count heads[] = {
+        [PLN_FROM_MISS] = PLN_COUNT_MISSES,        [PLN_FROM_L1] = PLN_COUNT_L1_HITS,
+        [PLN_FROM_L2] = PLN_COUNT_L2_HITS,         [PLN_FROM_LOADER] = PLN_COUNT_LOADS_SERVED,
+        [PLN_FROM_STALE] = PLN_COUNT_STALE_SERVED,
+    };
+    pln_count(cache->counts, status < 0 ? PLN_COUNT_FAILURES : heads[result->source], 1);
+    return status;
+}
+
+static void describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result) {
+    result->age_ms = now > life->created ? now - life->created : 0;
+    result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;
+}
+
+/* Says where a value came from; a negative one is counted by its tier and told as negative. */
+static int deliver(struct pln_cache *cache, bool is_absent, enum pln_source tier,
+                   struct pln_result *result) {
+    int status = is_absent ? PLN_ABSENT : PLN_OK;
+    result->source = (uint8_t) tier;
+    tally(cache, status, result);
+    if (is_absent) {
+        pln_count(cache->counts, PLN_COUNT_NEGATIVES, 1);
+        result->source = PLN_FROM_NEGATIVE;
+        result->len = 0;
+    }
+    return status;
+}
+
+static int miss(struct pln_cache *cache, struct pln_result *result) {
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    return tally(cache, PLN_MISS, result);
+}
+
+/* A hit that needs nothing else: fresh, not due, and of the present generation. */
+static bool is_plain(const struct pln_cache *cache, const struct pln_l1_hit *hit, pln_ms now) {
+    return now < hit->life.refresh && hit->generation == pln_l1_generation(cache->l1);
+}
+
+/* ---- past the plain hit ---- */
+
+enum verdict {
+    SERVE,        /* as it is */
+    SERVE_BEHIND, /* and load anew behind */
+    SERVE_STALE,  /* past its ttl, but good enough while it is loaded behind */
+    KEEP,         /* load first; this is what there is if that fails */
+};
+
+static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
+    struct pln_l1 *l1 = request->cache->l1;
+    bool is_doubtful = hit->generation != pln_l1_generation(l1);
+    bool can_load_behind = request->loader == NULL;
+    if (is_doubtful || now >= hit->life.stale) {
+        bool is_in_grace = !is_doubtful && now - hit->life.stale < request->terms->stale_ms;
+        bool may_be_stale = (request->options->flags & PLN_GET_NO_STALE) == 0;
+        if (!is_in_grace || !may_be_stale) {
+            return KEEP;
+        }
+        /* A caller with a loader of its own: the first one loads, the others are served. */
+        return can_load_behind || !pln_l1_claim_refresh(l1, &request->key) ? SERVE_STALE : KEEP;
+    }
+    if (now >= hit->life.refresh && can_load_behind && pln_l1_claim_refresh(l1, &request->key)) {
+        return SERVE_BEHIND;
+    }
+    return SERVE;
+}
+
+static int serve_l1(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now,
+                    enum pln_source tier, struct pln_value *value, struct pln_result *result) {
+    *result = (struct pln_result){.value = value, .len = hit->len, .format = hit->format};
+    describe(&hit->life, now, result);
+    return deliver(request->cache, hit->is_absent, tier, result);
+}
+
+static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
+                         struct pln_result *result) {
+    pln_ms now = pln_now(&cache->host);
+    bool is_absent = outcome->status == PLN_ABSENT;
+    enum pln_source tier = outcome->source;
+    if (tier == PLN_FROM_STALE && now < outcome->life.stale) {
+        tier = PLN_FROM_L2; /* kept aside by a refresh that brought nothing newer */
+    }
+    if (tier == PLN_FROM_NEGATIVE) {
+        tier = now - outcome->life.created < 1 ? PLN_FROM_LOADER : PLN_FROM_L2;
+    }
+    *result = (struct pln_result){.value = outcome->value,
+                                  .len = pln_value_len(outcome->value),
+                                  .format = outcome->value->format};
+    outcome->value = NULL;
+    describe(&outcome->life, now, result);
+    return deliver(cache, is_absent, tier, result);
+}
+
+/* Leads the key's flight or follows it. False where the deadline came first. */
+static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
+    struct pln_cache *cache = request->cache;
+    struct pln_stamp stamp;
+    bool leads;
+    pln_stamp_take(cache->inval, request->key.hash, &stamp);
+    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, &leads);
+    if (flight == NULL) {
+        pln_outcome_fail(outcome, PLN_ENOMEM);
+        return true;
+    }
+    if (leads) {
+        pln_fill_lead(request, flight);
+    } else {
+        pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
+    }
+    bool is_in_time = pln_flight_wait(cache->flights, flight, request->deadline, outcome);
+    pln_flight_leave(cache->flights, flight);
+    return is_in_time;
+}
+
+/* A value past its ttl when loading has failed: as long as the terms say, and for as long as it
+ * lives where only the link is lost. */
+static bool may_serve_after_failure(const struct pln_request *request, const struct pln_l1_hit *hit,
+                                    pln_ms now) {
+    return (request->options->flags & PLN_GET_NO_STALE) == 0 &&
+           (now < hit->life.stale || now - hit->life.stale < pln_fill_grace(request->terms));
+}
+
+static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hit,
+                        struct pln_value *kept, struct pln_result *result) {
+    struct pln_cache *cache = request->cache;
+    struct pln_outcome outcome = {0};
+    if (!fly(request, &outcome)) {
+        outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
+                                  (long long) request->terms->load_timeout_ms);
+    } else if (outcome.status < 0) {
+        pln_fail(outcome.status, "%s", outcome.text);
+    }
+    pln_ms now = pln_now(&cache->host);
+    if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
+        return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
+    }
+    pln_release(cache, kept);
+    if (outcome.status == PLN_OK || outcome.status == PLN_ABSENT) {
+        return serve_outcome(cache, &outcome, result);
+    }
+    if (outcome.status == PLN_MISS) {
+        return miss(cache, result);
+    }
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    return tally(cache, outcome.status, result);
+}
+
+static int read_matched(struct pln_request *request, struct pln_result *result) {
+    struct pln_cache *cache = request->cache;
+    struct pln_l1_hit hit;
+    struct pln_value *value = NULL;
+    pln_ms now = pln_now(&cache->host);
+    if ((request->options->flags & PLN_GET_NO_L1) == 0 && request->terms->use_l1 &&
+        pln_l1_borrow(cache->l1, &request->key, now, 0, &hit, &value) == PLN_OK) {
+        enum verdict verdict = judge(request, &hit, now);
+        if (verdict == SERVE_BEHIND || (verdict == SERVE_STALE && request->loader == NULL)) {
+            pln_fill_behind(cache, &request->key, hit.life.created);
+        }
+        if (verdict != KEEP) {
+            return serve_l1(request, &hit, now,
+                            verdict == SERVE_STALE ? PLN_FROM_STALE : PLN_FROM_L1, value, result);
+        }
+    }
+    return load_or_keep(request, &hit, value, result);
+}
+
+static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
+                        const struct pln_get_options *options, pln_loader loader, void *arg,
+                        struct pln_result *result) {
+    struct pln_request request = {.cache = cache,
+                                  .key = *key,
+                                  .options = options != NULL ? options : &no_options,
+                                  .loader = loader,
+                                  .loader_arg = arg};
+    request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
+    pln_ms timeout = request.options->timeout_ms > 0 ? request.options->timeout_ms
+                                                     : request.terms->load_timeout_ms;
+    pln_ns now = pln_clock_precise();
+    request.deadline = timeout < (PLN_FOREVER - now) / 1000000 ? now + timeout * 1000000
+                                                               : PLN_FOREVER;
+    int status = read_matched(&request, result);
+    pln_ruleset_unref(request.ruleset);
+    return status;
+}
+
+/* ---- the public reads ---- */
+
+int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
+                 const struct pln_get_options *options, void *buffer, size_t size,
+                 struct pln_result *result) {
+    struct pln_hashed hashed;
+    struct pln_l1_hit hit;
+    int status = pln_cache_key(cache, key, &hashed);
+    if (status < 0) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        return tally(cache, status, result);
+    }
+    if (options == NULL || (options->flags & PLN_GET_NO_L1) == 0) {
+        pln_ms now = pln_now(&cache->host);
+        if (pln_l1_get(cache->l1, &hashed, now, 0, buffer, size, &hit) == PLN_OK &&
+            is_plain(cache, &hit, now)) {
+            *result = (struct pln_result){.len = hit.len, .format = hit.format};
+            describe(&hit.life, now, result);
+            status = deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+            return status == PLN_OK && hit.len > size ? PLN_TRUNCATED : status;
+        }
+    }
+    status = read_through(cache, &hashed, options, NULL, NULL, result);
+    if (result->value != NULL) {
+        size_t n = result->len < size ? result->len : size;
+        if (n > 0) {
+            memcpy(buffer, pln_value_data(result->value), n);
+        }
+        pln_release(cache, result->value);
+        result->value = NULL;
+    }
+    return status == PLN_OK && result->len > size ? PLN_TRUNCATED : status;
+}
+
+int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
+                    const struct pln_get_options *options, pln_loader loader, void *arg,
+                    struct pln_result *result) {
+    struct pln_hashed hashed;
+    struct pln_l1_hit hit;
+    struct pln_value *value;
+    int status = pln_cache_key(cache, key, &hashed);
+    if (status < 0) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        return tally(cache, status, result);
+    }
+    if (options == NULL || (options->flags & PLN_GET_NO_L1) == 0) {
+        pln_ms now = pln_now(&cache->host);
+        if (pln_l1_borrow(cache->l1, &hashed, now, 0, &hit, &value) == PLN_OK) {
+            if (is_plain(cache, &hit, now)) {
+                *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
+                describe(&hit.life, now, result);
+                return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+            }
+            pln_release(cache, value);
+        }
+    }
+    return read_through(cache, &hashed, options, loader, arg, result);
+}
+
+int pln_get(struct pln_cache *cache, struct pln_bytes key, const struct pln_get_options *options,
+            struct pln_result *result) {
+    return pln_get_or_load(cache, key, options, NULL, NULL, result);
+}
+
+int pln_peek(struct pln_cache *cache, struct pln_bytes key, struct pln_result *result) {
+    struct pln_hashed hashed;
+    struct pln_l1_hit hit;
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    int status = pln_cache_key(cache, key, &hashed);
+    if (status < 0) {
+        return status;
+    }
+    pln_count(cache->counts, PLN_COUNT_PEEKS, 1);
+    pln_ms now = pln_now(&cache->host);
+    if (pln_l1_borrow(cache->l1, &hashed, now, PLN_L1_QUIET, &hit, &result->value) != PLN_OK) {
+        return PLN_MISS;
+    }
+    bool is_fresh = now < hit.life.stale && hit.generation == pln_l1_generation(cache->l1);
+    result->source = is_fresh ? PLN_FROM_L1 : PLN_FROM_STALE;
+    result->len = hit.len;
+    result->format = hit.format;
+    describe(&hit.life, now, result);
+    if (hit.is_absent) {
+        result->source = PLN_FROM_NEGATIVE;
+    }
+    return hit.is_absent ? PLN_ABSENT : PLN_OK;
+}
+
+void pln_release(struct pln_cache *cache, struct pln_value *value) {
+    if (value == NULL) {
+        return;
+    }
+    if (value->home == PLN_HOME_L1) {
+        pln_l1_release(cache->l1, value);
+    } else {
+        pln_value_drop(value);
+    }
+}

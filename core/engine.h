@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * engine.h - private to core: the cache and the rooms' doors to each other.
+ *
+ *   options.c  what can be set, by name, and what it is when it is not
+ *   open.c     a cache's beginning and end, and what it does with what the bus says
+ *   cache.c    every read: the way of a key through the tiers
+ *   many.c     reading many keys at once
+ *   flight.c   one load per key and process: lead, wait, hand over
+ *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install
+ *   load.c     what a loader says
+ *   inval.c    stamps, generations and marks: why no old value comes back
+ *   write.c    set, delete, expire, touch, tags, clear, events
+ *   worker.c   threads for loads that run behind, and housekeeping
+ *   warm.c     warming lists
+ *   report.c   statistics, explain
+ *
+ * Order of locks: none is taken while another of these is held.
+ *
+ * Labels of this folder:
+ *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
+ *   C2  stripe bumped / stripe checked, with a seq_cst fence on both sides (inval.c)
+ */
+#ifndef PLN_ENGINE_H
+#define PLN_ENGINE_H
+
+#include <pthread.h>
+
+#include "policy.h"
+#include "../l1/l1.h"
+#include "../l2/l2.h"
+
+enum {
+    PLN_N_STRIPES =
+        1 << 16, /* a fill is refused in vain in (invalidations/s x round trip) / 2^16 */
+    PLN_N_MARKS = 1 << 16,
+    PLN_QUEUE_MAX = 16384, /* jobs waiting; past that refreshes are dropped and loads refused */
+};
+
+/* ---- inval.c ---- */
+
+/* What the instance knew when a fill began. Taken before the first byte of a request is queued
+ * (R2); a value is kept in L1 only if nothing that may concern it has been heard since (R3). */
+struct pln_stamp {
+    const struct pln_inval *inval;
+    _Atomic uint64_t *stripe;
+    uint64_t epoch;      /* of the key's stripe */
+    uint64_t mark_clock; /* tags invalidated up to here were invalidated before */
+    uint32_t generation;
+    uint8_t n_marks; /* set once the tags are known */
+    uint16_t marks[PLN_MAX_TAGS];
+};
+
+struct pln_inval; /* opaque: stripes, marks, generation */
+
+int pln_inval_new(struct pln_inval **inval);
+void pln_inval_free(struct pln_inval *inval);
+/* Gives the L1 whose generation and entries it rules, and the parity to begin with. */
+void pln_inval_attach(struct pln_inval *inval, struct pln_l1 *l1, bool is_linked);
+const _Atomic uint64_t *pln_inval_marks(const struct pln_inval *inval);
+/* R2. Threads: any, wait-free. */
+void pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp);
+/* Adds the marks of a value's tags. */
+void pln_stamp_tags(struct pln_stamp *stamp, const struct pln_bytes *tags, size_t n_tags);
+/* R3's check, in the form pln_l1_put() takes it. */
+bool pln_stamp_holds(const void *stamp);
+/* R9's reply: true where nothing was heard since the stamp, which is then moved past the own
+ * write; else the key is forgotten, as after R4. */
+bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
+/* R4: forget a key, loads under way included. */
+void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
+/* The same, leaving the entry as a stale one. */
+void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now);
+void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
+/* R5: everything is void. R6: the link is lost, or live again. */
+void pln_inval_all(struct pln_inval *inval);
+void pln_inval_down(struct pln_inval *inval);
+void pln_inval_up(struct pln_inval *inval);
+
+/* ---- load.c ---- */
+
+struct pln_load {
+    struct pln_value *value;
+    pln_ms ttl_ms;                       /* 0: not said; negative: do not store */
+    struct pln_bytes tags[PLN_MAX_TAGS]; /* owned */
+    size_t n_tags;
+    struct pln_bytes *related; /* owned */
+    size_t n_related;
+};
+
+void pln_load_fini(struct pln_load *load);
+/* Adds the tags a rule's templates give for a key. */
+int pln_load_rule_tags(struct pln_load *load, const struct pln_match *match);
+
+/* ---- flight.c ---- */
+
+/* How a read or load ended. Owns its value. */
+struct pln_outcome {
+    int status;
+    struct pln_value *value;
+    struct pln_l1_life life;
+    uint8_t source;            /* enum pln_source */
+    char text[PLN_ERROR_TEXT]; /* where status is negative */
+};
+
+void pln_outcome_fini(struct pln_outcome *outcome);
+/* Ends in a failure whose text pln_fail() has just kept. */
+void pln_outcome_fail(struct pln_outcome *outcome, int status);
+
+struct pln_flight;  /* one key being loaded */
+struct pln_flights; /* all of them */
+
+int pln_flights_new(struct pln_flights **flights);
+void pln_flights_free(struct pln_flights *flights);
+size_t pln_flights_count(struct pln_flights *flights);
+
+/* Joins the load of a key, or begins one. A load that began before the key was last invalidated
+ * is not joined: what it brings may be older than what this caller has seen. Returns NULL where
+ * memory is out. Owns: a reference, for pln_flight_leave(). */
+struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
+                                   const struct pln_hashed *key, bool *leads);
+const struct pln_hashed *pln_flight_key(const struct pln_flight *flight);
+void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight);
+void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
+/* The leader's last word, kept for all who wait: takes over the outcome's value. */
+void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flight,
+                            struct pln_outcome *outcome);
+/* Waits for it. Returns false where the deadline came first. */
+bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline,
+                     struct pln_outcome *outcome);
+/* The leader waits for another process: until nudged, or the deadline. */
+void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
+void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
+
+/* ---- fill.c ---- */
+
+/* One read on its way past L1. */
+struct pln_request {
+    struct pln_cache *cache;
+    struct pln_hashed key;
+    const struct pln_get_options *options; /* never NULL */
+    pln_loader loader;                     /* the call's own, or NULL */
+    void *loader_arg;
+    struct pln_ruleset *ruleset; /* a reference */
+    struct pln_match match;
+    const struct pln_terms *terms;
+    pln_ns deadline;
+    bool is_refresh; /* a value is being served meanwhile */
+    pln_ms created;  /* of that value */
+};
+
+/* Leads a flight to its end: L2, then, where need be, the loader. The policy's loader runs on a
+ * worker, so it may end after this returns. */
+void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
+/* Loads a key behind, unless that is being done. */
+void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
+/* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
+void pln_fill_install_l2(struct pln_cache *cache, const struct pln_hashed *key,
+                         const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
+                         const struct pln_l2_item *item, struct pln_l1_life *life);
+/* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
+struct pln_l1_life pln_fill_life(const struct pln_terms *terms, pln_ms now, pln_ms age,
+                                 pln_ms fresh_left, pln_ms life_left);
+/* How long past its ttl a value is kept, whatever for. */
+pln_ms pln_fill_grace(const struct pln_terms *terms);
+
+/* ---- worker.c ---- */
+
+/* A job runs once, on a worker whose number it is given, and frees itself. */
+struct pln_job {
+    struct pln_job *next;
+    void (*run)(struct pln_job *job, unsigned worker);
+    void (*drop)(struct pln_job *job); /* in the place of run, when the cache closes */
+};
+
+struct pln_workers;
+
+int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers);
+/* Drops what is queued, and waits for what runs. */
+void pln_workers_free(struct pln_workers *workers);
+/* Queues a job; PLN_EBUSY where the queue is full (the job is still the caller's). Urgent ones
+ * (somebody waits) go before those that run behind. */
+int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
+size_t pln_workers_depth(struct pln_workers *workers);
+
+/* ---- cache.c ---- */
+
+struct pln_cache {
+    /* line 0: read by every get, written only at open */
+    _Alignas(PLN_CACHE_LINE) struct pln_l1 *l1;
+    struct pln_counts *counts;
+    uint64_t seed;
+    struct pln_host host;
+
+    struct pln_inval *inval;
+    struct pln_l2 *l2; /* NULL: L1 only */
+    struct pln_flights *flights;
+    struct pln_workers *workers;
+    struct pln_terms terms;
+    size_t max_item_bytes;
+    pln_ms timeout_ms;
+    unsigned n_workers;
+    bool is_tracking;
+    bool has_l2;
+    char *name;
+
+    pthread_mutex_t policy_lock; /* over: */
+    struct pln_ruleset *policy;
+};
+
+/* Checks a key's length and hashes it. */
+int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed);
+/* The deadline of one L2 command that ends no later than `deadline`. */
+pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline);
+/* Finds a key's rule and terms; the ruleset's reference goes back by pln_ruleset_unref(). */
+const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
+                                        struct pln_match *match, struct pln_ruleset **ruleset);
+
+/* ---- open.c ---- */
+
+/* What the bus is to call. */
+struct pln_l2_events pln_cache_events(struct pln_cache *cache);
+
+/* ---- options.c ---- */
+
+/* A copy with every default filled in, or PLN_EINVAL naming the option. */
+int pln_options_resolve(const struct pln_options *options, struct pln_options *resolved);
+
+#endif

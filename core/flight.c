@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * flight.c - single flight: of all threads that want one missing key, one loads and the others
+ * wait.
+ *
+ * A flight is found by its key while it may still be joined; it lives until its last user has left.
+ * Two things take it out of the table: its end, and a caller who finds that the key was
+ * invalidated since it began. Such a caller may know of a newer value (its own delete has
+ * returned, say), so it begins a flight of its own instead of waiting for an old answer.
+ *
+ * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
+ * nanoseconds, and a miss costs a round trip anyway.
+ */
+#include "engine.h"
+
+#include <time.h>
+
+#include <uthash.h>
+
+struct pln_flight {
+    UT_hash_handle hh;
+    struct pln_hashed key; /* bytes follow the struct */
+    uint64_t epoch;        /* of the key's stripe when it began */
+    pthread_cond_t changed;
+    /* under the table's lock: */
+    unsigned refs;
+    unsigned nudges; /* ends of other processes' leases heard of */
+    bool is_listed;
+    bool is_done;
+    struct pln_outcome outcome;
+};
+
+struct pln_flights {
+    pthread_mutex_t lock; /* over: */
+    struct pln_flight *by_key;
+    size_t n_live;
+};
+
+void pln_outcome_fini(struct pln_outcome *outcome) {
+    if (outcome->value != NULL) {
+        pln_value_drop(outcome->value);
+        outcome->value = NULL;
+    }
+}
+
+void pln_outcome_fail(struct pln_outcome *outcome, int status) {
+    assert(status < 0);
+    pln_outcome_fini(outcome);
+    outcome->status = status;
+    outcome->source = PLN_FROM_MISS;
+    memcpy(outcome->text, pln_error_text(), sizeof outcome->text);
+}
+
+int pln_flights_new(struct pln_flights **flights) {
+    struct pln_flights *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "open: no memory for the table of loads");
+    }
+    pthread_mutex_init(&created->lock, NULL);
+    *flights = created;
+    return PLN_OK;
+}
+
+void pln_flights_free(struct pln_flights *flights) {
+    if (flights != NULL) {
+        assert(flights->by_key == NULL && flights->n_live == 0);
+        pthread_mutex_destroy(&flights->lock);
+        free(flights);
+    }
+}
+
+size_t pln_flights_count(struct pln_flights *flights) {
+    pthread_mutex_lock(&flights->lock);
+    size_t n = flights->n_live;
+    pthread_mutex_unlock(&flights->lock);
+    return n;
+}
+
+static struct pln_flight *flight_new(const struct pln_hashed *key, uint64_t epoch) {
+    struct pln_flight *flight = calloc(1, sizeof *flight + key->key.len);
+    if (flight == NULL) {
+        return NULL;
+    }
+    memcpy(flight + 1, key->key.data, key->key.len);
+    flight->key = (struct pln_hashed){pln_bytes_of(flight + 1, key->key.len), key->hash};
+    flight->epoch = epoch;
+    flight->refs = 1;
+    pthread_cond_init(&flight->changed, NULL);
+    return flight;
+}
+
+static void flight_free(struct pln_flight *flight) {
+    assert(flight->refs == 0 && !flight->is_listed);
+    pln_outcome_fini(&flight->outcome);
+    pthread_cond_destroy(&flight->changed);
+    free(flight);
+}
+
+static struct pln_flight *find_locked(struct pln_flights *flights, struct pln_bytes key) {
+    struct pln_flight *found = NULL;
+    HASH_FIND(hh, flights->by_key, key.data, key.len, found);
+    return found;
+}
+
+static void unlist_locked(struct pln_flights *flights, struct pln_flight *flight) {
+    if (flight->is_listed) {
+        HASH_DELETE(hh, flights->by_key, flight);
+        flight->is_listed = false;
+    }
+}
+
+struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
+                                   const struct pln_hashed *key, bool *leads) {
+    struct pln_flight *created = flight_new(key, stamp->epoch);
+    if (created == NULL) {
+        pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
+        return NULL;
+    }
+    pthread_mutex_lock(&flights->lock);
+    struct pln_flight *joined = find_locked(flights, key->key);
+    if (joined != NULL && joined->epoch == stamp->epoch) {
+        joined->refs++;
+    } else {
+        if (joined != NULL) {
+            unlist_locked(flights, joined); /* its own users go on with it */
+        }
+        joined = created;
+        HASH_ADD_KEYPTR(hh, flights->by_key, joined->key.key.data, joined->key.key.len, joined);
+        joined->is_listed = true;
+        flights->n_live++;
+        created = NULL;
+    }
+    pthread_mutex_unlock(&flights->lock);
+    *leads = created == NULL;
+    if (created != NULL) {
+        created->refs = 0;
+        flight_free(created);
+    }
+    return joined;
+}
+
+const struct pln_hashed *pln_flight_key(const struct pln_flight *flight) {
+    return &flight->key;
+}
+
+void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    flight->refs++;
+    pthread_mutex_unlock(&flights->lock);
+}
+
+void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    assert(flight->refs > 0);
+    bool is_last = --flight->refs == 0;
+    if (is_last) {
+        assert(flight->is_done);
+        flights->n_live--;
+    }
+    pthread_mutex_unlock(&flights->lock);
+    if (is_last) {
+        flight_free(flight);
+    }
+}
+
+void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flight,
+                            struct pln_outcome *outcome) {
+    pthread_mutex_lock(&flights->lock);
+    assert(!flight->is_done);
+    flight->outcome = *outcome;
+    flight->is_done = true;
+    unlist_locked(flights, flight);
+    pthread_cond_broadcast(&flight->changed);
+    pthread_mutex_unlock(&flights->lock);
+    outcome->value = NULL;
+}
+
+/* Waits for a change of the flight; false once the deadline has passed. */
+static bool wait_locked(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline) {
+    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    return pthread_cond_clockwait(&flight->changed, &flights->lock, CLOCK_MONOTONIC, &until) == 0;
+}
+
+bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline,
+                     struct pln_outcome *outcome) {
+    bool is_in_time = true;
+    pthread_mutex_lock(&flights->lock);
+    while (!flight->is_done && is_in_time) {
+        is_in_time = wait_locked(flights, flight, deadline);
+    }
+    is_in_time = flight->is_done;
+    if (is_in_time) {
+        *outcome = flight->outcome;
+        if (outcome->value != NULL) {
+            pln_value_ref(outcome->value);
+        }
+    }
+    pthread_mutex_unlock(&flights->lock);
+    return is_in_time;
+}
+
+void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline) {
+    pthread_mutex_lock(&flights->lock);
+    bool is_in_time = true;
+    while (flight->nudges == 0 && is_in_time) {
+        is_in_time = wait_locked(flights, flight, deadline);
+    }
+    flight->nudges = 0;
+    pthread_mutex_unlock(&flights->lock);
+}
+
+void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key) {
+    pthread_mutex_lock(&flights->lock);
+    struct pln_flight *flight = find_locked(flights, key);
+    if (flight != NULL) {
+        flight->nudges++;
+        pthread_cond_broadcast(&flight->changed);
+    }
+    pthread_mutex_unlock(&flights->lock);
+}

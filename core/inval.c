@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * inval.c - why no old value comes back: the instance's side of rules R2 to R6 and R9.
+ *
+ * Three things are kept, all of fixed size:
+ *
+ *   stripes     an epoch for each of 2^16 groups of keys, raised by every invalidation of one
+ *   marks       a time for each of 2^16 groups of tags, on a clock of this instance's own
+ *   generation  even while the link is live, odd while messages may be missing
+ *
+ * A fill takes a stamp of all three before it asks for anything. Whatever replaces the value it
+ * will be given runs, in Redis, after that question was asked, so its message arrives after the
+ * stamp: either the check before the entry becomes visible sees it (and the value is handed out
+ * but not kept), or it arrives later and ends the entry like any other. The pair that must not be
+ * reordered is "link the entry, then look at the stripe" here against "raise the stripe, then look
+ * for entries" there: a store followed by a load on both sides, hence a seq_cst fence in both
+ * (C2). The entry's side of it is in pln_l1_put().
+ *
+ * Entries of an even generation serve as doubtful (stale) ones while the next, odd one lasts, and
+ * never again after it. Entries filled while it is odd serve only as long as it lasts.
+ */
+#include "engine.h"
+
+struct pln_inval {
+    _Atomic uint64_t stripes[PLN_N_STRIPES];
+    _Atomic uint64_t marks[PLN_N_MARKS];
+    _Atomic uint64_t mark_clock;
+    struct pln_l1 *l1;
+    pthread_mutex_t lock; /* over the generation's steps; readers do without */
+};
+
+int pln_inval_new(struct pln_inval **inval) {
+    struct pln_inval *created = calloc(1, sizeof *created); /* untouched pages cost nothing */
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "open: no memory for the invalidation stripes");
+    }
+    pthread_mutex_init(&created->lock, NULL);
+    *inval = created;
+    return PLN_OK;
+}
+
+void pln_inval_free(struct pln_inval *inval) {
+    if (inval != NULL) {
+        pthread_mutex_destroy(&inval->lock);
+        free(inval);
+    }
+}
+
+void pln_inval_attach(struct pln_inval *inval, struct pln_l1 *l1, bool is_linked) {
+    inval->l1 = l1;
+    pln_l1_set_generation(l1, is_linked ? 1 : 0); /* a link begins as lost */
+}
+
+const _Atomic uint64_t *pln_inval_marks(const struct pln_inval *inval) {
+    return inval->marks;
+}
+
+static _Atomic uint64_t *stripe_of(struct pln_inval *inval, uint64_t hash) {
+    return &inval->stripes[hash % PLN_N_STRIPES];
+}
+
+static uint16_t mark_of(struct pln_bytes tag) {
+    return (uint16_t) pln_hash(tag, 0); /* unkeyed: a collision costs a load, not an error */
+}
+
+void pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp) {
+    stamp->inval = inval;
+    stamp->stripe = stripe_of(inval, hash);
+    stamp->n_marks = 0;
+    /* acquire each: none of these may be read after the request that follows is on its way. The
+     * system calls of the request order them in practice, this says it. No pair: the other side
+     * is the server. */
+    stamp->generation = pln_l1_generation(inval->l1);
+    stamp->mark_clock = atomic_load_explicit(&inval->mark_clock, memory_order_acquire);
+    stamp->epoch = atomic_load_explicit(stamp->stripe, memory_order_acquire);
+}
+
+void pln_stamp_tags(struct pln_stamp *stamp, const struct pln_bytes *tags, size_t n_tags) {
+    assert(n_tags <= PLN_MAX_TAGS);
+    for (size_t i = 0; i < n_tags; i++) {
+        stamp->marks[i] = mark_of(tags[i]);
+    }
+    stamp->n_marks = (uint8_t) n_tags;
+}
+
+bool pln_stamp_holds(const void *arg) {
+    const struct pln_stamp *stamp = arg;
+    /* C2 acquire: pairs with forget_loads; the fence between link and this check is pln_l1_put's */
+    if (atomic_load_explicit(stamp->stripe, memory_order_acquire) != stamp->epoch ||
+        pln_l1_generation(stamp->inval->l1) != stamp->generation) {
+        return false;
+    }
+    for (size_t i = 0; i < stamp->n_marks; i++) {
+        /* C1 acquire: pairs with pln_inval_tag */
+        if (atomic_load_explicit(&stamp->inval->marks[stamp->marks[i]], memory_order_acquire) >
+            stamp->mark_clock) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Makes every fill of the stripe that has a stamp fail its check, and comes before the search for
+ * entries that passed it. */
+static void forget_loads(_Atomic uint64_t *stripe) {
+    /* C2 release: pairs with pln_stamp_holds */
+    atomic_fetch_add_explicit(stripe, 1, memory_order_acq_rel);
+    /* seq_cst: the raise above before the look at the table below (store, then load) */
+    atomic_thread_fence(memory_order_seq_cst);
+}
+
+void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
+    forget_loads(stripe_of(inval, key->hash));
+    pln_l1_remove(inval->l1, key);
+}
+
+void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now) {
+    struct pln_l1_hit hit;
+    forget_loads(stripe_of(inval, key->hash));
+    if (pln_l1_get(inval->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK &&
+        hit.life.stale > now) {
+        pln_l1_retime(inval->l1, key, now, now, hit.life.end);
+    }
+}
+
+bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key) {
+    uint64_t expected = stamp->epoch;
+    /* C2 release: an own write is an invalidation to every older fill; pairs with
+     * pln_stamp_holds. Failure: relaxed, only the fact counts. */
+    if (atomic_compare_exchange_strong_explicit(stamp->stripe, &expected, expected + 1,
+                                                memory_order_acq_rel, memory_order_relaxed)) {
+        stamp->epoch++;
+        return true;
+    }
+    forget_loads(stamp->stripe);
+    pln_l1_remove(stamp->inval->l1, key);
+    return false;
+}
+
+void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag) {
+    /* A fill that takes its stamp after this addition asks its source after the tag was
+     * invalidated, so its value is a new one and the time below does not concern it. */
+    uint64_t time = atomic_fetch_add_explicit(&inval->mark_clock, 1, memory_order_acq_rel) + 1;
+    _Atomic uint64_t *mark = &inval->marks[mark_of(tag)];
+    uint64_t present = atomic_load_explicit(mark, memory_order_relaxed); /* the exchange decides */
+    while (present < time &&
+           /* C1 release: pairs with pln_stamp_holds and with L1's look at an entry's marks.
+            * Failure: relaxed, the loop looks again. */
+           !atomic_compare_exchange_weak_explicit(mark, &present, time, memory_order_acq_rel,
+                                                  memory_order_relaxed)) {
+    }
+    atomic_thread_fence(memory_order_seq_cst); /* as in forget_loads */
+}
+
+/* Steps the generation: to the next odd number, the next even one, or the next but one. */
+static void step(struct pln_inval *inval, bool (*wanted)(uint32_t present), uint32_t by) {
+    pthread_mutex_lock(&inval->lock);
+    uint32_t present = pln_l1_generation(inval->l1);
+    if (wanted(present)) {
+        pln_l1_set_generation(inval->l1, present + by);
+    }
+    pthread_mutex_unlock(&inval->lock);
+}
+
+static bool is_live(uint32_t generation) {
+    return generation % 2 == 0;
+}
+
+static bool is_lost(uint32_t generation) {
+    return generation % 2 == 1;
+}
+
+static bool is_any(uint32_t generation) {
+    (void) generation;
+    return true;
+}
+
+void pln_inval_all(struct pln_inval *inval) {
+    step(inval, is_any, 2);
+}
+
+void pln_inval_down(struct pln_inval *inval) {
+    step(inval, is_live, 1);
+}
+
+void pln_inval_up(struct pln_inval *inval) {
+    step(inval, is_lost, 1);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
+ * round trip to L2 for what is left. Loaders are not run.
+ */
+#include "engine.h"
+
+/* The keys that L1 did not answer, side by side as L2 wants them. */
+struct rest {
+    size_t n;
+    size_t *index; /* into the caller's arrays */
+    struct pln_hashed *keys;
+    struct pln_stamp *stamps;
+    struct pln_l2_value *values;
+    int *statuses;
+};
+
+static int rest_init(struct rest *rest, size_t n) {
+    *rest = (struct rest){.index = calloc(n, sizeof *rest->index),
+                          .keys = calloc(n, sizeof *rest->keys),
+                          .stamps = calloc(n, sizeof *rest->stamps),
+                          .values = calloc(n, sizeof *rest->values),
+                          .statuses = calloc(n, sizeof *rest->statuses)};
+    if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->values == NULL ||
+        rest->statuses == NULL) {
+        return pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
+    }
+    return PLN_OK;
+}
+
+static void rest_fini(struct rest *rest) {
+    free(rest->index);
+    free(rest->keys);
+    free(rest->stamps);
+    free(rest->values);
+    free(rest->statuses);
+}
+
+static void describe(struct pln_result *result, const struct pln_l1_life *life, pln_ms now) {
+    result->age_ms = now > life->created ? now - life->created : 0;
+    result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;
+}
+
+static int counted(struct pln_cache *cache, bool is_absent, enum pln_count head,
+                   struct pln_result *result) {
+    pln_count(cache->counts, head, 1);
+    if (is_absent) {
+        pln_count(cache->counts, PLN_COUNT_NEGATIVES, 1);
+        result->source = PLN_FROM_NEGATIVE;
+        result->len = 0;
+    }
+    return is_absent ? PLN_ABSENT : PLN_OK;
+}
+
+/* Serves what L1 has fresh, or stale where the terms allow it; false for the rest. */
+static bool serve_l1(struct pln_cache *cache, const struct pln_hashed *key,
+                     const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                     struct pln_value *value, struct pln_result *result, int *status) {
+    pln_ms now = pln_now(&cache->host);
+    bool is_current = hit->generation == pln_l1_generation(cache->l1);
+    bool is_fresh = is_current && now < hit->life.stale;
+    if (!is_fresh) {
+        struct pln_match match;
+        struct pln_ruleset *ruleset;
+        const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
+        bool is_in_grace = is_current && now - hit->life.stale < terms->stale_ms &&
+                           (options->flags & PLN_GET_NO_STALE) == 0;
+        pln_ruleset_unref(ruleset);
+        if (!is_in_grace) {
+            pln_release(cache, value);
+            return false;
+        }
+    }
+    if (now >= hit->life.refresh && pln_l1_claim_refresh(cache->l1, key)) {
+        pln_fill_behind(cache, key, hit->life.created);
+    }
+    *result = (struct pln_result){.value = value,
+                                  .len = hit->len,
+                                  .format = hit->format,
+                                  .source = is_fresh ? PLN_FROM_L1 : PLN_FROM_STALE};
+    describe(result, &hit->life, now);
+    *status = counted(cache, hit->is_absent, is_fresh ? PLN_COUNT_L1_HITS : PLN_COUNT_STALE_SERVED,
+                      result);
+    return true;
+}
+
+/* Looks at L1 for all keys; those it does not answer go to the rest, with a stamp. */
+static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                      const struct pln_get_options *options, struct rest *rest,
+                      struct pln_result *results, int *statuses) {
+    struct pln_hashed *hashed = calloc(n, sizeof *hashed);
+    struct pln_l1_hit *hits = calloc(n, sizeof *hits);
+    struct pln_value **values = calloc(n, sizeof *values);
+    int status = PLN_OK;
+    if (hashed == NULL || hits == NULL || values == NULL) {
+        status = pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
+        status = pln_cache_key(cache, keys[i], &hashed[i]);
+        if (status < 0) {
+            status = pln_fail(status, "get_many: key %zu: %s", i + 1, pln_error_text());
+            goto out;
+        }
+        statuses[i] = PLN_MISS;
+        results[i] = (struct pln_result){.source = PLN_FROM_MISS};
+    }
+    if ((options->flags & PLN_GET_NO_L1) == 0) {
+        pln_l1_borrow_many(cache->l1, hashed, n, pln_now(&cache->host), hits, values, statuses);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (statuses[i] != PLN_OK ||
+            !serve_l1(cache, &hashed[i], options, &hits[i], values[i], &results[i], &statuses[i])) {
+            pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
+            rest->keys[rest->n] = hashed[i];
+            rest->index[rest->n++] = i;
+        }
+    }
+out:
+    free(hashed);
+    free(hits);
+    free(values);
+    return status;
+}
+
+/* Takes one answer of L2: into L1, and to the caller. */
+static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct pln_stamp *stamp,
+                   const struct pln_l2_item *item, uint32_t flags, struct pln_result *result) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    struct pln_l1_life life;
+    int status = PLN_MISS;
+    const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
+    bool is_fresh = item->fresh_left > 0;
+    bool is_allowed = is_fresh ||
+                      (-item->fresh_left < terms->stale_ms && (flags & PLN_GET_NO_STALE) == 0);
+    if (is_allowed) {
+        result->value = pln_value_new(item->value, item->format);
+    }
+    if (result->value != NULL) {
+        pln_fill_install_l2(cache, key, terms, match.index, stamp, item, &life);
+        result->len = item->value.len;
+        result->format = item->format;
+        result->source = is_fresh ? PLN_FROM_L2 : PLN_FROM_STALE;
+        describe(result, &life, pln_now(&cache->host));
+        status = counted(cache, item->is_absent,
+                         is_fresh ? PLN_COUNT_L2_HITS : PLN_COUNT_STALE_SERVED, result);
+    }
+    pln_ruleset_unref(ruleset);
+    return status;
+}
+
+static void ask_l2(struct pln_cache *cache, const struct pln_get_options *options,
+                   struct rest *rest, struct pln_result *results, int *statuses) {
+    pln_ns deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
+                                              : PLN_FOREVER;
+    int asked = PLN_MISS;
+    if (cache->has_l2 && rest->n > 0 && (options->flags & PLN_GET_NO_L2) == 0) {
+        asked = pln_l2_get_many(cache->l2, rest->keys, rest->n,
+                                pln_cache_l2_deadline(cache, deadline), rest->values,
+                                rest->statuses);
+    }
+    for (size_t i = 0; i < rest->n; i++) {
+        size_t at = rest->index[i];
+        statuses[at] = asked == PLN_OK ? rest->statuses[i] : asked;
+        if (statuses[at] == PLN_OK) {
+            statuses[at] = take_l2(cache, &rest->keys[i], &rest->stamps[i], &rest->values[i].item,
+                                   options->flags, &results[at]);
+            pln_l2_value_fini(&rest->values[i]);
+        }
+        if (statuses[at] == PLN_MISS || statuses[at] < 0) {
+            pln_count(cache->counts, statuses[at] < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
+        }
+    }
+}
+
+int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                 const struct pln_get_options *options, struct pln_result *results, int *statuses) {
+    static const struct pln_get_options no_options = {0};
+    struct rest rest;
+    if (n == 0) {
+        return PLN_OK;
+    }
+    options = options != NULL ? options : &no_options;
+    int status = rest_init(&rest, n);
+    if (status == PLN_OK) {
+        status = look_at_l1(cache, keys, n, options, &rest, results, statuses);
+    }
+    if (status == PLN_OK) {
+        ask_l2(cache, options, &rest, results, statuses);
+    }
+    rest_fini(&rest);
+    return status;
+}

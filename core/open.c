@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * open.c - a cache's beginning and end, the policy in force, and what it does with what the bus
+ * says.
+ *
+ * The parts are made bottom-up and ended top-down: workers first (they use everything), then the
+ * link (its events use L1), then what is left.
+ */
+#include "engine.h"
+
+/* ---- the bus's word ---- */
+
+static void on_key(void *arg, struct pln_bytes bytes) {
+    struct pln_cache *cache = arg;
+    struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
+    pln_inval_key(cache->inval, &key);
+    pln_flight_nudge(cache->flights, bytes); /* its lease is void too: whoever waits looks again */
+}
+
+static void on_expire(void *arg, struct pln_bytes bytes) {
+    struct pln_cache *cache = arg;
+    struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
+    pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
+    pln_flight_nudge(cache->flights, bytes);
+}
+
+static void on_tag(void *arg, struct pln_bytes tag) {
+    struct pln_cache *cache = arg;
+    pln_inval_tag(cache->inval, tag);
+}
+
+static void on_clear(void *arg) {
+    struct pln_cache *cache = arg;
+    pln_inval_all(cache->inval);
+}
+
+static void on_filled(void *arg, struct pln_bytes key) {
+    struct pln_cache *cache = arg;
+    pln_flight_nudge(cache->flights, key);
+}
+
+static void on_down(void *arg) {
+    struct pln_cache *cache = arg;
+    pln_inval_down(cache->inval);
+}
+
+static void on_up(void *arg) {
+    struct pln_cache *cache = arg;
+    pln_inval_up(cache->inval);
+}
+
+/* ---- open ---- */
+
+static struct pln_terms terms_of(const struct pln_options *options) {
+    return (struct pln_terms){
+        .ttl_ms = options->ttl_ms,
+        .l1_ttl_ms = options->l1_ttl_ms,
+        .stale_ms = options->stale_ms,
+        .stale_if_error_ms = options->stale_if_error_ms,
+        .negative_ms = options->negative_ms,
+        .lease_ms = options->lease_ms,
+        .load_timeout_ms = options->load_timeout_ms,
+        .jitter = options->jitter,
+        .refresh = options->refresh,
+        .use_l1 = true,
+        .use_l2 = true,
+    };
+}
+
+static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
+    struct pln_l1_options l1_options = {
+        .max_bytes = options->max_bytes,
+        .max_item_bytes = options->max_item_bytes,
+        .eviction = strcmp(options->eviction, "none") == 0 ? PLN_L1_NONE : PLN_L1_LRU,
+        .counts = cache->counts,
+        .marks = pln_inval_marks(cache->inval),
+    };
+    return pln_l1_new(&l1_options, &cache->l1);
+}
+
+static int open_l2(struct pln_cache *cache, const struct pln_options *options) {
+    struct pln_l2_options l2_options = {
+        .url = options->redis,
+        .username = options->username,
+        .password = options->password,
+        .ns = options->ns,
+        .connect_timeout_ms = options->connect_timeout_ms,
+        .timeout_ms = options->timeout_ms,
+        .ping_ms = options->ping_ms,
+        .pool = options->pool,
+        .tracking = options->tracking,
+        .counts = cache->counts,
+        .host = &cache->host,
+        .events = pln_cache_events(cache),
+    };
+    return pln_l2_redis_new(&l2_options, &cache->l2);
+}
+
+struct pln_l2_events pln_cache_events(struct pln_cache *cache) {
+    return (struct pln_l2_events){
+        .arg = cache,
+        .on_key = on_key,
+        .on_expire = on_expire,
+        .on_tag = on_tag,
+        .on_clear = on_clear,
+        .on_filled = on_filled,
+        .on_down = on_down,
+        .on_up = on_up,
+    };
+}
+
+static int build(struct pln_cache *cache, const struct pln_options *options) {
+    int status = pln_counts_new(&cache->counts);
+    if (status == PLN_OK) {
+        status = pln_inval_new(&cache->inval);
+    }
+    if (status == PLN_OK) {
+        status = open_l1(cache, options);
+    }
+    if (status == PLN_OK) {
+        status = pln_flights_new(&cache->flights);
+    }
+    if (status == PLN_OK && (cache->policy = pln_ruleset_new()) == NULL) {
+        status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
+    }
+    if (status == PLN_OK) {
+        cache->has_l2 = options->redis != NULL;
+        pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
+        status = pln_workers_new(cache, cache->n_workers, &cache->workers);
+    }
+    if (status == PLN_OK && cache->has_l2) {
+        status = open_l2(cache, options);
+        if (status == PLN_OK) {
+            status = pln_l2_start(cache->l2);
+        }
+    }
+    return status;
+}
+
+int pln_open(const struct pln_options *options, struct pln_cache **cache) {
+    struct pln_options resolved;
+    int status = pln_options_resolve(options, &resolved);
+    if (status < 0) {
+        return status;
+    }
+    struct pln_cache *created = aligned_alloc(PLN_CACHE_LINE, sizeof *created);
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "open: no memory for a cache");
+    }
+    memset(created, 0, sizeof *created);
+    pthread_mutex_init(&created->policy_lock, NULL);
+    created->seed = pln_random64();
+    created->terms = terms_of(&resolved);
+    created->max_item_bytes = resolved.max_item_bytes;
+    created->timeout_ms = resolved.timeout_ms;
+    created->n_workers = resolved.workers;
+    created->is_tracking = resolved.tracking;
+    created->name = strdup(resolved.name);
+    created->host = (struct pln_host){.clock = resolved.clock,
+                                      .clock_arg = resolved.clock_arg,
+                                      .log = resolved.log,
+                                      .log_arg = resolved.log_arg,
+                                      .name = created->name};
+    status = created->name != NULL ? build(created, &resolved)
+                                   : pln_fail(PLN_ENOMEM, "open: no memory for the name");
+    if (status < 0) {
+        pln_close(created);
+        return status;
+    }
+    *cache = created;
+    return PLN_OK;
+}
+
+void pln_close(struct pln_cache *cache) {
+    if (cache == NULL) {
+        return;
+    }
+    pln_workers_free(cache->workers);
+    pln_l2_close(cache->l2);
+    if (cache->policy != NULL) {
+        pln_ruleset_unref(cache->policy);
+    }
+    pln_flights_free(cache->flights);
+    pln_l1_free(cache->l1);
+    pln_inval_free(cache->inval);
+    pln_counts_free(cache->counts);
+    pthread_mutex_destroy(&cache->policy_lock);
+    free(cache->name);
+    free(cache);
+}
+
+/* ---- the policy in force ---- */
+
+struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
+    pthread_mutex_lock(&cache->policy_lock);
+    struct pln_ruleset *ruleset = cache->policy;
+    pln_ruleset_ref(ruleset);
+    pthread_mutex_unlock(&cache->policy_lock);
+    return ruleset;
+}
+
+void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
+    pthread_mutex_lock(&cache->policy_lock);
+    struct pln_ruleset *former = cache->policy;
+    cache->policy = ruleset;
+    pthread_mutex_unlock(&cache->policy_lock);
+    pln_ruleset_unref(former);
+}
+
+const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {
+    return &cache->terms;
+}
+
+const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
+    return &cache->host;
+}
+
+unsigned pln_cache_workers(const struct pln_cache *cache) {
+    return cache->n_workers;
+}
+
+void pln_cache_policy_failed(struct pln_cache *cache) {
+    pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * options.c - what can be set at open: names, kinds, limits, defaults. The Lua module, the command
+ * line and C programs that read a configuration of their own all pass here.
+ */
+#include "engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG };
+
+static const char *const kind_wants[] = {
+    [TEXT] = "a text",
+    [SIZE] = "a size such as \"64m\" or bytes",
+    [DURATION] = "a duration such as \"250ms\" or seconds",
+    [LIFETIME] = "a duration such as \"15m\" or seconds, or \"forever\"",
+    [COUNT] = "a whole number from 1 to 1024",
+    [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
+    [FLAG] = "\"true\" or \"false\"",
+};
+
+static const struct option {
+    const char *name;
+    enum kind kind;
+    size_t offset;
+} table[] = {
+    {"name", TEXT, offsetof(struct pln_options, name)},
+    {"ns", TEXT, offsetof(struct pln_options, ns)},
+    {"max_bytes", SIZE, offsetof(struct pln_options, max_bytes)},
+    {"max_item_bytes", SIZE, offsetof(struct pln_options, max_item_bytes)},
+    {"eviction", TEXT, offsetof(struct pln_options, eviction)},
+    {"redis", TEXT, offsetof(struct pln_options, redis)},
+    {"username", TEXT, offsetof(struct pln_options, username)},
+    {"password", TEXT, offsetof(struct pln_options, password)},
+    {"connect_timeout", DURATION, offsetof(struct pln_options, connect_timeout_ms)},
+    {"timeout", DURATION, offsetof(struct pln_options, timeout_ms)},
+    {"pool", COUNT, offsetof(struct pln_options, pool)},
+    {"tracking", FLAG, offsetof(struct pln_options, tracking)},
+    {"ping", DURATION, offsetof(struct pln_options, ping_ms)},
+    {"workers", COUNT, offsetof(struct pln_options, workers)},
+    {"ttl", LIFETIME, offsetof(struct pln_options, ttl_ms)},
+    {"l1_ttl", LIFETIME, offsetof(struct pln_options, l1_ttl_ms)},
+    {"stale", DURATION, offsetof(struct pln_options, stale_ms)},
+    {"stale_if_error", DURATION, offsetof(struct pln_options, stale_if_error_ms)},
+    {"negative", DURATION, offsetof(struct pln_options, negative_ms)},
+    {"jitter", SHARE, offsetof(struct pln_options, jitter)},
+    {"refresh", SHARE, offsetof(struct pln_options, refresh)},
+    {"lease", DURATION, offsetof(struct pln_options, lease_ms)},
+    {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
+};
+
+enum { N_OPTIONS = sizeof table / sizeof table[0] };
+
+const char *pln_option_name(size_t i) {
+    return i < N_OPTIONS ? table[i].name : NULL;
+}
+
+static bool parse_count(const char *text, unsigned *count) {
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != 0 || number < 1 || number > 1024) {
+        return false;
+    }
+    *count = (unsigned) number;
+    return true;
+}
+
+static bool parse_flag(const char *text, bool *flag) {
+    *flag = strcmp(text, "true") == 0;
+    return *flag || strcmp(text, "false") == 0;
+}
+
+static bool parse(enum kind kind, const char *text, void *field) {
+    pln_ms *duration = field;
+    switch (kind) {
+    case TEXT:
+        *(const char **) field = text;
+        return true;
+    case SIZE:
+        return pln_parse_size(text, field) && *(size_t *) field > 0;
+    case DURATION:
+        return pln_parse_duration(text, duration) && *duration != PLN_FOREVER;
+    case LIFETIME:
+        return pln_parse_duration(text, duration) && *duration > 0;
+    case COUNT:
+        return parse_count(text, field);
+    case SHARE:
+        return pln_parse_share(text, field) && *(double *) field <= 0.99;
+    case FLAG:
+        return parse_flag(text, field);
+    }
+    return false;
+}
+
+int pln_options_set(struct pln_options *options, const char *name, const char *text) {
+    const char *names[N_OPTIONS + 1] = {NULL};
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        names[i] = table[i].name;
+        if (strcmp(name, names[i]) == 0) {
+            struct pln_options changed = *options;
+            if (!parse(table[i].kind, text, (char *) &changed + table[i].offset)) {
+                return pln_fail(PLN_EINVAL, "%s: must be %s, got '%.64s'", name,
+                                kind_wants[table[i].kind], text);
+            }
+            *options = changed;
+            return PLN_OK;
+        }
+    }
+    const char *nearest = pln_nearest(names, name);
+    return nearest == NULL
+               ? pln_fail(PLN_EINVAL, "unknown option '%.64s'", name)
+               : pln_fail(PLN_EINVAL, "unknown option '%.64s', did you mean '%s'?", name, nearest);
+}
+
+/* ---- defaults ---- */
+
+static void default_ms(pln_ms *field, pln_ms value) {
+    if (*field == 0) {
+        *field = value;
+    }
+}
+
+static void fill_defaults(struct pln_options *options) {
+    options->name = options->name != NULL ? options->name : "perilune";
+    options->ns = options->ns != NULL ? options->ns : options->name;
+    options->max_bytes = options->max_bytes != 0 ? options->max_bytes : (size_t) 64 << 20;
+    options->max_item_bytes = options->max_item_bytes != 0 ? options->max_item_bytes
+                                                           : options->max_bytes / 16;
+    options->eviction = options->eviction != NULL ? options->eviction : "lru";
+    options->pool = options->pool != 0 ? options->pool : 4;
+    options->workers = options->workers != 0 ? options->workers : 2;
+    options->log = options->log != NULL ? options->log : pln_log_stderr;
+    options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;
+    default_ms(&options->connect_timeout_ms, 1000);
+    default_ms(&options->timeout_ms, 250);
+    default_ms(&options->ping_ms, 1000);
+    default_ms(&options->ttl_ms, 300000);
+    default_ms(&options->l1_ttl_ms, 3600000);
+    default_ms(&options->stale_if_error_ms, options->stale_ms);
+    default_ms(&options->negative_ms, 10000);
+    default_ms(&options->lease_ms, 5000);
+    default_ms(&options->load_timeout_ms, 10000);
+}
+
+static int check_durations(const struct pln_options *options) {
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (table[i].kind == DURATION || table[i].kind == LIFETIME) {
+            const pln_ms *field = (const void *) ((const char *) options + table[i].offset);
+            if (*field < 0) {
+                return pln_fail(PLN_EINVAL, "%s: must not be negative, got %lld ms", table[i].name,
+                                (long long) *field);
+            }
+        }
+    }
+    return PLN_OK;
+}
+
+static int check(const struct pln_options *options) {
+    if (strcmp(options->eviction, "lru") != 0 && strcmp(options->eviction, "none") != 0) {
+        return pln_fail(PLN_EINVAL, "eviction: must be \"lru\" or \"none\", got '%.64s'",
+                        options->eviction);
+    }
+    if (options->max_bytes < (size_t) 1 << 16) {
+        return pln_fail(PLN_EINVAL, "max_bytes: must be at least 64k, got %zu", options->max_bytes);
+    }
+    if (options->max_item_bytes > options->max_bytes) {
+        return pln_fail(PLN_EINVAL, "max_item_bytes: %zu is over max_bytes, %zu",
+                        options->max_item_bytes, options->max_bytes);
+    }
+    if (options->name[0] == 0 || strlen(options->name) > 64 || strlen(options->ns) > 128) {
+        return pln_fail(PLN_EINVAL, "name: must be 1 to 64 bytes, and ns at most 128");
+    }
+    if (!(options->jitter >= 0 && options->jitter <= 0.9)) {
+        return pln_fail(PLN_EINVAL, "jitter: must be from 0 to 0.9, got %g", options->jitter);
+    }
+    if (options->refresh != 0 && !(options->refresh >= 0.1 && options->refresh <= 0.99)) {
+        return pln_fail(PLN_EINVAL, "refresh: must be 0 or from 0.1 to 0.99, got %g",
+                        options->refresh);
+    }
+    return check_durations(options);
+}
+
+int pln_options_resolve(const struct pln_options *options, struct pln_options *resolved) {
+    *resolved = options != NULL ? *options : (struct pln_options){0};
+    fill_defaults(resolved);
+    return check(resolved);
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text, and what
+ * the policy says of one key.
+ */
+#include "engine.h"
+
+#include <stdio.h>
+
+/* ---- statistics ---- */
+
+enum { N_GAUGES = 10, N_STATS = PLN_N_COUNTS + N_GAUGES };
+
+static uint64_t sum_of_gets(const uint64_t *totals) {
+    return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
+           totals[PLN_COUNT_STALE_SERVED] + totals[PLN_COUNT_MISSES] + totals[PLN_COUNT_FAILURES];
+}
+
+static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
+    struct pln_l1_usage usage;
+    struct pln_l2_health health = {0};
+    pln_l1_usage(cache->l1, &usage);
+    if (cache->has_l2) {
+        pln_l2_health(cache->l2, &health);
+    }
+    const struct pln_stat gauges[N_GAUGES] = {
+        {"l1_bytes", "bytes of L1's budget in use", usage.bytes, true},
+        {"l1_max_bytes", "L1's budget in bytes", usage.max_bytes, true},
+        {"l1_waiting_bytes", "of the bytes in use: ended, waiting for readers", usage.waiting_bytes,
+         true},
+        {"l1_entries", "entries in L1", usage.entries, true},
+        {"generation", "of L1's entries; odd while the link is lost", pln_l1_generation(cache->l1),
+         true},
+        {"bus_ok", "1 while the link is live", health.bus_ok, true},
+        {"bus_beat_age_ms", "since the link's last sign of life", (uint64_t) health.beat_age, true},
+        {"l2_breaker_open", "1 while commands fail at once", health.breaker_open, true},
+        {"l2_connections", "data connections that are up", health.connections, true},
+        {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
+    };
+    memcpy(stats, gauges, sizeof gauges);
+    return N_GAUGES;
+}
+
+static void fill_stats(struct pln_cache *cache, struct pln_stat stats[N_STATS]) {
+    uint64_t totals[PLN_N_COUNTS];
+    pln_counts_sum(cache->counts, totals);
+    totals[PLN_COUNT_GETS] = sum_of_gets(totals);
+    for (int i = 0; i < PLN_N_COUNTS; i++) {
+        stats[i] = (struct pln_stat){pln_count_name((enum pln_count) i),
+                                     pln_count_help((enum pln_count) i), totals[i], false};
+    }
+    fill_gauges(cache, stats + PLN_N_COUNTS);
+}
+
+size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t max) {
+    struct pln_stat all[N_STATS];
+    fill_stats(cache, all);
+    memcpy(stats, all, (max < N_STATS ? max : N_STATS) * sizeof *stats);
+    return N_STATS;
+}
+
+/* ---- texts ---- */
+
+/* A text that counts what it would need beyond its buffer. */
+struct text {
+    char *buffer;
+    size_t size, len;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct text *text, const char *format, ...) {
+    char *at = text->len < text->size ? text->buffer + text->len : NULL;
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(at, at != NULL ? text->size - text->len : 0, format, args);
+    va_end(args);
+    if (n > 0) {
+        text->len += (size_t) n;
+    }
+}
+
+/* A label's value: backslashes, quotes and line ends escaped. */
+static void add_label(struct text *text, const char *value) {
+    for (; *value != 0; value++) {
+        if (*value == '\n') {
+            add(text, "\\n");
+        } else {
+            add(text, *value == '"' || *value == '\\' ? "\\%c" : "%c", *value);
+        }
+    }
+}
+
+size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size) {
+    struct pln_stat stats[N_STATS];
+    struct text text = {buffer, size, 0};
+    fill_stats(cache, stats);
+    for (size_t i = 0; i < N_STATS; i++) {
+        const char *suffix = stats[i].is_gauge ? "" : "_total";
+        add(&text, "# HELP perilune_%s%s %s\n# TYPE perilune_%s%s %s\nperilune_%s%s{cache=\"",
+            stats[i].name, suffix, stats[i].help, stats[i].name, suffix,
+            stats[i].is_gauge ? "gauge" : "counter", stats[i].name, suffix);
+        add_label(&text, cache->name);
+        add(&text, "\"} %llu\n", (unsigned long long) stats[i].value);
+    }
+    return text.len;
+}
+
+/* ---- explain ---- */
+
+static void add_duration(struct text *text, const char *name, pln_ms ms) {
+    if (ms == PLN_FOREVER) {
+        add(text, "  %-15s forever\n", name);
+    } else {
+        add(text, "  %-15s %.10gs\n", name, (double) ms / 1000);
+    }
+}
+
+static void add_terms(struct text *text, const struct pln_terms *terms) {
+    add_duration(text, "ttl", terms->ttl_ms);
+    add_duration(text, "l1_ttl", terms->l1_ttl_ms);
+    add_duration(text, "stale", terms->stale_ms);
+    add_duration(text, "stale_if_error", terms->stale_if_error_ms);
+    add_duration(text, "negative", terms->negative_ms);
+    add_duration(text, "lease", terms->lease_ms);
+    add_duration(text, "load_timeout", terms->load_timeout_ms);
+    add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",
+        terms->refresh, "max_bytes", terms->max_bytes);
+    add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1", terms->use_l1 ? "yes" : "no", "l2",
+        terms->use_l2 ? "yes" : "no", "local_writes", terms->local_writes ? "yes" : "no");
+}
+
+static void add_rule(struct text *text, const struct pln_match *match) {
+    static const struct {
+        uint32_t bit;
+        const char *name;
+    } hooks[] = {{PLN_RULE_LOAD, "load"},
+                 {PLN_RULE_TTL, "ttl"},
+                 {PLN_RULE_TAGS, "tags"},
+                 {PLN_RULE_RELATED, "related"}};
+    char tag[PLN_MAX_TAG];
+    const struct pln_rule *rule = match->rule;
+    add(text, "rule '%s' at %s:%d%s%s\n", pln_template_text(rule->pattern), rule->file, rule->line,
+        rule->class_name[0] != 0 ? ", class " : "", rule->class_name);
+    for (size_t i = 0; i < match->n_captures; i++) {
+        add(text, "  {%s} = %.*s\n", pln_template_name(rule->pattern, i),
+            (int) match->captures[i].len, (const char *) match->captures[i].data);
+    }
+    add_terms(text, &rule->terms);
+    for (size_t i = 0; i < rule->n_tags; i++) {
+        size_t len = pln_template_fill(rule->tags[i], match->captures, tag, sizeof tag);
+        add(text, "  %-15s %.*s\n", "tag", len == SIZE_MAX ? 0 : (int) len, tag);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(hooks); i++) {
+        if ((rule->hooks & hooks[i].bit) != 0) {
+            add(text, "  %-15s by a function of the rule\n", hooks[i].name);
+        }
+    }
+    if (rule->origins != NULL && rule->origins[0] != 0) {
+        add(text, "where it was said\n%s", rule->origins);
+    }
+}
+
+size_t pln_explain(struct pln_cache *cache, struct pln_bytes key, char *buffer, size_t size) {
+    struct text text = {buffer, size, 0};
+    struct pln_ruleset *ruleset;
+    struct pln_match match;
+    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
+    if (match.rule == NULL) {
+        add(&text, "no rule matches; the cache's own terms hold\n");
+        add_terms(&text, terms);
+    } else {
+        add_rule(&text, &match);
+    }
+    pln_ruleset_unref(ruleset);
+    return text.len;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * worker.c - the threads that run policy loaders, refreshes and housekeeping.
+ *
+ * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
+ * that a caller waits for go first. The first worker also sweeps L1 once a second, so that ended
+ * entries give their memory back where nobody asks for them.
+ */
+#include "engine.h"
+
+#include <signal.h>
+#include <time.h>
+
+enum {
+    SWEEP_EVERY_MS = 1000,
+    SWEEP_BUCKETS = 4096, /* 64 k slots a second: some 2 ms of one core */
+};
+
+struct queue {
+    struct pln_job *first, **last;
+};
+
+struct pln_worker {
+    struct pln_workers *pool;
+    pthread_t thread;
+    unsigned number;
+};
+
+struct pln_workers {
+    struct pln_cache *cache;
+    struct pln_worker *workers;
+    unsigned n_started;
+    pthread_mutex_t lock; /* over: */
+    pthread_cond_t changed;
+    struct queue urgent, behind;
+    size_t depth;
+    bool is_closing;
+};
+
+static void queue_init(struct queue *queue) {
+    queue->first = NULL;
+    queue->last = &queue->first;
+}
+
+static struct pln_job *queue_take(struct queue *queue) {
+    struct pln_job *job = queue->first;
+    if (job != NULL) {
+        queue->first = job->next;
+        if (job->next == NULL) {
+            queue->last = &queue->first;
+        }
+    }
+    return job;
+}
+
+/* The next job, or NULL after a second without one, or when the pool closes. */
+static struct pln_job *next_locked(struct pln_workers *pool) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += SWEEP_EVERY_MS / 1000;
+    int waited = 0;
+    while (pool->depth == 0 && !pool->is_closing && waited == 0) {
+        waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
+    }
+    if (pool->depth == 0 || pool->is_closing) {
+        return NULL;
+    }
+    struct pln_job *job = queue_take(&pool->urgent);
+    if (job == NULL) {
+        job = queue_take(&pool->behind);
+    }
+    pool->depth--;
+    return job;
+}
+
+static void *work(void *arg) {
+    struct pln_worker *worker = arg;
+    struct pln_workers *pool = worker->pool;
+    pln_ns sweep_at = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (!pool->is_closing) {
+        struct pln_job *job = next_locked(pool);
+        pthread_mutex_unlock(&pool->lock);
+        if (job != NULL) {
+            job->run(job, worker->number);
+        }
+        if (worker->number == 0 && pln_clock_precise() >= sweep_at) {
+            pln_l1_sweep(pool->cache->l1, pln_now(&pool->cache->host), SWEEP_BUCKETS);
+            sweep_at = pln_clock_precise() + (pln_ns) SWEEP_EVERY_MS * 1000000;
+        }
+        pthread_mutex_lock(&pool->lock);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* Starts the threads with all signals blocked: the host's handlers run in the host's threads. */
+static unsigned start(struct pln_workers *pool, unsigned n) {
+    sigset_t all, before;
+    unsigned started = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (started < n) {
+        struct pln_worker *worker = &pool->workers[started];
+        *worker = (struct pln_worker){.pool = pool, .number = started};
+        if (pthread_create(&worker->thread, NULL, work, worker) != 0) {
+            break;
+        }
+        started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started;
+}
+
+int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers) {
+    struct pln_workers *pool = calloc(1, sizeof *pool);
+    if (pool == NULL || (pool->workers = calloc(n, sizeof *pool->workers)) == NULL) {
+        free(pool);
+        return pln_fail(PLN_ENOMEM, "open: no memory for %u workers", n);
+    }
+    pool->cache = cache;
+    queue_init(&pool->urgent);
+    queue_init(&pool->behind);
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->changed, NULL);
+    pool->n_started = start(pool, n);
+    if (pool->n_started == 0) {
+        pln_workers_free(pool);
+        return pln_fail(PLN_ESYSTEM, "open: the system starts no thread for a worker");
+    }
+    *workers = pool;
+    return PLN_OK;
+}
+
+void pln_workers_free(struct pln_workers *pool) {
+    if (pool == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->is_closing = true;
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+    for (unsigned i = 0; i < pool->n_started; i++) {
+        pthread_join(pool->workers[i].thread, NULL);
+    }
+    struct pln_job *job;
+    while ((job = queue_take(&pool->urgent)) != NULL || (job = queue_take(&pool->behind)) != NULL) {
+        job->drop(job);
+    }
+    pthread_cond_destroy(&pool->changed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->workers);
+    free(pool);
+}
+
+int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
+    int status = PLN_OK;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->depth >= PLN_QUEUE_MAX) {
+        status = pln_fail(PLN_EBUSY, "load: %d loads are waiting for a worker", PLN_QUEUE_MAX);
+    } else if (pool->is_closing) {
+        status = pln_fail(PLN_ECLOSED, "load: the cache is being closed");
+    } else {
+        struct queue *queue = is_urgent ? &pool->urgent : &pool->behind;
+        job->next = NULL;
+        *queue->last = job;
+        queue->last = &job->next;
+        pool->depth++;
+        pthread_cond_signal(&pool->changed);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return status;
+}
+
+size_t pln_workers_depth(struct pln_workers *pool) {
+    pthread_mutex_lock(&pool->lock);
+    size_t depth = pool->depth;
+    pthread_mutex_unlock(&pool->lock);
+    return depth;
+}

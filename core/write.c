@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * write.c - everything that changes a key: set, delete, expire, touch, tags, clear, events.
+ *
+ * Where Redis is the store of record the order is: stamp, Redis (value and message in one step of
+ * the server's), then L1 - and only if nothing was heard of the key in between, for then another
+ * write may have come after this one (R9). A write whose outcome is unknown counts as one that may
+ * have happened: the key is forgotten here (R4), and the caller is told.
+ *
+ * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
+ * to do so.
+ */
+#include "engine.h"
+
+/* What a set stores, after rule and call have had their say. */
+struct write {
+    struct pln_cache *cache;
+    struct pln_hashed key;
+    struct pln_ruleset *ruleset;
+    struct pln_match match;
+    const struct pln_terms *terms;
+    struct pln_load shape; /* tags and ttl */
+    struct pln_l2_item item;
+    uint32_t flags;
+    uint8_t cost;
+    pln_ns deadline;
+};
+
+static const struct pln_set_options no_options = {0};
+
+/* ---- what the policy's functions say of a value ---- */
+
+struct shape_job {
+    struct pln_job job;
+    struct write *write;
+    pthread_mutex_t lock; /* over: */
+    pthread_cond_t changed;
+    bool is_done;
+    int status;
+    char text[PLN_ERROR_TEXT];
+};
+
+static void shape_end(struct shape_job *job, int status) {
+    pthread_mutex_lock(&job->lock);
+    job->status = status;
+    if (status < 0) {
+        memcpy(job->text, pln_error_text(), sizeof job->text);
+    }
+    job->is_done = true;
+    pthread_cond_signal(&job->changed);
+    pthread_mutex_unlock(&job->lock);
+}
+
+static void shape_run(struct pln_job *base, unsigned worker) {
+    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
+    struct write *write = job->write;
+    shape_end(job, write->ruleset->hooks.shape(write->ruleset->hooks_arg, worker, &write->match,
+                                               write->key.key, write->item.value,
+                                               write->item.format, &write->shape));
+}
+
+static void shape_drop(struct pln_job *base) {
+    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
+    shape_end(job, pln_fail(PLN_ECLOSED, "set: the cache is being closed"));
+}
+
+/* Asks the rule's functions, on a worker, and waits: a policy call is bounded by its own budget. */
+static int shape_by_policy(struct write *write) {
+    struct shape_job job = {.job = {.run = shape_run, .drop = shape_drop}, .write = write};
+    pthread_mutex_init(&job.lock, NULL);
+    pthread_cond_init(&job.changed, NULL);
+    job.status = pln_workers_submit(write->cache->workers, &job.job, true);
+    if (job.status == PLN_OK) {
+        pthread_mutex_lock(&job.lock);
+        while (!job.is_done) {
+            pthread_cond_wait(&job.changed, &job.lock);
+        }
+        pthread_mutex_unlock(&job.lock);
+        if (job.status < 0) {
+            pln_fail(job.status, "%s", job.text);
+        }
+    }
+    pthread_cond_destroy(&job.changed);
+    pthread_mutex_destroy(&job.lock);
+    return job.status;
+}
+
+/* ---- set ---- */
+
+static int collect_tags(struct write *write, const struct pln_set_options *options) {
+    int status = pln_load_rule_tags(&write->shape, &write->match);
+    for (size_t i = 0; status == PLN_OK && i < options->n_tags; i++) {
+        status = pln_load_tag(&write->shape, options->tags[i]);
+    }
+    return status;
+}
+
+static int prepare(struct write *write, struct pln_bytes value,
+                   const struct pln_set_options *options) {
+    const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
+    write->terms = pln_cache_match(write->cache, write->key.key, &write->match, &write->ruleset);
+    write->item.is_absent = options->is_absent;
+    write->item.format = options->format;
+    write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;
+    write->flags = options->flags;
+    write->cost = (uint8_t) options->cost;
+    write->deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
+                                              : PLN_FOREVER;
+    int status = collect_tags(write, options);
+    if (status == PLN_OK && !options->is_absent && write->match.rule != NULL &&
+        (write->match.rule->hooks & shaping) != 0) {
+        status = shape_by_policy(write);
+    }
+    pln_ms ttl = options->ttl_ms;
+    ttl = ttl == 0 ? write->shape.ttl_ms : ttl;
+    ttl = ttl == 0 && options->is_absent ? write->terms->negative_ms : ttl;
+    ttl = ttl == 0 ? write->terms->ttl_ms : ttl;
+    pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_fill_grace(write->terms);
+    write->item.fresh_left = ttl;
+    write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);
+    write->item.tags = write->shape.tags;
+    write->item.n_tags = write->shape.n_tags;
+    return status;
+}
+
+static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
+    struct pln_cache *cache = write->cache;
+    pln_ms now = pln_now(&cache->host);
+    pln_stamp_tags(stamp, write->item.tags, write->item.n_tags);
+    struct pln_l1_item entry = {
+        .value = write->item.value,
+        .life = pln_fill_life(write->terms, now, 0, write->item.fresh_left, write->item.life_left),
+        .mark_stamp = stamp->mark_clock,
+        .marks = stamp->marks,
+        .n_marks = stamp->n_marks,
+        .generation = stamp->generation,
+        .rule = (uint16_t) write->match.index,
+        .format = write->item.format,
+        .cost = write->cost,
+        .is_absent = write->item.is_absent,
+    };
+    int status = pln_l1_put(cache->l1, &write->key, &entry, now, pln_stamp_holds, stamp);
+    if (status < 0) {
+        /* L1 does not take it; the old value must go all the same */
+        char text[PLN_ERROR_TEXT];
+        memcpy(text, pln_error_text(), sizeof text);
+        pln_inval_key(cache->inval, &write->key);
+        return pln_fail(status, "%s", text);
+    }
+    return PLN_OK; /* not stored: a later write came in between, and is the one to be seen */
+}
+
+/* L1 only. A condition is checked under the stamp: if it moved, somebody wrote, and we look again.
+ */
+static int set_l1(struct write *write) {
+    struct pln_cache *cache = write->cache;
+    struct pln_stamp stamp;
+    struct pln_l1_hit hit;
+    do {
+        pln_stamp_take(cache->inval, write->key.hash, &stamp);
+        pln_ms now = pln_now(&cache->host);
+        bool is_there = pln_l1_get(cache->l1, &write->key, now, PLN_L1_QUIET, NULL, 0, &hit) ==
+                            PLN_OK &&
+                        !hit.is_absent && now < hit.life.stale;
+        if ((is_there && (write->flags & PLN_SET_NX) != 0) ||
+            (!is_there && (write->flags & PLN_SET_XX) != 0)) {
+            return PLN_NOT_STORED;
+        }
+    } while (!pln_stamp_advance(&stamp, &write->key));
+    return keep_in_l1(write, &stamp);
+}
+
+static int set_l2(struct write *write) {
+    struct pln_cache *cache = write->cache;
+    struct pln_stamp stamp;
+    pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
+    int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
+                            pln_cache_l2_deadline(cache, write->deadline));
+    if (status == PLN_OK) {
+        if (pln_stamp_advance(&stamp, &write->key) && write->terms->use_l1 &&
+            write->item.value.len <= cache->max_item_bytes) {
+            (void) keep_in_l1(write, &stamp); /* Redis has it: L1 may refuse */
+        } else {
+            pln_inval_key(cache->inval, &write->key);
+        }
+        return PLN_OK;
+    }
+    if (status == PLN_NOT_STORED) {
+        return status;
+    }
+    pln_inval_key(cache->inval, &write->key); /* R4: it may have happened */
+    if (status == PLN_EL2DOWN && write->terms->local_writes && write->flags == 0) {
+        pln_stamp_take(cache->inval, write->key.hash, &stamp);
+        return pln_stamp_advance(&stamp, &write->key) ? keep_in_l1(write, &stamp) : PLN_OK;
+    }
+    return status;
+}
+
+static int check_set(const struct write *write, const struct pln_set_options *options) {
+    size_t limit = write->terms->max_bytes;
+    if (limit > 0 && write->item.value.len > limit) {
+        return pln_fail(PLN_ETOOBIG, "set: %zu bytes, the key's rule allows %zu",
+                        write->item.value.len, limit);
+    }
+    if ((options->flags & PLN_SET_NX) != 0 && (options->flags & PLN_SET_XX) != 0) {
+        return pln_fail(PLN_EINVAL, "set: nx and xx exclude each other");
+    }
+    if (options->ttl_ms < 0 || options->stale_ms < 0 || options->timeout_ms < 0) {
+        return pln_fail(PLN_EINVAL, "set: ttl, stale and timeout must not be negative");
+    }
+    if (options->cost > UINT8_MAX) {
+        return pln_fail(PLN_EINVAL, "set: cost must be from 0 to 255, got %u", options->cost);
+    }
+    return PLN_OK;
+}
+
+int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
+            const struct pln_set_options *options) {
+    struct write write = {.cache = cache};
+    options = options != NULL ? options : &no_options;
+    int status = pln_cache_key(cache, key, &write.key);
+    if (status < 0) {
+        return status;
+    }
+    status = prepare(&write, value, options);
+    if (status == PLN_OK) {
+        status = check_set(&write, options);
+    }
+    if (status == PLN_OK && write.item.fresh_left < 0) {
+        status = pln_delete(cache, key); /* the policy: this value is not to be kept */
+    } else if (status == PLN_OK) {
+        status = cache->has_l2 && write.terms->use_l2 ? set_l2(&write) : set_l1(&write);
+        pln_count(cache->counts, PLN_COUNT_SETS, 1);
+    }
+    pln_load_fini(&write.shape);
+    pln_ruleset_unref(write.ruleset);
+    return status;
+}
+
+/* ---- delete, expire, touch ---- */
+
+static bool rule_uses_l2(struct pln_cache *cache, struct pln_bytes key) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    bool uses = cache->has_l2 && pln_cache_match(cache, key, &match, &ruleset)->use_l2;
+    if (cache->has_l2) {
+        pln_ruleset_unref(ruleset);
+    }
+    return uses;
+}
+
+int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
+    struct pln_hashed key;
+    int status = pln_cache_key(cache, bytes, &key);
+    if (status < 0) {
+        return status;
+    }
+    pln_count(cache->counts, PLN_COUNT_DELETES, 1);
+    pln_inval_key(cache->inval, &key); /* R8: before it is sent, and again at the reply */
+    if (rule_uses_l2(cache, bytes)) {
+        status = pln_l2_remove(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        pln_inval_key(cache->inval, &key);
+    }
+    return status;
+}
+
+int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
+    struct pln_hashed key;
+    int status = pln_cache_key(cache, bytes, &key);
+    if (status < 0) {
+        return status;
+    }
+    pln_count(cache->counts, PLN_COUNT_EXPIRES, 1);
+    pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
+    if (rule_uses_l2(cache, bytes)) {
+        status = pln_l2_expire(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
+    }
+    return status == PLN_MISS ? PLN_OK : status;
+}
+
+int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
+    struct pln_hashed key;
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    int status = pln_cache_key(cache, bytes, &key);
+    if (status == PLN_OK && ttl_ms <= 0) {
+        status = pln_fail(PLN_EINVAL, "touch: ttl must be positive, got %lld ms",
+                          (long long) ttl_ms);
+    }
+    if (status < 0) {
+        return status;
+    }
+    pln_count(cache->counts, PLN_COUNT_TOUCHES, 1);
+    const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
+    pln_ms life_left = pln_after(ttl_ms, pln_fill_grace(terms));
+    struct pln_l1_life life = pln_fill_life(terms, pln_now(&cache->host), 0, ttl_ms, life_left);
+    int in_l1 = pln_l1_retime(cache->l1, &key, life.refresh, life.stale, life.end);
+    status = in_l1;
+    if (cache->has_l2 && terms->use_l2) {
+        status = pln_l2_touch(cache->l2, &key, ttl_ms, life_left,
+                              pln_cache_l2_deadline(cache, PLN_FOREVER));
+        if (status != PLN_OK) {
+            pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */
+        }
+    }
+    pln_ruleset_unref(ruleset);
+    return status;
+}
+
+/* ---- many at once ---- */
+
+int pln_invalidate_tag(struct pln_cache *cache, struct pln_bytes tag) {
+    if (tag.len == 0 || tag.len > PLN_MAX_TAG) {
+        return pln_fail(PLN_EINVAL, "tag: %zu bytes, must be 1 to %d", tag.len, PLN_MAX_TAG);
+    }
+    int status = PLN_OK;
+    pln_count(cache->counts, PLN_COUNT_TAG_INVALIDATIONS, 1);
+    pln_inval_tag(cache->inval, tag);
+    if (cache->has_l2) {
+        status = pln_l2_drop_tag(cache->l2, tag, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        pln_inval_tag(cache->inval, tag);
+    }
+    return status;
+}
+
+int pln_clear(struct pln_cache *cache) {
+    int status = PLN_OK;
+    pln_count(cache->counts, PLN_COUNT_CLEARS, 1);
+    pln_inval_all(cache->inval);
+    if (cache->has_l2) {
+        status = pln_l2_clear(cache->l2, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        pln_inval_all(cache->inval);
+    }
+    return status;
+}
+
+/* ---- events ---- */
+
+static const struct pln_event_rule *find_event(const struct pln_ruleset *ruleset,
+                                               struct pln_bytes event) {
+    for (size_t i = 0; i < ruleset->n_events; i++) {
+        if (pln_bytes_equal(pln_key(ruleset->events[i].name), event)) {
+            return &ruleset->events[i];
+        }
+    }
+    return NULL;
+}
+
+/* Carries out one list of an event; goes on after a failure, and reports the first. */
+static int raise_each(struct pln_cache *cache, struct pln_template **templates, size_t n,
+                      const struct pln_field *fields, size_t n_fields,
+                      int (*act)(struct pln_cache *, struct pln_bytes)) {
+    char text[PLN_MAX_KEY];
+    int first = PLN_OK;
+    for (size_t i = 0; i < n; i++) {
+        size_t len = pln_template_fill_fields(templates[i], fields, n_fields, text, sizeof text);
+        int status = len == SIZE_MAX
+                         ? pln_fail(PLN_EINVAL, "raise: '%s' needs a field that the event lacks",
+                                    pln_template_text(templates[i]))
+                         : act(cache, pln_bytes_of(text, len));
+        first = first == PLN_OK ? status : first;
+    }
+    return first;
+}
+
+int pln_raise(struct pln_cache *cache, struct pln_bytes event, const struct pln_field *fields,
+              size_t n_fields) {
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
+    const struct pln_event_rule *rule = find_event(ruleset, event);
+    int status = PLN_MISS;
+    if (rule != NULL) {
+        status = raise_each(cache, rule->keys, rule->n_keys, fields, n_fields, pln_delete);
+        int tags = raise_each(cache, rule->tags, rule->n_tags, fields, n_fields,
+                              pln_invalidate_tag);
+        status = status == PLN_OK ? tags : status;
+    }
+    pln_ruleset_unref(ruleset);
+    return status;
+}
