@@ -25,8 +25,13 @@ int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pl
     return PLN_OK;
 }
 
+pln_ns pln_deadline(pln_ms timeout) {
+    pln_ns now = pln_clock_precise();
+    return timeout < (PLN_FOREVER - now) / 1000000 ? now + timeout * 1000000 : PLN_FOREVER;
+}
+
 pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline) {
-    pln_ns own = pln_clock_precise() + cache->timeout_ms * 1000000;
+    pln_ns own = pln_deadline(cache->timeout_ms);
     return own < deadline ? own : deadline;
 }
 
@@ -67,11 +72,6 @@ static int deliver(struct pln_cache *cache, bool is_absent, enum pln_source tier
     return status;
 }
 
-static int miss(struct pln_cache *cache, struct pln_result *result) {
-    *result = (struct pln_result){.source = PLN_FROM_MISS};
-    return tally(cache, PLN_MISS, result);
-}
-
 /* A hit that needs nothing else: fresh, not due, and of the present generation. */
 static bool is_plain(const struct pln_cache *cache, const struct pln_l1_hit *hit, pln_ms now) {
     return now < hit->life.refresh && hit->generation == pln_l1_generation(cache->l1);
@@ -80,29 +80,37 @@ static bool is_plain(const struct pln_cache *cache, const struct pln_l1_hit *hit
 /* ---- past the plain hit ---- */
 
 enum verdict {
-    SERVE,        /* as it is */
-    SERVE_BEHIND, /* and load anew behind */
-    SERVE_STALE,  /* past its ttl, but good enough while it is loaded behind */
-    KEEP,         /* load first; this is what there is if that fails */
+    SERVE,       /* as it is */
+    SERVE_STALE, /* past its ttl, but good enough while it is loaded anew */
+    KEEP,        /* load first; this is what there is if that fails */
 };
 
+/* True where a load behind the caller's back can bring something. */
+static bool can_load_behind(const struct pln_request *request, bool is_stale) {
+    const struct pln_rule *rule = request->match.rule;
+    return (rule != NULL && (rule->hooks & PLN_RULE_LOAD) != 0) ||
+           (is_stale && request->cache->has_l2 && request->terms->use_l2);
+}
+
+/* Decides what to do with an entry that is not a plain hit, and starts the load behind it. Of all
+ * callers one gets the claim: the others are served without further work. */
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
-    bool is_doubtful = hit->generation != pln_l1_generation(l1);
-    bool can_load_behind = request->loader == NULL;
-    if (is_doubtful || now >= hit->life.stale) {
-        bool is_in_grace = !is_doubtful && now - hit->life.stale < request->terms->stale_ms;
-        bool may_be_stale = (request->options->flags & PLN_GET_NO_STALE) == 0;
-        if (!is_in_grace || !may_be_stale) {
-            return KEEP;
+    bool is_doubtful = hit->generation != pln_l1_generation(l1) && request->terms->use_l2; /* R6 */
+    bool is_stale = now >= hit->life.stale;
+    bool is_in_grace = now - hit->life.stale < request->terms->stale_ms &&
+                       (request->options->flags & PLN_GET_NO_STALE) == 0;
+    if (is_doubtful || (is_stale && !is_in_grace)) {
+        return KEEP;
+    }
+    if (now >= hit->life.refresh && (can_load_behind(request, is_stale) || request->loader) &&
+        pln_l1_claim_refresh(l1, &request->key)) {
+        if (request->loader != NULL && is_stale) {
+            return KEEP; /* the call's own loader cannot run behind: one caller pays */
         }
-        /* A caller with a loader of its own: the first one loads, the others are served. */
-        return can_load_behind || !pln_l1_claim_refresh(l1, &request->key) ? SERVE_STALE : KEEP;
+        pln_fill_behind(request->cache, &request->key, hit->life.created);
     }
-    if (now >= hit->life.refresh && can_load_behind && pln_l1_claim_refresh(l1, &request->key)) {
-        return SERVE_BEHIND;
-    }
-    return SERVE;
+    return is_stale ? SERVE_STALE : SERVE;
 }
 
 static int serve_l1(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now,
@@ -119,9 +127,6 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     enum pln_source tier = outcome->source;
     if (tier == PLN_FROM_STALE && now < outcome->life.stale) {
         tier = PLN_FROM_L2; /* kept aside by a refresh that brought nothing newer */
-    }
-    if (tier == PLN_FROM_NEGATIVE) {
-        tier = now - outcome->life.created < 1 ? PLN_FROM_LOADER : PLN_FROM_L2;
     }
     *result = (struct pln_result){.value = outcome->value,
                                   .len = pln_value_len(outcome->value),
@@ -166,20 +171,23 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     struct pln_outcome outcome = {0};
     if (!fly(request, &outcome)) {
         outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
-                                  (long long) request->terms->load_timeout_ms);
+                                  (long long) request->timeout_ms);
     } else if (outcome.status < 0) {
         pln_fail(outcome.status, "%s", outcome.text);
     }
     pln_ms now = pln_now(&cache->host);
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
+        pln_fill_reopen(cache, &request->key);
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
     }
     pln_release(cache, kept);
+    if (outcome.source == PLN_FROM_STALE && now >= outcome.life.stale &&
+        (request->options->flags & PLN_GET_NO_STALE) != 0) {
+        pln_outcome_fini(&outcome);
+        outcome.status = PLN_MISS;
+    }
     if (outcome.status == PLN_OK || outcome.status == PLN_ABSENT) {
         return serve_outcome(cache, &outcome, result);
-    }
-    if (outcome.status == PLN_MISS) {
-        return miss(cache, result);
     }
     *result = (struct pln_result){.source = PLN_FROM_MISS};
     return tally(cache, outcome.status, result);
@@ -193,9 +201,6 @@ static int read_matched(struct pln_request *request, struct pln_result *result) 
     if ((request->options->flags & PLN_GET_NO_L1) == 0 && request->terms->use_l1 &&
         pln_l1_borrow(cache->l1, &request->key, now, 0, &hit, &value) == PLN_OK) {
         enum verdict verdict = judge(request, &hit, now);
-        if (verdict == SERVE_BEHIND || (verdict == SERVE_STALE && request->loader == NULL)) {
-            pln_fill_behind(cache, &request->key, hit.life.created);
-        }
         if (verdict != KEEP) {
             return serve_l1(request, &hit, now,
                             verdict == SERVE_STALE ? PLN_FROM_STALE : PLN_FROM_L1, value, result);

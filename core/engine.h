@@ -144,6 +144,7 @@ struct pln_request {
     struct pln_ruleset *ruleset; /* a reference */
     struct pln_match match;
     const struct pln_terms *terms;
+    pln_ms timeout_ms;
     pln_ns deadline;
     bool is_refresh; /* a value is being served meanwhile */
     pln_ms created;  /* of that value */
@@ -154,6 +155,8 @@ struct pln_request {
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
 /* Loads a key behind, unless that is being done. */
 void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
+/* After a load that failed: lets the next caller claim the entry's refresh. */
+void pln_fill_reopen(struct pln_cache *cache, const struct pln_hashed *key);
 /* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
 void pln_fill_install_l2(struct pln_cache *cache, const struct pln_hashed *key,
                          const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
@@ -210,6 +213,8 @@ struct pln_cache {
 
 /* Checks a key's length and hashes it. */
 int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed);
+/* The point on the precise clock at which a timeout that begins now ends. */
+pln_ns pln_deadline(pln_ms timeout);
 /* The deadline of one L2 command that ends no later than `deadline`. */
 pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline);
 /* Finds a key's rule and terms; the ruleset's reference goes back by pln_ruleset_unref(). */
@@ -218,8 +223,12 @@ const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_byte
 
 /* ---- open.c ---- */
 
-/* What the bus is to call. */
-struct pln_l2_events pln_cache_events(struct pln_cache *cache);
+/* Makes a cache's L2; pln_open() uses pln_l2_redis_new, tests put memory in its place. */
+typedef int (*pln_l2_maker)(void *arg, const struct pln_l2_options *options, struct pln_l2 **l2);
+
+/* As pln_open(), with an L2 made by `make`. */
+int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *arg,
+                  struct pln_cache **cache);
 
 /* ---- options.c ---- */
 

@@ -157,8 +157,7 @@ static int ask_l2(struct fill *fill, struct pln_outcome *outcome) {
     if (is_answer(fill, &value.item, now)) {
         pln_fill_install_l2(fill->cache, &request->key, request->terms, request->match.index,
                             &fill->stamp, &value.item, &life);
-        status = outcome_of_l2(outcome, &value.item, &life,
-                               value.item.is_absent ? PLN_FROM_NEGATIVE : PLN_FROM_L2);
+        status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
     } else {
         life = pln_fill_life(request->terms, now, value.item.age, value.item.fresh_left,
                              value.item.life_left);
@@ -208,8 +207,8 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
         if (pln_clock_precise() >= request->deadline) {
             return pln_fail(PLN_ETIMEOUT,
                             "get: another process has been loading the key for longer "
-                            "than the load timeout of %lld ms",
-                            (long long) request->terms->load_timeout_ms);
+                            "than %lld ms",
+                            (long long) request->timeout_ms);
         }
     }
     take_stamp(fill);
@@ -333,7 +332,7 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         end_lease(fill);
     } else {
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
-                                        .source = is_absent ? PLN_FROM_NEGATIVE : PLN_FROM_LOADER};
+                                        .source = PLN_FROM_LOADER};
         store_loaded(fill, &load, is_absent, &outcome->life);
         outcome->value = load.value;
         load.value = NULL;
@@ -344,6 +343,13 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
 }
 
 /* ---- the leader's last word ---- */
+
+void pln_fill_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
+    struct pln_l1_hit hit;
+    if (pln_l1_get(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
+        pln_l1_retime(cache->l1, key, hit.life.refresh, hit.life.stale, hit.life.end);
+    }
+}
 
 /* Turns a failure or miss into L2's stale value, where the terms allow that. */
 static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
@@ -361,6 +367,9 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
         fill->fallback.value = NULL;
     }
     pln_outcome_fini(&fill->fallback);
+    if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
+        pln_fill_reopen(fill->cache, &fill->request->key);
+    }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }
 
@@ -486,7 +495,8 @@ void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_
             .created = created,
         };
         request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
-        request.deadline = pln_clock_precise() + request.terms->load_timeout_ms * 1000000;
+        request.timeout_ms = request.terms->load_timeout_ms;
+        request.deadline = pln_deadline(request.timeout_ms);
         struct fill fill = {.request = &request, .cache = cache, .flight = flight, .worker = -1};
         pln_count(cache->counts, PLN_COUNT_REFRESHES, 1);
         hand_over(&fill, true, false);

@@ -13,6 +13,8 @@ struct rest {
     struct pln_stamp *stamps;
     struct pln_l2_value *values;
     int *statuses;
+    struct pln_l1_hit *hits; /* what L1 has of them, not good enough to be served at once */
+    struct pln_value **kept; /* NULL: nothing */
 };
 
 static int rest_init(struct rest *rest, size_t n) {
@@ -20,7 +22,9 @@ static int rest_init(struct rest *rest, size_t n) {
                           .keys = calloc(n, sizeof *rest->keys),
                           .stamps = calloc(n, sizeof *rest->stamps),
                           .values = calloc(n, sizeof *rest->values),
-                          .statuses = calloc(n, sizeof *rest->statuses)};
+                          .statuses = calloc(n, sizeof *rest->statuses),
+                          .hits = calloc(n, sizeof *rest->hits),
+                          .kept = calloc(n, sizeof *rest->kept)};
     if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->values == NULL ||
         rest->statuses == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
@@ -34,6 +38,8 @@ static void rest_fini(struct rest *rest) {
     free(rest->stamps);
     free(rest->values);
     free(rest->statuses);
+    free(rest->hits);
+    free(rest->kept);
 }
 
 static void describe(struct pln_result *result, const struct pln_l1_life *life, pln_ms now) {
@@ -52,35 +58,46 @@ static int counted(struct pln_cache *cache, bool is_absent, enum pln_count head,
     return is_absent ? PLN_ABSENT : PLN_OK;
 }
 
-/* Serves what L1 has fresh, or stale where the terms allow it; false for the rest. */
-static bool serve_l1(struct pln_cache *cache, const struct pln_hashed *key,
-                     const struct pln_get_options *options, const struct pln_l1_hit *hit,
-                     struct pln_value *value, struct pln_result *result, int *status) {
-    pln_ms now = pln_now(&cache->host);
+static int serve_l1(struct pln_cache *cache, const struct pln_l1_hit *hit, struct pln_value *value,
+                    bool is_stale, struct pln_result *result) {
+    *result = (struct pln_result){.value = value,
+                                  .len = hit->len,
+                                  .format = hit->format,
+                                  .source = is_stale ? PLN_FROM_STALE : PLN_FROM_L1};
+    describe(result, &hit->life, pln_now(&cache->host));
+    return counted(cache, hit->is_absent, is_stale ? PLN_COUNT_STALE_SERVED : PLN_COUNT_L1_HITS,
+                   result);
+}
+
+/* True where a value of L1's may be handed out although it is stale, or of a doubtful generation:
+ * within the stale window, or, after a failure of L2's, within the longer one for errors. */
+static bool may_be_stale(struct pln_cache *cache, struct pln_bytes key,
+                         const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                         bool is_after_failure) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
+    pln_ms window = is_after_failure ? pln_fill_grace(terms) : terms->stale_ms;
     bool is_current = hit->generation == pln_l1_generation(cache->l1);
-    bool is_fresh = is_current && now < hit->life.stale;
-    if (!is_fresh) {
-        struct pln_match match;
-        struct pln_ruleset *ruleset;
-        const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
-        bool is_in_grace = is_current && now - hit->life.stale < terms->stale_ms &&
-                           (options->flags & PLN_GET_NO_STALE) == 0;
-        pln_ruleset_unref(ruleset);
-        if (!is_in_grace) {
-            pln_release(cache, value);
-            return false;
-        }
+    pln_ms past = pln_now(&cache->host) - hit->life.stale;
+    pln_ruleset_unref(ruleset);
+    return (options->flags & PLN_GET_NO_STALE) == 0 && (is_current || is_after_failure) &&
+           (past < 0 || past < window);
+}
+
+/* Serves what L1 has, if it is fresh or may be stale. */
+static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                   struct pln_value *value, struct pln_result *result, int *status) {
+    pln_ms now = pln_now(&cache->host);
+    bool is_fresh = now < hit->life.stale && hit->generation == pln_l1_generation(cache->l1);
+    if (!is_fresh && !may_be_stale(cache, key->key, options, hit, false)) {
+        return false;
     }
     if (now >= hit->life.refresh && pln_l1_claim_refresh(cache->l1, key)) {
         pln_fill_behind(cache, key, hit->life.created);
     }
-    *result = (struct pln_result){.value = value,
-                                  .len = hit->len,
-                                  .format = hit->format,
-                                  .source = is_fresh ? PLN_FROM_L1 : PLN_FROM_STALE};
-    describe(result, &hit->life, now);
-    *status = counted(cache, hit->is_absent, is_fresh ? PLN_COUNT_L1_HITS : PLN_COUNT_STALE_SERVED,
-                      result);
+    *status = serve_l1(cache, hit, value, !is_fresh, result);
     return true;
 }
 
@@ -110,9 +127,11 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
     }
     for (size_t i = 0; i < n; i++) {
         if (statuses[i] != PLN_OK ||
-            !serve_l1(cache, &hashed[i], options, &hits[i], values[i], &results[i], &statuses[i])) {
+            !try_l1(cache, &hashed[i], options, &hits[i], values[i], &results[i], &statuses[i])) {
             pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
             rest->keys[rest->n] = hashed[i];
+            rest->hits[rest->n] = hits[i];
+            rest->kept[rest->n] = statuses[i] == PLN_OK ? values[i] : NULL;
             rest->index[rest->n++] = i;
         }
     }
@@ -168,7 +187,11 @@ static void ask_l2(struct pln_cache *cache, const struct pln_get_options *option
                                    options->flags, &results[at]);
             pln_l2_value_fini(&rest->values[i]);
         }
-        if (statuses[at] == PLN_MISS || statuses[at] < 0) {
+        if (statuses[at] < 0 && rest->kept[i] != NULL &&
+            may_be_stale(cache, rest->keys[i].key, options, &rest->hits[i], true)) {
+            statuses[at] = serve_l1(cache, &rest->hits[i], rest->kept[i], true, &results[at]);
+            rest->kept[i] = NULL;
+        } else if (statuses[at] == PLN_MISS || statuses[at] < 0) {
             pln_count(cache->counts, statuses[at] < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
         }
     }

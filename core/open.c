@@ -78,7 +78,8 @@ static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
     return pln_l1_new(&l1_options, &cache->l1);
 }
 
-static int open_l2(struct pln_cache *cache, const struct pln_options *options) {
+static int open_l2(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,
+                   void *arg) {
     struct pln_l2_options l2_options = {
         .url = options->redis,
         .username = options->username,
@@ -91,25 +92,26 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options) {
         .tracking = options->tracking,
         .counts = cache->counts,
         .host = &cache->host,
-        .events = pln_cache_events(cache),
+        .events = {.arg = cache,
+                   .on_key = on_key,
+                   .on_expire = on_expire,
+                   .on_tag = on_tag,
+                   .on_clear = on_clear,
+                   .on_filled = on_filled,
+                   .on_down = on_down,
+                   .on_up = on_up},
     };
-    return pln_l2_redis_new(&l2_options, &cache->l2);
+    int status = make(arg, &l2_options, &cache->l2);
+    return status == PLN_OK ? pln_l2_start(cache->l2) : status;
 }
 
-struct pln_l2_events pln_cache_events(struct pln_cache *cache) {
-    return (struct pln_l2_events){
-        .arg = cache,
-        .on_key = on_key,
-        .on_expire = on_expire,
-        .on_tag = on_tag,
-        .on_clear = on_clear,
-        .on_filled = on_filled,
-        .on_down = on_down,
-        .on_up = on_up,
-    };
+static int make_redis(void *arg, const struct pln_l2_options *options, struct pln_l2 **l2) {
+    (void) arg;
+    return pln_l2_redis_new(options, l2);
 }
 
-static int build(struct pln_cache *cache, const struct pln_options *options) {
+static int build(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,
+                 void *arg) {
     int status = pln_counts_new(&cache->counts);
     if (status == PLN_OK) {
         status = pln_inval_new(&cache->inval);
@@ -124,20 +126,23 @@ static int build(struct pln_cache *cache, const struct pln_options *options) {
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
     }
     if (status == PLN_OK) {
-        cache->has_l2 = options->redis != NULL;
+        cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
         status = pln_workers_new(cache, cache->n_workers, &cache->workers);
     }
     if (status == PLN_OK && cache->has_l2) {
-        status = open_l2(cache, options);
-        if (status == PLN_OK) {
-            status = pln_l2_start(cache->l2);
-        }
+        status = open_l2(cache, options, make, arg);
     }
     return status;
 }
 
 int pln_open(const struct pln_options *options, struct pln_cache **cache) {
+    bool has_redis = options != NULL && options->redis != NULL;
+    return pln_open_over(options, has_redis ? make_redis : NULL, NULL, cache);
+}
+
+int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *arg,
+                  struct pln_cache **cache) {
     struct pln_options resolved;
     int status = pln_options_resolve(options, &resolved);
     if (status < 0) {
@@ -161,7 +166,7 @@ int pln_open(const struct pln_options *options, struct pln_cache **cache) {
                                       .log = resolved.log,
                                       .log_arg = resolved.log_arg,
                                       .name = created->name};
-    status = created->name != NULL ? build(created, &resolved)
+    status = created->name != NULL ? build(created, &resolved, make, arg)
                                    : pln_fail(PLN_ENOMEM, "open: no memory for the name");
     if (status < 0) {
         pln_close(created);

@@ -244,9 +244,8 @@ int pln_warm(struct pln_cache *cache, pln_warm_progress progress, void *arg,
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     struct warming warming = {.cache = cache, .plan = &ruleset->warm};
     warming.began = pln_clock_precise();
-    warming.deadline = ruleset->warm.deadline_ms > 0
-                           ? warming.began + ruleset->warm.deadline_ms * 1000000
-                           : PLN_FOREVER;
+    warming.deadline = pln_deadline(ruleset->warm.deadline_ms > 0 ? ruleset->warm.deadline_ms
+                                                                  : PLN_FOREVER);
     pthread_mutex_init(&warming.lock, NULL);
     pthread_cond_init(&warming.changed, NULL);
     int status = gather(cache, &ruleset->warm, &warming.list);
