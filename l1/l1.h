@@ -5,7 +5,8 @@
  *
  *     hash ──► bucket of 16 slots (tag + pointer) ──► entry (header + key + value, one block)
  *
- *   l1.c     the facade: sections, limits, generation, sweep, iteration
+ *   l1.c     the facade: limits, reading, the two-phase store
+ *   change.c new times, claims, sweep, iteration, usage
  *   table.c  find, link, replace and remove in a bucket, each with its argument
  *   evict.c  who goes when the budget is used up
  *   epoch.c  when memory that a reader may still see is given back
@@ -90,8 +91,8 @@ int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, u
                   struct pln_l1_hit *hit, struct pln_value **value);
 void pln_l1_release(struct pln_l1 *l1, struct pln_value *value);
 
-/* As n times pln_l1_get, with the memory of all keys fetched together. buffers[i] takes sizes[i]
- * bytes (NULL and 0: lends instead, to values[i]); statuses[i] is PLN_OK or PLN_MISS. */
+/* As n times pln_l1_borrow, with the memory of many keys asked for together; statuses[i] is PLN_OK
+ * or PLN_MISS. */
 void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t n, pln_ms now,
                         struct pln_l1_hit *hits, struct pln_value **values, int *statuses);
 
@@ -138,8 +139,5 @@ struct pln_l1_usage {
     size_t max_bytes;
 };
 void pln_l1_usage(const struct pln_l1 *l1, struct pln_l1_usage *usage);
-
-/* To be called in a child after fork(): drops what only the parent's threads knew. */
-void pln_l1_after_fork(struct pln_l1 *l1);
 
 #endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * internal.h - what the files of l1 share: the layout of entries and buckets, and their doors.
+ *
+ * Labels of this folder:
+ *   P1  slot published / slot loaded: an entry's bytes before its pointer
+ *   P2  version before VISIBLE / version after it is seen: which of two entries is the newer
+ *   P3  DEAD before the limbo's link is written over an entry / a second look at the state
+ *   P4  last read by a borrower / before the memory is freed
+ *   P5  a generation set / read
+ *   P6  a thread's record, or a limbo, given back / taken
+ *   P7  a thread's record linked / found
+ */
+#ifndef PLN_L1_INTERNAL_H
+#define PLN_L1_INTERNAL_H
+
+#include <ck_epoch.h>
+#include <pthread.h>
+
+#include "l1.h"
+
+enum {
+    PLN_L1_SLOTS = 16,
+    PLN_L1_VERSIONS = 256, /* stripes of version counters: two writers seldom share one */
+    PLN_L1_LIMBOS = 4,
+};
+
+enum entry_state {
+    ENTRY_PENDING = 0, /* linked, returned by nobody */
+    ENTRY_VISIBLE = 1,
+    ENTRY_DEAD = 2,    /* for good */
+    ENTRY_CLAIMED = 4, /* with VISIBLE: somebody reloads it */
+};
+
+/* 52 bytes before the key:
+ *
+ *     0             12       16        24          28       32 ... 44 48 ... 52
+ *     | counted     | key,   | created | gener-    | ver-   | times | state | key, value, marks
+ *     | value       | rule   |         | ation     | sion   |       |       |
+ *                            |<- once dead: the limbo ->|
+ *
+ * Between death and freeing `created`, `generation` and `version`, which nobody writes after an
+ * entry has become visible, make room for the limbo's link: whoever acts on them looks at the
+ * state again after reading them (P3). The other times are offsets from `created`. */
+struct entry {
+    struct pln_value value; /* refs: the table's one, and one for each borrower */
+    uint16_t key_len;
+    uint16_t rule;
+    union {
+        struct {
+            _Atomic int64_t created;
+            _Atomic uint32_t generation, version;
+        };
+        ck_epoch_entry_t limbo;
+    };
+    _Atomic uint32_t refresh, stale, end;
+    _Atomic uint32_t touched; /* low bits of the last hit's time */
+    _Atomic uint8_t state;    /* enum entry_state */
+    uint8_t n_marks;
+    uint8_t cost;
+    bool is_absent;
+    char bytes[]; /* key, value, then (marked ones) stamp and marks */
+};
+
+static_assert(offsetof(struct entry, bytes) == 52, "an entry's header has grown");
+static_assert(sizeof(ck_epoch_entry_t) == 16, "the limbo's link does not fit over the times");
+
+/* Two neighbouring cache lines. A slot is a tag in the upper 16 bits and an entry's address. */
+struct bucket {
+    _Alignas(128) _Atomic uint64_t slots[PLN_L1_SLOTS];
+};
+
+struct limbo {
+    _Alignas(PLN_CACHE_LINE) ck_stack_t incoming; /* anybody pushes */
+    atomic_bool is_taken;                         /* by the one who empties it: over `record` */
+    ck_epoch_record_t record;
+};
+
+struct pln_l1 {
+    /* line 0: read by every operation, written never after new */
+    _Alignas(PLN_CACHE_LINE) struct bucket *buckets;
+    size_t n_buckets;
+    const _Atomic uint64_t *marks;
+    struct pln_counts *counts;
+    pthread_key_t record_key;
+    enum pln_l1_eviction eviction;
+    size_t max_bytes, max_item_bytes, max_waiting_bytes, table_bytes;
+    size_t map_bytes;
+
+    /* line 2: written seldom, read by every operation */
+    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t generation;
+
+    /* line 3: written by every writer */
+    _Alignas(PLN_CACHE_LINE) _Atomic size_t live_bytes; /* linked */
+    _Atomic size_t waiting_bytes;                       /* unlinked, not yet freed */
+    _Atomic size_t entries;
+    _Atomic size_t sweep_at;
+
+    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t versions[PLN_L1_VERSIONS];
+    ck_epoch_t epoch;
+    struct thread_record *_Atomic records;
+    struct limbo limbos[PLN_L1_LIMBOS];
+};
+
+/* ---- epoch.c ---- */
+
+/* What a thread needs to read safely; NULL only where memory is out. */
+struct thread_record;
+int pln_l1_epoch_init(struct pln_l1 *l1);
+void pln_l1_epoch_fini(struct pln_l1 *l1);
+struct thread_record *pln_l1_record(struct pln_l1 *l1);
+void pln_l1_enter(struct thread_record *record);
+void pln_l1_leave(struct thread_record *record);
+/* Gives up an unlinked entry: the table's reference goes once no reader can see it. To be called
+ * inside a section, by the one who unlinked it. */
+void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry);
+/* Frees what no reader can see any more; outside any section of the caller's. */
+void pln_l1_reclaim(struct pln_l1 *l1);
+void pln_l1_unref(struct pln_l1 *l1, struct entry *entry);
+
+/* ---- table.c ---- */
+
+struct bucket *pln_l1_bucket(const struct pln_l1 *l1, uint64_t hash);
+struct entry *pln_l1_slot_entry(uint64_t slot);
+/* Bytes that an entry takes from the budget. */
+size_t pln_l1_entry_bytes(const struct entry *entry);
+/* The newest visible entry of a key, or NULL. Inside a section. */
+struct entry *pln_l1_find(const struct pln_l1 *l1, const struct pln_hashed *key);
+/* Copies the points of its life; false where it died meanwhile. */
+bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit);
+void pln_l1_write_times(struct entry *entry, const struct pln_l1_life *life);
+/* True where nobody may return it: past its end, of a dropped generation, or with a mark against
+ * it. */
+bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now);
+/* Ends an entry and those of its key that are older, oldest first; counts under `why`. */
+void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                 struct entry *entry, enum pln_count why);
+/* Links an entry as pending: into a free slot, else in the place of its key's present one, else
+ * after an eviction. PLN_EBUSY where nothing may go. */
+int pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
+                struct entry *entry, pln_ms now);
+/* Unlinks a dead entry, if nobody else did. */
+bool pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                   struct entry *entry);
+/* Ends all entries of a key older than `newest` (NULL: all). Returns how many were visible. */
+unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
+                         const struct pln_hashed *key, const struct entry *newest,
+                         enum pln_count why);
+
+/* ---- evict.c ---- */
+
+/* Ends the entry of a bucket that can best be spared; false where there is none, or none may go. */
+bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                      pln_ms now);
+/* Makes room for `bytes`: evicts, starting at a bucket; PLN_EBUSY after a bounded effort. */
+int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                     size_t bytes, pln_ms now);
+
+#endif
