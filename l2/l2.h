@@ -14,8 +14,9 @@
  *   redis.c  the operations below over the pool
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
- *   bus.c    the link: subscription, tracking, heartbeat, messages
- *   mem.c    tier and bus in memory
+ *   message.c what is said on the channel
+ *   bus.c    the link: subscription, tracking, heartbeat
+ *   mem.c    tier and bus in memory; memops.c its operations
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:inv:1 the channel (1 is the wire version).

@@ -1,0 +1,424 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * memops.c - the operations of the tier in memory: the scripts of script.c, said in C. Each takes
+ * the server's lock, changes its records, queues what others must hear, and reports it before it
+ * returns.
+ */
+#include "mem.h"
+
+/* ---- values and tags ---- */
+
+/* The server's clock: the client's, set forward so that a virtual clock may start at zero and a
+ * value may still be older than that. */
+static pln_ms server_now(struct mem_client *client) {
+    return pln_now(client->host) + 1000000000000;
+}
+
+/* Begins a command: returns PLN_OK with the lock held. */
+static int enter(struct mem_client *client) {
+    pln_count(client->counts, PLN_COUNT_L2_COMMANDS, 1);
+    pthread_mutex_lock(&client->server->lock);
+    if (client->is_cut) {
+        pthread_mutex_unlock(&client->server->lock);
+        pln_count(client->counts, PLN_COUNT_L2_ERRORS, 1);
+        return pln_fail(PLN_EL2DOWN, "l2: the memory server is cut off");
+    }
+    return PLN_OK;
+}
+
+/* Ends a command: what it said is heard before it returns. */
+static int leave(struct mem_client *client, int result) {
+    pln_mem_drain_locked(client->space);
+    pthread_mutex_unlock(&client->server->lock);
+    return result;
+}
+
+static struct record *find_record(struct space *space, struct pln_bytes key) {
+    struct record *record = NULL;
+    HASH_FIND(hh, space->records, key.data, key.len, record);
+    return record;
+}
+
+static struct record *make_record(struct space *space, struct pln_bytes key) {
+    struct record *record = find_record(space, key);
+    if (record != NULL) {
+        return record;
+    }
+    record = calloc(1, sizeof *record + key.len);
+    if (record == NULL) {
+        return NULL;
+    }
+    record->key_len = key.len;
+    if (key.len > 0) {
+        memcpy(record->key, key.data, key.len);
+    }
+    HASH_ADD_KEYPTR(hh, space->records, record->key, record->key_len, record);
+    if (record->hh.tbl == NULL) {
+        free(record);
+        return NULL;
+    }
+    return record;
+}
+
+static void drop_value(struct record *record) {
+    free(record->envelope);
+    record->envelope = NULL;
+}
+
+static bool is_void(struct space *space, const struct pln_bytes *tags, size_t n_tags,
+                    uint64_t tag_clock) {
+    if (space->cleared > tag_clock) {
+        return true;
+    }
+    for (size_t i = 0; i < n_tags; i++) {
+        struct tag_time *found = NULL;
+        HASH_FIND(hh, space->tags, tags[i].data, tags[i].len, found);
+        if (found != NULL && found->time > tag_clock) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The record's value, if it has one that is neither past its end nor void. */
+static int read_record(struct mem_client *client, struct record *record,
+                       struct pln_l2_value *value) {
+    pln_ms now = server_now(client);
+    if (record == NULL || record->envelope == NULL) {
+        return PLN_MISS;
+    }
+    struct pln_bytes envelope = pln_bytes_of(record->envelope, record->envelope_bytes);
+    int result = pln_envelope_read(envelope, now, value);
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (is_void(client->space, value->item.tags, value->item.n_tags, value->item.tag_clock)) {
+        pln_l2_value_fini(value);
+        return PLN_MISS;
+    }
+    return PLN_OK;
+}
+
+static bool has_value(struct mem_client *client, struct record *record, bool *is_absent) {
+    struct pln_l2_value value;
+    if (read_record(client, record, &value) != PLN_OK) {
+        return false;
+    }
+    *is_absent = value.item.is_absent;
+    pln_l2_value_fini(&value);
+    return true;
+}
+
+static int store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
+                 uint64_t tag_clock) {
+    struct pln_l2_item stored = *item;
+    struct record *record = make_record(client->space, key);
+    size_t bytes = pln_envelope_size(item);
+    uint8_t *envelope = malloc(bytes);
+    if (record == NULL || envelope == NULL) {
+        free(envelope);
+        return pln_fail(PLN_ENOMEM, "l2: no memory for a value of %zu bytes", item->value.len);
+    }
+    stored.tag_clock = tag_clock;
+    stored.life_left = item->life_left < 1 ? 1 : item->life_left;
+    pln_envelope_write(&stored, server_now(client), envelope);
+    drop_value(record);
+    record->envelope = envelope;
+    record->envelope_bytes = bytes;
+    record->is_leased = false;
+    return PLN_OK;
+}
+
+/* ---- the operations ---- */
+
+static int mem_start(struct pln_l2 *l2) {
+    pln_mem_set_link(pln_mem_client(l2), true);
+    return PLN_OK;
+}
+
+static int mem_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
+                   struct pln_l2_value *value) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    return leave(client, read_record(client, find_record(client->space, key->key), value));
+}
+
+static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
+                        struct pln_l2_value *values, int *statuses) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    for (size_t i = 0; i < n; i++) {
+        statuses[i] = result;
+        if (result == PLN_OK) {
+            struct record *record = find_record(client->space, keys[i].key);
+            statuses[i] = read_record(client, record, &values[i]);
+        }
+    }
+    return result == PLN_OK ? leave(client, PLN_OK) : result;
+}
+
+/* What keeps an item out: a condition, or a tag dropped since its source was read. */
+static bool is_refused(struct mem_client *client, struct pln_bytes key,
+                       const struct pln_l2_item *item, uint32_t flags) {
+    bool is_absent = false;
+    bool exists = has_value(client, find_record(client->space, key), &is_absent) && !is_absent;
+    return ((flags & PLN_SET_NX) != 0 && exists) || ((flags & PLN_SET_XX) != 0 && !exists) ||
+           (item->tag_clock != 0 &&
+            is_void(client->space, item->tags, item->n_tags, item->tag_clock));
+}
+
+static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
+                   uint32_t flags, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = pln_envelope_check(item);
+    if (result == PLN_OK) {
+        result = enter(client);
+    }
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (is_refused(client, key->key, item, flags)) {
+        return leave(client, PLN_NOT_STORED);
+    }
+    uint64_t clock = item->tag_clock != 0 ? item->tag_clock : client->space->clock;
+    result = store(client, key->key, item, clock);
+    if (result == PLN_OK) {
+        pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
+    }
+    return leave(client, result);
+}
+
+static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct record *record = find_record(client->space, key->key);
+    if (record != NULL) {
+        drop_value(record);
+        record->is_leased = false;
+    }
+    pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
+    return leave(client, PLN_OK);
+}
+
+static int mem_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    bool is_absent;
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct record *record = find_record(client->space, key->key);
+    result = has_value(client, record, &is_absent) ? PLN_OK : PLN_MISS;
+    if (result == PLN_OK) {
+        pln_envelope_expire(record->envelope, server_now(client));
+    }
+    if (record != NULL) {
+        record->is_leased = false;
+    }
+    pln_mem_post_locked(client, PLN_MESSAGE_EXPIRE, key->key);
+    return leave(client, result);
+}
+
+static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
+                     pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    bool is_absent;
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct record *record = find_record(client->space, key->key);
+    if (!has_value(client, record, &is_absent)) {
+        return leave(client, PLN_MISS);
+    }
+    pln_envelope_touch(record->envelope, server_now(client), fresh, life < 1 ? 1 : life);
+    return leave(client, PLN_OK);
+}
+
+static bool is_held_now(struct mem_client *client, struct record *record) {
+    return record != NULL && record->is_leased && record->lease_until > server_now(client);
+}
+
+static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
+                     pln_ns deadline, struct pln_l2_lease *lease) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct record *record = make_record(client->space, key->key);
+    if (record == NULL) {
+        return leave(client, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
+    }
+    *lease = (struct pln_l2_lease){.tag_clock = client->space->clock};
+    if (is_held_now(client, record)) {
+        record->is_awaited = true;
+        lease->left = record->lease_until - server_now(client);
+        return leave(client, PLN_PENDING);
+    }
+    pln_put_big(record->token, pln_random64(), 8);
+    pln_put_big(record->token + 8, pln_random64(), 8);
+    memcpy(lease->token, record->token, sizeof lease->token);
+    record->lease_until = pln_after(server_now(client), length);
+    record->is_leased = true;
+    record->is_awaited = false;
+    return leave(client, PLN_OK);
+}
+
+/* Ends the lease if it is this one and still runs; tells who waits. */
+static bool end_lease(struct mem_client *client, struct pln_bytes key,
+                      const struct pln_l2_lease *lease) {
+    struct record *record = find_record(client->space, key);
+    if (!is_held_now(client, record) ||
+        memcmp(record->token, lease->token, sizeof record->token) != 0) {
+        return false;
+    }
+    record->is_leased = false;
+    if (record->is_awaited) {
+        pln_mem_post_locked(client, PLN_MESSAGE_FILLED, key);
+    }
+    return true;
+}
+
+static int mem_commit(struct pln_l2 *l2, const struct pln_hashed *key,
+                      const struct pln_l2_lease *lease, const struct pln_l2_item *item,
+                      pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = pln_envelope_check(item);
+    if (result == PLN_OK) {
+        result = enter(client);
+    }
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (!end_lease(client, key->key, lease) ||
+        is_void(client->space, item->tags, item->n_tags, lease->tag_clock)) {
+        return leave(client, PLN_NOT_STORED);
+    }
+    return leave(client, store(client, key->key, item, lease->tag_clock));
+}
+
+static int mem_release(struct pln_l2 *l2, const struct pln_hashed *key,
+                       const struct pln_l2_lease *lease, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    return leave(client, end_lease(client, key->key, lease) ? PLN_OK : PLN_MISS);
+}
+
+static struct tag_time *make_tag(struct space *space, struct pln_bytes tag) {
+    struct tag_time *found = NULL;
+    HASH_FIND(hh, space->tags, tag.data, tag.len, found);
+    if (found != NULL) {
+        return found;
+    }
+    found = calloc(1, sizeof *found + tag.len);
+    if (found == NULL) {
+        return NULL;
+    }
+    found->tag_len = tag.len;
+    memcpy(found->tag, tag.data, tag.len);
+    HASH_ADD_KEYPTR(hh, space->tags, found->tag, found->tag_len, found);
+    if (found->hh.tbl == NULL) {
+        free(found);
+        return NULL;
+    }
+    return found;
+}
+
+static int mem_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct tag_time *found = make_tag(client->space, tag);
+    if (found == NULL) {
+        return leave(client, pln_fail(PLN_ENOMEM, "l2: no memory for a tag"));
+    }
+    found->time = ++client->space->clock;
+    pln_mem_post_locked(client, PLN_MESSAGE_TAG, tag);
+    return leave(client, PLN_OK);
+}
+
+static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) deadline;
+    int result = enter(client);
+    if (result != PLN_OK) {
+        return result;
+    }
+    client->space->cleared = ++client->space->clock;
+    pln_mem_post_locked(client, PLN_MESSAGE_CLEAR, pln_bytes_of(NULL, 0));
+    return leave(client, PLN_OK);
+}
+
+/* No operation stores a sorted set, so there is none. */
+static int mem_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
+                   bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
+    struct mem_client *client = pln_mem_client(l2);
+    (void) zset, (void) n, (void) deadline, (void) visit, (void) arg;
+    int result = enter(client);
+    return result == PLN_OK ? leave(client, PLN_OK) : result;
+}
+
+static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
+    struct mem_client *client = pln_mem_client(l2);
+    pthread_mutex_lock(&client->server->lock);
+    *health = (struct pln_l2_health){.bus_ok = client->is_up,
+                                     .breaker_open = client->is_cut,
+                                     .connections = client->is_cut ? 0 : 1,
+                                     .beat_age = client->is_up ? 0 : PLN_FOREVER};
+    pthread_mutex_unlock(&client->server->lock);
+}
+
+void pln_mem_free_records(struct space *space) {
+    struct record *record, *next_record;
+    struct tag_time *tag, *next_tag;
+    assert(space->clients == NULL);
+    HASH_ITER(hh, space->records, record, next_record) {
+        HASH_DEL(space->records, record);
+        drop_value(record);
+        free(record);
+    }
+    HASH_ITER(hh, space->tags, tag, next_tag) {
+        HASH_DEL(space->tags, tag);
+        free(tag);
+    }
+}
+
+const struct pln_l2_ops pln_mem_ops = {
+    .close = pln_mem_close,
+    .start = mem_start,
+    .get = mem_get,
+    .get_many = mem_get_many,
+    .set = mem_set,
+    .remove = mem_remove,
+    .expire = mem_expire,
+    .touch = mem_touch,
+    .lease = mem_lease,
+    .commit = mem_commit,
+    .release = mem_release,
+    .drop_tag = mem_drop_tag,
+    .clear = mem_clear,
+    .top = mem_top,
+    .health = mem_health,
+};
