@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * internal.h - what the files of the Lua room share. The room has two halves that meet here only:
+ * the module (a host's state calls the cache) and the policy (the cache calls states of its own).
+ *
+ * A Lua function may raise wherever it allocates, and a raise jumps over C frames. So nothing in
+ * this room holds malloc'ed memory across a Lua call unless a userdata owns it.
+ */
+#ifndef PLN_LUA_INTERNAL_H
+#define PLN_LUA_INTERNAL_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "../core/base/base.h"
+
+enum pln_lua_format {
+    PLN_LUA_RAW = 0,     /* a Lua string, as it is */
+    PLN_LUA_MSGPACK = 1, /* a number, boolean, nil or table, as one MessagePack object */
+};
+
+enum { PLN_LUA_MAX_DEPTH = 32 }; /* tables within tables of one value */
+
+/* ---- value.c: bytes to Lua and back, units from Lua values ---- */
+
+/* Turns the value at `index` into bytes. Strings stay as they are; numbers, booleans, nil and
+ * tables become MessagePack (a table is an array where its keys are 1..n, else a map; raw access).
+ * Pushes one value that owns the bytes: they live as long as it is on the stack.
+ * Returns: PLN_OK; PLN_EINVAL with nothing pushed and a text that names the place, as in
+ * "value.user.conn: a userdata cannot be cached". Raises: only for want of memory. */
+int pln_lua_encode(lua_State *L, int index, struct pln_bytes *bytes, uint8_t *format);
+
+/* Pushes the value that the bytes stand for.
+ * Returns: PLN_OK; PLN_EINVAL with nothing pushed where the format is not one of ours or the bytes
+ * are damaged. Raises: only for want of memory. */
+int pln_lua_decode(lua_State *L, struct pln_bytes bytes, uint8_t format);
+
+/* Units from the Lua value at `index`: a number (seconds, bytes, a share) or a text such as "15m",
+ * "forever", "64k", "10%". Return false where it is none. */
+bool pln_lua_to_duration(lua_State *L, int index, pln_ms *duration);
+bool pln_lua_to_size(lua_State *L, int index, size_t *size);
+bool pln_lua_to_share(lua_State *L, int index, double *share);
+
+#endif
