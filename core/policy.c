@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * policy.c - the life of a ruleset, and the search for a key's rule.
+ *
+ * A ruleset is written by its builder alone, then published with one reference and only read from
+ * there on. Rules are tried in the order of the file; most are told apart by the first bytes of
+ * their pattern, a comparison of a few nanoseconds each.
+ */
+#include "policy.h"
+
+struct pln_ruleset *pln_ruleset_new(void) {
+    struct pln_ruleset *ruleset = calloc(1, sizeof *ruleset);
+    if (ruleset != NULL) {
+        atomic_init(&ruleset->refs, 1);
+        ruleset->warm.concurrency = 8;
+        ruleset->warm.ready_at = 1;
+    }
+    return ruleset;
+}
+
+void pln_ruleset_ref(struct pln_ruleset *ruleset) {
+    /* relaxed: whoever copies a reference holds one, so the count cannot reach zero meanwhile */
+    atomic_fetch_add_explicit(&ruleset->refs, 1, memory_order_relaxed);
+}
+
+static void free_templates(struct pln_template **templates, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        pln_template_free(templates[i]);
+    }
+    free(templates);
+}
+
+static void free_rules(struct pln_ruleset *ruleset) {
+    for (size_t i = 0; i < ruleset->n_rules; i++) {
+        struct pln_rule *rule = &ruleset->rules[i];
+        pln_template_free(rule->pattern);
+        free_templates(rule->tags, rule->n_tags);
+        free((char *) rule->class_name);
+        free((char *) rule->file);
+        free((char *) rule->origins);
+    }
+    free(ruleset->rules);
+}
+
+static void free_sources(struct pln_warm_plan *plan) {
+    for (size_t i = 0; i < plan->n_sources; i++) {
+        struct pln_warm_source *source = &plan->sources[i];
+        for (size_t k = 0; k < source->n_keys; k++) {
+            free((void *) source->keys[k].data);
+        }
+        free(source->keys);
+        free(source->name);
+    }
+    free(plan->sources);
+}
+
+static void free_events(struct pln_ruleset *ruleset) {
+    for (size_t i = 0; i < ruleset->n_events; i++) {
+        struct pln_event_rule *event = &ruleset->events[i];
+        free(event->name);
+        free_templates(event->keys, event->n_keys);
+        free_templates(event->tags, event->n_tags);
+    }
+    free(ruleset->events);
+}
+
+void pln_ruleset_unref(struct pln_ruleset *ruleset) {
+    if (ruleset == NULL) {
+        return;
+    }
+    /* R1 release: this user's last reads come before the free; pairs with the fence below */
+    if (atomic_fetch_sub_explicit(&ruleset->refs, 1, memory_order_release) != 1) {
+        return;
+    }
+    atomic_thread_fence(memory_order_acquire); /* R1 acquire: pairs with every other unref */
+    if (ruleset->hooks.retire != NULL) {
+        ruleset->hooks.retire(ruleset->hooks_arg);
+    }
+    free_rules(ruleset);
+    free_sources(&ruleset->warm);
+    free_events(ruleset);
+    free(ruleset);
+}
+
+void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
+                       struct pln_match *match) {
+    for (size_t i = 0; i < ruleset->n_rules; i++) {
+        const struct pln_rule *rule = &ruleset->rules[i];
+        if (pln_template_match(rule->pattern, key, match->captures, &match->n_captures)) {
+            match->rule = rule;
+            match->index = (unsigned) i;
+            return;
+        }
+    }
+    match->rule = NULL;
+    match->index = 0;
+    match->n_captures = 0;
+}
