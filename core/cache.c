@@ -218,11 +218,9 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                                   .loader = loader,
                                   .loader_arg = arg};
     request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
-    pln_ms timeout = request.options->timeout_ms > 0 ? request.options->timeout_ms
-                                                     : request.terms->load_timeout_ms;
-    pln_ns now = pln_clock_precise();
-    request.deadline = timeout < (PLN_FOREVER - now) / 1000000 ? now + timeout * 1000000
-                                                               : PLN_FOREVER;
+    request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
+                                                         : request.terms->load_timeout_ms;
+    request.deadline = pln_deadline(request.timeout_ms);
     int status = read_matched(&request, result);
     pln_ruleset_unref(request.ruleset);
     return status;

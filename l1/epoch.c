@@ -108,6 +108,7 @@ void pln_l1_enter(struct thread_record *record) {
 }
 
 void pln_l1_leave(struct thread_record *record) {
+    PLN_EDGE_FROM(record->record.global);
     ck_epoch_end(&record->record, NULL);
 }
 
@@ -130,6 +131,7 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
     atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
     /* P3 release: the entry is DEAD before its times are overwritten; pairs with pln_l1_read_hit */
     atomic_thread_fence(memory_order_release);
+    PLN_EDGE_FROM(&l1->limbos[record->limbo].incoming);
     ck_stack_push_upmc(&l1->limbos[record->limbo].incoming, &entry->limbo.stack_entry);
 }
 
@@ -142,11 +144,13 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     ck_stack_entry_t *next;
     ck_stack_entry_t *link = ck_stack_batch_pop_upmc(&limbo->incoming);
+    PLN_EDGE_TO(&limbo->incoming);
     for (; link != NULL; link = next) {
         next = CK_STACK_NEXT(link);
         ck_epoch_call(&limbo->record, &entry_of(link)->limbo, NULL);
     }
     ck_epoch_poll_deferred(&limbo->record, &freed);
+    PLN_EDGE_TO(&l1->epoch);
     for (link = CK_STACK_FIRST(&freed); link != NULL; link = next) {
         next = CK_STACK_NEXT(link);
         pln_l1_unref(l1, entry_of(link));

@@ -19,6 +19,17 @@
 
 #include "l1.h"
 
+/* ThreadSanitizer does not see the fences inside Concurrency Kit's assembler: it is told of the
+ * three edges that they make (end of a section, push, pop). */
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#define PLN_EDGE_FROM(address) __tsan_release(address)
+#define PLN_EDGE_TO(address) __tsan_acquire(address)
+#else
+#define PLN_EDGE_FROM(address) ((void) 0)
+#define PLN_EDGE_TO(address) ((void) 0)
+#endif
+
 enum {
     PLN_L1_SLOTS = 16,
     PLN_L1_VERSIONS = 256, /* stripes of version counters: two writers seldom share one */
