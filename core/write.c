@@ -69,20 +69,18 @@ static int shape_by_policy(struct write *write) {
     struct shape_job job = {.job = {.run = shape_run, .drop = shape_drop}, .write = write};
     pthread_mutex_init(&job.lock, NULL);
     pthread_cond_init(&job.changed, NULL);
-    job.status = pln_workers_submit(write->cache->workers, &job.job, true);
-    if (job.status == PLN_OK) {
+    int status = pln_workers_submit(write->cache->workers, &job.job, true);
+    if (status == PLN_OK) {
         pthread_mutex_lock(&job.lock);
         while (!job.is_done) {
             pthread_cond_wait(&job.changed, &job.lock);
         }
         pthread_mutex_unlock(&job.lock);
-        if (job.status < 0) {
-            pln_fail(job.status, "%s", job.text);
-        }
+        status = job.status < 0 ? pln_fail(job.status, "%s", job.text) : PLN_OK;
     }
     pthread_cond_destroy(&job.changed);
     pthread_mutex_destroy(&job.lock);
-    return job.status;
+    return status;
 }
 
 /* ---- set ---- */

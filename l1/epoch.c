@@ -113,14 +113,28 @@ void pln_l1_leave(struct thread_record *record) {
 }
 
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
-    /* P4 release: pairs with the fence below */
-    if (atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_release) == 1) {
-        atomic_thread_fence(memory_order_acquire); /* P4 acquire: every borrower's last read */
+    /* P4 release and P4 acquire: every borrower's last read before the memory goes */
+    if (atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_acq_rel) == 1) {
         /* relaxed: a sum, no order */
         atomic_fetch_sub_explicit(&l1->waiting_bytes, pln_l1_entry_bytes(entry),
                                   memory_order_relaxed);
         free(entry);
     }
+}
+
+/* Treiber's stack; taken only as a whole, so that addresses may come back. */
+static void push(struct limbo *limbo, struct entry *entry) {
+    /* P3 release: the entry is DEAD before its fields are overwritten; pairs with pln_l1_read_hit
+     */
+    atomic_thread_fence(memory_order_release);
+    /* relaxed: the exchange looks again */
+    ck_stack_entry_t *first = atomic_load_explicit(&limbo->incoming, memory_order_relaxed);
+    do {
+        PLN_UNSEEN(entry->limbo.stack_entry.next = first);
+        /* P8 release: pairs with empty. relaxed on failure: only the pointer is used */
+    } while (!atomic_compare_exchange_weak_explicit(&limbo->incoming, &first,
+                                                    &entry->limbo.stack_entry, memory_order_release,
+                                                    memory_order_relaxed));
 }
 
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
@@ -129,10 +143,7 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
     atomic_fetch_sub_explicit(&l1->live_bytes, bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
-    /* P3 release: the entry is DEAD before its times are overwritten; pairs with pln_l1_read_hit */
-    atomic_thread_fence(memory_order_release);
-    PLN_EDGE_FROM(&l1->limbos[record->limbo].incoming);
-    ck_stack_push_upmc(&l1->limbos[record->limbo].incoming, &entry->limbo.stack_entry);
+    push(&l1->limbos[record->limbo], entry);
 }
 
 static struct entry *entry_of(ck_stack_entry_t *link) {
@@ -143,11 +154,11 @@ static struct entry *entry_of(ck_stack_entry_t *link) {
 static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     ck_stack_entry_t *next;
-    ck_stack_entry_t *link = ck_stack_batch_pop_upmc(&limbo->incoming);
-    PLN_EDGE_TO(&limbo->incoming);
+    /* P8 acquire: the links; pairs with push */
+    ck_stack_entry_t *link = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
     for (; link != NULL; link = next) {
         next = CK_STACK_NEXT(link);
-        ck_epoch_call(&limbo->record, &entry_of(link)->limbo, NULL);
+        PLN_UNSEEN(ck_epoch_call(&limbo->record, &entry_of(link)->limbo, NULL));
     }
     ck_epoch_poll_deferred(&limbo->record, &freed);
     PLN_EDGE_TO(&l1->epoch);

@@ -10,6 +10,7 @@
  *   P5  a generation set / read
  *   P6  a thread's record, or a limbo, given back / taken
  *   P7  a thread's record linked / found
+ *   P8  a waiting entry's link pushed / taken
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -20,14 +21,25 @@
 #include "l1.h"
 
 /* ThreadSanitizer does not see the fences inside Concurrency Kit's assembler: it is told of the
- * three edges that they make (end of a section, push, pop). */
+ * edge that they make, from the end of a section to the freeing of what was read in it. Nor does it
+ * know fences as such: the stores that write a waiting entry's link over fields which a reader may
+ * still load (and finds out by P3) are kept from it. */
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
+void AnnotateIgnoreWritesBegin(const char *file, int line);
+void AnnotateIgnoreWritesEnd(const char *file, int line);
 #define PLN_EDGE_FROM(address) __tsan_release(address)
 #define PLN_EDGE_TO(address) __tsan_acquire(address)
+#define PLN_UNSEEN(statement)                                                                      \
+    do {                                                                                           \
+        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);                                             \
+        statement;                                                                                 \
+        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);                                               \
+    } while (0)
 #else
 #define PLN_EDGE_FROM(address) ((void) 0)
 #define PLN_EDGE_TO(address) ((void) 0)
+#define PLN_UNSEEN(statement) statement
 #endif
 
 enum {
@@ -82,8 +94,8 @@ struct bucket {
 };
 
 struct limbo {
-    _Alignas(PLN_CACHE_LINE) ck_stack_t incoming; /* anybody pushes */
-    atomic_bool is_taken;                         /* by the one who empties it: over `record` */
+    _Alignas(PLN_CACHE_LINE) ck_stack_entry_t *_Atomic incoming; /* anybody pushes */
+    atomic_bool is_taken; /* by the one who empties it: over `record` */
     ck_epoch_record_t record;
 };
 

@@ -171,9 +171,8 @@ void pln_value_ref(struct pln_value *value) {
 
 void pln_value_drop(struct pln_value *value) {
     assert(value->home == PLN_HOME_HEAP);
-    /* B1 release: the last reads of each holder come before the free; pairs with the fence below */
-    if (atomic_fetch_sub_explicit(&value->refs, 1, memory_order_release) == 1) {
-        atomic_thread_fence(memory_order_acquire); /* B1 acquire */
+    /* B1 release and B1 acquire: the last reads of each holder come before the free */
+    if (atomic_fetch_sub_explicit(&value->refs, 1, memory_order_acq_rel) == 1) {
         free(value);
     }
 }
