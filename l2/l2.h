@@ -11,7 +11,9 @@
  *   url.c    where a server is and how to log in
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
- *   redis.c  the operations below over the pool
+ *   resp.c   commands as bytes
+ *   redis.c  a client, and the operations that change a value
+ *   read.c   those that read
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bus.c - the link: one connection that hears what others do, and one thread that listens.
+ *
+ * The connection tracks (where wanted), is the target of its own tracking, and subscribes. So
+ * tracker and subscriber live and die together: with two connections the tracking one can die
+ * while the subscriber stays up and silent.
+ *
+ * Up means: logged in to a master; tracking and subscriptions confirmed; the data connections reach
+ * the same server; the floor read from it; and a message of our own, sent over a data connection,
+ * heard. Events are reported from then on. Messages before that need no report, since nothing that
+ * was read before on_up may be kept.
+ *
+ * Any fault takes the link down: end of file, error, two heartbeats long no byte, a reply that
+ * makes no sense, another server under the data connections. on_down is called before anything
+ * else, and once; then the connection is closed and made anew, after a growing pause where it does
+ * not stay up.
+ *
+ * A damaged message does not take the link down, because the next connection would hear it too. It
+ * may have been anything, so it is taken for the worst: everything is void.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    MAX_MESSAGE = 32 * 1024 * 1024, /* of tracking: the keys of one turn of the server's loop */
+    BEATS_TO_DEATH = 2,             /* one after the last byte, and one more without an answer */
+};
+
+static const char tracking_channel[] = "__redis__:invalidate";
+/* A link that lived so long was a good one: the next is made without a pause. */
+static const pln_ns good_life = 1000 * 1000000LL;
+
+/* ---- flags that other threads read ---- */
+
+static bool is_set(atomic_bool *flag) {
+    return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
+}
+
+static void set(atomic_bool *flag, bool value) {
+    atomic_store_explicit(flag, value, memory_order_relaxed); /* relaxed: a flag by itself */
+}
+
+static void wake(struct pln_link *link) {
+    uint64_t one = 1;
+    ssize_t n = write(link->wake_fd, &one, sizeof one);
+    (void) n; /* a counter that is full wakes as well */
+}
+
+static void note_life(struct pln_link *link) {
+    /* relaxed: only shown */
+    atomic_store_explicit(&link->heard_at, pln_clock_precise(), memory_order_relaxed);
+}
+
+bool pln_link_is_ok(struct pln_redis *redis, pln_ms *beat_age) {
+    /* relaxed: only shown */
+    pln_ns heard_at = atomic_load_explicit(&redis->link.heard_at, memory_order_relaxed);
+    *beat_age = heard_at == 0 ? PLN_FOREVER : (pln_clock_precise() - heard_at) / 1000000;
+    return is_set(&redis->link.is_up) && *beat_age <= BEATS_TO_DEATH * redis->ping / 1000000;
+}
+
+void pln_link_drop(void *arg) {
+    struct pln_redis *redis = arg;
+    set(&redis->link.is_unwanted, true);
+    wake(&redis->link);
+}
+
+/* ---- what comes in ---- */
+
+static void call(struct pln_redis *redis, void (*event)(void *)) {
+    if (event != NULL) {
+        event(redis->events.arg);
+    }
+}
+
+static void take_all_for_void(struct pln_redis *redis) {
+    if (is_set(&redis->link.is_up)) {
+        call(redis, redis->events.on_clear);
+    }
+}
+
+static void take_clear(struct pln_redis *redis, const struct pln_message *message) {
+    const uint8_t *payload = message->payload.data;
+    /* channels know no databases, but each database has a clock of its own */
+    if (pln_take_big(payload, 2) == (uint64_t) redis->url.database) {
+        pln_floor_raise(redis, pln_take_big(payload + 2, 8), false);
+    }
+}
+
+static void take_message(struct pln_redis *redis, struct pln_bytes bytes) {
+    struct pln_message message;
+    if (!pln_message_read(bytes, &message)) {
+        pln_count(redis->counts, PLN_COUNT_BUS_BAD, 1);
+        pln_floor_forget(redis); /* it may have been a clear; the next beat reads the floor */
+        take_all_for_void(redis);
+        return;
+    }
+    bool is_own = message.origin.instance == redis->instance &&
+                  pln_pool_has(&redis->pool, message.origin.incarnation);
+    if (message.kind == PLN_MESSAGE_CLEAR) {
+        take_clear(redis, &message);
+    } else if (message.kind == PLN_MESSAGE_PING && is_own) {
+        redis->link.has_pinged = redis->link.has_pinged ||
+                                 pln_take_big(message.payload.data, 8) == redis->link.ping;
+    }
+    pln_count(redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
+    if (!is_own && is_set(&redis->link.is_up)) {
+        pln_message_report(&redis->events, &message);
+    }
+}
+
+/* Keys that the server saw change, whoever changed them: our own writes come back too, since the
+ * server does not say whose they were. Without a list: all of them. */
+static void take_invalidation(struct pln_redis *redis, const redisReply *keys) {
+    size_t prefix = strlen(redis->names.value);
+    if (keys->type != REDIS_REPLY_ARRAY) {
+        pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
+        take_all_for_void(redis);
+        return;
+    }
+    for (size_t i = 0; i < keys->elements; i++) {
+        const redisReply *key = keys->element[i];
+        pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
+        if (key->type == REDIS_REPLY_STRING && key->len >= prefix && is_set(&redis->link.is_up) &&
+            redis->events.on_key != NULL) {
+            redis->events.on_key(redis->events.arg,
+                                 pln_bytes_of(key->str + prefix, key->len - prefix));
+        }
+    }
+}
+
+static bool is_text(const redisReply *reply, const char *text) {
+    return reply->type == REDIS_REPLY_STRING && reply->len == strlen(text) &&
+           memcmp(reply->str, text, reply->len) == 0;
+}
+
+/* Returns: PLN_OK, or PLN_EL2DOWN where the reply makes no sense. */
+static int take_reply(struct pln_redis *redis, const redisReply *reply) {
+    redisReply *const *part = reply->element;
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 && is_text(part[0], "message")) {
+        if (is_text(part[1], tracking_channel)) {
+            take_invalidation(redis, part[2]);
+            return PLN_OK;
+        }
+        if (is_text(part[1], redis->names.channel) && part[2]->type == REDIS_REPLY_STRING) {
+            take_message(redis, pln_bytes_of(part[2]->str, part[2]->len));
+            return PLN_OK;
+        }
+    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
+               is_text(part[0], "subscribe")) {
+        redis->link.n_subscribed++;
+        return PLN_OK;
+    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
+               is_text(part[0], "pong")) {
+        return PLN_OK;
+    }
+    return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
+                    redis->url.label,
+                    reply->type == REDIS_REPLY_ERROR ? reply->str : "of an unknown kind");
+}
+
+/* Takes all whole replies that have arrived. */
+static int take_replies(struct pln_redis *redis) {
+    redisReply *reply;
+    int result;
+    while ((result = pln_conn_next(&redis->link.conn, &reply)) == PLN_OK) {
+        result = take_reply(redis, reply);
+        freeReplyObject(reply);
+        if (result != PLN_OK) {
+            return result;
+        }
+    }
+    return result == PLN_MISS ? PLN_OK : result;
+}
+
+static int take_bytes(struct pln_redis *redis, pln_ns deadline) {
+    int result = pln_conn_fill(&redis->link.conn, deadline);
+    if (result == PLN_OK) {
+        note_life(&redis->link);
+        result = take_replies(redis);
+    }
+    return result;
+}
+
+/* ---- going up ---- */
+
+static int send_texts(struct pln_redis *redis, struct pln_batch *batch, pln_ns deadline) {
+    int result = pln_conn_send(&redis->link.conn, batch, deadline);
+    pln_batch_fini(batch);
+    return result;
+}
+
+static int track(struct pln_redis *redis, pln_ns deadline) {
+    struct pln_batch batch;
+    redisReply *reply = NULL;
+    char id[24];
+    snprintf(id, sizeof id, "%lld", redis->link.conn.id);
+    pln_batch_init(&batch);
+    pln_batch_texts(&batch, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX",
+                    redis->names.value, NULL);
+    int result = pln_conn_exchange(&redis->link.conn, &batch, deadline, &reply);
+    if (result == PLN_OK && reply->type == REDIS_REPLY_ERROR) {
+        /* going on without would serve what foreign programs have replaced */
+        result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
+                          redis->url.label, reply->str);
+    }
+    pln_replies_free(&reply, 1);
+    pln_batch_fini(&batch);
+    return result;
+}
+
+static int subscribe(struct pln_redis *redis, pln_ns deadline) {
+    struct pln_batch batch;
+    unsigned wanted = redis->tracking ? 2 : 1;
+    pln_batch_init(&batch);
+    pln_batch_texts(&batch, "SUBSCRIBE", redis->names.channel,
+                    redis->tracking ? tracking_channel : NULL, NULL);
+    redis->link.n_subscribed = 0;
+    int result = send_texts(redis, &batch, deadline);
+    while (result == PLN_OK && redis->link.n_subscribed < wanted) {
+        result = take_bytes(redis, deadline);
+    }
+    return result;
+}
+
+/* Hears a message of its own that went the way of all others. */
+static int test_itself(struct pln_redis *redis, pln_ns deadline) {
+    redis->link.ping = pln_random64();
+    redis->link.has_pinged = false;
+    int result = pln_redis_ping(redis, redis->link.ping, deadline);
+    while (result == PLN_OK && !redis->link.has_pinged) {
+        result = take_bytes(redis, deadline);
+    }
+    return result;
+}
+
+static int go_up(struct pln_redis *redis) {
+    struct pln_link *link = &redis->link;
+    pln_ns deadline = pln_clock_precise() + redis->connect_timeout;
+    set(&link->is_unwanted, false);
+    int result = pln_conn_open(&link->conn, &redis->url, deadline);
+    if (result == PLN_OK) {
+        link->conn.max_reply = MAX_MESSAGE;
+        result = pln_conn_login(&link->conn, &redis->url, redis->client_name, deadline);
+    }
+    if (result == PLN_OK) {
+        pln_pool_require(&redis->pool, link->conn.run_id);
+        pln_floor_server(redis, link->conn.run_id);
+        result = redis->tracking ? track(redis, deadline) : PLN_OK;
+    }
+    if (result == PLN_OK) {
+        result = subscribe(redis, deadline);
+    }
+    if (result == PLN_OK) {
+        result = pln_floor_read(redis, deadline);
+    }
+    return result == PLN_OK ? test_itself(redis, deadline) : result;
+}
+
+/* ---- being up ---- */
+
+static int beat(struct pln_redis *redis) {
+    struct pln_batch batch;
+    pln_batch_init(&batch);
+    pln_batch_texts(&batch, "PING", NULL);
+    int result = send_texts(redis, &batch, pln_clock_precise() + redis->timeout);
+    /* relaxed: 0 or not; who raises it meanwhile does so under its lock */
+    if (result == PLN_OK && atomic_load_explicit(&redis->floor, memory_order_relaxed) == 0) {
+        pln_floor_read(redis, pln_clock_precise() + redis->timeout);
+    }
+    return result;
+}
+
+/* Sleeps until there are bytes, the link is woken, or the point has come. */
+static bool has_bytes(struct pln_link *link, pln_ns until) {
+    bool is_open = pln_conn_is_open(&link->conn);
+    pln_ns left = until - pln_clock_precise();
+    left = left < 0 ? 0 : left;
+    struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    struct pollfd polls[] = {{.fd = link->wake_fd, .events = POLLIN},
+                             {.fd = link->conn.fd, .events = POLLIN}};
+    int n = ppoll(polls, is_open ? 2 : 1, &timeout, NULL);
+    if (n > 0 && polls[0].revents != 0) {
+        uint64_t count;
+        ssize_t bytes = read(link->wake_fd, &count, sizeof count);
+        (void) bytes; /* why we were woken is in the flags, set before */
+    }
+    return n > 0 && is_open && polls[1].revents != 0;
+}
+
+static bool must_go(struct pln_link *link) {
+    return is_set(&link->is_stopping) || is_set(&link->is_unwanted);
+}
+
+/* Listens until something is wrong, and says what. Life is any byte, so a link that is busy is not
+ * taken for dead because its pong is late; and bytes are looked for first, so neither is one whose
+ * process was asleep. */
+static int listen_on(struct pln_redis *redis) {
+    struct pln_link *link = &redis->link;
+    pln_ns beat_at = pln_clock_precise();
+    bool has_heard = true;
+    int result = take_replies(redis); /* what came with the answer to the test */
+    while (result == PLN_OK && !must_go(link)) {
+        if (has_bytes(link, beat_at)) {
+            result = take_bytes(redis, pln_clock_precise());
+            has_heard = true;
+        }
+        pln_ns now = pln_clock_precise();
+        if (result != PLN_OK || now < beat_at) {
+            continue;
+        }
+        if (!has_heard) {
+            return pln_fail(PLN_EL2DOWN, "l2: redis at %s: no sign of life on the link",
+                            redis->url.label);
+        }
+        result = beat(redis);
+        has_heard = false;
+        beat_at = now + redis->ping;
+    }
+    if (result == PLN_OK) {
+        result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: data comes from another server",
+                          redis->url.label);
+    }
+    return result;
+}
+
+static void go_down(struct pln_redis *redis) {
+    struct pln_link *link = &redis->link;
+    bool was_up = is_set(&link->is_up);
+    set(&link->is_up, false);
+    if (was_up && !is_set(&link->is_stopping)) {
+        call(redis, redis->events.on_down);
+        pln_count(redis->counts, PLN_COUNT_BUS_LOSSES, 1);
+    }
+    pln_floor_forget(redis);
+    pln_conn_close(&link->conn);
+    pln_pool_require(&redis->pool, "");
+}
+
+/* ---- the thread ---- */
+
+static void log_change(struct pln_redis *redis, enum pln_link_state state) {
+    struct pln_link *link = &redis->link;
+    if (link->logged == state || is_set(&link->is_stopping)) {
+        return;
+    }
+    link->logged = state;
+    if (state == PLN_LINK_UP) {
+        pln_logf(&redis->host, PLN_LOG_INFO, "l2: the link to redis at %s is up", redis->url.label);
+    } else {
+        pln_logf(&redis->host, PLN_LOG_WARN, "the link is down, nothing is heard from others: %s",
+                 link->reason);
+    }
+}
+
+/* Waits a while, less and less often; a stop ends it. */
+static void rest(struct pln_link *link) {
+    pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
+    while (!is_set(&link->is_stopping) && pln_clock_precise() < until) {
+        has_bytes(link, until);
+    }
+}
+
+static void *run(void *arg) {
+    struct pln_redis *redis = arg;
+    struct pln_link *link = &redis->link;
+    while (!is_set(&link->is_stopping)) {
+        int result = go_up(redis);
+        pln_ns up_at = pln_clock_precise();
+        if (result == PLN_OK) {
+            log_change(redis, PLN_LINK_UP);
+            set(&link->is_up, true);
+            call(redis, redis->events.on_up);
+            listen_on(redis);
+        }
+        /* now, since on_down may fail at something of its own */
+        snprintf(link->reason, sizeof link->reason, "%s", pln_error_text());
+        if (result == PLN_OK && pln_clock_precise() - up_at > good_life) {
+            link->backoff = 0;
+        }
+        go_down(redis);
+        log_change(redis, PLN_LINK_DOWN);
+        rest(link);
+    }
+    return NULL;
+}
+
+int pln_link_init(struct pln_redis *redis) {
+    redis->link.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (redis->link.wake_fd < 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the link: %s", strerror(errno));
+    }
+    return PLN_OK;
+}
+
+int pln_link_start(struct pln_redis *redis) {
+    sigset_t all, before;
+    sigfillset(&all);
+    /* signals belong to the host's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&redis->link.thread, NULL, run, redis);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no thread for the link: %s", strerror(error));
+    }
+    redis->link.is_started = true;
+    return PLN_OK;
+}
+
+void pln_link_stop(struct pln_redis *redis) {
+    struct pln_link *link = &redis->link;
+    if (link->is_started) {
+        set(&link->is_stopping, true);
+        wake(link);
+        pthread_join(link->thread, NULL);
+        link->is_started = false;
+    }
+    if (link->wake_fd >= 0) {
+        close(link->wake_fd);
+        link->wake_fd = -1;
+    }
+}

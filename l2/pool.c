@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pool.c - the data connections of one node, and the breaker that keeps callers from waiting for a
+ * node that is away.
+ *
+ * A key belongs to one connection, by its hash, so commands for a key are executed in the order in
+ * which they were sent. A connection belongs to one caller at a time, by its mutex; waiting for it
+ * ends at the caller's deadline.
+ *
+ * A connection that fails is closed at once: an answer that comes too late finds nobody. What was
+ * sent over it may still be executed, so the next connection of the slot first has the server kill
+ * the old one. Only then can no old command undo a newer one. Ids are meaningful within one life
+ * of a server, so this is done where the server's run id is the same.
+ *
+ * The breaker: closed (commands go through), open (they fail at once, until retry_at), and from
+ * then on one caller at a time tries. It opens after five failures in a row, or when a connection
+ * is refused; any answer closes it. Each change is logged, once.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+enum { FAILURES_TO_OPEN = 5 };
+
+static const pln_ns first_backoff = 20 * 1000000LL;
+static const pln_ns last_backoff = 2000 * 1000000LL;
+/* A connection that was used within this time is not looked at before it is used again. */
+static const pln_ns idle_after = 10 * 1000000LL;
+
+static struct timespec point_of(pln_ns point) {
+    return (struct timespec){.tv_sec = point / 1000000000, .tv_nsec = point % 1000000000};
+}
+
+pln_ns pln_backoff_next(pln_ns *backoff) {
+    pln_ns longest = *backoff < first_backoff ? first_backoff : *backoff;
+    *backoff = longest * 2 < last_backoff ? longest * 2 : last_backoff;
+    /* a random half of it, so that the clients of a server that restarts do not come as one */
+    return longest / 2 + (pln_ns) (pln_random64() % (uint64_t) (longest / 2));
+}
+
+/* ---- breaker ---- */
+
+/* Returns: PLN_OK, or PLN_EL2DOWN while the breaker is open and it is not this caller's to try. */
+static int admit(struct pln_pool *pool, bool *is_probe) {
+    int result = PLN_OK;
+    pthread_mutex_lock(&pool->lock);
+    if (pool->is_open) {
+        pln_ns left = pool->retry_at - pln_clock_precise();
+        if (left > 0 || pool->is_probing) {
+            result = pln_fail(PLN_EL2DOWN, "%s; not tried again before %lld ms from now",
+                              pool->reason, (long long) (left > 0 ? left / 1000000 + 1 : 0));
+        } else {
+            *is_probe = pool->is_probing = true;
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return result;
+}
+
+static void note_success(struct pln_pool *pool, bool is_probe) {
+    pthread_mutex_lock(&pool->lock);
+    bool was_open = pool->is_open;
+    pool->is_open = false;
+    pool->n_failures = 0;
+    pool->backoff = 0;
+    if (is_probe) {
+        pool->is_probing = false;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (was_open) {
+        pln_logf(pool->host, PLN_LOG_INFO, "l2: redis at %s answers again", pool->url->label);
+    }
+}
+
+/* The reason is the text of the failure just met. */
+static void note_failure(struct pln_pool *pool, bool is_probe, bool is_final) {
+    char text[sizeof pool->reason];
+    pthread_mutex_lock(&pool->lock);
+    bool was_open = pool->is_open;
+    pool->n_failures++;
+    if (is_probe) {
+        pool->is_probing = false;
+    }
+    bool opens = !was_open && (is_final || pool->n_failures >= FAILURES_TO_OPEN);
+    if (opens || is_probe) {
+        pool->is_open = true;
+        pool->retry_at = pln_clock_precise() + pln_backoff_next(&pool->backoff);
+        snprintf(pool->reason, sizeof pool->reason, "%s", pln_error_text());
+    }
+    memcpy(text, pool->reason, sizeof text);
+    pthread_mutex_unlock(&pool->lock);
+    if (opens) {
+        pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", text);
+    }
+}
+
+/* A caller that was to try, and did not get so far. */
+static void note_nothing(struct pln_pool *pool, bool is_probe) {
+    if (is_probe) {
+        pthread_mutex_lock(&pool->lock);
+        pool->is_probing = false;
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
+bool pln_pool_is_open(struct pln_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool is_open = pool->is_open;
+    pthread_mutex_unlock(&pool->lock);
+    return is_open;
+}
+
+/* ---- which server ---- */
+
+void pln_pool_require(struct pln_pool *pool, const char *run_id) {
+    pthread_mutex_lock(&pool->lock);
+    snprintf(pool->required_run_id, sizeof pool->required_run_id, "%s", run_id);
+    pthread_cond_broadcast(&pool->agreed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static bool is_right_locked(struct pln_pool *pool, const struct pln_conn *conn) {
+    return pool->required_run_id[0] == 0 || strcmp(pool->required_run_id, conn->run_id) == 0;
+}
+
+static bool is_right(struct pln_pool *pool, const struct pln_conn *conn) {
+    pthread_mutex_lock(&pool->lock);
+    bool answer = is_right_locked(pool, conn);
+    pthread_mutex_unlock(&pool->lock);
+    return answer;
+}
+
+/* A new connection found another server than the link did: the link goes down before any command
+ * is sent, since its messages say nothing about this server's values. */
+static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_link,
+                 pln_ns deadline) {
+    struct timespec until = point_of(deadline);
+    int waited = 0;
+    pthread_mutex_lock(&pool->lock);
+    while (waited == 0 && !is_link && !is_right_locked(pool, conn)) {
+        pool->on_other_server(pool->arg);
+        waited = pthread_cond_clockwait(&pool->agreed, &pool->lock, CLOCK_MONOTONIC, &until);
+    }
+    bool has_agreed = is_right_locked(pool, conn);
+    pthread_mutex_unlock(&pool->lock);
+    if (!has_agreed) {
+        return pln_fail(PLN_EL2DOWN,
+                        "l2: redis at %s: data and messages come from different servers",
+                        pool->url->label);
+    }
+    return PLN_OK;
+}
+
+/* ---- connecting ---- */
+
+static void hang_up(struct pln_slot *slot) {
+    /* relaxed: a message that comes at this very moment may be taken for own or foreign; the
+     * caller whose command failed forgets the key itself, after this */
+    if (atomic_load_explicit(&slot->incarnation, memory_order_relaxed) != 0) {
+        slot->ghost_id = slot->conn.id;
+        memcpy(slot->ghost_run_id, slot->conn.run_id, sizeof slot->ghost_run_id);
+        atomic_store_explicit(&slot->incarnation, 0, memory_order_relaxed); /* relaxed: as above */
+    }
+    pln_conn_close(&slot->conn);
+    slot->is_done_for = false;
+}
+
+/* Keeps the script's hash where the server has taken it; else the text will be sent. */
+static void take_hash(struct pln_slot *slot, size_t i, const redisReply *reply) {
+    bool is_hash = reply->type == REDIS_REPLY_STRING && reply->len == PLN_SHA;
+    snprintf(slot->hashes[i], sizeof slot->hashes[i], "%s", is_hash ? reply->str : "");
+}
+
+/* Kills the slot's former connection and loads the scripts. */
+static int prepare(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline) {
+    redisReply *replies[1 + PLN_N_SCRIPTS] = {NULL};
+    struct pln_batch batch;
+    bool has_ghost = slot->ghost_id != 0 && strcmp(slot->ghost_run_id, slot->conn.run_id) == 0;
+    pln_batch_init(&batch);
+    if (has_ghost) {
+        pln_batch_command(&batch, 4);
+        pln_batch_text(&batch, "CLIENT");
+        pln_batch_text(&batch, "KILL");
+        pln_batch_text(&batch, "ID");
+        pln_batch_number(&batch, slot->ghost_id);
+    }
+    pln_script_load(&batch);
+    int result = pln_conn_exchange(&slot->conn, &batch, deadline, replies);
+    for (size_t i = 0; result == PLN_OK && i < PLN_N_SCRIPTS; i++) {
+        take_hash(slot, i, replies[has_ghost + i]);
+    }
+    if (result == PLN_OK && has_ghost && pln_reply_is(replies[0], "NOPERM")) {
+        pln_logf(pool->host, PLN_LOG_WARN,
+                 "l2: redis at %s does not let us kill our lost connection: a late write may undo "
+                 "a newer one (grant CLIENT KILL)",
+                 pool->url->label);
+    }
+    pln_replies_free(replies, batch.n_commands);
+    pln_batch_fini(&batch);
+    return result;
+}
+
+static void note_clock(struct pln_pool *pool, struct pln_slot *slot) {
+    slot->clock_at = pln_clock_precise();
+    /* relaxed: a number by itself; each reading of it is as good as any other */
+    atomic_store_explicit(&pool->clock_offset, slot->conn.clock_offset, memory_order_relaxed);
+}
+
+static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_ns deadline) {
+    pln_ns until = pln_clock_precise() + pool->connect_timeout;
+    until = until < deadline ? until : deadline;
+    int result = pln_conn_open(&slot->conn, pool->url, until);
+    if (result == PLN_OK) {
+        result = pln_conn_login(&slot->conn, pool->url, pool->client_name, until);
+    }
+    if (result == PLN_OK) {
+        result = agree(pool, &slot->conn, is_link, until);
+    }
+    if (result == PLN_OK) {
+        result = prepare(pool, slot, until);
+    }
+    if (result != PLN_OK) {
+        hang_up(slot);
+        return result;
+    }
+    pln_conn_set_patience(&slot->conn, pool->timeout / 2);
+    note_clock(pool, slot);
+    pln_count(pool->counts, PLN_COUNT_L2_CONNECTS, 1);
+    pthread_mutex_lock(&pool->lock);
+    uint32_t incarnation = ++pool->last_incarnation;
+    pthread_mutex_unlock(&pool->lock);
+    /* relaxed: its first message can come only after its first command, which is sent later */
+    atomic_store_explicit(&slot->incarnation, incarnation, memory_order_relaxed);
+    return PLN_OK;
+}
+
+/* ---- take and give ---- */
+
+static bool is_usable(struct pln_pool *pool, struct pln_slot *slot) {
+    return pln_conn_is_open(&slot->conn) && is_right(pool, &slot->conn) &&
+           (pln_clock_precise() - slot->used_at < idle_after || !pln_conn_is_spoilt(&slot->conn));
+}
+
+static int make_usable(struct pln_pool *pool, struct pln_slot *slot, bool is_link,
+                       pln_ns deadline) {
+    if (is_usable(pool, slot)) {
+        return PLN_OK;
+    }
+    hang_up(slot);
+    int result = dial(pool, slot, is_link, deadline);
+    if (result != PLN_OK) {
+        note_failure(pool, slot->is_probe, result == PLN_EL2DOWN);
+    }
+    return result;
+}
+
+int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
+                  struct pln_slot **taken) {
+    struct pln_slot *slot = &pool->slots[index];
+    struct timespec until = point_of(deadline);
+    bool is_probe = false;
+    if (deadline <= pln_clock_precise()) {
+        return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
+    }
+    int result = admit(pool, &is_probe);
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (pthread_mutex_clocklock(&slot->lock, CLOCK_MONOTONIC, &until) != 0) {
+        note_nothing(pool, is_probe);
+        return pln_fail(PLN_ETIMEOUT, "l2: redis at %s: the connection was busy until the deadline",
+                        pool->url->label);
+    }
+    /* while we waited, who had the connection may have found that the server is away */
+    if (!is_probe) {
+        result = admit(pool, &is_probe);
+    }
+    slot->is_probe = is_probe;
+    if (result == PLN_OK) {
+        result = make_usable(pool, slot, is_link, deadline);
+    }
+    if (result != PLN_OK) {
+        pthread_mutex_unlock(&slot->lock);
+        return result;
+    }
+    *taken = slot;
+    return PLN_OK;
+}
+
+int pln_pool_send(struct pln_pool *pool, struct pln_slot *slot, struct pln_batch *batch,
+                  pln_ns deadline) {
+    pln_count(pool->counts, PLN_COUNT_L2_COMMANDS, batch->n_commands);
+    slot->asks_time = pln_clock_precise() - slot->clock_at > pool->clock_period;
+    if (slot->asks_time) {
+        pln_batch_texts(batch, "TIME", NULL);
+    }
+    return pln_conn_send(&slot->conn, batch, deadline);
+}
+
+int pln_pool_receive(struct pln_pool *pool, struct pln_slot *slot, size_t n, pln_ns deadline,
+                     redisReply **replies) {
+    redisReply *time = NULL;
+    int result = PLN_OK;
+    size_t got = 0;
+    while (got < n && result == PLN_OK) {
+        result = pln_conn_receive(&slot->conn, deadline, &replies[got]);
+        got += result == PLN_OK;
+    }
+    if (result == PLN_OK && slot->asks_time) {
+        result = pln_conn_receive(&slot->conn, deadline, &time);
+    }
+    if (result != PLN_OK) {
+        pln_replies_free(replies, got);
+        return result;
+    }
+    if (time != NULL && pln_conn_take_time(&slot->conn, time)) {
+        note_clock(pool, slot);
+    }
+    pln_replies_free(&time, 1);
+    return PLN_OK;
+}
+
+int pln_pool_refused(struct pln_pool *pool, struct pln_slot *slot, const char *command,
+                     const redisReply *reply) {
+    static const char *const last_words[] = {"NOAUTH", "LOADING", "MASTERDOWN"};
+    pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
+    if (reply->type != REDIS_REPLY_ERROR) {
+        slot->is_done_for = true;
+        return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
+                        pool->url->label, command, reply->type);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(last_words); i++) {
+        slot->is_done_for = slot->is_done_for || pln_reply_is(reply, last_words[i]);
+    }
+    if (strstr(reply->str, "READONLY") != NULL) {
+        slot->is_done_for = true; /* demoted: the link has to look where the master is, too */
+        pool->on_other_server(pool->arg);
+    }
+    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->url->label, command, reply->str);
+}
+
+void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
+    bool is_probe = slot->is_probe;
+    bool has_failed = result < 0 && result != PLN_EL2;
+    slot->used_at = pln_clock_precise();
+    slot->is_probe = false;
+    /* an answer nobody asked for would be taken for that of the next command */
+    if (has_failed || slot->is_done_for || slot->conn.reader->len > slot->conn.reader->pos) {
+        hang_up(slot);
+    }
+    pthread_mutex_unlock(&slot->lock);
+    if (!has_failed) {
+        note_success(pool, is_probe);
+        return;
+    }
+    pln_count(pool->counts, result == PLN_ETIMEOUT ? PLN_COUNT_L2_TIMEOUTS : PLN_COUNT_L2_ERRORS,
+              1);
+    note_failure(pool, is_probe, false);
+}
+
+/* ---- life, and what others ask ---- */
+
+bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation) {
+    for (size_t i = 0; i < pool->n_slots; i++) {
+        /* relaxed: see hang_up */
+        if (atomic_load_explicit(&pool->slots[i].incarnation, memory_order_relaxed) ==
+            incarnation) {
+            return incarnation != 0;
+        }
+    }
+    return false;
+}
+
+size_t pln_pool_connections(struct pln_pool *pool) {
+    size_t n = 0;
+    for (size_t i = 0; i < pool->n_slots; i++) {
+        /* relaxed: only counted */
+        n += atomic_load_explicit(&pool->slots[i].incarnation, memory_order_relaxed) != 0;
+    }
+    return n;
+}
+
+pln_ms pln_pool_server_now(struct pln_pool *pool) {
+    /* relaxed: see note_clock */
+    return pln_clock_precise() / 1000000 +
+           atomic_load_explicit(&pool->clock_offset, memory_order_relaxed);
+}
+
+int pln_pool_init(struct pln_pool *pool) {
+    pool->slots = calloc(pool->n_slots, sizeof *pool->slots);
+    if (pool->slots == NULL) {
+        return pln_fail(PLN_ENOMEM, "l2: no memory for %zu connections", pool->n_slots);
+    }
+    for (size_t i = 0; i < pool->n_slots; i++) {
+        pthread_mutex_init(&pool->slots[i].lock, NULL);
+        pool->slots[i].conn.fd = -1;
+    }
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->agreed, NULL);
+    return PLN_OK;
+}
+
+void pln_pool_fini(struct pln_pool *pool) {
+    if (pool->slots == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < pool->n_slots; i++) {
+        pln_conn_close(&pool->slots[i].conn);
+        pthread_mutex_destroy(&pool->slots[i].lock);
+    }
+    pthread_cond_destroy(&pool->agreed);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool->slots);
+    pool->slots = NULL;
+}

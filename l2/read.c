@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * read.c - values out of Redis: plain GET and MGET, and whether what they bring is void.
+ *
+ * A value without tags is void if its tag clock is below the floor, which the link keeps current.
+ * With tags, or without a link, the times are asked for after the value was read: so a tag that is
+ * dropped in between is seen, and none that was dropped before is missed.
+ */
+#include "internal.h"
+
+enum {
+    MANY_AT_ONCE = 8192, /* keys of one MGET: bounds the buffers, and how long a server is busy */
+};
+
+static size_t slot_of(struct pln_redis *redis, const struct pln_hashed *key) {
+    return (size_t) (key->hash % redis->pool.n_slots);
+}
+
+static uint64_t number_in(const redisReply *reply) {
+    return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
+}
+
+/* ---- tags of what was read ---- */
+
+/* Values of one call, with their statuses. */
+struct reading {
+    struct pln_l2_value *values;
+    int *statuses;
+    size_t n;
+};
+
+static void drop(struct reading *reading, size_t i, int status) {
+    pln_l2_value_fini(&reading->values[i]);
+    reading->statuses[i] = status;
+}
+
+/* Decides what the floor can decide. Returns how many times of tags have to be asked for, in *
+ * n_tags, and whether anything has to be asked. */
+static bool needs_times(struct pln_redis *redis, struct reading *reading, size_t *n_tags) {
+    uint64_t floor = pln_floor_now(redis);
+    bool needs = false;
+    *n_tags = 0;
+    for (size_t i = 0; i < reading->n; i++) {
+        const struct pln_l2_item *item = &reading->values[i].item;
+        if (reading->statuses[i] != PLN_OK) {
+            continue;
+        }
+        if (floor != 0 && item->tag_clock < floor) {
+            drop(reading, i, PLN_MISS);
+        } else if (floor == 0 || item->n_tags > 0) {
+            needs = true;
+            *n_tags += item->n_tags;
+        }
+    }
+    return needs;
+}
+
+static void write_times(struct pln_redis *redis, const struct reading *reading, size_t n_tags,
+                        struct pln_batch *batch) {
+    pln_batch_command(batch, 4 + n_tags);
+    pln_batch_text(batch, "HMGET");
+    pln_batch_text(batch, redis->names.tags);
+    pln_batch_text(batch, "<");
+    pln_batch_text(batch, "*");
+    for (size_t i = 0; i < reading->n; i++) {
+        for (size_t j = 0; reading->statuses[i] == PLN_OK && j < reading->values[i].item.n_tags;
+             j++) {
+            pln_batch_joined(batch, pln_key("t:"), reading->values[i].item.tags[j]);
+        }
+    }
+}
+
+/* Drops what is older than its tags. `times`: base, clear, then those of the tags in order. */
+static void apply_times(struct reading *reading, redisReply *const *times) {
+    size_t at = 2;
+    bool is_lost = times[0]->type != REDIS_REPLY_STRING;
+    for (size_t i = 0; i < reading->n; i++) {
+        if (reading->statuses[i] != PLN_OK) {
+            continue;
+        }
+        uint64_t clock = reading->values[i].item.tag_clock;
+        bool is_void = is_lost || number_in(times[0]) > clock || number_in(times[1]) > clock;
+        for (size_t j = 0; j < reading->values[i].item.n_tags; j++) {
+            is_void = number_in(times[at++]) > clock || is_void;
+        }
+        if (is_void) {
+            drop(reading, i, PLN_MISS);
+        }
+    }
+}
+
+/* Turns what is void into misses. Where that cannot be found out, nothing is served. */
+static int check_times(struct pln_redis *redis, size_t index, struct reading *reading,
+                       pln_ns deadline) {
+    struct pln_batch batch;
+    redisReply *reply = NULL;
+    size_t n_tags;
+    if (!needs_times(redis, reading, &n_tags)) {
+        return PLN_OK;
+    }
+    pln_batch_init(&batch);
+    write_times(redis, reading, n_tags, &batch);
+    int result = pln_redis_ask(redis, index, &batch, "HMGET", deadline, &reply);
+    if (result == PLN_OK && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 + n_tags) {
+        apply_times(reading, reply->element);
+    } else if (result == PLN_OK) {
+        result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
+                          redis->url.label, redis->names.tags);
+    }
+    for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
+        if (reading->statuses[i] == PLN_OK) {
+            drop(reading, i, result);
+        }
+    }
+    pln_replies_free(&reply, 1);
+    pln_batch_fini(&batch);
+    return result;
+}
+
+/* ---- get ---- */
+
+/* A value from its reply; what cannot be one is counted, and a miss. */
+static int read_value(struct pln_redis *redis, const redisReply *reply,
+                      struct pln_l2_value *value) {
+    int result = PLN_EINVAL;
+    if (reply->type == REDIS_REPLY_NIL) {
+        return PLN_MISS;
+    }
+    if (reply->type == REDIS_REPLY_STRING) {
+        result = pln_envelope_read(pln_bytes_of(reply->str, reply->len),
+                                   pln_pool_server_now(&redis->pool), value);
+    }
+    if (result == PLN_EINVAL) {
+        pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
+        return PLN_MISS;
+    }
+    return result;
+}
+
+int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
+                  struct pln_l2_value *value) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_batch batch;
+    redisReply *reply;
+    struct pln_l2_value read = {0};
+    int status = pln_redis_check_key(key);
+    if (status != PLN_OK) {
+        return status;
+    }
+    pln_batch_init(&batch);
+    pln_batch_command(&batch, 2);
+    pln_batch_text(&batch, "GET");
+    pln_batch_joined(&batch, pln_key(redis->names.value), key->key);
+    status = pln_redis_ask(redis, slot_of(redis, key), &batch, "GET", deadline, &reply);
+    pln_batch_fini(&batch);
+    if (status != PLN_OK) {
+        return status;
+    }
+    status = read_value(redis, reply, &read);
+    freeReplyObject(reply);
+    struct reading reading = {&read, &status, 1};
+    if (status == PLN_OK) {
+        check_times(redis, slot_of(redis, key), &reading, deadline);
+    }
+    if (status == PLN_OK) {
+        *value = read;
+    }
+    return status;
+}
+
+/* ---- get_many ---- */
+
+/* The keys that go over one connection. */
+struct part {
+    struct pln_slot *slot; /* NULL: not taken, or given back */
+    size_t first, n;       /* in the order by connection */
+};
+
+/* Orders the keys by their connection: a counting sort. */
+static void sort_keys(struct pln_redis *redis, const struct pln_hashed *keys, size_t n,
+                      struct part *parts, size_t *order) {
+    size_t first = 0;
+    for (size_t i = 0; i < n; i++) {
+        parts[slot_of(redis, &keys[i])].n++;
+    }
+    for (size_t i = 0; i < redis->pool.n_slots; i++) {
+        parts[i].first = first;
+        first += parts[i].n;
+        parts[i].n = 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct part *part = &parts[slot_of(redis, &keys[i])];
+        order[part->first + part->n++] = i;
+    }
+}
+
+static int send_part(struct pln_redis *redis, size_t index, struct part *part,
+                     const struct pln_hashed *keys, const size_t *order, pln_ns deadline) {
+    struct pln_batch batch;
+    int result = pln_pool_take(&redis->pool, index, false, deadline, &part->slot);
+    if (result != PLN_OK) {
+        part->slot = NULL;
+        return result;
+    }
+    pln_batch_init(&batch);
+    pln_batch_command(&batch, 1 + part->n);
+    pln_batch_text(&batch, "MGET");
+    for (size_t i = 0; i < part->n; i++) {
+        pln_batch_joined(&batch, pln_key(redis->names.value), keys[order[part->first + i]].key);
+    }
+    result = pln_pool_send(&redis->pool, part->slot, &batch, deadline);
+    pln_batch_fini(&batch);
+    if (result != PLN_OK) {
+        pln_pool_give(&redis->pool, part->slot, result);
+        part->slot = NULL;
+    }
+    return result;
+}
+
+static int receive_part(struct pln_redis *redis, struct part *part, const size_t *order,
+                        pln_ns deadline, struct reading *reading) {
+    redisReply *reply = NULL;
+    int result = pln_pool_receive(&redis->pool, part->slot, 1, deadline, &reply);
+    if (result == PLN_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != part->n)) {
+        result = pln_pool_refused(&redis->pool, part->slot, "MGET", reply);
+    }
+    pln_pool_give(&redis->pool, part->slot, result);
+    for (size_t i = 0; result == PLN_OK && i < part->n; i++) {
+        size_t at = order[part->first + i];
+        reading->statuses[at] = read_value(redis, reply->element[i], &reading->values[at]);
+    }
+    pln_replies_free(&reply, 1);
+    return result;
+}
+
+static void fail_part(const struct part *part, const size_t *order, int result, int *statuses) {
+    for (size_t i = 0; i < part->n; i++) {
+        statuses[order[part->first + i]] = result;
+    }
+}
+
+/* Asks all connections before it waits for the first. Returns PLN_OK where any has answered. */
+static int get_parts(struct pln_redis *redis, const struct pln_hashed *keys, struct part *parts,
+                     const size_t *order, pln_ns deadline, struct reading *reading) {
+    int failure = PLN_OK;
+    bool has_answer = false;
+    for (size_t i = 0; i < redis->pool.n_slots; i++) {
+        int result = PLN_OK;
+        if (parts[i].n > 0) {
+            result = send_part(redis, i, &parts[i], keys, order, deadline);
+        }
+        if (result != PLN_OK) {
+            fail_part(&parts[i], order, failure = result, reading->statuses);
+        }
+    }
+    for (size_t i = 0; i < redis->pool.n_slots; i++) {
+        if (parts[i].slot == NULL) {
+            continue;
+        }
+        int result = receive_part(redis, &parts[i], order, deadline, reading);
+        if (result != PLN_OK) {
+            fail_part(&parts[i], order, failure = result, reading->statuses);
+        } else {
+            has_answer = true;
+        }
+    }
+    return has_answer ? PLN_OK : failure;
+}
+
+static int get_some(struct pln_redis *redis, const struct pln_hashed *keys, pln_ns deadline,
+                    struct reading *reading) {
+    size_t n_slots = redis->pool.n_slots;
+    struct part *parts = calloc(1, n_slots * sizeof *parts + reading->n * sizeof(size_t));
+    if (parts == NULL) {
+        return pln_fail(PLN_ENOMEM, "l2: no memory to read %zu keys", reading->n);
+    }
+    size_t *order = (size_t *) (parts + n_slots);
+    sort_keys(redis, keys, reading->n, parts, order);
+    int result = get_parts(redis, keys, parts, order, deadline, reading);
+    if (result == PLN_OK) {
+        result = check_times(redis, 0, reading, deadline);
+    }
+    free(parts);
+    return result;
+}
+
+int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
+                       struct pln_l2_value *values, int *statuses) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    int failure = PLN_OK;
+    bool has_answer = n == 0;
+    for (size_t i = 0; i < n; i++) {
+        int result = pln_redis_check_key(&keys[i]);
+        if (result != PLN_OK) {
+            return result;
+        }
+    }
+    for (size_t at = 0; at < n; at += MANY_AT_ONCE) {
+        size_t now = n - at < MANY_AT_ONCE ? n - at : MANY_AT_ONCE;
+        struct reading reading = {values + at, statuses + at, now};
+        int result = get_some(redis, keys + at, deadline, &reading);
+        for (size_t i = 0; result != PLN_OK && i < now; i++) {
+            statuses[at + i] = result;
+        }
+        if (result == PLN_OK) {
+            has_answer = true;
+        } else {
+            failure = result;
+        }
+    }
+    return has_answer ? PLN_OK : failure;
+}

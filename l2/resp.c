@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resp.c - commands as bytes: an array of byte strings each, one after the other in one buffer,
+ * so that a batch is one send(). hiredis can format a command too, but only into memory of its
+ * own, which would be one more copy of every value.
+ */
+#include "internal.h"
+
+#include <stdio.h>
+
+void pln_batch_init(struct pln_batch *batch) {
+    batch->bytes = batch->small;
+    batch->size = sizeof batch->small;
+    batch->len = 0;
+    batch->n_commands = 0;
+    batch->has_failed = false;
+}
+
+void pln_batch_fini(struct pln_batch *batch) {
+    if (batch->bytes != batch->small) {
+        free(batch->bytes);
+    }
+    pln_batch_init(batch);
+}
+
+static bool grow(struct pln_batch *batch, size_t n) {
+    if (batch->has_failed) {
+        return false;
+    }
+    if (n <= batch->size - batch->len) {
+        return true;
+    }
+    size_t size = batch->size * 2 > batch->len + n ? batch->size * 2 : batch->len + n;
+    bool is_small = batch->bytes == batch->small;
+    char *bytes = realloc(is_small ? NULL : batch->bytes, size);
+    if (bytes == NULL) {
+        batch->has_failed = true;
+        return false;
+    }
+    if (is_small) {
+        memcpy(bytes, batch->small, batch->len);
+    }
+    batch->bytes = bytes;
+    batch->size = size;
+    return true;
+}
+
+static void append(struct pln_batch *batch, const void *data, size_t len) {
+    if (len > 0 && grow(batch, len)) {
+        memcpy(batch->bytes + batch->len, data, len);
+        batch->len += len;
+    }
+}
+
+static void append_length(struct pln_batch *batch, char kind, size_t length) {
+    char text[24];
+    char *end = text + sizeof text;
+    char *at = end;
+    *--at = '\n';
+    *--at = '\r';
+    do {
+        *--at = (char) ('0' + length % 10);
+        length /= 10;
+    } while (length > 0);
+    *--at = kind;
+    append(batch, at, (size_t) (end - at));
+}
+
+void pln_batch_command(struct pln_batch *batch, size_t n_args) {
+    append_length(batch, '*', n_args);
+    batch->n_commands++;
+}
+
+void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b) {
+    append_length(batch, '$', a.len + b.len);
+    append(batch, a.data, a.len);
+    append(batch, b.data, b.len);
+    append(batch, "\r\n", 2);
+}
+
+void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes) {
+    pln_batch_joined(batch, bytes, pln_bytes_of(NULL, 0));
+}
+
+void pln_batch_text(struct pln_batch *batch, const char *text) {
+    pln_batch_bytes(batch, pln_key(text));
+}
+
+void pln_batch_number(struct pln_batch *batch, int64_t number) {
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long) number);
+    pln_batch_text(batch, text);
+}
+
+void pln_batch_texts(struct pln_batch *batch, ...) {
+    va_list args, again;
+    size_t n_args = 0;
+    va_start(args, batch);
+    va_copy(again, args);
+    while (va_arg(args, const char *) != NULL) {
+        n_args++;
+    }
+    va_end(args);
+    pln_batch_command(batch, n_args);
+    for (size_t i = 0; i < n_args; i++) {
+        pln_batch_text(batch, va_arg(again, const char *));
+    }
+    va_end(again);
+}

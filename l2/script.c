@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * script.c - what runs inside Redis, where a change, the end of a lease and the message about both
+ * are one step that nobody can come between.
+ *
+ * Keys of a script on a value: V the value, L the lease, T the tags' hash; else T alone. Those that
+ * tell the others have the channel and the message as their first two arguments. All but LEASE and
+ * TIMES answer with a number.
+ *
+ * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, and
+ * "t:TAG" the times of tags. It is made when first needed, and its clock then starts at the
+ * server's microseconds: far above anything an older, lost hash can have counted to, so that what
+ * was written under that one is void. Numbers stay below 2^53, where Lua's doubles are exact.
+ *
+ * The text of a script is sent when a connection is made; then its hash is enough. A server that
+ * has forgotten it (SCRIPT FLUSH) is sent the text again.
+ */
+#include "internal.h"
+
+#include <stdio.h>
+
+/* Shared by all: offsets are those of codec.c, counted from one. */
+#define PRELUDE                                                                                    \
+    "local V, L, T = KEYS[1], KEYS[2], KEYS[3]\n"                                                  \
+    "local function now()\n"                                                                       \
+    "  local t = redis.call('TIME')\n"                                                             \
+    "  return t[1] * 1000 + math.floor(t[2] / 1000)\n"                                             \
+    "end\n" /* a point in time as stored; '' is forever */                                         \
+    "local function at(t, left)\n"                                                                 \
+    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                          \
+    "  return struct.pack('>I8', math.max(0, t + left))\n"                                         \
+    "end\n"                                                                                        \
+    "local function clock(T)\n"                                                                    \
+    "  local c = redis.call('HGET', T, '#')\n"                                                     \
+    "  if not c then\n"                                                                            \
+    "    local t = redis.call('TIME')\n"                                                           \
+    "    c = string.format('%.0f', t[1] * 1000000 + t[2])\n"                                       \
+    "    redis.call('HSET', T, '#', c, '<', c)\n"                                                  \
+    "  end\n"                                                                                      \
+    "  return tonumber(c)\n"                                                                       \
+    "end\n"                                                                                        \
+    "local function is_void(c, fields)\n"                                                          \
+    "  local times = redis.call('HMGET', T, '<', '*', unpack(fields))\n"                           \
+    "  if not times[1] then return true end\n"                                                     \
+    "  for i = 1, #fields + 2 do\n"                                                                \
+    "    if times[i] and tonumber(times[i]) > c then return true end\n"                            \
+    "  end\n"                                                                                      \
+    "  return false\n"                                                                             \
+    "end\n" /* the head of the value, if it has one of ours and it is not void */                  \
+    "local function head()\n"                                                                      \
+    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                              \
+    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"   \
+    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                            \
+    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"             \
+    "  if n > 64 then return nil end\n"                                                            \
+    "  for i = 1, n do\n"                                                                          \
+    "    local len = string.byte(names, from)\n"                                                   \
+    "    if not len then return nil end\n"                                                         \
+    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                            \
+    "    from = from + 1 + len\n"                                                                  \
+    "  end\n"                                                                                      \
+    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                      \
+    "  return h\n"                                                                                 \
+    "end\n"                                                                                        \
+    "local function set_expired(h, is_expired)\n"                                                  \
+    "  local flags = string.byte(h, 3) % 2\n"                                                      \
+    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"             \
+    "end\n"                                                                                        \
+    "local function tell() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n" /* whether the token is  \
+                                                                             that of the lease,    \
+                                                                             which then ends */    \
+    "local function end_lease(token)\n"                                                            \
+    "  local held = redis.call('GET', L)\n"                                                        \
+    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                    \
+    "  redis.call('DEL', L)\n"                                                                     \
+    "  if #held > 16 then tell() end\n"                                                            \
+    "  return true\n"                                                                              \
+    "end\n" /* arguments 5 to 10 are the item's, the rest its tags' fields */                      \
+    "local function fields() return {unpack(ARGV, 11)} end\n"                                      \
+    "local function put(c)\n"                                                                      \
+    "  local before, age, fresh, life, after, value = unpack(ARGV, 5, 10)\n"                       \
+    "  local t = now()\n"                                                                          \
+    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                        \
+    "    struct.pack('>I8', c) .. after .. value\n"                                                \
+    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"  \
+    "end\n"
+
+static const struct {
+    const char *name; /* of the operation, for failures */
+    const char *text;
+} scripts[PLN_N_SCRIPTS] = {
+    /* 3: 'nx', 'xx' or ''; 4: the tag clock, 0 for now */
+    [PLN_SCRIPT_SET] = {"set", PRELUDE "local c = tonumber(ARGV[4])\n"
+                                       "if ARGV[3] ~= '' then\n"
+                                       "  local h = head()\n"
+                                       "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
+                                       "  if exists == (ARGV[3] == 'nx') then return 0 end\n"
+                                       "end\n"
+                                       "if c == 0 then c = clock(T)\n"
+                                       "elseif is_void(c, fields()) then return 0 end\n"
+                                       "put(c)\n"
+                                       "redis.call('DEL', L)\n"
+                                       "tell()\n"
+                                       "return 1\n"},
+    [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', V, L)\n"
+                                             "tell()\n"
+                                             "return 1\n"},
+    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
+                                             "redis.call('DEL', L)\n"
+                                             "tell()\n"
+                                             "if not h then return 0 end\n"
+                                             "if struct.unpack('>I8', h, 17) > t then\n"
+                                             "  redis.call('SETRANGE', V, 16, at(t, 0))\n"
+                                             "end\n"
+                                             "set_expired(h, true)\n"
+                                             "return 1\n"},
+    /* 1: fresh; 2: life */
+    [PLN_SCRIPT_TOUCH] = {"touch", PRELUDE
+                          "local h, t = head(), now()\n"
+                          "if not h then return 0 end\n"
+                          "redis.call('SETRANGE', V, 16, at(t, ARGV[1]) .. at(t, ARGV[2]))\n"
+                          "set_expired(h, false)\n"
+                          "if ARGV[2] == '' then redis.call('PERSIST', V)\n"
+                          "else redis.call('PEXPIRE', V, ARGV[2]) end\n"
+                          "return 1\n"},
+    /* 1: token; 2: length. A lease that somebody waits for is one byte longer. */
+    [PLN_SCRIPT_LEASE] = {"lease", PRELUDE
+                          "local left = redis.call('PTTL', L)\n"
+                          "if left == -2 then\n"
+                          "  redis.call('SET', L, ARGV[1], 'PX', ARGV[2])\n"
+                          "  return {1, clock(T)}\n"
+                          "end\n"
+                          "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
+                          "return {0, left}\n"},
+    /* 3: token; 4: the tag clock of when the source was read */
+    [PLN_SCRIPT_COMMIT] = {"commit", PRELUDE
+                           "local c = tonumber(ARGV[4])\n"
+                           "if not end_lease(ARGV[3]) or is_void(c, fields()) then return 0 end\n"
+                           "put(c)\n"
+                           "return 1\n"},
+    [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[3]) and 1 or 0\n"},
+    /* 3: the tag's field */
+    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T = KEYS[1]\n"
+                                                 "clock(T)\n"
+                                                 "local c = redis.call('HINCRBY', T, '#', 1)\n"
+                                                 "redis.call('HSET', T, ARGV[3], c)\n"
+                                                 "tell()\n"
+                                                 "return c\n"},
+    /* what is older than the clear is void anyway, so the tags' times before it need not be kept */
+    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE
+                          "T = KEYS[1]\n"
+                          "clock(T)\n"
+                          "local c = redis.call('HINCRBY', T, '#', 1)\n"
+                          "local base = redis.call('HGET', T, '<')\n"
+                          "redis.call('UNLINK', T)\n"
+                          "redis.call('HSET', T, '#', c, '*', c, '<', base)\n"
+                          "redis.call('PUBLISH', ARGV[1], ARGV[2] .. struct.pack('>I8', c))\n"
+                          "return c\n"},
+    [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
+                                           "clock(T)\n"
+                                           "return redis.call('HMGET', T, '<', '*')\n"},
+};
+
+void pln_script_load(struct pln_batch *batch) {
+    for (size_t i = 0; i < PLN_N_SCRIPTS; i++) {
+        pln_batch_texts(batch, "SCRIPT", "LOAD", scripts[i].text, NULL);
+    }
+}
+
+/* ---- arguments ---- */
+
+void pln_script_add(struct pln_script_call *call, struct pln_bytes arg) {
+    assert(call->n_args < PLN_SCRIPT_MAX_ARGS);
+    call->args[call->n_args++] = arg;
+}
+
+void pln_script_add_number(struct pln_script_call *call, int64_t number) {
+    assert(call->n_numbers < PLN_SCRIPT_MAX_NUMBERS);
+    char *text = call->numbers[call->n_numbers++];
+    snprintf(text, sizeof call->numbers[0], "%lld", (long long) number);
+    pln_script_add(call, pln_key(text));
+}
+
+void pln_script_add_duration(struct pln_script_call *call, pln_ms duration) {
+    if (duration > PLN_L2_LONGEST) {
+        pln_script_add(call, pln_key(""));
+    } else {
+        pln_script_add_number(call, duration < -PLN_L2_LONGEST ? -PLN_L2_LONGEST : duration);
+    }
+}
+
+void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
+                         uint8_t before[PLN_ENVELOPE_BEFORE],
+                         uint8_t after[PLN_ENVELOPE_AFTER_MAX]) {
+    pln_ms age = item->age < 0 ? 0 : item->age;
+    pln_envelope_before(item, before);
+    pln_script_add(call, pln_bytes_of(before, PLN_ENVELOPE_BEFORE));
+    pln_script_add_number(call, age < PLN_L2_LONGEST ? age : PLN_L2_LONGEST);
+    pln_script_add_duration(call, item->fresh_left);
+    pln_script_add_duration(call, item->life_left < 1 ? 1 : item->life_left);
+    pln_script_add(call, pln_bytes_of(after, pln_envelope_after(item, after)));
+    pln_script_add(call, item->value);
+}
+
+/* ---- running ---- */
+
+static void write_keys(struct pln_redis *redis, const struct pln_script_call *call,
+                       struct pln_batch *batch) {
+    if (call->key == NULL) {
+        pln_batch_text(batch, "1");
+    } else {
+        pln_batch_text(batch, "3");
+        pln_batch_joined(batch, pln_key(redis->names.value), call->key->key);
+        pln_batch_joined(batch, pln_key(redis->names.lease), call->key->key);
+    }
+    pln_batch_text(batch, redis->names.tags);
+}
+
+/* EVALSHA, or EVAL where the server does not have the script. */
+static void write_call(struct pln_redis *redis, struct pln_slot *slot,
+                       const struct pln_script_call *call, bool by_text, struct pln_batch *batch) {
+    const char *text = by_text ? scripts[call->script].text : slot->hashes[call->script];
+    size_t n_keys = call->key == NULL ? 1 : 3;
+    size_t n_message = call->kind == 0 ? 0 : 2;
+    pln_batch_command(batch, 3 + n_keys + n_message + call->n_args);
+    pln_batch_text(batch, by_text ? "EVAL" : "EVALSHA");
+    pln_batch_text(batch, text);
+    write_keys(redis, call, batch);
+    if (call->kind != 0) {
+        uint8_t bytes[PLN_MESSAGE_MAX];
+        /* relaxed: written by whoever holds the slot, and that is this thread */
+        uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
+        struct pln_message message = {call->kind, {redis->instance, incarnation}, call->payload};
+        pln_batch_text(batch, redis->names.channel);
+        pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
+    }
+    for (size_t i = 0; i < call->n_args; i++) {
+        pln_batch_bytes(batch, call->args[i]);
+    }
+}
+
+static int run_once(struct pln_redis *redis, struct pln_slot *slot,
+                    const struct pln_script_call *call, bool by_text, pln_ns deadline,
+                    redisReply **reply) {
+    struct pln_batch batch;
+    pln_batch_init(&batch);
+    write_call(redis, slot, call, by_text, &batch);
+    int result = pln_pool_send(&redis->pool, slot, &batch, deadline);
+    pln_batch_fini(&batch);
+    if (result == PLN_OK) {
+        result = pln_pool_receive(&redis->pool, slot, 1, deadline, reply);
+    }
+    return result;
+}
+
+int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
+                   redisReply **reply) {
+    struct pln_slot *slot;
+    redisReply *got = NULL;
+    size_t index = call->key == NULL ? 0 : call->key->hash % redis->pool.n_slots;
+    int result = pln_pool_take(&redis->pool, index, call->is_link, deadline, &slot);
+    if (result != PLN_OK) {
+        return result;
+    }
+    bool by_text = slot->hashes[call->script][0] == 0;
+    result = run_once(redis, slot, call, by_text, deadline, &got);
+    if (result == PLN_OK && !by_text && pln_reply_is(got, "NOSCRIPT")) {
+        pln_replies_free(&got, 1);
+        result = run_once(redis, slot, call, true, deadline, &got);
+    }
+    if (result == PLN_OK && got->type == REDIS_REPLY_ERROR) {
+        result = pln_pool_refused(&redis->pool, slot, scripts[call->script].name, got);
+        pln_replies_free(&got, 1);
+    }
+    pln_pool_give(&redis->pool, slot, result);
+    if (result == PLN_OK) {
+        *reply = got;
+    }
+    return result;
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: MIT
+ * server.c - see server.h. */
+#include "server.h"
+
+#include <check.h>
+#include <fcntl.h>
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Replaces the child by the server. It dies with the test, so that none is left behind. */
+static void become_server(const struct server *server) {
+    const char *argv[32] = {
+        "redis-server", "--port", "0",     "--unixsocket", server->path, "--save", "",
+        "--appendonly", "no",     "--dir", server->folder, NULL};
+    size_t n = 11;
+    for (size_t i = 0; server->options[i] != NULL; i++) {
+        argv[n++] = server->options[i];
+    }
+    int nowhere = open("/dev/null", O_RDWR);
+    dup2(nowhere, 0);
+    dup2(nowhere, 1);
+    dup2(nowhere, 2);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execvp(argv[0], (char *const *) argv);
+    _exit(127);
+}
+
+static void nap(void) {
+    struct timespec time = {.tv_nsec = 2000000};
+    nanosleep(&time, NULL);
+}
+
+/* An error is an answer too: a server with a password is up. */
+static bool answers(const struct server *server) {
+    redisContext *context = redisConnectUnix(server->path);
+    redisReply *reply = context == NULL || context->err != 0 ? NULL : redisCommand(context, "PING");
+    bool is_up = reply != NULL &&
+                 (reply->type != REDIS_REPLY_ERROR || strncmp(reply->str, "LOADING", 7) != 0);
+    if (reply != NULL) {
+        freeReplyObject(reply);
+    }
+    if (context != NULL) {
+        redisFree(context);
+    }
+    return is_up;
+}
+
+void pln_test_redis_restart(struct server *server) {
+    ck_assert_int_eq(server->pid, 0);
+    unlink(server->path);
+    server->pid = fork();
+    ck_assert_int_ge(server->pid, 0);
+    if (server->pid == 0) {
+        become_server(server);
+    }
+    for (int tries = 0; tries < 5000 && !answers(server); tries++) {
+        int status;
+        ck_assert_msg(waitpid(server->pid, &status, WNOHANG) == 0,
+                      "redis-server ended at once (is it installed?)");
+        nap();
+    }
+    ck_assert_msg(answers(server), "redis-server does not answer at %s", server->path);
+}
+
+void pln_test_redis_start(struct server *server, const char *const *options) {
+    memset(server, 0, sizeof *server);
+    for (size_t i = 0; options != NULL && options[i] != NULL; i++) {
+        ck_assert_uint_lt(i + 1, sizeof server->options / sizeof server->options[0]);
+        server->options[i] = options[i];
+    }
+    snprintf(server->folder, sizeof server->folder, "/tmp/pln-test-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(server->folder));
+    snprintf(server->path, sizeof server->path, "%s/redis", server->folder);
+    snprintf(server->url, sizeof server->url, "unix:%s", server->path);
+    pln_test_redis_restart(server);
+}
+
+void pln_test_redis_kill(struct server *server) {
+    if (server->pid > 0) {
+        kill(server->pid, SIGKILL);
+        waitpid(server->pid, NULL, 0);
+        server->pid = 0;
+    }
+}
+
+void pln_test_redis_pause(struct server *server) {
+    int status;
+    kill(server->pid, SIGSTOP);
+    ck_assert_int_eq(waitpid(server->pid, &status, WUNTRACED), server->pid);
+    ck_assert(WIFSTOPPED(status));
+}
+
+void pln_test_redis_resume(struct server *server) {
+    kill(server->pid, SIGCONT);
+}
+
+void pln_test_redis_stop(struct server *server) {
+    pln_test_redis_kill(server);
+    unlink(server->path);
+    rmdir(server->folder);
+}
+
+static void print(FILE *out, const redisReply *reply) {
+    switch (reply->type) {
+    case REDIS_REPLY_INTEGER:
+        fprintf(out, "%lld", reply->integer);
+        break;
+    case REDIS_REPLY_ARRAY:
+        for (size_t i = 0; i < reply->elements; i++) {
+            fputs(i == 0 ? "" : "\n", out);
+            print(out, reply->element[i]);
+        }
+        break;
+    case REDIS_REPLY_NIL:
+        break;
+    default:
+        fwrite(reply->str, 1, reply->len, out);
+    }
+}
+
+char *pln_test_redis_command(struct server *server, const char *format, ...) {
+    char line[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    redisContext *context = redisConnectUnix(server->path);
+    ck_assert_ptr_nonnull(context);
+    redisReply *reply = redisCommand(context, line);
+    ck_assert_msg(reply != NULL, "%s: %s", line, context->errstr);
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    print(out, reply);
+    fclose(out);
+    freeReplyObject(reply);
+    redisFree(context);
+    return text;
+}
