@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compile.c - the frame in which a policy file is read, and what its statements have in common.
+ *
+ * `cache.rule "x" { ... }` is two calls: the first opens a statement, the second brings its body
+ * and closes it. At most one is open, which is how a forgotten body is found. Everything is checked
+ * when it is read. C memory hangs on the compiler, in the C frame below the protected call, so a
+ * refusal may raise from anywhere. The first refusal counts, even where the file catches it.
+ */
+#include "script.h"
+
+#include <stdio.h>
+
+static const char functions_key = 0; /* its address is the key in the registry */
+
+/* ---- refusing ---- */
+
+struct pln_compiler *pln_compile_of(lua_State *L) {
+    struct pln_compiler *compiler = pln_script_of(L)->compiler;
+    if (compiler == NULL) {
+        luaL_error(L, "a statement of the policy stands in a function that is called later; "
+                      "statements count only while the file is read");
+    }
+    return compiler;
+}
+
+static _Noreturn void raise_text(lua_State *L, struct pln_compiler *compiler, const char *text) {
+    if (compiler->error[0] == 0) {
+        pln_script_escape(compiler->error, sizeof compiler->error, text, strlen(text));
+    }
+    lua_pushstring(L, text);
+    lua_error(L);
+    abort(); /* lua_error() does not return, but is not declared so */
+}
+
+_Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    char what[PLN_SCRIPT_ERROR], text[2 * PLN_SCRIPT_ERROR];
+    const char *name = compiler->statement.name;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    snprintf(text, sizeof text, "%.100s:%d: %s%s%.100s%s: %s", compiler->source->file,
+             compiler->statement.line, compiler->statement.kind, name[0] == 0 ? "" : " '", name,
+             name[0] == 0 ? "" : "'", what);
+    raise_text(L, compiler, text);
+}
+
+void *pln_compile_own(lua_State *L, void *memory) {
+    if (memory == NULL) {
+        luaL_error(L, "not enough memory");
+    }
+    return memory;
+}
+
+void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size) {
+    bool is_full = (n & (n - 1)) == 0; /* it holds a power of two */
+    return is_full ? pln_compile_own(L, realloc(array, (n == 0 ? 1 : 2 * n) * size)) : array;
+}
+
+int pln_compile_line(lua_State *L) {
+    lua_Debug place;
+    return lua_getstack(L, 1, &place) && lua_getinfo(L, "l", &place) ? place.currentline : 0;
+}
+
+const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
+    switch (lua_type(L, index)) {
+    case LUA_TNIL:
+    case LUA_TNONE:
+        snprintf(text, size, "nothing");
+        break;
+    case LUA_TSTRING:
+        snprintf(text, size, "'%.60s'", lua_tostring(L, index));
+        break;
+    case LUA_TBOOLEAN:
+        snprintf(text, size, "%s", lua_toboolean(L, index) ? "true" : "false");
+        break;
+    case LUA_TNUMBER:
+        snprintf(text, size, "%.14g", lua_tonumber(L, index));
+        break;
+    default:
+        snprintf(text, size, "a %s", luaL_typename(L, index));
+    }
+    return text;
+}
+
+/* ---- fields of a body ---- */
+
+int pln_compile_field(lua_State *L, int body, const char *name) {
+    lua_pushstring(L, name);
+    return lua_rawget(L, body);
+}
+
+const char *pln_compile_text(lua_State *L, int index) {
+    size_t len;
+    if (lua_type(L, index) != LUA_TSTRING) {
+        return NULL;
+    }
+    const char *text = lua_tolstring(L, index, &len);
+    return strlen(text) == len ? text : NULL;
+}
+
+static bool is_among(const char *const *names, const char *name) {
+    for (; *names != NULL; names++) {
+        if (strcmp(*names, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
+                             bool has_list) {
+    const char *known[PLN_N_POLICY_FIELDS + 8];
+    char got[80];
+    size_t n = 0;
+    for (size_t i = 0; has_terms && i < PLN_N_POLICY_FIELDS; i++) {
+        known[n++] = pln_policy_fields[i].name;
+    }
+    for (; *names != NULL; names++) {
+        assert(n < PLN_ARRAY_LEN(known) - 1);
+        known[n++] = *names;
+    }
+    known[n] = NULL;
+    lua_pushnil(L);
+    while (lua_next(L, body) != 0) {
+        lua_pop(L, 1);
+        const char *name = pln_compile_text(L, -1);
+        if ((has_list && lua_isinteger(L, -1)) || (name != NULL && is_among(known, name))) {
+            continue;
+        }
+        const char *near = name == NULL ? NULL : pln_nearest(known, name);
+        pln_compile_refuse(L, "unknown field %s%s%s%s", pln_compile_got(L, -1, got, sizeof got),
+                           near == NULL ? "" : ", did you mean '", near == NULL ? "" : near,
+                           near == NULL ? "" : "'?");
+    }
+}
+
+static int make_template(const char *text, const struct pln_template *pattern,
+                         struct pln_template **template) {
+    return pattern == NULL ? pln_template_new_free(text, template)
+                           : pln_template_new(text, pattern, template);
+}
+
+void pln_compile_templates(lua_State *L, int index, const char *field,
+                           const struct pln_template *pattern, struct pln_template ***list,
+                           size_t *n) {
+    char got[80];
+    if (!lua_istable(L, index)) {
+        pln_compile_refuse(L, "%s: a list such as { \"users\", \"user:{id}\" }, got %s", field,
+                           pln_compile_got(L, index, got, sizeof got));
+    }
+    size_t len = lua_rawlen(L, index);
+    if (len > PLN_MAX_TAGS) {
+        pln_compile_refuse(L, "%s: at most %d, got %zu", field, PLN_MAX_TAGS, len);
+    }
+    for (size_t i = 1; i <= len; i++) {
+        lua_rawgeti(L, index, (lua_Integer) i);
+        const char *text = pln_compile_text(L, -1);
+        if (text == NULL) {
+            pln_compile_refuse(L, "%s[%zu]: a text such as \"user:{id}\", got %s", field, i,
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+        *list = pln_compile_grow(L, *list, *n, sizeof **list);
+        if (make_template(text, pattern, &(*list)[*n]) < 0) {
+            pln_compile_refuse(L, "%s[%zu]: %s", field, i, pln_error_text());
+        }
+        ++*n;
+        lua_pop(L, 1);
+    }
+}
+
+/* ---- functions ---- */
+
+void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, (lua_Integer) rule * 16 + hook);
+    lua_pop(L, 1);
+}
+
+void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
+    lua_rawgeti(L, -1, (lua_Integer) rule * 16 + hook);
+    lua_remove(L, -2);
+}
+
+/* ---- statements ---- */
+
+static const struct {
+    const char *kind;
+    const char *example;
+    void (*read)(lua_State *L, int body);
+} statements[] = {
+    {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class},
+    {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule},
+    {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event},
+};
+
+static void begin(struct pln_compiler *compiler, const char *kind, const char *name, int line) {
+    compiler->statement.kind = kind;
+    compiler->statement.line = line;
+    snprintf(compiler->statement.name, sizeof compiler->statement.name, "%s", name);
+}
+
+/* The body's call; the upvalue is the statement's place in the table. */
+static int read_body(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
+    char got[80];
+    if (!compiler->statement.is_open) {
+        return luaL_error(L, "cache.%s: this statement has its body already",
+                          statements[which].kind);
+    }
+    compiler->statement.is_open = false;
+    if (!lua_istable(L, 1)) {
+        pln_compile_refuse(L, "its body is a table, as in %s, got %s", statements[which].example,
+                           pln_compile_got(L, 1, got, sizeof got));
+    }
+    lua_settop(L, 1);
+    statements[which].read(L, 1);
+    return 0;
+}
+
+static void refuse_open(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    char text[PLN_SCRIPT_ERROR];
+    snprintf(text, sizeof text, "%.100s:%d: %s '%.100s' at line %d has no body",
+             compiler->source->file, compiler->statement.line, compiler->statement.kind,
+             compiler->statement.name, compiler->statement.line);
+    raise_text(L, compiler, text);
+}
+
+static int open_statement(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
+    char got[80];
+    if (compiler->statement.is_open) {
+        refuse_open(L);
+    }
+    const char *name = pln_compile_text(L, 1);
+    begin(compiler, statements[which].kind, "", pln_compile_line(L));
+    if (name == NULL || name[0] == 0) {
+        pln_compile_refuse(L, "a name is wanted, as in %s, got %s", statements[which].example,
+                           pln_compile_got(L, 1, got, sizeof got));
+    }
+    if (strlen(name) > PLN_SCRIPT_NAME) {
+        pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
+    }
+    begin(compiler, statements[which].kind, name, compiler->statement.line);
+    compiler->statement.is_open = true;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushcclosure(L, read_body, 1);
+    return 1;
+}
+
+static int read_warm(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    char got[80];
+    if (compiler->statement.is_open) {
+        refuse_open(L);
+    }
+    begin(compiler, "warm", "", pln_compile_line(L));
+    if (!lua_istable(L, 1)) {
+        pln_compile_refuse(L, "a table is wanted, as in cache.warm { keys { \"a\" } }, got %s",
+                           pln_compile_got(L, 1, got, sizeof got));
+    }
+    lua_settop(L, 1);
+    pln_compile_warm(L, 1);
+    return 0;
+}
+
+static int refuse_statement(lua_State *L) {
+    static const char *const names[] = {"class", "rule", "on", "warm", NULL};
+    const char *name = luaL_tolstring(L, 2, NULL);
+    const char *near = pln_nearest(names, name);
+    return near == NULL
+               ? luaL_error(L, "unknown statement cache.%s", name)
+               : luaL_error(L, "unknown statement cache.%s, did you mean cache.%s?", name, near);
+}
+
+void pln_compile_open(lua_State *L) {
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &functions_key);
+    lua_createtable(L, 0, 4);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(statements); i++) {
+        lua_pushinteger(L, (lua_Integer) i);
+        lua_pushcclosure(L, open_statement, 1);
+        lua_setfield(L, -2, statements[i].kind);
+    }
+    lua_pushcfunction(L, read_warm);
+    lua_setfield(L, -2, "warm");
+    lua_createtable(L, 0, 2);
+    lua_pushcfunction(L, refuse_statement);
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+    lua_setfield(L, -2, "cache");
+    pln_compile_open_sources(L);
+}
+
+/* ---- the file ---- */
+
+static int run_file(lua_State *L) {
+    struct pln_compiler *compiler = lua_touserdata(L, 1);
+    lua_pushfstring(L, "@%s", compiler->source->file);
+    if (luaL_loadbufferx(L, compiler->source->text, compiler->source->len, lua_tostring(L, -1),
+                         "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_call(L, 0, 0);
+    if (compiler->statement.is_open) {
+        refuse_open(L);
+    }
+    return 0;
+}
+
+static void free_classes(struct pln_compiler *compiler) {
+    for (size_t i = 0; i < compiler->n_classes; i++) {
+        free(compiler->classes[i].name);
+    }
+    free(compiler->classes);
+}
+
+int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+                const struct pln_terms *base, struct pln_ruleset **ruleset) {
+    struct pln_compiler compiler = {.ruleset = pln_ruleset_new(), .base = base, .source = source};
+    int status = PLN_OK;
+    if (compiler.ruleset == NULL) {
+        return pln_fail(PLN_ENOMEM, "policy: no memory for a ruleset");
+    }
+    script->compiler = &compiler;
+    if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
+        compiler.error[0] != 0) {
+        const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
+        status = pln_fail(PLN_EPOLICY, "%s", text);
+    }
+    script->compiler = NULL;
+    free_classes(&compiler);
+    free(compiler.event_lines);
+    if (status < 0) {
+        pln_ruleset_unref(compiler.ruleset);
+        return status;
+    }
+    *ruleset = compiler.ruleset;
+    return PLN_OK;
+}

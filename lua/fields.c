@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fields.c - the plain fields of classes and rules: name, kind, place, range. Reading, inheriting
+ * and explaining all go by this one table, so a field is added by adding a line.
+ */
+#include "script.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static bool is_positive(double ms) {
+    return ms > 0 && (ms <= (double) PLN_TEN_YEARS_MS || ms >= (double) PLN_FOREVER);
+}
+
+static bool is_any_length(double ms) {
+    return ms >= 0 && (ms <= (double) PLN_TEN_YEARS_MS || ms >= (double) PLN_FOREVER);
+}
+
+static bool is_short(double ms) {
+    return ms > 0 && ms <= 3600e3;
+}
+
+static bool is_jitter(double share) {
+    return share >= 0 && share <= 0.9;
+}
+
+static bool is_refresh(double share) {
+    return share == 0 || (share >= 0.1 && share <= 0.99);
+}
+
+#define POSITIVE "more than 0 and at most 10 years, or \"forever\""
+#define ANY_LENGTH "at most 10 years, or \"forever\""
+#define SHORT "more than 0 and at most 1 hour"
+#define AT(member) offsetof(struct pln_terms, member)
+
+const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
+    {"ttl", PLN_FIELD_DURATION, AT(ttl_ms), is_positive, POSITIVE},
+    {"l1_ttl", PLN_FIELD_DURATION, AT(l1_ttl_ms), is_positive, POSITIVE},
+    {"jitter", PLN_FIELD_SHARE, AT(jitter), is_jitter, "between 0 and 0.9"},
+    {"refresh", PLN_FIELD_SHARE, AT(refresh), is_refresh, "0, or between 0.1 and 0.99"},
+    {"stale", PLN_FIELD_DURATION, AT(stale_ms), is_any_length, ANY_LENGTH},
+    {"stale_if_error", PLN_FIELD_DURATION, AT(stale_if_error_ms), is_any_length, ANY_LENGTH},
+    {"negative", PLN_FIELD_DURATION, AT(negative_ms), is_any_length, ANY_LENGTH},
+    {"lease", PLN_FIELD_DURATION, AT(lease_ms), is_short, SHORT},
+    {"load_timeout", PLN_FIELD_DURATION, AT(load_timeout_ms), is_short, SHORT},
+    {"max_bytes", PLN_FIELD_SIZE, AT(max_bytes), NULL, NULL},
+    {"l1", PLN_FIELD_BOOLEAN, AT(use_l1), NULL, NULL},
+    {"l2", PLN_FIELD_BOOLEAN, AT(use_l2), NULL, NULL},
+    {"local_writes", PLN_FIELD_BOOLEAN, AT(local_writes), NULL, NULL},
+};
+
+static void *place_of(const struct pln_policy_field *field, struct pln_terms *terms) {
+    return (char *) terms + field->offset;
+}
+
+static enum pln_read_result read_duration(const struct pln_policy_field *field, lua_State *L,
+                                          int index, pln_ms *duration) {
+    pln_ms ms;
+    if (!pln_lua_to_duration(L, index, &ms)) {
+        return PLN_READ_WRONG_KIND;
+    }
+    if (!field->is_valid((double) ms)) {
+        return PLN_READ_WRONG_RANGE;
+    }
+    *duration = ms;
+    return PLN_READ_OK;
+}
+
+static enum pln_read_result read_share(const struct pln_policy_field *field, lua_State *L,
+                                       int index, double *share) {
+    double number;
+    if (!pln_lua_to_share(L, index, &number)) {
+        return PLN_READ_WRONG_KIND;
+    }
+    if (!field->is_valid(number)) {
+        return PLN_READ_WRONG_RANGE;
+    }
+    *share = number;
+    return PLN_READ_OK;
+}
+
+enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field, lua_State *L,
+                                           int index, struct pln_terms *terms) {
+    void *place = place_of(field, terms);
+    switch (field->kind) {
+    case PLN_FIELD_DURATION:
+        return read_duration(field, L, index, place);
+    case PLN_FIELD_SHARE:
+        return read_share(field, L, index, place);
+    case PLN_FIELD_SIZE:
+        return pln_lua_to_size(L, index, place) ? PLN_READ_OK : PLN_READ_WRONG_KIND;
+    default:
+        if (!lua_isboolean(L, index)) {
+            return PLN_READ_WRONG_KIND;
+        }
+        *(bool *) place = lua_toboolean(L, index);
+        return PLN_READ_OK;
+    }
+}
+
+const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
+    static const char *const wanted[] = {
+        [PLN_FIELD_DURATION] = "a duration such as \"15m\" or seconds",
+        [PLN_FIELD_SIZE] = "a size such as \"64k\" or bytes",
+        [PLN_FIELD_SHARE] = "a share such as \"10%\" or 0.1",
+        [PLN_FIELD_BOOLEAN] = "true or false",
+    };
+    return wanted[field->kind];
+}
+
+void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_terms *to,
+                           const struct pln_terms *from) {
+    static const size_t sizes[] = {
+        [PLN_FIELD_DURATION] = sizeof(pln_ms),
+        [PLN_FIELD_SIZE] = sizeof(size_t),
+        [PLN_FIELD_SHARE] = sizeof(double),
+        [PLN_FIELD_BOOLEAN] = sizeof(bool),
+    };
+    memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
+}
+
+struct unit {
+    const char *name;
+    int64_t factor;
+};
+
+/* The number in the largest unit that leaves it whole; the last unit is 1. */
+static void format_units(int64_t number, const struct unit *units, char *text, size_t size) {
+    while (units->factor > 1 && (number == 0 || number % units->factor != 0)) {
+        units++;
+    }
+    snprintf(text, size, "%" PRId64 "%s", number / units->factor, units->name);
+}
+
+void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
+                             char *text, size_t size) {
+    static const struct unit times[] = {
+        {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+    static const struct unit sizes[] = {{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}, {"", 1}};
+    const void *place = (const char *) terms + field->offset;
+    switch (field->kind) {
+    case PLN_FIELD_DURATION:
+        if (*(const pln_ms *) place == PLN_FOREVER) {
+            snprintf(text, size, "forever");
+        } else {
+            format_units(*(const pln_ms *) place, times, text, size);
+        }
+        break;
+    case PLN_FIELD_SIZE:
+        format_units((int64_t) * (const size_t *) place, sizes, text, size);
+        break;
+    case PLN_FIELD_SHARE:
+        snprintf(text, size, "%g", *(const double *) place);
+        break;
+    default:
+        snprintf(text, size, "%s", *(const bool *) place ? "true" : "false");
+    }
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lists.c - cache.warm with its sources, and cache.on: the statements that name keys ahead.
+ *
+ * A source (`keys { ... }`, `file "..."`, `zset "..." { top = n }`) is a userdata that stands in
+ * the list part of cache.warm's table. It holds nothing in C: its names are user values.
+ */
+#include "script.h"
+
+#include <stdio.h>
+
+static const char source_name[] = "perilune.warm_source";
+
+enum { DEFAULT_TOP = 10000, MOST_KEYS = 1000000 };
+
+struct source {
+    enum pln_warm_kind kind;
+    size_t top;
+};
+
+/* ---- the words: keys, file, zset ---- */
+
+/* A word stands before the cache.warm around it: until that is called, it is the statement. */
+static void begin_word(lua_State *L, const char *word) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    if (!compiler->statement.is_open) {
+        compiler->statement.kind = word;
+        compiler->statement.name[0] = 0;
+        compiler->statement.line = pln_compile_line(L);
+    }
+}
+
+static void refuse_word(lua_State *L, int index, const char *wanted) {
+    char got[80];
+    pln_compile_refuse(L, "%s is wanted, got %s", wanted,
+                       pln_compile_got(L, index, got, sizeof got));
+}
+
+static int push_source(lua_State *L, enum pln_warm_kind kind) {
+    struct source *source = lua_newuserdatauv(L, sizeof *source, 1);
+    *source = (struct source){kind, DEFAULT_TOP};
+    luaL_setmetatable(L, source_name);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+static int word_keys(lua_State *L) {
+    begin_word(L, "keys");
+    if (!lua_istable(L, 1)) {
+        refuse_word(L, 1, "a list such as keys { \"product:1\", \"product:2\" }");
+    }
+    return push_source(L, PLN_WARM_KEYS);
+}
+
+static int word_file(lua_State *L) {
+    const char *name = pln_compile_text(L, 1);
+    begin_word(L, "file");
+    if (name == NULL || name[0] == 0) {
+        refuse_word(L, 1, "a path such as file \"hot-keys.txt\"");
+    }
+    return push_source(L, PLN_WARM_FILE);
+}
+
+static int word_zset(lua_State *L) {
+    const char *name = pln_compile_text(L, 1);
+    begin_word(L, "zset");
+    if (name == NULL || name[0] == 0) {
+        refuse_word(L, 1, "the name of a sorted set in Redis");
+    }
+    return push_source(L, PLN_WARM_ZSET);
+}
+
+/* zset "stats:hot" { top = 5000 } */
+static int limit_source(lua_State *L) {
+    static const char *const names[] = {"top", NULL};
+    struct source *source = luaL_checkudata(L, 1, source_name);
+    begin_word(L, source->kind == PLN_WARM_ZSET ? "zset" : "source");
+    if (source->kind != PLN_WARM_ZSET || !lua_istable(L, 2)) {
+        refuse_word(L, 2, "zset \"stats:hot\" { top = 5000 }");
+    }
+    pln_compile_check_names(L, 2, names, false, false);
+    if (pln_compile_field(L, 2, "top") != LUA_TNIL) {
+        lua_Integer top = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+        if (top < 1 || top > MOST_KEYS) {
+            refuse_word(L, -1, "top: a whole number from 1 to 1000000");
+        }
+        source->top = (size_t) top;
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
+void pln_compile_open_sources(lua_State *L) {
+    static const luaL_Reg words[] = {
+        {"keys", word_keys}, {"file", word_file}, {"zset", word_zset}, {NULL, NULL}};
+    luaL_newmetatable(L, source_name);
+    lua_pushcfunction(L, limit_source);
+    lua_setfield(L, -2, "__call");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    luaL_setfuncs(L, words, 0);
+}
+
+/* ---- cache.warm ---- */
+
+/* A path beside the policy's file, unless it is absolute. */
+static char *beside(const struct pln_source_text *text, const char *path) {
+    char *joined = NULL;
+    const char *folder = path[0] == '/' ? "" : text->folder;
+    return asprintf(&joined, "%s%s", folder, path) < 0 ? NULL : joined;
+}
+
+static void read_keys(lua_State *L, int index, struct pln_warm_source *source) {
+    char got[80];
+    size_t n = lua_rawlen(L, index);
+    if (n > MOST_KEYS) {
+        pln_compile_refuse(L, "keys: at most %d, got %zu", MOST_KEYS, n);
+    }
+    source->keys = pln_compile_own(L, calloc(n + 1, sizeof *source->keys));
+    for (size_t i = 1; i <= n; i++) {
+        size_t len = 0;
+        lua_rawgeti(L, index, (lua_Integer) i);
+        const char *key = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+        if (key == NULL || len == 0 || len > PLN_MAX_KEY) {
+            pln_compile_refuse(L, "keys[%zu]: a key of 1 to %d bytes, got %s", i, PLN_MAX_KEY,
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+        char *copy = pln_compile_own(L, malloc(len));
+        memcpy(copy, key, len);
+        source->keys[source->n_keys++] = pln_bytes_of(copy, len);
+        lua_pop(L, 1);
+    }
+}
+
+static void read_source(lua_State *L, size_t i, struct pln_warm_plan *plan) {
+    const struct source *from = luaL_testudata(L, -1, source_name);
+    char got[80];
+    if (from == NULL) {
+        pln_compile_refuse(L, "[%zu]: keys { ... }, file \"...\" or zset \"...\", got %s", i,
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    plan->sources = pln_compile_grow(L, plan->sources, plan->n_sources, sizeof *plan->sources);
+    struct pln_warm_source *source = &plan->sources[plan->n_sources++];
+    *source = (struct pln_warm_source){.kind = from->kind};
+    lua_getiuservalue(L, -1, 1);
+    if (from->kind == PLN_WARM_KEYS) {
+        read_keys(L, lua_gettop(L), source);
+    } else if (from->kind == PLN_WARM_FILE) {
+        source->name = pln_compile_own(L, beside(pln_compile_of(L)->source, lua_tostring(L, -1)));
+    } else {
+        source->name = pln_compile_own(L, strdup(lua_tostring(L, -1)));
+        source->top = from->top;
+    }
+    lua_pop(L, 1);
+}
+
+/* "2000/s" or a number per second. */
+static bool to_rate(lua_State *L, int index, double *rate) {
+    char *end;
+    if (lua_type(L, index) == LUA_TNUMBER) {
+        *rate = lua_tonumber(L, index);
+        return *rate > 0 && *rate <= 1e9;
+    }
+    const char *text = pln_compile_text(L, index);
+    if (text == NULL) {
+        return false;
+    }
+    *rate = strtod(text, &end);
+    return end != text && *rate > 0 && *rate <= 1e9 && (*end == 0 || strcmp(end, "/s") == 0);
+}
+
+static void check_limit(lua_State *L, const char *field, bool is_good, const char *wanted) {
+    char got[80];
+    if (!is_good) {
+        pln_compile_refuse(L, "%s: %s, got %s", field, wanted,
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+}
+
+static void read_limits(lua_State *L, int body, struct pln_warm_plan *plan) {
+    if (pln_compile_field(L, body, "concurrency") != LUA_TNIL) {
+        lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+        plan->concurrency = (unsigned) n;
+        check_limit(L, "concurrency", n >= 1 && n <= 256, "a whole number from 1 to 256");
+    }
+    lua_settop(L, body);
+    if (pln_compile_field(L, body, "rate") != LUA_TNIL) {
+        check_limit(L, "rate", to_rate(L, -1, &plan->rate), "keys per second, such as \"2000/s\"");
+    }
+    lua_settop(L, body);
+    if (pln_compile_field(L, body, "deadline") != LUA_TNIL) {
+        pln_ms ms = 0;
+        bool is_good = pln_lua_to_duration(L, -1, &ms) && ms > 0 && ms <= 86400000;
+        plan->deadline_ms = ms;
+        check_limit(L, "deadline", is_good, "a duration of at most 1 day, such as \"20s\"");
+    }
+    lua_settop(L, body);
+    if (pln_compile_field(L, body, "ready_at") != LUA_TNIL) {
+        bool is_good = pln_lua_to_share(L, -1, &plan->ready_at) && plan->ready_at <= 1;
+        check_limit(L, "ready_at", is_good, "a share between 0 and 1, such as \"90%\"");
+    }
+    lua_settop(L, body);
+}
+
+void pln_compile_warm(lua_State *L, int body) {
+    static const char *const names[] = {"concurrency", "rate", "deadline", "ready_at", NULL};
+    struct pln_compiler *compiler = pln_compile_of(L);
+    if (compiler->warm_line != 0) {
+        pln_compile_refuse(L, "there is one already, at line %d", compiler->warm_line);
+    }
+    compiler->warm_line = compiler->statement.line;
+    pln_compile_check_names(L, body, names, false, true);
+    size_t n = lua_rawlen(L, body);
+    for (size_t i = 1; i <= n; i++) {
+        lua_rawgeti(L, body, (lua_Integer) i);
+        read_source(L, i, &compiler->ruleset->warm);
+        lua_pop(L, 1);
+    }
+    read_limits(L, body, &compiler->ruleset->warm);
+}
+
+/* ---- cache.on ---- */
+
+static void refuse_same_event(lua_State *L, const struct pln_compiler *compiler) {
+    for (size_t i = 0; i < compiler->ruleset->n_events; i++) {
+        if (strcmp(compiler->ruleset->events[i].name, compiler->statement.name) == 0) {
+            pln_compile_refuse(L, "there is one of this name already, at line %d",
+                               compiler->event_lines[i]);
+        }
+    }
+}
+
+void pln_compile_event(lua_State *L, int body) {
+    static const char *const names[] = {"keys", "tags", NULL};
+    struct pln_compiler *compiler = pln_compile_of(L);
+    struct pln_ruleset *ruleset = compiler->ruleset;
+    refuse_same_event(L, compiler);
+    pln_compile_check_names(L, body, names, false, false);
+    size_t n = ruleset->n_events;
+    compiler->event_lines = pln_compile_grow(L, compiler->event_lines, n, sizeof(int));
+    ruleset->events = pln_compile_grow(L, ruleset->events, n, sizeof *ruleset->events);
+    struct pln_event_rule *event = &ruleset->events[n];
+    *event = (struct pln_event_rule){.name = NULL};
+    compiler->event_lines[n] = compiler->statement.line;
+    ruleset->n_events++;
+    event->name = pln_compile_own(L, strdup(compiler->statement.name));
+    if (pln_compile_field(L, body, "keys") != LUA_TNIL) {
+        pln_compile_templates(L, lua_gettop(L), "keys", NULL, &event->keys, &event->n_keys);
+    }
+    if (pln_compile_field(L, body, "tags") != LUA_TNIL) {
+        pln_compile_templates(L, lua_gettop(L), "tags", NULL, &event->tags, &event->n_tags);
+    }
+    if (event->n_keys + event->n_tags == 0) {
+        pln_compile_refuse(L, "it names nothing: give it keys, tags or both");
+    }
+}

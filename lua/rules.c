@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * rules.c - the bodies of cache.class and cache.rule.
+ *
+ * A field's value is the rule's own, else its class's, else the cache's; which one it was is
+ * written into the rule's origins when it is read. stale_if_error follows stale where nobody says
+ * otherwise: a value that may be served past its ttl may be served when the loader fails.
+ */
+#include "script.h"
+
+#include <stdio.h>
+
+static const struct {
+    const char *name;
+    unsigned hook;
+} function_fields[] = {{"load", PLN_RULE_LOAD},
+                       {"ttl", PLN_RULE_TTL},
+                       {"tags", PLN_RULE_TAGS},
+                       {"related", PLN_RULE_RELATED}};
+
+static struct pln_policy_class *find_class(const struct pln_compiler *compiler, const char *name) {
+    for (size_t i = 0; i < compiler->n_classes; i++) {
+        if (strcmp(compiler->classes[i].name, name) == 0) {
+            return &compiler->classes[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- plain fields ---- */
+
+static void refuse_value(lua_State *L, const struct pln_policy_field *field,
+                         enum pln_read_result result, const char *or_what) {
+    char got[80];
+    pln_compile_refuse(L, "%s: %s%s, got %s", field->name,
+                       result == PLN_READ_WRONG_KIND ? pln_policy_field_wanted(field)
+                                                     : field->range,
+                       or_what, pln_compile_got(L, -1, got, sizeof got));
+}
+
+/* Reads what the body has of the plain fields; returns a bit for each. */
+static uint32_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+    uint32_t own = 0;
+    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
+        const struct pln_policy_field *field = &pln_policy_fields[i];
+        bool may_be_function = is_rule && strcmp(field->name, "ttl") == 0;
+        int type = pln_compile_field(L, body, field->name);
+        if (type != LUA_TNIL && !(may_be_function && type == LUA_TFUNCTION)) {
+            enum pln_read_result result = pln_policy_field_read(field, L, -1, terms);
+            if (result != PLN_READ_OK) {
+                refuse_value(L, field, result, may_be_function ? ", or a function" : "");
+            }
+            own |= 1u << i;
+        }
+        lua_pop(L, 1);
+    }
+    return own;
+}
+
+void pln_compile_class(lua_State *L, int body) {
+    static const char *const names[] = {NULL};
+    struct pln_compiler *compiler = pln_compile_of(L);
+    const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
+    if (same != NULL) {
+        pln_compile_refuse(L, "there is one of this name already, at line %d", same->line);
+    }
+    pln_compile_check_names(L, body, names, true, false);
+    compiler->classes = pln_compile_grow(L, compiler->classes, compiler->n_classes,
+                                         sizeof *compiler->classes);
+    struct pln_policy_class *class = &compiler->classes[compiler->n_classes];
+    *class = (struct pln_policy_class){.line = compiler->statement.line};
+    class->name = pln_compile_own(L, strdup(compiler->statement.name));
+    compiler->n_classes++;
+    class->own = read_terms(L, body, false, &class->terms);
+}
+
+/* ---- a rule's own fields ---- */
+
+static const struct pln_policy_class *read_class(lua_State *L, int body) {
+    const struct pln_compiler *compiler = pln_compile_of(L);
+    const char *names[65];
+    char got[80];
+    size_t n = 0;
+    if (pln_compile_field(L, body, "class") == LUA_TNIL) {
+        lua_pop(L, 1);
+        return NULL;
+    }
+    const char *name = pln_compile_text(L, -1);
+    const struct pln_policy_class *class = name == NULL ? NULL : find_class(compiler, name);
+    if (class == NULL) {
+        for (; n < compiler->n_classes && n < PLN_ARRAY_LEN(names) - 1; n++) {
+            names[n] = compiler->classes[n].name;
+        }
+        names[n] = NULL;
+        const char *near = name == NULL ? NULL : pln_nearest(names, name);
+        pln_compile_refuse(L, "class: the name of a class that stands above, got %s%s%s%s",
+                           pln_compile_got(L, -1, got, sizeof got),
+                           near == NULL ? "" : ", did you mean '", near == NULL ? "" : near,
+                           near == NULL ? "" : "'?");
+    }
+    lua_pop(L, 1);
+    return class;
+}
+
+static void read_functions(lua_State *L, int body, struct pln_rule *rule, unsigned index) {
+    char got[80];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
+        const char *name = function_fields[i].name;
+        unsigned hook = function_fields[i].hook;
+        int type = pln_compile_field(L, body, name);
+        if (type == LUA_TFUNCTION) {
+            rule->hooks |= hook;
+            pln_compile_keep_function(L, index, hook);
+            continue;
+        }
+        if (type != LUA_TNIL && (hook == PLN_RULE_LOAD || hook == PLN_RULE_RELATED)) {
+            pln_compile_refuse(L, "%s: a function, got %s", name,
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static void read_tags(lua_State *L, int body, struct pln_rule *rule) {
+    int type = pln_compile_field(L, body, "tags");
+    if (type != LUA_TNIL && type != LUA_TFUNCTION) {
+        pln_compile_templates(L, lua_gettop(L), "tags", rule->pattern, &rule->tags, &rule->n_tags);
+    }
+    lua_pop(L, 1);
+}
+
+static void refuse_covered(lua_State *L, const struct pln_compiler *compiler) {
+    size_t last = compiler->ruleset->n_rules - 1;
+    const struct pln_rule *rules = compiler->ruleset->rules;
+    for (size_t i = 0; i < last; i++) {
+        if (pln_template_covers(rules[i].pattern, rules[last].pattern)) {
+            pln_compile_refuse(L, "it can never match: rule '%s' at line %d takes all its keys",
+                               pln_template_text(rules[i].pattern), rules[i].line);
+        }
+    }
+}
+
+static struct pln_rule *add_rule(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    struct pln_ruleset *ruleset = compiler->ruleset;
+    if (ruleset->n_rules == PLN_MAX_RULES) {
+        pln_compile_refuse(L, "a policy has at most %d rules", PLN_MAX_RULES);
+    }
+    ruleset->rules = pln_compile_grow(L, ruleset->rules, ruleset->n_rules, sizeof *ruleset->rules);
+    struct pln_rule *rule = &ruleset->rules[ruleset->n_rules++];
+    *rule = (struct pln_rule){.line = compiler->statement.line};
+    if (pln_template_new(compiler->statement.name, NULL, &rule->pattern) < 0) {
+        compiler->statement.name[0] = 0; /* the text below begins with it */
+        pln_compile_refuse(L, "%s", pln_error_text());
+    }
+    refuse_covered(L, compiler);
+    rule->file = pln_compile_own(L, strdup(compiler->source->file));
+    return rule;
+}
+
+/* ---- inheriting ---- */
+
+/* Where a rule's values come from. */
+struct heritage {
+    const struct pln_rule *rule;
+    const struct pln_policy_class *class; /* or NULL */
+    uint32_t own, of_class;               /* a bit per field */
+    bool errors_follow_stale;
+};
+
+static void inherit(struct pln_terms *terms, const struct pln_terms *base,
+                    const struct heritage *from) {
+    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
+        if ((from->own & 1u << i) == 0) {
+            bool is_class = (from->of_class & 1u << i) != 0;
+            pln_policy_field_copy(&pln_policy_fields[i], terms,
+                                  is_class ? &from->class->terms : base);
+        }
+    }
+}
+
+static unsigned bit_of(const char *name) {
+    unsigned i = 0;
+    while (strcmp(pln_policy_fields[i].name, name) != 0) {
+        i++;
+    }
+    return 1u << i;
+}
+
+static void follow_stale(struct pln_terms *terms, struct heritage *from) {
+    uint32_t said = from->own | from->of_class;
+    if ((said & bit_of("stale")) != 0 && (said & bit_of("stale_if_error")) == 0 &&
+        terms->stale_if_error_ms < terms->stale_ms) {
+        terms->stale_if_error_ms = terms->stale_ms;
+        from->errors_follow_stale = true;
+    }
+}
+
+static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
+    const struct pln_policy_field *field = &pln_policy_fields[i];
+    const struct pln_rule *rule = from->rule;
+    char value[32];
+    pln_policy_field_format(field, &rule->terms, value, sizeof value);
+    bool is_ttl = strcmp(field->name, "ttl") == 0;
+    fprintf(out, "%s ", field->name);
+    if (is_ttl && (rule->hooks & PLN_RULE_TTL) != 0) {
+        fprintf(out, "function (%s:%d), else ", rule->file, rule->line);
+    }
+    if ((from->own & 1u << i) != 0) {
+        fprintf(out, "%s (%s:%d)\n", value, rule->file, rule->line);
+    } else if ((from->of_class & 1u << i) != 0) {
+        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, rule->file,
+                from->class->line);
+    } else if (from->errors_follow_stale && strcmp(field->name, "stale_if_error") == 0) {
+        fprintf(out, "%s (as stale)\n", value);
+    } else {
+        fprintf(out, "%s (cache)\n", value);
+    }
+}
+
+static void write_tags(FILE *out, const struct pln_rule *rule) {
+    for (size_t i = 0; i < rule->n_tags; i++) {
+        fprintf(out, "%s%s", i == 0 ? "tags " : ", ", pln_template_text(rule->tags[i]));
+    }
+    if (rule->n_tags > 0) {
+        fprintf(out, " (%s:%d)\n", rule->file, rule->line);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
+        if ((rule->hooks & function_fields[i].hook & ~(unsigned) PLN_RULE_TTL) != 0) {
+            fprintf(out, "%s function (%s:%d)\n", function_fields[i].name, rule->file, rule->line);
+        }
+    }
+}
+
+/* The text for explain; NULL where memory is out. Calls no Lua, so nothing can be lost. */
+static char *write_origins(const struct heritage *from) {
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL) {
+        return NULL;
+    }
+    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
+        write_origin(out, from, i);
+    }
+    write_tags(out, from->rule);
+    bool has_failed = ferror(out) != 0;
+    if (fclose(out) != 0 || has_failed) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+void pln_compile_rule(lua_State *L, int body) {
+    static const char *const names[] = {"class", "tags", "load", "related", NULL};
+    const struct pln_compiler *compiler = pln_compile_of(L);
+    pln_compile_check_names(L, body, names, true, false);
+    struct pln_rule *rule = add_rule(L);
+    struct heritage from = {.rule = rule, .class = read_class(L, body)};
+    from.of_class = from.class == NULL ? 0 : from.class->own;
+    from.own = read_terms(L, body, true, &rule->terms);
+    read_functions(L, body, rule, (unsigned) compiler->ruleset->n_rules - 1);
+    read_tags(L, body, rule);
+    inherit(&rule->terms, compiler->base, &from);
+    follow_stale(&rule->terms, &from);
+    rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
+    rule->origins = pln_compile_own(L, write_origins(&from));
+}

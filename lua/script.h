@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * script.h - what the files of the policy half share: the states in which policies run (state.c),
+ * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
+ * rules.c,
+ * lists.c, fields.c). vm.c ties these together and is all that the core sees.
+ *
+ * A policy is read once to check it and once more in each worker that runs its functions, always
+ * from the text of the first reading. A script belongs to one thread at a time.
+ */
+#ifndef PLN_LUA_SCRIPT_H
+#define PLN_LUA_SCRIPT_H
+
+#include "../core/policy.h"
+#include "internal.h"
+
+enum {
+    PLN_SCRIPT_ERROR = 400,        /* bytes kept of an error's text */
+    PLN_SCRIPT_NAME = 512,         /* bytes of a statement's name */
+    PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
+    PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
+    PLN_SCRIPT_READ_MS = 1000,     /* budget for reading a file */
+    PLN_SCRIPT_LOAD_MS = 5000,     /* budget of a load function */
+    PLN_SCRIPT_SHAPE_MS = 1000,    /* budget of a ttl, tags or related function */
+};
+
+#define PLN_TEN_YEARS_MS (3653LL * 86400 * 1000)
+
+/* The text of a policy, and where it came from; shared by all states that read it. */
+struct pln_source_text {
+    char *text;
+    size_t len;
+    char *folder; /* with its slash; "" where the path has none */
+    char *file;   /* the path's last part, as it stands in messages */
+    bool is_trusted;
+};
+
+/* ---- source.c ---- */
+
+/* Reads a policy file. Returns: PLN_OK; PLN_EPOLICY with a text, PLN_ENOMEM. */
+int pln_source_init(struct pln_source_text *source, const char *path, uint32_t flags);
+void pln_source_fini(struct pln_source_text *source);
+
+struct pln_compiler;
+
+/* ---- state.c ---- */
+
+struct pln_script {
+    lua_State *L;
+    const struct pln_host *host;
+    const char *file;
+    bool is_trusted;
+    bool is_quiet; /* print and log say nothing: the file was read before */
+    size_t used_bytes;
+    pln_ns deadline;    /* of the present call */
+    unsigned budget_ms; /* likewise, for its message */
+    bool is_over;       /* the budget is gone: every further instruction raises */
+    bool is_out_of_memory;
+    char over_at[80];              /* file:line where it went */
+    struct pln_compiler *compiler; /* while the file is being read */
+    char error[PLN_SCRIPT_ERROR + 1];
+};
+
+/* A fresh state with its environment. Returns: PLN_OK, PLN_ENOMEM. */
+int pln_script_new(const struct pln_source_text *source, const struct pln_host *host,
+                   struct pln_script **script);
+void pln_script_free(struct pln_script *script);
+/* The script that a state belongs to. */
+struct pln_script *pln_script_of(lua_State *L);
+/* Calls a C function, protected and within a budget, with `arg` as a light userdata. Nothing is
+ * left on the stack. Returns: PLN_OK; PLN_EPOLICY with the text in script->error. */
+int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
+                    unsigned budget_ms);
+/* Copies a text with control bytes escaped, cut to what the buffer takes. */
+void pln_script_escape(char *to, size_t size, const char *from, size_t len);
+
+/* ---- sandbox.c ---- */
+
+/* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
+void pln_sandbox_open(lua_State *L, bool is_trusted);
+
+/* ---- fields.c ---- */
+
+enum pln_field_kind { PLN_FIELD_DURATION, PLN_FIELD_SIZE, PLN_FIELD_SHARE, PLN_FIELD_BOOLEAN };
+
+/* A field with a plain value, of classes and rules alike. */
+struct pln_policy_field {
+    const char *name;
+    enum pln_field_kind kind;
+    size_t offset;                  /* in struct pln_terms */
+    bool (*is_valid)(double value); /* of a duration in ms, or a share */
+    const char *range;              /* what is_valid wants, for people */
+};
+
+enum { PLN_N_POLICY_FIELDS = 13 };
+extern const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS];
+
+enum pln_read_result { PLN_READ_OK, PLN_READ_WRONG_KIND, PLN_READ_WRONG_RANGE };
+
+/* Reads the value at `index` into its place among the terms. */
+enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field, lua_State *L,
+                                           int index, struct pln_terms *terms);
+/* What kind of value a field wants: "a duration such as \"15m\" or seconds". */
+const char *pln_policy_field_wanted(const struct pln_policy_field *field);
+void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_terms *to,
+                           const struct pln_terms *from);
+/* Writes a field's value as a policy would: "15m", "64k", "0.1", "true". */
+void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
+                             char *text, size_t size);
+
+/* ---- compile.c ---- */
+
+struct pln_policy_class {
+    char *name;
+    int line;
+    struct pln_terms terms;
+    uint32_t own; /* a bit per field that it sets */
+};
+
+/* A ruleset under construction, and the statement being read. Lives in the C frame that reads the
+ * file, so that nothing is lost when a statement raises. */
+struct pln_compiler {
+    struct pln_ruleset *ruleset;
+    const struct pln_terms *base;
+    const struct pln_source_text *source;
+    struct pln_policy_class *classes;
+    size_t n_classes;
+    int warm_line;    /* 0: no cache.warm so far */
+    int *event_lines; /* beside ruleset->events */
+    struct {
+        const char *kind; /* "rule" */
+        char name[PLN_SCRIPT_NAME + 1];
+        int line;
+        bool is_open; /* named, its body still to come */
+    } statement;
+    char error[PLN_SCRIPT_ERROR + 1]; /* the first refusal: a pcall in the file does not undo it */
+};
+
+/* Adds `cache` and the words of its statements to the table on top of the stack. Raises. */
+void pln_compile_open(lua_State *L);
+/* Runs the file in the script and compiles what it states. Returns: PLN_OK with a new ruleset
+ * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
+int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+                const struct pln_terms *base, struct pln_ruleset **ruleset);
+/* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
+ * pln_rule_hooks; functions belong to the state that read the file. */
+void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook);
+void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook);
+
+/* For the statements. Each may raise. */
+
+/* Refuses the statement being read: "policy.lua:14: rule 'x': " and the text. */
+_Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+struct pln_compiler *pln_compile_of(lua_State *L);
+/* Hands a fresh pointer through, or raises where it is NULL. */
+void *pln_compile_own(lua_State *L, void *memory);
+/* Room for one more element in an array of n that has grown by this function alone. */
+void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);
+/* The line of the Lua code that called. */
+int pln_compile_line(lua_State *L);
+/* What was found instead: "'15 parsecs'", "12", "a table". Returns text. */
+const char *pln_compile_got(lua_State *L, int index, char *text, size_t size);
+/* Raw access to a body's field: pushes it and returns its type. */
+int pln_compile_field(lua_State *L, int body, const char *name);
+/* Refuses a field of the body that is neither in `names` nor, with terms, a plain field. Numbered
+ * fields pass where `has_list`. */
+void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
+                             bool has_list);
+/* A text without zero bytes at `index`, or NULL. */
+const char *pln_compile_text(lua_State *L, int index);
+/* Reads a list of texts as templates, over a pattern's captures or (NULL) an event's fields. They
+ * land in *list as they are made. */
+void pln_compile_templates(lua_State *L, int index, const char *field,
+                           const struct pln_template *pattern, struct pln_template ***list,
+                           size_t *n);
+
+/* ---- rules.c: the bodies of cache.class and cache.rule ---- */
+
+void pln_compile_class(lua_State *L, int body);
+void pln_compile_rule(lua_State *L, int body);
+
+/* ---- lists.c: cache.on, cache.warm and the words in it ---- */
+
+void pln_compile_event(lua_State *L, int body);
+void pln_compile_warm(lua_State *L, int body);
+/* Adds keys, file and zset to the globals on top of the stack. */
+void pln_compile_open_sources(lua_State *L);
+
+#endif

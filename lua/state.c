@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * state.c - the states in which policies run: memory cap, time budget, protected calls, and errors
+ * as text.
+ *
+ * The budget is kept by a count hook that looks at the clock. When it is gone the hook raises, and
+ * goes on to raise at every instruction, so nothing of the script runs on: no pcall (the sandbox's
+ * own hands the error up), no __close, no loop around them. What the hook raises is a light
+ * userdata, for which no handler of the script has a meaning; the text is made here.
+ */
+#include "script.h"
+
+#include <stdio.h>
+
+enum { HOOK_EVERY = 1000 }; /* instructions: a look at the clock each 5 to 10 us, below 1% */
+
+struct pln_script *pln_script_of(lua_State *L) {
+    struct pln_script *script;
+    memcpy(&script, lua_getextraspace(L), sizeof script);
+    return script;
+}
+
+static void *allocate(void *arg, void *block, size_t old_size, size_t size) {
+    struct pln_script *script = arg;
+    size_t old = block == NULL ? 0 : old_size; /* without a block it is a type */
+    if (size == 0) {
+        free(block);
+        script->used_bytes -= old;
+        return NULL;
+    }
+    if (!script->is_trusted && size > old && script->used_bytes - old + size > PLN_SCRIPT_MEMORY) {
+        return NULL;
+    }
+    void *moved = realloc(block, size);
+    if (moved != NULL) {
+        script->used_bytes += size - old;
+    }
+    return moved;
+}
+
+static int open_environment(lua_State *L) {
+    pln_sandbox_open(L, pln_script_of(L)->is_trusted);
+    return 0;
+}
+
+int pln_script_new(const struct pln_source_text *source, const struct pln_host *host,
+                   struct pln_script **script) {
+    struct pln_script *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "policy: no memory for a Lua state");
+    }
+    created->host = host;
+    created->file = source->file;
+    created->is_trusted = source->is_trusted;
+    created->L = lua_newstate(allocate, created);
+    if (created->L == NULL) {
+        free(created);
+        return pln_fail(PLN_ENOMEM, "policy: no memory for a Lua state");
+    }
+    memcpy(lua_getextraspace(created->L), &created, sizeof created);
+    if (pln_script_call(created, open_environment, NULL, PLN_SCRIPT_READ_MS) < 0) {
+        pln_fail(PLN_ENOMEM, "policy: no Lua state: %s", created->error);
+        pln_script_free(created);
+        return PLN_ENOMEM;
+    }
+    *script = created;
+    return PLN_OK;
+}
+
+void pln_script_free(struct pln_script *script) {
+    if (script != NULL) {
+        lua_close(script->L);
+        assert(script->used_bytes == 0);
+        free(script);
+    }
+}
+
+/* ---- budget ---- */
+
+static void on_count(lua_State *L, lua_Debug *place) {
+    struct pln_script *script = pln_script_of(L);
+    if (!script->is_over) {
+        if (pln_clock_precise() < script->deadline) {
+            return;
+        }
+        script->is_over = true;
+        lua_getinfo(L, "Sl", place);
+        snprintf(script->over_at, sizeof script->over_at, "%s:%d", place->short_src,
+                 place->currentline);
+        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+    }
+    lua_pushlightuserdata(L, script);
+    lua_error(L);
+}
+
+static void arm(struct pln_script *script, unsigned budget_ms) {
+    script->is_over = false;
+    script->is_out_of_memory = false;
+    script->budget_ms = budget_ms;
+    script->deadline = pln_clock_precise() + (pln_ns) budget_ms * 1000000;
+    if (!script->is_trusted) {
+        lua_sethook(script->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+    }
+}
+
+/* ---- errors as text ---- */
+
+void pln_script_escape(char *to, size_t size, const char *from, size_t len) {
+    size_t at = 0;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char) from[i];
+        char piece[8];
+        int n = byte == '\n'                 ? snprintf(piece, sizeof piece, "\\n")
+                : byte < ' ' || byte == 0x7f ? snprintf(piece, sizeof piece, "\\%03u", byte)
+                                             : snprintf(piece, sizeof piece, "%c", byte);
+        if (n < 0 || at + (size_t) n >= size) {
+            break;
+        }
+        memcpy(to + at, piece, (size_t) n);
+        at += (size_t) n;
+    }
+    to[at] = 0;
+}
+
+static int to_text(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* Writes the text of the error on top of the stack; the hook is still armed for a __tostring. */
+static void describe(struct pln_script *script, int status) {
+    lua_State *L = script->L;
+    if (status == LUA_ERRMEM) {
+        script->is_out_of_memory = true;
+        snprintf(script->error, sizeof script->error, "%s: out of memory (%d MB are allowed)",
+                 script->file, PLN_SCRIPT_MEMORY >> 20);
+        return;
+    }
+    if (!script->is_over && lua_type(L, -1) != LUA_TSTRING) {
+        lua_pushcfunction(L, to_text);
+        lua_insert(L, -2);
+        if (lua_pcall(L, 1, 1, 0) != LUA_OK && !script->is_over) {
+            snprintf(script->error, sizeof script->error, "%s: an error whose text cannot be had",
+                     script->file);
+            return;
+        }
+    }
+    if (script->is_over) {
+        snprintf(script->error, sizeof script->error, "%s: stopped: it ran longer than %g s",
+                 script->over_at, script->budget_ms / 1000.0);
+        return;
+    }
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    pln_script_escape(script->error, sizeof script->error, text, len);
+}
+
+int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
+                    unsigned budget_ms) {
+    lua_State *L = script->L;
+    assert(lua_gettop(L) == 0);
+    script->error[0] = 0;
+    arm(script, budget_ms);
+    lua_pushcfunction(L, function);
+    lua_pushlightuserdata(L, arg);
+    int status = lua_pcall(L, 1, 0, 0);
+    if (status != LUA_OK || script->is_over) {
+        describe(script, status);
+    }
+    lua_sethook(L, NULL, 0, 0);
+    lua_settop(L, 0);
+    return status == LUA_OK && !script->is_over ? PLN_OK : PLN_EPOLICY;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT
+ * fake_core.h - as much of a cache as a policy sees: terms, host, one ruleset, and loads that
+ * remember what was put into them. */
+#ifndef FAKE_CORE_H
+#define FAKE_CORE_H
+
+#include "../../core/policy.h"
+
+enum { FAKE_WORKERS = 4 };
+
+struct pln_cache {
+    struct pln_host host;
+    struct pln_terms terms;
+    struct pln_ruleset *ruleset;
+    pln_ms now;
+    int n_failures; /* pln_cache_policy_failed() */
+    int n_logs;
+    int last_level;
+    char last_log[700];
+    char folder[32]; /* with policy.lua in it */
+    char path[64];
+};
+
+struct pln_load {
+    struct pln_bytes value;
+    uint8_t format;
+    bool has_ttl;
+    pln_ms ttl_ms;
+    size_t n_tags, n_related;
+    char tags[1024]; /* "a,b," */
+    char related[1024];
+};
+
+void fake_open(struct pln_cache *cache);
+void fake_close(struct pln_cache *cache);
+/* Writes the text to the cache's policy.lua. */
+void fake_write(const struct pln_cache *cache, const char *text, size_t len);
+/* Writes and loads it. */
+int fake_load_text(struct pln_cache *cache, const char *text, uint32_t flags);
+/* Runs the hook for a key's rule; the load is emptied first. */
+int fake_load_key(struct pln_cache *cache, unsigned worker, const char *key, struct pln_load *load);
+int fake_shape_key(struct pln_cache *cache, const char *key, struct pln_bytes value, uint8_t format,
+                   struct pln_load *load);
+void fake_empty(struct pln_load *load);
+
+#endif
