@@ -17,6 +17,12 @@ enum {
     LONGEST_MOVE = 1 << 20, /* elements */
 };
 
+/* Goes on in the library's function, in the same frame, so that its errors name the script's line.
+ * None of those replaced has upvalues of its own. */
+static int call_original(lua_State *L) {
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
 /* ---- catching errors ---- */
 
 static bool must_go_up(lua_State *L, int status) {
@@ -70,27 +76,18 @@ static int safe_setmetatable(lua_State *L) {
             lua_pop(L, 1);
         }
     }
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
+    return call_original(L);
 }
 
 /* ---- loops in C ---- */
-
-static int call_original(lua_State *L) {
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, lua_gettop(L) - 1, LUA_MULTRET);
-    return lua_gettop(L);
-}
 
 static int safe_rep(lua_State *L) {
     size_t len, len_separator;
     luaL_checklstring(L, 1, &len);
     luaL_optlstring(L, 3, "", &len_separator);
     lua_Integer n = luaL_checkinteger(L, 2);
-    if (n > 0 && (size_t) n > LONGEST_REP / (len + len_separator + 1)) {
+    size_t round = len + len_separator == 0 ? 1 : len + len_separator;
+    if (n > 0 && (size_t) n > LONGEST_REP / round) {
         return luaL_error(L, "string.rep: the result would be over %d MB", LONGEST_REP >> 20);
     }
     return call_original(L);

@@ -50,7 +50,7 @@ struct pln_script {
     const struct pln_host *host;
     const char *file;
     bool is_trusted;
-    bool is_quiet; /* print and log say nothing: the file was read before */
+    bool is_quiet; /* print and log say nothing: the file is read again */
     size_t used_bytes;
     pln_ns deadline;    /* of the present call */
     unsigned budget_ms; /* likewise, for its message */

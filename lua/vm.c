@@ -265,6 +265,7 @@ static int make_script(struct vm *vm, struct pln_script **script) {
         status = pln_fail(PLN_EPOLICY, "%s: it states other rules each time it is read",
                           vm->source.file);
     }
+    created->is_quiet = false;
     pln_ruleset_unref(again);
     if (status < 0) {
         pln_script_free(created);

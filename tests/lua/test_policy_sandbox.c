@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ * test_policy_sandbox.c - lua/sandbox.c and lua/state.c: what a policy cannot do. Each attack ends
+ * in a refusal with a text, and the cache goes on with the policy it had. */
+#include <check.h>
+#include <stdio.h>
+
+#include "fake_core.h"
+
+static struct pln_cache cache;
+static struct pln_load load;
+
+static void setup(void) {
+    fake_open(&cache);
+    load = (struct pln_load){.n_tags = 0};
+}
+
+static void teardown(void) {
+    fake_empty(&load);
+    fake_close(&cache);
+}
+
+static void load_good(const char *text) {
+    ck_assert_msg(fake_load_text(&cache, text, 0) == PLN_OK, "%s", pln_error_text());
+}
+
+START_TEST(what_reaches_outside_is_not_there) {
+    static const char *const names[] = {
+        "io",          "package",        "require",   "debug",       "load",         "loadfile",
+        "dofile",      "collectgarbage", "coroutine", "string.dump", "os.execute",   "os.getenv",
+        "os.exit",     "os.remove",      "os.rename", "os.tmpname",  "os.setlocale", "_G.io",
+        "_G._G.debug", "warn",           "('x').dump"};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(names); i++) {
+        char source[200];
+        snprintf(source, sizeof source,
+                 "if %s ~= nil then error('it is there') end\n"
+                 "cache.rule \"*\" {}",
+                 names[i]);
+        ck_assert_msg(fake_load_text(&cache, source, 0) == PLN_OK, "%s: %s", names[i],
+                      pln_error_text());
+    }
+}
+END_TEST
+
+START_TEST(what_is_harmless_is_there) {
+    load_good(
+        "assert(os.time() > 0 and os.clock() >= 0 and os.date('%Y'))\n"
+        "assert(('x'):rep(3, ',') == 'x,x,x' and ('%d'):format(7) == '7')\n"
+        "assert(table.concat({1, 2}, '-') == '1-2' and #table.move({1, 2}, 1, 2, 3) == 4)\n"
+        "local t = table.pack(3, 1, 2) table.sort(t) assert(t[1] == 1 and t.n == 3)\n"
+        "table.insert(t, 9) assert(table.remove(t) == 9 and select('#', table.unpack(t)) == 3)\n"
+        "assert(utf8.len('\\u{e9}') == 1 and math.type(3) == 'integer')\n"
+        "local m = setmetatable({}, { __index = function() return 5 end })\n"
+        "assert(m.x == 5 and getmetatable(m).__index)\n"
+        "assert(setmetatable({}, nil))\n"
+        "local ok, err = pcall(error, { code = 3 }) assert(not ok and err.code == 3)\n"
+        "assert(select('#', pcall(function() return nil, nil end)) == 3)\n"
+        "assert(select(3, xpcall(function(a, b) return a, b end, print, 1, 2)) == 2)\n"
+        "local h = { xpcall(error, function(e) return e .. '!', 2 end, 'no', 0) }\n"
+        "assert(h[1] == false and h[2] == 'no!')\n"
+        "cache.rule \"*\" {}");
+}
+END_TEST
+
+/* Attacks on the reading of a file, and what is said; "" where only the refusal counts. */
+static const struct {
+    const char *source, *text;
+} attacks[] = {
+    {"\nwhile true do end", "policy.lua:2: stopped: it ran longer than 1 s"},
+    {"while true do pcall(function() while true do end end) end",
+     "policy.lua:1: stopped: it ran longer than 1 s"},
+    {"while true do xpcall(function() while true do end end, function() while true do end end) end",
+     "policy.lua:1: stopped: it ran longer than 1 s"},
+    {"local function f() local x <close> = setmetatable({}, { __close = function()\n"
+     "while true do end end }) while true do end end while true do pcall(f) end",
+     "policy.lua:2: stopped: it ran longer than 1 s"},
+    {"error(setmetatable({}, { __tostring = function() while true do end end }))",
+     "policy.lua:1: stopped: it ran longer than 1 s"},
+    {"local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
+     "policy.lua: out of memory (64 MB are allowed)"},
+    {"local s = 'x' while true do s = s .. s end", "policy.lua: out of memory (64 MB are allowed)"},
+    {"local t = {} while true do pcall(function() while true do\n"
+     "t[#t + 1] = ('x'):rep(1000000) .. #t end end) end",
+     "policy.lua: out of memory (64 MB are allowed)"},
+    {"string.pack('c1000000000', '')", "policy.lua: out of memory (64 MB are allowed)"},
+    {"setmetatable({}, { __gc = function() while true do end end })",
+     "policy.lua:1: setmetatable: a policy may not use __gc"},
+    {"setmetatable({}, { __gc = false })", "policy.lua:1: setmetatable: a policy may not use __gc"},
+    {"setmetatable({}, { __metatable = 1 })",
+     "policy.lua:1: setmetatable: a policy may not use __metatable"},
+    {"string.rep('', 1 << 62)", "policy.lua:1: string.rep: the result would be over 16 MB"},
+    {"('x'):rep(1 << 40)", "policy.lua:1: string.rep: the result would be over 16 MB"},
+    {"('x'):rep(3, ('y'):rep(9000000))",
+     "policy.lua:1: string.rep: the result would be over 16 MB"},
+    {"table.move({}, 1, 1 << 53, 2, {})", "policy.lua:1: table.move: over 1048576 elements"},
+    {"table.move({}, math.mininteger, math.maxinteger, 2)",
+     "policy.lua:1: table.move: over 1048576 elements"},
+    {"table.concat(setmetatable({}, { __len = function() return 1 << 53 end }))",
+     "policy.lua:1: bad argument #1 to 'concat' (a table without a metatable is wanted)"},
+    {"table.insert(setmetatable({}, { __len = function() return 1 << 53 end }), 1, 1)",
+     "policy.lua:1: bad argument #1 to 'insert' (a table without a metatable is wanted)"},
+    {"assert(getmetatable('') ~= false)", "policy.lua:1: assertion failed!"},
+    {"getmetatable('').__index = nil", "policy.lua:1: attempt to index a boolean value"},
+    {"setmetatable(cache, nil)", "policy.lua:1: cannot change a protected metatable"},
+    {"\ntable.insert({}, 1, 2, 3)", "policy.lua:2: wrong number of arguments to 'insert'"},
+    {"\x1bLua", ""}, /* bytecode, or what pretends to be */
+    {"local function f() return f() + 1 end f()", ""},
+    {"local function f() return pcall(f) end f() error('ended')", "policy.lua:1: ended"},
+    {"local t = {} for i = 1, 300 do t = setmetatable({}, { __index = t }) end return t.x + 1", ""},
+    {"string.gsub(('x'):rep(100), '.', function() error('out', 0) end)", "out"},
+    {"cache.class = nil cache.rule = nil cache.rule 'x' {}",
+     "policy.lua:1: unknown statement cache.rule, did you mean cache.rule?"},
+};
+
+START_TEST(attacks_end_and_change_nothing) {
+    load_good("cache.rule \"*\" { ttl = 7 }");
+    for (size_t i = 0; i < PLN_ARRAY_LEN(attacks); i++) {
+        int status = fake_load_text(&cache, attacks[i].source, 0);
+        ck_assert_msg(status == PLN_EPOLICY, "%s gave %d", attacks[i].source, status);
+        ck_assert_msg(attacks[i].text[0] == 0 || strcmp(pln_error_text(), attacks[i].text) == 0,
+                      "%s\n got: %s\nnot: %s", attacks[i].source, pln_error_text(),
+                      attacks[i].text);
+        ck_assert_uint_le(strlen(pln_error_text()), PLN_ERROR_TEXT);
+    }
+    ck_assert_int_eq(cache.ruleset->rules[0].terms.ttl_ms, 7000);
+}
+END_TEST
+
+START_TEST(a_function_out_of_time_or_memory_leaves_a_working_policy) {
+    load_good("cache.rule \"loop\" { ttl = function() while true do pcall(error) end end }\n"
+              "cache.rule \"eat\" { load = function()\n"
+              "  kept = kept or {}\n"
+              "  while true do kept[#kept + 1] = ('x'):rep(1000000) .. #kept end end }\n"
+              "cache.rule \"fine\" { load = function() return kept and 'dirty' or 'clean' end }");
+    ck_assert_int_eq(fake_shape_key(&cache, "loop", pln_key("v"), 0, &load), PLN_OK);
+    ck_assert_int_eq(cache.n_failures, 1);
+    ck_assert_str_eq(cache.last_log,
+                     "perilune test: policy.lua:1: rule 'loop': ttl: policy.lua:1: stopped: it ran "
+                     "longer than 1 s (the rule's own terms hold)");
+    ck_assert_int_eq(fake_load_key(&cache, 0, "eat", &load), PLN_ELOADER);
+    ck_assert_str_eq(pln_error_text(), "policy.lua:2: rule 'eat': load: policy.lua: out of memory "
+                                       "(64 MB are allowed)");
+    ck_assert_int_eq(fake_load_key(&cache, 0, "fine", &load), PLN_OK);
+    ck_assert(pln_bytes_equal(load.value, pln_key("clean"))); /* in a fresh state */
+}
+END_TEST
+
+START_TEST(a_huge_error_is_cut_and_its_bytes_escaped) {
+    ck_assert_int_eq(fake_load_text(&cache, "error('a\\r\\n\\0b' .. ('x'):rep(10000000), 0)", 0),
+                     PLN_EPOLICY);
+    ck_assert_uint_eq(strlen(pln_error_text()), 400);
+    ck_assert_int_eq(strncmp(pln_error_text(), "a\\013\\n\\000bxxx", 14), 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("policy_sandbox");
+    TCase *tests = tcase_create("policy_sandbox");
+    suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 120);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, what_reaches_outside_is_not_there);
+    tcase_add_test(tests, what_is_harmless_is_there);
+    tcase_add_test(tests, attacks_end_and_change_nothing);
+    tcase_add_test(tests, a_function_out_of_time_or_memory_leaves_a_working_policy);
+    tcase_add_test(tests, a_huge_error_is_cut_and_its_bytes_escaped);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
