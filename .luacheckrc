@@ -1,0 +1,8 @@
+-- luacheck's settings: Lua 5.4; a policy file is read with the words of the policy language.
+std = "lua54"
+max_line_length = 100
+codes = true
+
+files["scripts/policies"] = {
+    read_globals = { "cache", "keys", "file", "zset", "previous", "loader", "log" },
+}
