@@ -6,6 +6,7 @@
 -- and the reason; any other has one with its label, as in "P3 release: ...". Near means: on its
 -- lines, or ending at most six lines above. Both sides of a label stand in one folder: an acquire
 -- without its release, or the other way round, is a finding. acq_rel and seq_cst are both sides.
+-- Where the other side is no atomic of ours (a system call), "no pair" and the reason say so.
 --
 -- usage: lua5.4 check_order.lua ROOT
 
@@ -112,7 +113,7 @@ local function check_call(file, comments, name, arguments, line, found)
     local said = said_near(comments, line, last)
     if order == "relaxed" and not said:find "[Rr]elaxed" then
         found[#found + 1] = where .. " is relaxed, and no comment near says why that is enough"
-    elseif order ~= "relaxed" and not has_label(said, order) then
+    elseif order ~= "relaxed" and not has_label(said, order) and not said:find "[Nn]o pair" then
         found[#found + 1] = where .. " (" .. order .. ") has no label near, such as \"P3 " ..
             SIDES[order][1] .. "\""
     end
@@ -179,6 +180,7 @@ local samples = {
     { "a label too far above does not count", sample(PAIR .. ("\n"):rep(9) .. LOAD),
         "has no label" },
     { "a label without its partner is found", sample("/* P3 release */\n" .. STORE), "no acquire" },
+    { "an acquire may say why it has no pair", sample("/* no pair: a request orders */\n" .. LOAD) },
     { "a relaxed access with its reason is fine", sample("/* relaxed: a count */\n" .. RELAXED) },
     { "a relaxed access without a reason is found", sample(RELAXED), "relaxed" },
     { "a call without an order is found", sample("/* P3 seq_cst */\nx = atomic_load(&a);\n"),
