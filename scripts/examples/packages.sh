@@ -4,44 +4,34 @@
 # packages.sh - runs the demonstration: a Redis of its own on a private socket, a database out of
 # this machine's packages, and two processes that serve it. Nothing is left behind.
 #
-#   packages.sh [--with-outage] [FILE]     FILE: requests, one key a line; own ones without
-#   packages.sh --outage FOLDER            kills the Redis of FOLDER after a second, and starts
-#                                          another two seconds later (called by report.lua)
+# usage: packages.sh [--with-outage] [FILE]     FILE: requests, one key a line; own ones without
 set -eu
 
 perilune=build/lua/perilune
 examples=scripts/examples
 
 start_redis() {
-    redis-server --port 0 --unixsocket "$1/redis.sock" --unixsocketperm 700 --save '' \
-        --appendonly no --daemonize yes --pidfile "$1/redis.pid" --dir "$1" \
-        --logfile "$1/redis.log" >/dev/null
+    redis-server --port 0 --unixsocket "$folder/redis.sock" --unixsocketperm 700 --save '' \
+        --appendonly no --dir "$folder" --logfile "$folder/redis.log" &
+    redis=$!
     left=100
-    until redis-cli -s "$1/redis.sock" ping >/dev/null 2>&1; do
+    until redis-cli -s "$folder/redis.sock" ping >/dev/null 2>&1; do
         left=$((left - 1))
         if [ "$left" = 0 ]; then
-            cat "$1/redis.log" >&2
-            echo "packages.sh: redis-server does not answer on $1/redis.sock" >&2
+            cat "$folder/redis.log" >&2
+            echo "packages.sh: redis-server does not answer on $folder/redis.sock" >&2
             exit 1
         fi
         sleep 0.05
     done
 }
 
+# The hard way: it gets no chance to say good-bye.
 kill_redis() {
-    if [ -s "$1/redis.pid" ]; then
-        kill -9 "$(cat "$1/redis.pid")" 2>/dev/null || true
-        rm -f "$1/redis.pid"
-    fi
+    [ -z "$redis" ] || kill -9 "$redis" 2>/dev/null || true
+    wait "$redis" 2>/dev/null || true
+    redis=""
 }
-
-if [ "${1:-}" = --outage ]; then
-    sleep 1
-    kill_redis "$2"
-    sleep 2
-    start_redis "$2"
-    exit 0
-fi
 
 outage=
 if [ "${1:-}" = --with-outage ]; then
@@ -50,6 +40,7 @@ if [ "${1:-}" = --with-outage ]; then
 fi
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/perilune-run.XXXXXX")
+redis=""
 first=""
 second=""
 
@@ -58,13 +49,13 @@ tidy_up() {
     for pid in $first $second; do
         kill "$pid" 2>/dev/null || true
     done
-    kill_redis "$folder"
+    kill_redis
     rm -rf "$folder"
 }
 trap tidy_up EXIT
 trap 'exit 130' INT TERM HUP
 
-start_redis "$folder"
+start_redis
 echo "redis      of its own, on $folder/redis.sock"
 lua5.4 "$examples/make_packages_db.lua" "$folder"
 mkfifo "$folder/to-first" "$folder/to-second"
@@ -80,6 +71,13 @@ second=$!
 
 # one that fails takes the other along, which would wait for a line that never comes
 while kill -0 "$first" 2>/dev/null && kill -0 "$second" 2>/dev/null; do
+    if [ -e "$folder/kill-redis" ]; then # report.lua asks for it
+        rm "$folder/kill-redis"
+        sleep 1
+        kill_redis
+        sleep 2
+        start_redis
+    fi
     sleep 0.1
 done
 if kill -0 "$first" 2>/dev/null; then

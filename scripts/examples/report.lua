@@ -88,10 +88,10 @@ function report.change(db, package)
     return perilune.clock()
 end
 
--- Has Redis killed in one second and started again two seconds later, while this goes on.
+-- Has packages.sh kill Redis in a second, and start another two seconds later.
 function report.kill_redis(name, folder)
     if name == "first" then
-        assert(os.execute(("sh scripts/examples/packages.sh --outage '%s' &"):format(folder)))
+        assert(io.open(folder .. "/kill-redis", "w")):close()
     end
 end
 
@@ -192,15 +192,20 @@ local function time(seconds)
     if not seconds then
         return "-"
     elseif seconds < 1e-3 then
-        return ("%.1f us"):format(seconds * 1e6)
+        return ("%.1f µs"):format(seconds * 1e6)
     end
     return ("%.1f ms"):format(seconds * 1e3)
+end
+
+-- Right-aligned by characters, not bytes.
+local function pad(text, width)
+    return (" "):rep(width - utf8.len(text)) .. text
 end
 
 local function row(title, ...)
     local line = ("  %-22s"):format(title)
     for _, cell in ipairs { ... } do
-        line = line .. ("%23s"):format(cell)
+        line = line .. pad(cell, 23)
     end
     print(line)
 end
@@ -208,7 +213,7 @@ end
 local function head(title, ...)
     print()
     row(title, ...)
-    print("  " .. ("-"):rep(22 + 23 * select("#", ...)))
+    print("  " .. ("─"):rep(22 + 23 * select("#", ...)))
 end
 
 local function share(n, total)
@@ -230,7 +235,7 @@ end
 
 local function show_latencies(first, second)
     local function both(meter, source)
-        return ("%9s %10s"):format(time(meter.p50[source]), time(meter.p99[source]))
+        return pad(time(meter.p50[source]), 10) .. pad(time(meter.p99[source]), 11)
     end
     head("p50 and p99 by tier", "first", "second")
     for _, source in ipairs(SOURCES) do
@@ -245,7 +250,7 @@ local function show_queries(first, second)
         local stats = results.stats
         return share(math.max(stats.gets - stats.loads, 0), stats.gets)
     end
-    head("database", "first", "second")
+    head("database, whole run", "first", "second")
     row("queries made", count(first.stats.loads), count(second.stats.loads))
     row("queries saved", saved(first), saved(second))
 end

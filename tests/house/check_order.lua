@@ -180,7 +180,7 @@ local samples = {
     { "a label too far above does not count", sample(PAIR .. ("\n"):rep(9) .. LOAD),
         "has no label" },
     { "a label without its partner is found", sample("/* P3 release */\n" .. STORE), "no acquire" },
-    { "an acquire may say why it has no pair", sample("/* no pair: a request orders */\n" .. LOAD) },
+    { "an acquire may say why it has no pair", sample("/* no pair: a call orders */\n" .. LOAD) },
     { "a relaxed access with its reason is fine", sample("/* relaxed: a count */\n" .. RELAXED) },
     { "a relaxed access without a reason is found", sample(RELAXED), "relaxed" },
     { "a call without an order is found", sample("/* P3 seq_cst */\nx = atomic_load(&a);\n"),
