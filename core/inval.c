@@ -139,10 +139,12 @@ bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key) {
 
 void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag) {
     /* A fill that takes its stamp after this addition asks its source after the tag was
-     * invalidated, so its value is a new one and the time below does not concern it. */
+     * invalidated, so its value is a new one and the time below does not concern it.
+     * acq_rel: before the mark below, and after what the caller did before it. */
     uint64_t time = atomic_fetch_add_explicit(&inval->mark_clock, 1, memory_order_acq_rel) + 1;
     _Atomic uint64_t *mark = &inval->marks[mark_of(tag)];
-    uint64_t present = atomic_load_explicit(mark, memory_order_relaxed); /* the exchange decides */
+    /* relaxed: the exchange decides */
+    uint64_t present = atomic_load_explicit(mark, memory_order_relaxed);
     while (present < time &&
            /* C1 release: pairs with pln_stamp_holds and with L1's look at an entry's marks.
             * Failure: relaxed, the loop looks again. */

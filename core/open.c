@@ -101,6 +101,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
                    .on_down = on_down,
                    .on_up = on_up},
     };
+    assert(make != NULL);
     int status = make(arg, &l2_options, &cache->l2);
     return status == PLN_OK ? pln_l2_start(cache->l2) : status;
 }

@@ -150,7 +150,7 @@ static bool is_marked(const struct pln_l1 *l1, const struct entry *entry) {
     at += sizeof stamp;
     for (size_t i = 0; i < entry->n_marks; i++, at += sizeof mark) {
         memcpy(&mark, at, sizeof mark);
-        /* acquire: pairs with whoever raises a mark; see l1.h */
+        /* acquire, no pair in this folder: the caller raises marks; see l1.h */
         if (atomic_load_explicit(&l1->marks[mark], memory_order_acquire) > stamp) {
             return true;
         }

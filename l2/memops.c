@@ -395,11 +395,13 @@ void pln_mem_free_records(struct space *space) {
     struct tag_time *tag, *next_tag;
     assert(space->clients == NULL);
     HASH_ITER(hh, space->records, record, next_record) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
         HASH_DEL(space->records, record);
         drop_value(record);
         free(record);
     }
     HASH_ITER(hh, space->tags, tag, next_tag) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
         HASH_DEL(space->tags, tag);
         free(tag);
     }

@@ -5,8 +5,9 @@
 -- An operation names its memory order. A relaxed one has a comment near with the word "relaxed"
 -- and the reason; any other has one with its label, as in "P3 release: ...". Near means: on its
 -- lines, or ending at most six lines above. Both sides of a label stand in one folder: an acquire
--- without its release, or the other way round, is a finding. acq_rel and seq_cst are both sides.
--- Where the other side is no atomic of ours (a system call), "no pair" and the reason say so.
+-- without its release, or the other way round, is a finding. acq_rel and seq_cst are both sides,
+-- so there the order's name with the reason will do. Where the other side is not in the folder, or
+-- no atomic (a system call), "no pair" and the reason say so.
 --
 -- usage: lua5.4 check_order.lua ROOT
 
@@ -92,6 +93,11 @@ local function has_label(text, order)
     return is_said
 end
 
+local function is_explained(said, order)
+    local is_both = order == "acq_rel" or order == "seq_cst"
+    return has_label(said, order) or said:find "[Nn]o pair" or is_both and said:find(order, 1, true)
+end
+
 -- The strongest order among those of one call: a compare-and-swap names two.
 local function strongest(orders)
     for _, order in ipairs { "seq_cst", "acq_rel", "release", "acquire", "consume" } do
@@ -113,7 +119,7 @@ local function check_call(file, comments, name, arguments, line, found)
     local said = said_near(comments, line, last)
     if order == "relaxed" and not said:find "[Rr]elaxed" then
         found[#found + 1] = where .. " is relaxed, and no comment near says why that is enough"
-    elseif order ~= "relaxed" and not has_label(said, order) and not said:find "[Nn]o pair" then
+    elseif order ~= "relaxed" and not is_explained(said, order) then
         found[#found + 1] = where .. " (" .. order .. ") has no label near, such as \"P3 " ..
             SIDES[order][1] .. "\""
     end
@@ -181,6 +187,9 @@ local samples = {
         "has no label" },
     { "a label without its partner is found", sample("/* P3 release */\n" .. STORE), "no acquire" },
     { "an acquire may say why it has no pair", sample("/* no pair: a call orders */\n" .. LOAD) },
+    { "an order that is both sides may be explained by name",
+        sample("/* acq_rel: the owner */\n" ..
+            "x = atomic_exchange_explicit(&a, 1, memory_order_acq_rel);\n") },
     { "a relaxed access with its reason is fine", sample("/* relaxed: a count */\n" .. RELAXED) },
     { "a relaxed access without a reason is found", sample(RELAXED), "relaxed" },
     { "a call without an order is found", sample("/* P3 seq_cst */\nx = atomic_load(&a);\n"),
