@@ -163,7 +163,7 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
 static bool may_serve_after_failure(const struct pln_request *request, const struct pln_l1_hit *hit,
                                     pln_ms now) {
     return (request->options->flags & PLN_GET_NO_STALE) == 0 &&
-           (now < hit->life.stale || now - hit->life.stale < pln_fill_grace(request->terms));
+           (now < hit->life.stale || now - hit->life.stale < pln_life_grace(request->terms));
 }
 
 static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hit,
@@ -178,7 +178,7 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     }
     pln_ms now = pln_now(&cache->host);
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
-        pln_fill_reopen(cache, &request->key);
+        pln_life_reopen(cache, &request->key);
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
     }
     pln_release(cache, kept);

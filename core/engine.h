@@ -8,6 +8,7 @@
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install
+ *   life.c     how long a value lives, and keeping it in L1
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear, events
@@ -132,6 +133,22 @@ bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln
 void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
 void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
 
+/* ---- life.c ---- */
+
+/* After a load that failed: lets the next caller claim the entry's refresh. */
+void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key);
+/* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
+void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
+                   const struct pln_l2_item *item, struct pln_l1_life *life);
+/* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
+struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
+                               pln_ms fresh_left, pln_ms life_left);
+/* How long past its ttl a value is kept, whatever for. */
+pln_ms pln_life_grace(const struct pln_terms *terms);
+/* The ttl less a random part, so that what was loaded together does not end together. */
+pln_ms pln_life_jittered(pln_ms ttl, double jitter);
+
 /* ---- fill.c ---- */
 
 /* One read on its way past L1. */
@@ -155,18 +172,6 @@ struct pln_request {
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
 /* Loads a key behind, unless that is being done. */
 void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
-/* After a load that failed: lets the next caller claim the entry's refresh. */
-void pln_fill_reopen(struct pln_cache *cache, const struct pln_hashed *key);
-/* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
-void pln_fill_install_l2(struct pln_cache *cache, const struct pln_hashed *key,
-                         const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
-                         const struct pln_l2_item *item, struct pln_l1_life *life);
-/* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
-struct pln_l1_life pln_fill_life(const struct pln_terms *terms, pln_ms now, pln_ms age,
-                                 pln_ms fresh_left, pln_ms life_left);
-/* How long past its ttl a value is kept, whatever for. */
-pln_ms pln_fill_grace(const struct pln_terms *terms);
-
 /* ---- worker.c ---- */
 
 /* A job runs once, on a worker whose number it is given, and frees itself. */

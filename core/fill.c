@@ -23,8 +23,6 @@
  */
 #include "engine.h"
 
-#include <math.h>
-
 /* The state of a fill. */
 struct fill {
     struct pln_request *request;
@@ -37,75 +35,6 @@ struct fill {
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */
 };
-
-/* ---- lives ---- */
-
-pln_ms pln_fill_grace(const struct pln_terms *terms) {
-    return terms->stale_ms > terms->stale_if_error_ms ? terms->stale_ms : terms->stale_if_error_ms;
-}
-
-static pln_ms least(pln_ms a, pln_ms b) {
-    return a < b ? a : b;
-}
-
-struct pln_l1_life pln_fill_life(const struct pln_terms *terms, pln_ms now, pln_ms age,
-                                 pln_ms fresh_left, pln_ms life_left) {
-    struct pln_l1_life life;
-    life.created = now - age;
-    life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
-    life.stale = least(pln_after(now, fresh_left), life.end);
-    life.refresh = life.stale;
-    if (terms->refresh > 0 && fresh_left != PLN_FOREVER) {
-        double ttl = (double) (age + fresh_left);
-        pln_ms due = life.created + (pln_ms) (ttl * terms->refresh);
-        life.refresh = least(due > life.created ? due : life.created, life.stale);
-    }
-    return life;
-}
-
-/* The ttl less a random part, so that what was loaded together does not end together. */
-static pln_ms jittered(pln_ms ttl, double jitter) {
-    if (jitter <= 0 || ttl == PLN_FOREVER) {
-        return ttl;
-    }
-    double chance = (double) (pln_random64() >> 11) * 0x1p-53;
-    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - jitter * chance));
-    return shorter > 0 ? shorter : 1;
-}
-
-/* ---- L1 ---- */
-
-static void install(struct pln_cache *cache, const struct pln_hashed *key,
-                    const struct pln_terms *terms, struct pln_l1_item *item,
-                    const struct pln_stamp *stamp) {
-    if (!terms->use_l1 || item->value.len > cache->max_item_bytes) {
-        return;
-    }
-    item->generation = stamp->generation;
-    item->mark_stamp = stamp->mark_clock;
-    item->marks = stamp->marks;
-    item->n_marks = stamp->n_marks;
-    if (pln_l1_put(cache->l1, key, item, pln_now(&cache->host), pln_stamp_holds, stamp) ==
-        PLN_NOT_STORED) {
-        pln_count(cache->counts, PLN_COUNT_FILLS_REFUSED, 1);
-    }
-}
-
-void pln_fill_install_l2(struct pln_cache *cache, const struct pln_hashed *key,
-                         const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
-                         const struct pln_l2_item *item, struct pln_l1_life *life) {
-    *life = pln_fill_life(terms, pln_now(&cache->host), item->age, item->fresh_left,
-                          item->life_left);
-    struct pln_l1_item entry = {
-        .value = item->value,
-        .life = *life,
-        .rule = (uint16_t) rule,
-        .format = item->format,
-        .is_absent = item->is_absent,
-    };
-    pln_stamp_tags(stamp, item->tags, item->n_tags);
-    install(cache, key, terms, &entry, stamp);
-}
 
 /* ---- L2 ---- */
 
@@ -155,12 +84,12 @@ static int ask_l2(struct fill *fill, struct pln_outcome *outcome) {
     }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
-        pln_fill_install_l2(fill->cache, &request->key, request->terms, request->match.index,
-                            &fill->stamp, &value.item, &life);
+        pln_life_keep(fill->cache, &request->key, request->terms, request->match.index,
+                      &fill->stamp, &value.item, &life);
         status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
     } else {
-        life = pln_fill_life(request->terms, now, value.item.age, value.item.fresh_left,
-                             value.item.life_left);
+        life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
+                           value.item.life_left);
         status = outcome_of_l2(&fill->fallback, &value.item, &life, PLN_FROM_STALE);
         status = status < 0 ? status : PLN_MISS;
     }
@@ -193,7 +122,8 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
         if (status == PLN_PENDING) {
             pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, 1);
             pln_ns until = pln_clock_precise() + (fill->lease.left + 1) * 1000000;
-            pln_flight_sleep(fill->cache->flights, fill->flight, least(until, request->deadline));
+            pln_flight_sleep(fill->cache->flights, fill->flight,
+                             until < request->deadline ? until : request->deadline);
         }
         take_stamp(fill); /* again: what is read from here on may be kept */
         status = ask_l2(fill, outcome);
@@ -249,7 +179,7 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     const struct pln_terms *terms = request->terms;
     const struct pln_get_options *options = request->options;
     pln_ms ttl = options->ttl_ms > 0 ? options->ttl_ms : terms->ttl_ms;
-    *grace = options->stale_ms > 0 ? options->stale_ms : pln_fill_grace(terms);
+    *grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(terms);
     if (is_absent) {
         ttl = options->negative_ms > 0 ? options->negative_ms : terms->negative_ms;
         *grace = 0;
@@ -257,7 +187,7 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
-    return jittered(ttl, terms->jitter);
+    return pln_life_jittered(ttl, terms->jitter);
 }
 
 /* True where the value may be kept in L1: no L2, or L2 took it under a valid lease. */
@@ -282,7 +212,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     pln_ms ttl = loaded_ttl(request, load, is_absent, &grace);
     struct pln_bytes value = pln_bytes_of(pln_value_data(load->value), pln_value_len(load->value));
     size_t limit = request->terms->max_bytes;
-    *life = pln_fill_life(request->terms, now, 0, ttl < 0 ? 0 : ttl, ttl < 0 ? 0 : ttl);
+    *life = pln_life_of(request->terms, now, 0, ttl < 0 ? 0 : ttl, ttl < 0 ? 0 : ttl);
     if (ttl < 0 || (limit > 0 && value.len > limit)) {
         end_lease(fill);
         return;
@@ -298,8 +228,8 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .is_absent = is_absent,
     };
     if (commit(fill, &item)) {
-        pln_fill_install_l2(fill->cache, &request->key, request->terms, request->match.index,
-                            &fill->stamp, &item, life);
+        pln_life_keep(fill->cache, &request->key, request->terms, request->match.index,
+                      &fill->stamp, &item, life);
     }
 }
 
@@ -344,13 +274,6 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
 
 /* ---- the leader's last word ---- */
 
-void pln_fill_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
-    struct pln_l1_hit hit;
-    if (pln_l1_get(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
-        pln_l1_retime(cache->l1, key, hit.life.refresh, hit.life.stale, hit.life.end);
-    }
-}
-
 /* Turns a failure or miss into L2's stale value, where the terms allow that. */
 static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
     const struct pln_terms *terms = fill->request->terms;
@@ -361,14 +284,14 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
         *outcome = (struct pln_outcome){.status = PLN_MISS, .source = PLN_FROM_MISS};
     }
     if ((status < 0 || status == PLN_MISS) && fill->fallback.value != NULL &&
-        past < (status < 0 ? pln_fill_grace(terms) : terms->stale_ms) &&
+        past < (status < 0 ? pln_life_grace(terms) : terms->stale_ms) &&
         (fill->request->options->flags & PLN_GET_NO_STALE) == 0) {
         *outcome = fill->fallback;
         fill->fallback.value = NULL;
     }
     pln_outcome_fini(&fill->fallback);
     if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
-        pln_fill_reopen(fill->cache, &fill->request->key);
+        pln_life_reopen(fill->cache, &fill->request->key);
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }

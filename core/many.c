@@ -77,7 +77,7 @@ static bool may_be_stale(struct pln_cache *cache, struct pln_bytes key,
     struct pln_match match;
     struct pln_ruleset *ruleset;
     const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
-    pln_ms window = is_after_failure ? pln_fill_grace(terms) : terms->stale_ms;
+    pln_ms window = is_after_failure ? pln_life_grace(terms) : terms->stale_ms;
     bool is_current = hit->generation == pln_l1_generation(cache->l1);
     pln_ms past = pln_now(&cache->host) - hit->life.stale;
     pln_ruleset_unref(ruleset);
@@ -157,7 +157,7 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
         result->value = pln_value_new(item->value, item->format);
     }
     if (result->value != NULL) {
-        pln_fill_install_l2(cache, key, terms, match.index, stamp, item, &life);
+        pln_life_keep(cache, key, terms, match.index, stamp, item, &life);
         result->len = item->value.len;
         result->format = item->format;
         result->source = is_fresh ? PLN_FROM_L2 : PLN_FROM_STALE;

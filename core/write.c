@@ -113,7 +113,7 @@ static int prepare(struct write *write, struct pln_bytes value,
     ttl = ttl == 0 ? write->shape.ttl_ms : ttl;
     ttl = ttl == 0 && options->is_absent ? write->terms->negative_ms : ttl;
     ttl = ttl == 0 ? write->terms->ttl_ms : ttl;
-    pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_fill_grace(write->terms);
+    pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(write->terms);
     write->item.fresh_left = ttl;
     write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);
     write->item.tags = write->shape.tags;
@@ -127,7 +127,7 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
     pln_stamp_tags(stamp, write->item.tags, write->item.n_tags);
     struct pln_l1_item entry = {
         .value = write->item.value,
-        .life = pln_fill_life(write->terms, now, 0, write->item.fresh_left, write->item.life_left),
+        .life = pln_life_of(write->terms, now, 0, write->item.fresh_left, write->item.life_left),
         .mark_stamp = stamp->mark_clock,
         .marks = stamp->marks,
         .n_marks = stamp->n_marks,
@@ -291,8 +291,8 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     }
     pln_count(cache->counts, PLN_COUNT_TOUCHES, 1);
     const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
-    pln_ms life_left = pln_after(ttl_ms, pln_fill_grace(terms));
-    struct pln_l1_life life = pln_fill_life(terms, pln_now(&cache->host), 0, ttl_ms, life_left);
+    pln_ms life_left = pln_after(ttl_ms, pln_life_grace(terms));
+    struct pln_l1_life life = pln_life_of(terms, pln_now(&cache->host), 0, ttl_ms, life_left);
     int in_l1 = pln_l1_retime(cache->l1, &key, life.refresh, life.stale, life.end);
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {

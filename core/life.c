@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * life.c - how long a value lives, and how it is kept in L1.
+ *
+ * A life has four points: loaded, due for refresh, stale, gone. L2 hands on what is left of it, so
+ * that a copy in L1 is never fresher than its original; the terms' L1 ttl bounds it once more
+ * (R12), as the last limit to a message that was lost unnoticed.
+ */
+#include "engine.h"
+
+#include <math.h>
+
+pln_ms pln_life_grace(const struct pln_terms *terms) {
+    return terms->stale_ms > terms->stale_if_error_ms ? terms->stale_ms : terms->stale_if_error_ms;
+}
+
+static pln_ms least(pln_ms a, pln_ms b) {
+    return a < b ? a : b;
+}
+
+struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
+                               pln_ms fresh_left, pln_ms life_left) {
+    struct pln_l1_life life;
+    life.created = now - age;
+    life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
+    life.stale = least(pln_after(now, fresh_left), life.end);
+    life.refresh = life.stale;
+    if (terms->refresh > 0 && fresh_left != PLN_FOREVER) {
+        double ttl = (double) (age + fresh_left);
+        pln_ms due = life.created + (pln_ms) (ttl * terms->refresh);
+        life.refresh = least(due > life.created ? due : life.created, life.stale);
+    }
+    return life;
+}
+
+pln_ms pln_life_jittered(pln_ms ttl, double jitter) {
+    if (jitter <= 0 || ttl == PLN_FOREVER) {
+        return ttl;
+    }
+    double chance = (double) (pln_random64() >> 11) * 0x1p-53;
+    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - jitter * chance));
+    return shorter > 0 ? shorter : 1;
+}
+
+static void install(struct pln_cache *cache, const struct pln_hashed *key,
+                    const struct pln_terms *terms, struct pln_l1_item *item,
+                    const struct pln_stamp *stamp) {
+    if (!terms->use_l1 || item->value.len > cache->max_item_bytes) {
+        return;
+    }
+    item->generation = stamp->generation;
+    item->mark_stamp = stamp->mark_clock;
+    item->marks = stamp->marks;
+    item->n_marks = stamp->n_marks;
+    if (pln_l1_put(cache->l1, key, item, pln_now(&cache->host), pln_stamp_holds, stamp) ==
+        PLN_NOT_STORED) {
+        pln_count(cache->counts, PLN_COUNT_FILLS_REFUSED, 1);
+    }
+}
+
+void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
+                   const struct pln_l2_item *item, struct pln_l1_life *life) {
+    *life = pln_life_of(terms, pln_now(&cache->host), item->age, item->fresh_left, item->life_left);
+    struct pln_l1_item entry = {
+        .value = item->value,
+        .life = *life,
+        .rule = (uint16_t) rule,
+        .format = item->format,
+        .is_absent = item->is_absent,
+    };
+    pln_stamp_tags(stamp, item->tags, item->n_tags);
+    install(cache, key, terms, &entry, stamp);
+}
+
+void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
+    struct pln_l1_hit hit;
+    if (pln_l1_get(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
+        pln_l1_retime(cache->l1, key, hit.life.refresh, hit.life.stale, hit.life.end);
+    }
+}
