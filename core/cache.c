@@ -38,7 +38,6 @@ pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline) {
 const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
                                         struct pln_match *match, struct pln_ruleset **ruleset) {
     *ruleset = pln_cache_policy(cache);
-    /* NOLINTNEXTLINE(clang-analyzer-core.CallAndMessage): it takes pln_fail() for a success */
     pln_ruleset_match(*ruleset, key, match);
     return match->rule != NULL ? &match->rule->terms : &cache->terms;
 }

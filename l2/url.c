@@ -168,6 +168,7 @@ static int read_unix(const char *text, struct pln_url *url) {
 }
 
 static int make_label(struct pln_url *url) {
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the host is freed by pln_url_fini() */
     int len = url->path != NULL
                   ? asprintf(&url->label, "%s", url->path)
                   : asprintf(&url->label, strchr(url->host, ':') != NULL ? "[%s]:%d" : "%s:%d",

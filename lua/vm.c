@@ -148,7 +148,7 @@ static int run_ttl(lua_State *L) {
 
 /* Pushes a list's i-th text; raises where it is none of 1 to `longest` bytes. */
 static struct pln_bytes push_item(lua_State *L, int list, size_t i, size_t longest) {
-    struct pln_bytes item;
+    struct pln_bytes item = {NULL, 0};
     char got[80];
     lua_rawgeti(L, list, (lua_Integer) i);
     pln_compile_got(L, -1, got, sizeof got);

@@ -64,6 +64,7 @@ const char *pln_error_text(void) {
     return error_text;
 }
 
+#undef pln_fail /* base.h puts another in its place for the static analyzer */
 int pln_fail(int status, const char *format, ...) {
     /* aside first: an argument may be the last failure's own text */
     char text[PLN_ERROR_TEXT];
