@@ -34,6 +34,7 @@ struct pln_template {
     size_t n_parts;
     unsigned n_captures;
     const char *names[PLN_MAX_CAPTURES]; /* of a pattern */
+    struct pln_bytes sample;             /* of a pattern: a key that it matches; into `bytes` */
     struct part parts[];
 };
 
@@ -176,6 +177,21 @@ static int read_parts(struct parser *parser) {
     return status;
 }
 
+/* A key of the pattern's with the shortest captures: a byte that is not the stop, and no rest. */
+static void make_sample(struct pln_template *template, char *at) {
+    template->sample.data = at;
+    for (size_t i = 0; i < template->n_parts; i++) {
+        const struct part *part = &template->parts[i];
+        if (part->kind == LITERAL) {
+            memcpy(at, part->at, part->len);
+            at += part->len;
+        } else if (part->kind == FIELD) {
+            *at++ = i + 1 < template->n_parts && part[1].at[0] == 1 ? 2 : 1;
+        }
+    }
+    template->sample.len = (size_t) (at - (const char *) template->sample.data);
+}
+
 static int read_template(struct parser *parser, struct pln_template **template) {
     size_t len = strlen(parser->text);
     if (len == 0) {
@@ -189,13 +205,14 @@ static int read_template(struct parser *parser, struct pln_template **template) 
     struct pln_template *created = calloc(1, sizeof *created + len * sizeof(struct part));
     int status = PLN_ENOMEM;
     if (created == NULL || (created->text = strdup(parser->text)) == NULL ||
-        (created->bytes = calloc(2, len + 1)) == NULL) {
+        (created->bytes = calloc(3, len + 1)) == NULL) {
         pln_fail(PLN_ENOMEM, "policy: no memory for a pattern");
         goto out;
     }
     parser->template = created;
     status = read_parts(parser);
     if (status == PLN_OK) {
+        make_sample(created, created->bytes + 2 * (len + 1));
         *template = created;
         created = NULL;
     }
@@ -437,17 +454,14 @@ static bool walk(const struct machine *earlier, const struct machine *later,
     return true;
 }
 
-/* Most pairs differ in their first bytes: told without building machines. */
-static bool begin_apart(const struct pln_template *a, const struct pln_template *b) {
-    const struct part *x = &a->parts[0], *y = &b->parts[0];
-    size_t len = x->len < y->len ? x->len : y->len;
-    return x->kind == LITERAL && y->kind == LITERAL && memcmp(x->at, y->at, len) != 0;
-}
-
 bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later) {
     struct machine first, second;
     struct places places = {{true}};
-    if (begin_apart(earlier, later)) {
+    struct pln_bytes captures[PLN_MAX_CAPTURES];
+    unsigned n_captures;
+    /* most pairs are told apart by one key, without building machines: 4096 rules are 8 million
+     * pairs, and reading a file has a budget */
+    if (!pln_template_match(earlier, later->sample, captures, &n_captures)) {
         return false;
     }
     build_machine(earlier, &first);
