@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * module.h - what the files of the module share: the class of caches that programs see, and the
+ * tables of options.
+ *
+ * module.c   luaopen_perilune, and a cache's life
+ * options.c  tables of options, checked for unknown names
+ * reads.c    get, peek, get_many, and the call of a loader
+ * writes.c   set, and all that makes values void
+ * wrap.c     functions whose results are cached
+ * control.c  policies, warming, statistics
+ *
+ * Misuse raises; what happens in life is nil, message, code; an outcome such as a miss is nil, nil,
+ * code. An error in Lua is a longjmp, so a borrowed value and a call of the core's are never left
+ * by one: a protected call stands between.
+ */
+#ifndef PLN_LUA_MODULE_H
+#define PLN_LUA_MODULE_H
+
+#include "internal.h"
+
+struct pln_lua_load; /* of reads.c */
+
+struct pln_lua_cache {
+    struct pln_cache *cache;    /* NULL: closed */
+    struct pln_lua_load *loads; /* by loaders of this state, the innermost first */
+    unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
+    char name[64];
+};
+
+/* The upvalues of every method. The names of sources are kept there as strings so that a hit need
+ * not look them up. */
+enum {
+    PLN_LUA_CLASS = 1,  /* the metatable, to know a cache by */
+    PLN_LUA_SOURCE = 2, /* the first of the names, in the order of enum pln_source */
+    PLN_LUA_N_UPVALUES = PLN_LUA_SOURCE + PLN_FROM_NEGATIVE,
+};
+
+/* The cache at `index`, open or closed; raises where the value is something else. */
+static inline struct pln_lua_cache *pln_lua_handle(lua_State *L, int index) {
+    struct pln_lua_cache *self = lua_touserdata(L, index);
+    /* luaL_checkudata would look the metatable up by name, at a good part of a hit's cost */
+    if (self == NULL || !lua_getmetatable(L, index)) {
+        luaL_typeerror(L, index, "perilune.cache");
+    }
+    if (lua_topointer(L, -1) != lua_topointer(L, lua_upvalueindex(PLN_LUA_CLASS))) {
+        luaL_typeerror(L, index, "perilune.cache");
+    }
+    lua_pop(L, 1);
+    return self;
+}
+
+/* The open cache at `index`; raises where it is closed. */
+static inline struct pln_lua_cache *pln_lua_opened(lua_State *L, int index) {
+    struct pln_lua_cache *self = pln_lua_handle(L, index);
+    if (self->cache == NULL) {
+        luaL_error(L, "attempt to use a closed cache");
+    }
+    return self;
+}
+
+/* ---- module.c ---- */
+
+/* The key at `index`: a string, or an integer, which becomes one in its place. */
+struct pln_bytes pln_lua_check_key(lua_State *L, int index);
+
+/* The text of the string, integer or boolean on top of the stack, which is made a string in its
+ * place and owns the text. False where it is something else. */
+bool pln_lua_top_text(lua_State *L, struct pln_bytes *text);
+
+/* Pushes what a status means to a program: true; or nil, nil, code; or nil, message, code. Raises
+ * where an argument was unusable. Returns the number of results. */
+int pln_lua_push_status(lua_State *L, int status);
+
+/* Pushes nil, message, code for the failure that the last call in this thread met; returns 3. */
+int pln_lua_push_failure(lua_State *L, int status);
+
+/* ---- options.c ---- */
+
+enum { PLN_LUA_MAX_TAGS = 64 };
+
+/* Reads perilune.open's table at `index`. Texts point into a table that is pushed: it must stay on
+ * the stack until pln_open() has returned. */
+void pln_lua_open_options(lua_State *L, int index, struct pln_options *options);
+
+/* Read the options of one call; nil or nothing at `index` means all defaults. Tags point into
+ * strings that are pushed, so that they live as long as the caller's frame, whatever a loader does
+ * to the table. */
+void pln_lua_get_options(lua_State *L, int index, struct pln_get_options *options,
+                         struct pln_bytes tags[PLN_LUA_MAX_TAGS]);
+void pln_lua_set_options(lua_State *L, int index, struct pln_set_options *options,
+                         struct pln_bytes tags[PLN_LUA_MAX_TAGS]);
+
+/* Raises where the table at `index` has a key that is not in `names` (ending in NULL). */
+void pln_lua_check_names(lua_State *L, int index, const char *const *names);
+
+/* A duration of an argument: a positive number of seconds, or a text. Raises, naming `name`. */
+pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name);
+
+/* ---- reads.c ---- */
+
+/* How a get loads: by the function at `loader` of the calling frame, given the key where it wants
+ * it, and the `n_extra` values from `first_extra` on. */
+struct pln_lua_loading {
+    int key, loader, first_extra, n_extra;
+    bool takes_key; /* as its first argument */
+    bool gives_ttl; /* as its third result */
+};
+
+/* Gets a key with a loader; pushes value, error, how and returns 3. The calling function needs the
+ * methods' upvalues. */
+int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
+                        const struct pln_get_options *options,
+                        const struct pln_lua_loading *loading);
+
+/* ---- methods, a list per file ---- */
+
+extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[];
+
+#endif

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * reads.c - get, peek, get_many, and loaders that are Lua functions.
+ *
+ * The plain get of a short value copies it to the C stack and pushes it from there: nothing is
+ * borrowed, so nothing can leak when the push raises, and no protected call is paid for. All other
+ * ways borrow the value and push it inside a protected call.
+ *
+ * A loader runs in the caller's state and thread, inside the core's call, and therefore protected:
+ * the core must never be left by a longjmp. It cannot yield. While one runs the cache cannot be
+ * closed, and its own key cannot be asked for: that would wait for itself.
+ */
+#include "module.h"
+
+#include <math.h>
+
+enum {
+    SHORT_VALUE = 2048, /* copied by way of the stack; longer ones cost two passes */
+    MAX_KEYS = 1 << 20, /* of one get_many */
+};
+
+/* A load under way, on the C stack of its get. */
+struct pln_lua_load {
+    struct pln_lua_load *outer;
+    struct pln_bytes key;
+};
+
+/* ---- answers ---- */
+
+static int push_how(lua_State *L, int source) {
+    lua_pushnil(L);
+    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
+    return 3;
+}
+
+/* For a read that brought no value. */
+static int push_no_value(lua_State *L, int status) {
+    if (status < 0) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushnil(L);
+    return push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
+}
+
+/* A value that Lua cannot read is no misuse of ours: another program wrote it. */
+static int push_unreadable(lua_State *L) {
+    pln_fail(PLN_EL2, "get: %s", pln_error_text());
+    return pln_lua_push_failure(L, PLN_EL2);
+}
+
+static int decode_borrowed(lua_State *L) {
+    const struct pln_result *result = lua_touserdata(L, 1);
+    struct pln_bytes bytes = {pln_value_data(result->value), result->len};
+    lua_settop(L, 0);
+    if (pln_lua_decode(L, bytes, result->format) < 0) {
+        return 0;
+    }
+    return 1;
+}
+
+/* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
+static bool push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result) {
+    int top = lua_gettop(L);
+    lua_pushcfunction(L, decode_borrowed);
+    lua_pushlightuserdata(L, result);
+    self->n_running++; /* a finalizer that runs meanwhile must not close the cache */
+    int raised = lua_pcall(L, 1, LUA_MULTRET, 0);
+    self->n_running--;
+    pln_release(self->cache, result->value);
+    result->value = NULL;
+    if (raised != LUA_OK) {
+        lua_error(L);
+    }
+    return lua_gettop(L) > top;
+}
+
+static int push_read(lua_State *L, struct pln_lua_cache *self, int status,
+                     struct pln_result *result) {
+    if (status != PLN_OK) {
+        pln_release(self->cache, result->value);
+        return push_no_value(L, status);
+    }
+    return push_borrowed(L, self, result) ? push_how(L, result->source) : push_unreadable(L);
+}
+
+/* ---- get ---- */
+
+static void refuse_own_key(lua_State *L, const struct pln_lua_cache *self, struct pln_bytes key) {
+    for (const struct pln_lua_load *load = self->loads; load != NULL; load = load->outer) {
+        if (pln_bytes_equal(load->key, key)) {
+            luaL_error(L, "the loader of '%s' asks for '%s' itself", key.data, key.data);
+        }
+    }
+}
+
+/* The value did not fit the stack's buffer: once more, borrowed. The first pass has been counted
+ * as a hit, so the second looks quietly, where that suffices. */
+static int get_long(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key,
+                    const struct pln_get_options *options, int source) {
+    struct pln_result result;
+    int status = pln_peek(self->cache, key, &result);
+    if (status == PLN_OK && (result.source == PLN_FROM_L1 || source == PLN_FROM_STALE)) {
+        result.source = (uint8_t) source;
+        return push_read(L, self, status, &result);
+    }
+    pln_release(self->cache, result.value);
+    status = pln_get(self->cache, key, options, &result);
+    return push_read(L, self, status, &result);
+}
+
+static int get_without_loader(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key,
+                              const struct pln_get_options *options) {
+    char buffer[SHORT_VALUE];
+    struct pln_result result;
+    if (self->loads != NULL) {
+        refuse_own_key(L, self, key);
+    }
+    int status = pln_get_copy(self->cache, key, options, buffer, sizeof buffer, &result);
+    if (status == PLN_OK) {
+        if (result.format == PLN_LUA_RAW) {
+            lua_pushlstring(L, buffer, result.len);
+        } else if (pln_lua_decode(L, pln_bytes_of(buffer, result.len), result.format) < 0) {
+            return push_unreadable(L);
+        }
+        return push_how(L, result.source);
+    }
+    if (status == PLN_TRUNCATED) {
+        return get_long(L, self, key, options, result.source);
+    }
+    return push_no_value(L, status);
+}
+
+/* ---- loaders ---- */
+
+struct loader_call {
+    lua_State *L;
+    const struct pln_lua_loading *loading;
+    struct pln_load *load;
+    int status;   /* what the loader's results mean to the core */
+    int error_at; /* stack index of its error, in the frame of the get; 0: none */
+};
+
+/* A third result: how long the value lives. Negative: hand out, do not store. */
+static void take_ttl(lua_State *L, struct loader_call *call) {
+    pln_ms ttl;
+    if (lua_isnil(L, 3)) {
+        return;
+    }
+    if (lua_type(L, 3) == LUA_TNUMBER && lua_tonumber(L, 3) < 0) {
+        pln_load_ttl(call->load, -1);
+        return;
+    }
+    ttl = pln_lua_check_duration(L, 3, "the ttl that a loader returns");
+    pln_load_ttl(call->load, ttl);
+}
+
+/* value | nil | nil, error | value, nil, ttl; on the stack from 1 on. Raises what went wrong. */
+static int take_results(lua_State *L, struct loader_call *call) {
+    struct pln_bytes bytes;
+    uint8_t format;
+    lua_settop(L, call->loading->gives_ttl ? 3 : 2);
+    if (lua_isnil(L, 1) && !lua_isnil(L, 2)) {
+        luaL_tolstring(L, 2, NULL);
+        return lua_error(L);
+    }
+    if (call->loading->gives_ttl) {
+        take_ttl(L, call);
+    }
+    if (lua_isnil(L, 1)) {
+        call->status = PLN_ABSENT;
+        return 0;
+    }
+    if (pln_lua_encode(L, 1, &bytes, &format) < 0) {
+        return luaL_error(L, "%s", pln_error_text());
+    }
+    call->status = pln_load_value(call->load, bytes, format);
+    return 0;
+}
+
+/* Adds where an error was raised; what a loader returned as its error stays as it is. */
+static int add_traceback(lua_State *L) {
+    const char *text = luaL_tolstring(L, 1, NULL);
+    luaL_traceback(L, L, text, 1);
+    return 1;
+}
+
+/* stack: call (light), loader, arguments */
+static int run_loader(lua_State *L) {
+    struct loader_call *call = lua_touserdata(L, 1);
+    int n_arguments = lua_gettop(L) - 2;
+    lua_pushcfunction(L, add_traceback);
+    lua_replace(L, 1);
+    if (lua_pcall(L, n_arguments, LUA_MULTRET, 1) != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_remove(L, 1);
+    return take_results(L, call);
+}
+
+/* Called by the core. The frame is still that of the get, so its stack indices hold. */
+static int load_by_function(void *arg, struct pln_bytes key, struct pln_load *load) {
+    struct loader_call *call = arg;
+    lua_State *L = call->L;
+    const struct pln_lua_loading *loading = call->loading;
+    (void) key; /* on the stack as a string already */
+    call->load = load;
+    lua_pushcfunction(L, run_loader);
+    lua_pushlightuserdata(L, call);
+    lua_pushvalue(L, loading->loader);
+    if (loading->takes_key) {
+        lua_pushvalue(L, loading->key);
+    }
+    for (int i = 0; i < loading->n_extra; i++) {
+        lua_pushvalue(L, loading->first_extra + i);
+    }
+    if (lua_pcall(L, loading->n_extra + loading->takes_key + 2, 0, 0) != LUA_OK) {
+        call->error_at = lua_gettop(L);
+        const char *text = lua_tostring(L, -1);
+        return pln_fail(PLN_ELOADER, "%s", text == NULL ? "the loader failed" : text);
+    }
+    return call->status;
+}
+
+int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
+                        const struct pln_get_options *options,
+                        const struct pln_lua_loading *loading) {
+    struct pln_result result;
+    struct loader_call call = {.L = L, .loading = loading};
+    struct pln_lua_load load = {.outer = self->loads};
+    load.key.data = lua_tolstring(L, loading->key, &load.key.len);
+    refuse_own_key(L, self, load.key);
+    luaL_checkstack(L, loading->n_extra + 10, "too many arguments for the loader");
+    self->loads = &load;
+    self->n_running++;
+    int status = pln_get_or_load(self->cache, load.key, options, load_by_function, &call, &result);
+    self->n_running--;
+    self->loads = load.outer;
+    if (status == PLN_ELOADER && call.error_at != 0) {
+        lua_pushnil(L);
+        luaL_tolstring(L, call.error_at, NULL); /* whole: the core's text is cut */
+        lua_pushstring(L, pln_status_name(status));
+        return 3;
+    }
+    return push_read(L, self, status, &result);
+}
+
+static bool is_callable(lua_State *L, int index) {
+    if (lua_isfunction(L, index)) {
+        return true;
+    }
+    if (luaL_getmetafield(L, index, "__call") == LUA_TNIL) {
+        return false;
+    }
+    lua_pop(L, 1);
+    return true;
+}
+
+/* get(key, [options], [loader, ...]); the options may be left out before a function. */
+static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct pln_get_options options = {0};
+    int loader = lua_isfunction(L, 3) ? 3 : 4;
+    int n_arguments = lua_gettop(L);
+    pln_lua_check_key(L, 2);
+    if (loader == 4) {
+        pln_lua_get_options(L, 3, &options, tags);
+    }
+    if (n_arguments < loader || lua_isnil(L, loader)) {
+        return get_without_loader(L, self, pln_lua_check_key(L, 2), &options);
+    }
+    if (!is_callable(L, loader)) {
+        return luaL_typeerror(L, loader, "function");
+    }
+    struct pln_lua_loading loading = {.key = 2,
+                                      .loader = loader,
+                                      .first_extra = loader + 1,
+                                      .n_extra = n_arguments - loader,
+                                      .takes_key = true,
+                                      .gives_ttl = true};
+    return pln_lua_get_loading(L, self, &options, &loading);
+}
+
+static int cache_get(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    if (lua_gettop(L) > 2) {
+        return get_with_more(L, self);
+    }
+    return get_without_loader(L, self, pln_lua_check_key(L, 2), NULL);
+}
+
+/* ---- peek ---- */
+
+static void push_seconds(lua_State *L, pln_ms ms) {
+    lua_pushnumber(L, ms == PLN_FOREVER ? (lua_Number) HUGE_VAL : (lua_Number) ms / 1000);
+}
+
+/* peek(key) -> value, nil, how, age, left */
+static int cache_peek(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct pln_result result;
+    int status = pln_peek(self->cache, pln_lua_check_key(L, 2), &result);
+    int n = push_read(L, self, status, &result);
+    if (n == 3 && (status == PLN_OK || status == PLN_ABSENT)) {
+        push_seconds(L, result.age_ms);
+        push_seconds(L, result.left_ms);
+        n = 5;
+    }
+    return n;
+}
+
+/* ---- get_many ---- */
+
+/* One allocation, owned by a userdata: keys, results and statuses of a get_many. */
+struct batch {
+    struct pln_bytes *keys;
+    struct pln_result *results;
+    int *statuses;
+    size_t n;
+};
+
+static struct batch *push_batch(lua_State *L, size_t n) {
+    size_t size = sizeof(struct batch) +
+                  n * (sizeof(struct pln_bytes) + sizeof(struct pln_result) + sizeof(int));
+    struct batch *batch = lua_newuserdatauv(L, size, 0);
+    memset(batch, 0, size);
+    batch->keys = (void *) (batch + 1);
+    batch->results = (void *) (batch->keys + n);
+    batch->statuses = (void *) (batch->results + n);
+    batch->n = n;
+    return batch;
+}
+
+/* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
+ * which is pushed. */
+static void take_keys(lua_State *L, int index, struct batch *batch) {
+    lua_newtable(L);
+    int texts = lua_gettop(L);
+    for (size_t i = 0; i < batch->n; i++) {
+        lua_rawgeti(L, index, (lua_Integer) i + 1);
+        if (lua_isboolean(L, -1) || !pln_lua_top_text(L, &batch->keys[i])) {
+            lua_pushfstring(L, "key %d is a %s, must be a string or an integer", (int) i + 1,
+                            luaL_typename(L, -1));
+            luaL_argerror(L, index, lua_tostring(L, -1));
+        }
+        lua_rawseti(L, texts, (lua_Integer) i + 1);
+    }
+}
+
+static const char *how_of(const struct batch *batch, size_t i) {
+    int status = batch->statuses[i];
+    return status == PLN_OK ? pln_source_name(batch->results[i].source) : pln_status_name(status);
+}
+
+/* stack: batch (light) -> values, hows */
+static int build_answers(lua_State *L) {
+    const struct batch *batch = lua_touserdata(L, 1);
+    lua_createtable(L, (int) batch->n, 0);
+    lua_createtable(L, (int) batch->n, 0);
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct pln_result *result = &batch->results[i];
+        const char *how = how_of(batch, i);
+        if (batch->statuses[i] == PLN_OK) {
+            struct pln_bytes bytes = {pln_value_data(result->value), result->len};
+            if (pln_lua_decode(L, bytes, result->format) == PLN_OK) {
+                lua_rawseti(L, 2, (lua_Integer) i + 1);
+            } else {
+                how = pln_status_name(PLN_EL2);
+            }
+        }
+        lua_pushstring(L, how);
+        lua_rawseti(L, 3, (lua_Integer) i + 1);
+    }
+    return 2;
+}
+
+static int push_answers(lua_State *L, struct pln_lua_cache *self, struct batch *batch) {
+    lua_pushcfunction(L, build_answers);
+    lua_pushlightuserdata(L, batch);
+    self->n_running++;
+    int raised = lua_pcall(L, 1, 2, 0);
+    self->n_running--;
+    for (size_t i = 0; i < batch->n; i++) {
+        pln_release(self->cache, batch->results[i].value);
+    }
+    return raised == LUA_OK ? 2 : lua_error(L);
+}
+
+/* get_many(keys, [options]) -> values, hows, each by the key's position */
+static int cache_get_many(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct pln_get_options options;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_settop(L, 3);
+    pln_lua_get_options(L, 3, &options, tags);
+    size_t n = lua_rawlen(L, 2);
+    luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
+    struct batch *batch = push_batch(L, n);
+    take_keys(L, 2, batch);
+    int status = n == 0 ? PLN_OK
+                        : pln_get_many(self->cache, batch->keys, n, &options, batch->results,
+                                       batch->statuses);
+    if (status < 0) {
+        return pln_lua_push_status(L, status);
+    }
+    return push_answers(L, self, batch);
+}
+
+const luaL_Reg pln_lua_reads[] = {
+    {"get", cache_get},
+    {"peek", cache_peek},
+    {"get_many", cache_get_many},
+    {NULL, NULL},
+};

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * wrap.c - functions whose first result is cached by their arguments.
+ *
+ *     local find = cache:wrap(find_user, {prefix = "user", ttl = "15m"})
+ *     find(7)             the key is user:7, where a policy's rule "user:{id}" finds it
+ *     find.invalidate(7)
+ *
+ * Arguments become a key that no other arguments become: numbers, booleans and nil as they are
+ * written; in strings every byte that could be taken for something else (':', '%', control bytes)
+ * is written %3A, and the first byte of a string that reads like a number, boolean or nil too.
+ * The names of one kind of thing are therefore readable, and 1 and "1" differ.
+ */
+#include "module.h"
+
+#include <ctype.h>
+#include <math.h>
+
+/* Upvalues of the two functions of a wrapped one, after those that all methods have. */
+enum {
+    CACHE = PLN_LUA_N_UPVALUES + 1,
+    FUNCTION,
+    OPTIONS, /* of get, or nil */
+    PREFIX,
+    KEY, /* the function that makes keys, or nil */
+    N_UPVALUES = KEY,
+};
+
+/* ---- keys ---- */
+
+static void add_escaped(luaL_Buffer *buffer, unsigned char byte) {
+    static const char digits[] = "0123456789ABCDEF";
+    luaL_addchar(buffer, '%');
+    luaL_addchar(buffer, digits[byte >> 4]);
+    luaL_addchar(buffer, digits[byte & 15]);
+}
+
+static bool reads_like_another_type(lua_State *L, const char *text) {
+    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0 || strcmp(text, "nil") == 0) {
+        return true;
+    }
+    if (lua_stringtonumber(L, text) == 0) {
+        /* what "%.17g" writes of infinities is no number to Lua */
+        return strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0;
+    }
+    lua_pop(L, 1);
+    return true;
+}
+
+/* Pushes a string argument as it stands in a key. */
+static void push_text(lua_State *L, int index) {
+    size_t len;
+    const char *text = lua_tolstring(L, index, &len);
+    bool escapes_first = reads_like_another_type(L, text);
+    luaL_Buffer buffer;
+    luaL_buffinit(L, &buffer);
+    if (len == 0) {
+        luaL_addchar(&buffer, '%'); /* else followed by two digits: only the empty string ends so */
+    }
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char) text[i];
+        if (byte == ':' || byte == '%' || byte < ' ' || byte == 0x7f || (i == 0 && escapes_first)) {
+            add_escaped(&buffer, byte);
+        } else {
+            luaL_addchar(&buffer, (char) byte);
+        }
+    }
+    luaL_pushresult(&buffer);
+}
+
+static void push_number(lua_State *L, int index) {
+    int is_integer;
+    lua_Integer integer = lua_tointegerx(L, index, &is_integer);
+    if (is_integer) {
+        lua_pushfstring(L, "%I", (LUAI_UACINT) integer); /* 1 and 1.0 are equal: one key */
+        return;
+    }
+    char text[32];
+    luaL_argcheck(L, !isnan(lua_tonumber(L, index)), index, "nan is no key");
+    snprintf(text, sizeof text, "%.17g", lua_tonumber(L, index));
+    lua_pushstring(L, text);
+}
+
+static void push_argument(lua_State *L, int index) {
+    switch (lua_type(L, index)) {
+    case LUA_TSTRING:
+        push_text(L, index);
+        break;
+    case LUA_TNUMBER:
+        push_number(L, index);
+        break;
+    case LUA_TNIL:
+        lua_pushliteral(L, "nil");
+        break;
+    case LUA_TBOOLEAN:
+        lua_pushstring(L, lua_toboolean(L, index) ? "true" : "false");
+        break;
+    default:
+        lua_pushfstring(L, "a %s makes no key: give wrap a function 'key' that makes one",
+                        luaL_typename(L, index));
+        luaL_argerror(L, index, lua_tostring(L, -1));
+    }
+}
+
+/* Pushes the key for the arguments from `first` on. */
+static void push_key(lua_State *L, int first) {
+    int last = lua_gettop(L);
+    luaL_checkstack(L, last + 10, "too many arguments");
+    lua_pushvalue(L, lua_upvalueindex(PREFIX));
+    if (!lua_isnil(L, lua_upvalueindex(KEY))) {
+        lua_pushvalue(L, lua_upvalueindex(KEY));
+        for (int i = first; i <= last; i++) {
+            lua_pushvalue(L, i);
+        }
+        lua_call(L, last - first + 1, 1);
+        if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1)) {
+            luaL_error(L, "wrap: the function 'key' must return a string or an integer, got a %s",
+                       luaL_typename(L, -1));
+        }
+        bool has_prefix = lua_rawlen(L, -2) > 0;
+        lua_pushstring(L, has_prefix ? ":" : "");
+        lua_insert(L, -2);
+        lua_concat(L, 3);
+        return;
+    }
+    for (int i = first; i <= last; i++) {
+        lua_pushliteral(L, ":");
+        push_argument(L, i);
+        lua_concat(L, 3);
+    }
+}
+
+/* ---- the wrapped function ---- */
+
+/* stack: the wrapped object, arguments */
+static int wrapped_call(lua_State *L) {
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct pln_get_options options;
+    int n_arguments = lua_gettop(L) - 1;
+    push_key(L, 2);
+    int key = lua_gettop(L);
+    lua_pushvalue(L, lua_upvalueindex(FUNCTION));
+    lua_pushvalue(L, lua_upvalueindex(OPTIONS));
+    lua_pushvalue(L, lua_upvalueindex(CACHE));
+    struct pln_lua_cache *self = pln_lua_opened(L, key + 3);
+    pln_lua_get_options(L, key + 2, &options, tags);
+    struct pln_lua_loading loading = {
+        .key = key, .loader = key + 1, .first_extra = 2, .n_extra = n_arguments};
+    return pln_lua_get_loading(L, self, &options, &loading);
+}
+
+static int wrapped_invalidate(lua_State *L) {
+    push_key(L, 1);
+    int key = lua_gettop(L);
+    lua_pushvalue(L, lua_upvalueindex(CACHE));
+    struct pln_lua_cache *self = pln_lua_opened(L, key + 1);
+    return pln_lua_push_status(L, pln_delete(self->cache, pln_lua_check_key(L, key)));
+}
+
+/* ---- wrap ---- */
+
+/* Moves one of wrap's own options out of the table at `index`, so that the rest is get's. */
+static int take_option(lua_State *L, int index, const char *name) {
+    int type = lua_getfield(L, index, name);
+    lua_pushnil(L);
+    lua_setfield(L, index, name);
+    return type;
+}
+
+static void copy_table(lua_State *L, int from) {
+    lua_newtable(L);
+    for (lua_pushnil(L); lua_next(L, from) != 0; lua_pop(L, 1)) {
+        lua_pushvalue(L, -2);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, -5);
+    }
+}
+
+/* Pushes a closure over the methods' upvalues and the five on stack indices 4 to 8. */
+static void push_closure(lua_State *L, lua_CFunction function) {
+    for (int i = 1; i <= PLN_LUA_N_UPVALUES; i++) {
+        lua_pushvalue(L, lua_upvalueindex(i));
+    }
+    for (int i = 4; i < 4 + N_UPVALUES - PLN_LUA_N_UPVALUES; i++) {
+        lua_pushvalue(L, i);
+    }
+    lua_pushcclosure(L, function, N_UPVALUES);
+}
+
+static void push_wrapped(lua_State *L) {
+    lua_newtable(L);
+    push_closure(L, wrapped_invalidate);
+    lua_setfield(L, -2, "invalidate");
+    lua_newtable(L);
+    push_closure(L, wrapped_call);
+    lua_setfield(L, -2, "__call");
+    lua_pushliteral(L, "perilune.wrapped");
+    lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+}
+
+/* wrap(function, {prefix =, key =, and get's options}) -> an object to be called */
+static int cache_wrap(lua_State *L) {
+    static const char *const names[] = {"prefix", "key",      "ttl", "stale", "negative", "timeout",
+                                        "tags",   "no_stale", "l1",  "l2",    NULL};
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct pln_get_options options;
+    pln_lua_opened(L, 1);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
+    pln_lua_check_names(L, 3, names);
+    lua_pushvalue(L, 1);
+    lua_pushvalue(L, 2);
+    copy_table(L, 3);
+    int prefix = take_option(L, 6, "prefix");
+    int key = take_option(L, 6, "key");
+    luaL_argcheck(L, prefix == LUA_TSTRING || prefix == LUA_TNIL, 3,
+                  "option 'prefix' must be a string");
+    luaL_argcheck(L, key == LUA_TFUNCTION || key == LUA_TNIL, 3, "option 'key' must be a function");
+    luaL_argcheck(L, prefix != LUA_TNIL || key != LUA_TNIL, 3,
+                  "an option 'prefix' is needed: it keeps the keys of two functions apart");
+    if (prefix == LUA_TNIL) {
+        lua_pushliteral(L, "");
+        lua_replace(L, 7);
+    }
+    /* stack: 4 cache, 5 function, 6 get's options, 7 prefix, 8 key function */
+    pln_lua_get_options(L, 6, &options, tags); /* a wrong option raises here, not at each call */
+    push_wrapped(L);
+    return 1;
+}
+
+const luaL_Reg pln_lua_wraps[] = {
+    {"wrap", cache_wrap},
+    {NULL, NULL},
+};

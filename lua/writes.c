@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * writes.c - set, delete, expire, touch, tags, clear, and events.
+ *
+ * All answer true, or nil, nil, outcome, or nil, message, code.
+ */
+#include "module.h"
+
+enum { MAX_FIELDS = 64 };
+
+/* set(key, value, [options]); nil as the value stores "there is no such thing". */
+static int cache_set(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct pln_set_options options;
+    struct pln_bytes value = {"", 0};
+    struct pln_bytes key = pln_lua_check_key(L, 2);
+    luaL_checkany(L, 3);
+    pln_lua_set_options(L, 4, &options, tags);
+    options.is_absent = lua_isnil(L, 3);
+    if (!options.is_absent && pln_lua_encode(L, 3, &value, &options.format) < 0) {
+        return luaL_argerror(L, 3, pln_error_text());
+    }
+    return pln_lua_push_status(L, pln_set(self->cache, key, value, &options));
+}
+
+static int cache_delete(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_delete(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_expire(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_expire(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_touch(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct pln_bytes key = pln_lua_check_key(L, 2);
+    pln_ms ttl = pln_lua_check_duration(L, 3, "ttl");
+    return pln_lua_push_status(L, pln_touch(self->cache, key, ttl));
+}
+
+static int cache_invalidate_tag(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_invalidate_tag(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_clear(lua_State *L) {
+    return pln_lua_push_status(L, pln_clear(pln_lua_opened(L, 1)->cache));
+}
+
+/* ---- events ---- */
+
+/* Reads name and value of one field, from the top of the stack; their strings replace them. */
+static void take_field(lua_State *L, struct pln_field *field) {
+    if (lua_type(L, -2) != LUA_TSTRING) {
+        luaL_argerror(L, 3, "an event's fields have names");
+    }
+    field->name.data = lua_tolstring(L, -2, &field->name.len);
+    if (!pln_lua_top_text(L, &field->value)) {
+        lua_pushfstring(L, "field '%s' is a %s, must be a string, integer or boolean",
+                        field->name.data, luaL_typename(L, -1));
+        luaL_argerror(L, 3, lua_tostring(L, -1));
+    }
+}
+
+/* raise(event, [fields]) */
+static int cache_raise(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct pln_bytes event = pln_lua_check_key(L, 2);
+    struct pln_field fields[MAX_FIELDS];
+    size_t n = 0;
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TTABLE);
+        luaL_checkstack(L, MAX_FIELDS + 8, "too many fields");
+        lua_pushnil(L);
+        while (lua_next(L, 3) != 0) {
+            luaL_argcheck(L, n < MAX_FIELDS, 3, "more than 64 fields");
+            take_field(L, &fields[n++]);
+            lua_insert(L, -2); /* the value's string stays, below the key that lua_next wants */
+        }
+    }
+    return pln_lua_push_status(L, pln_raise(self->cache, event, fields, n));
+}
+
+const luaL_Reg pln_lua_writes[] = {
+    {"set", cache_set},
+    {"delete", cache_delete},
+    {"expire", cache_expire},
+    {"touch", cache_touch},
+    {"invalidate_tag", cache_invalidate_tag},
+    {"clear", cache_clear},
+    {"raise", cache_raise},
+    {NULL, NULL},
+};

@@ -1,0 +1,181 @@
+-- SPDX-License-Identifier: MIT
+--
+-- redis.lua - the module over a Redis: what two instances see of each other, and what is answered
+-- when the server goes.
+
+local spec = require "spec"
+local perilune = require "perilune"
+local null = spec.null
+local MISS = { null, null, "miss" }
+
+local redis = spec.redis()
+
+local function open(options)
+  local all = { redis = redis.url, ns = "spec", log = false }
+  for name, value in pairs(options or {}) do
+    all[name] = value
+  end
+  return assert(perilune.open(all))
+end
+
+-- Opens an instance, and waits until it hears of others' writes.
+local function open_live(name)
+  local cache = open { name = name }
+  spec.wait_until("the link is live", function()
+    return cache:stats().bus_ok == 1
+  end)
+  return cache
+end
+
+spec.test("a value that one instance sets another reads, first from L2, then from L1", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  spec.returns({ true }, a:set("k", { 1, "two" }))
+  local value, _, how = b:get "k"
+  spec.same(value, { 1, "two" })
+  spec.same(how, "l2")
+  -- the notice of the write may come after the first read, which then was not kept
+  spec.wait_until("L1 has it", function()
+    return select(3, b:get "k") == "l1"
+  end)
+end)
+
+spec.test("delete, a new value and a tag reach the other's L1", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("k", "1", { tags = { "t" } })
+  spec.same(b:get "k", "1")
+  a:set("k", "2", { tags = { "t" } })
+  spec.wait_until("the new value arrives", function()
+    return b:get "k" == "2"
+  end)
+  a:invalidate_tag "t"
+  spec.wait_until("the tag's value goes", function()
+    return select(3, b:get "k") == "miss"
+  end)
+  b:set("k", "3")
+  spec.wait_until("the third value arrives", function()
+    return a:get "k" == "3"
+  end)
+  b:delete "k"
+  spec.wait_until("the deleted value goes", function()
+    return select(3, a:get "k") == "miss"
+  end)
+  a:set("k", "4")
+  spec.same(b:get "k", "4")
+  a:clear()
+  spec.wait_until("the cleared value goes", function()
+    return select(3, b:get "k") == "miss"
+  end)
+end)
+
+spec.test("nil is cached for all", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("absent", nil)
+  spec.returns({ null, null, "negative" }, b:get "absent")
+end)
+
+spec.test("what one instance loads the other reads", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  spec.returns({ "v", null, "loaded" }, a:get("loaded", nil, function()
+    return "v"
+  end))
+  spec.returns({ "v", null, "l2" }, b:get("loaded", nil, function()
+    error "not to be called"
+  end))
+end)
+
+spec.test("l2 = false looks at L1 alone, l1 = false at L2 alone", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("tiers", "v")
+  spec.returns(MISS, b:get("tiers", { l2 = false }))
+  spec.returns({ "v", null, "l2" }, a:get("tiers", { l1 = false }))
+end)
+
+spec.test("get_many reads what L1 lacks from L2", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("m:1", "one")
+  a:set("m:2", 2)
+  spec.wait_until("L1 has one of them", function()
+    return select(3, b:get "m:1") == "l1"
+  end)
+  local values, hows = b:get_many { "m:1", "m:2", "m:3" }
+  spec.same(values, { "one", 2 })
+  spec.same(hows, { "l1", "l2", "miss" })
+end)
+
+spec.test("nx and xx look at what Redis has", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("cond", "1")
+  spec.returns({ null, null, "not_stored" }, b:set("cond", "2", { nx = true }))
+  spec.returns({ true }, b:set("cond", "3", { xx = true }))
+  spec.returns({ true }, b:touch("cond", 60))
+  spec.returns(MISS, b:touch("nothing", 60))
+end)
+
+spec.test("a long value comes from L2 too", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  local long = ("long"):rep(10000)
+  a:set("long", long)
+  spec.same(b:get "long", long)
+  spec.same(b:get "long", long)
+end)
+
+spec.test("bytes in Redis that are none of ours are a miss", function()
+  local a <close> = open()
+  a:set("bad", "v")
+  local keys = redis.command "--scan --pattern '*bad*'"
+  local found = 0
+  for key in keys:gmatch "[^\n]+" do
+    found = found + 1
+    redis.command(("set '%s' rubbish"):format(key))
+  end
+  assert(found > 0, "no key of ours in Redis")
+  spec.returns(MISS, a:get("bad", { l1 = false }))
+end)
+
+spec.test("the statistics tell the tiers apart", function()
+  local a <close> = open_live "a"
+  local b <close> = open_live "b"
+  a:set("s", "v")
+  local count = { l1 = 0, l2 = 0 }
+  spec.wait_until("L1 has it", function()
+    local _, _, how = b:get "s"
+    count[how] = count[how] + 1
+    return how == "l1"
+  end)
+  b:get "s:nothing"
+  local stats = b:stats()
+  spec.same(stats.gets, count.l1 + count.l2 + 1)
+  spec.same(stats.l1_hits, 1)
+  spec.same(stats.l2_hits, count.l2)
+  spec.same(stats.misses, 1)
+  spec.contains(b:prometheus(), 'perilune_l1_hits_total{cache="b"} 1\n')
+end)
+
+spec.test("with Redis gone a set is nil, message, code, and what L1 has is served", function()
+  local a <close> = open { stale_if_error = "1h" }
+  spec.wait_until("the link is live", function()
+    return a:stats().bus_ok == 1
+  end)
+  a:set("kept", "v")
+  a:get "kept"
+  redis.stop()
+  spec.wait_until("the loss is noticed", function()
+    return a:stats().bus_ok == 0
+  end)
+  local stored, message, code = a:set("k", "v")
+  spec.same(stored, nil)
+  spec.same(type(message), "string")
+  assert(code == "l2_down" or code == "timeout", code)
+  spec.same(a:get "kept", "v")
+end)
+
+redis.stop()
+spec.finish()

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_module.c - the module under an allocator that fails from the n-th call on, for every n:
+ * whatever a method was doing, the error is Lua's, the state can be closed, and all of its memory
+ * comes back. Borrowed values that were not given back would trip the core's own checks when the
+ * cache is closed, or the address sanitizer's.
+ */
+#include <check.h>
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+int luaopen_perilune(lua_State *L);
+
+struct memory {
+    size_t in_use;
+    long left; /* allocations until all fail, also Lua's second try; negative: none does */
+    bool has_failed;
+};
+
+static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
+    struct memory *memory = arg;
+    old_size = block == NULL ? 0 : old_size;
+    if (new_size == 0) {
+        memory->in_use -= old_size;
+        free(block);
+        return NULL;
+    }
+    if (new_size > old_size && memory->left == 0) {
+        memory->has_failed = true;
+        return NULL;
+    }
+    if (new_size > old_size && memory->left > 0) {
+        memory->left--;
+    }
+    void *moved = realloc(block, new_size);
+    if (moved != NULL) {
+        memory->in_use += new_size - old_size;
+    }
+    return moved;
+}
+
+static lua_State *open_state(struct memory *memory) {
+    *memory = (struct memory){.left = -1};
+    lua_State *L = lua_newstate(allocate, memory);
+    ck_assert_ptr_nonnull(L);
+    luaL_openlibs(L);
+    luaL_requiref(L, "perilune", luaopen_perilune, 0);
+    lua_pop(L, 1);
+    return L;
+}
+
+/* Runs the text with the n-th allocation from then on failing, for n from 0 until none fails. */
+static void run_with_failures(const char *text) {
+    bool has_failed = true;
+    for (long n = 0; has_failed; n++) {
+        struct memory memory;
+        lua_State *L = open_state(&memory);
+        ck_assert_int_eq(luaL_loadstring(L, text), LUA_OK);
+        memory.left = n;
+        int status = lua_pcall(L, 0, 0, 0);
+        memory.left = -1;
+        has_failed = memory.has_failed;
+        if (!has_failed && status != LUA_OK) {
+            ck_abort_msg("without a failure: %s", lua_tostring(L, -1));
+        }
+        lua_close(L);
+        ck_assert_uint_eq(memory.in_use, 0);
+    }
+}
+
+START_TEST(opening_and_closing_survive_a_lack_of_memory) {
+    run_with_failures("local cache <close> = require('perilune').open {"
+                      "  name = 'name', max_bytes = '1m', workers = 1, log = false }"
+                      "tostring(cache)");
+}
+END_TEST
+
+START_TEST(reads_survive_a_lack_of_memory) {
+    run_with_failures(
+        "local cache <close> = require('perilune').open { max_bytes = '1m', workers = 1 }"
+        "cache:set('short', ('x'):rep(100)) cache:set('long', ('x'):rep(5000))"
+        "cache:set('table', { 1, { a = 'b' } })"
+        "cache:get 'short' cache:get 'long' cache:get 'table' cache:peek 'long'"
+        "cache:get_many { 'short', 'long', 'table', 1 }");
+}
+END_TEST
+
+START_TEST(loaders_survive_a_lack_of_memory) {
+    run_with_failures(
+        "local cache <close> = require('perilune').open { max_bytes = '1m', workers = 1 }"
+        "cache:get('k', { tags = { 'a', 'b' } }, function(key, x) return { key, x } end, 1)"
+        "cache:get('e', nil, function() error 'broken' end)"
+        "cache:get('f', nil, function() return nil, 'soft' end)"
+        "local f = cache:wrap(function(a) return ('y'):rep(4000) end, { prefix = 'f', ttl = 9 })"
+        "f(1) f('x') f.invalidate(1)");
+}
+END_TEST
+
+START_TEST(the_rest_survives_a_lack_of_memory) {
+    run_with_failures(
+        "local cache <close> = require('perilune').open { max_bytes = '1m', workers = 1 }"
+        "cache:set('k', { 1 }, { ttl = '1m', tags = { 'a' }, nx = true }) cache:raise('e', { a = 1 })"
+        "cache:touch('k', 5) cache:stats() cache:prometheus() cache:explain 'k'"
+        "cache:warm { progress = function() end }"
+        "pcall(cache.get, cache, 'k', { ttll = 1 }) pcall(cache.set, cache, 'k', print)");
+}
+END_TEST
+
+/* A finalizer that closes the cache, run by the collector in the midst of a method. */
+START_TEST(a_finalizer_that_closes_the_cache_does_no_harm) {
+    struct memory memory;
+    lua_State *L = open_state(&memory);
+    int status = luaL_dostring(
+        L, "local cache = require('perilune').open { max_bytes = '1m', workers = 1 }"
+           "cache:set('long', ('x'):rep(50000))"
+           "local closed "
+           "setmetatable({}, { __gc = function() closed = pcall(cache.close, cache) end })"
+           "collectgarbage('setpause', 0) collectgarbage('setstepmul', 1000)"
+           "while closed == nil do"
+           "  pcall(cache.get, cache, 'long')"
+           "end");
+    if (status != LUA_OK) {
+        ck_abort_msg("%s", lua_tostring(L, -1));
+    }
+    lua_close(L);
+    ck_assert_uint_eq(memory.in_use, 0);
+}
+END_TEST
+
+/* States in threads of their own, each with caches of its own. */
+static void *use_state(void *arg) {
+    struct memory memory;
+    lua_State *L = open_state(&memory);
+    (void) arg;
+    int status = luaL_dostring(
+        L, "local perilune = require 'perilune'"
+           " for round = 1, 20 do"
+           "  local cache <close> = perilune.open { max_bytes = '1m', workers = 1 }"
+           "   for i = 1, 200 do cache:set(i, { i }) assert(cache:get(i)[1] == i) end "
+           "end");
+    char *failure = status == LUA_OK ? NULL : strdup(lua_tostring(L, -1));
+    lua_close(L);
+    return failure;
+}
+
+START_TEST(states_in_several_threads_do_not_meet) {
+    enum { N = 3 };
+    pthread_t threads[N];
+    for (int i = 0; i < N; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, use_state, NULL), 0);
+    }
+    for (int i = 0; i < N; i++) {
+        void *failure;
+        pthread_join(threads[i], &failure);
+        ck_assert_pstr_eq(failure, NULL);
+    }
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("module");
+    TCase *tests = tcase_create("module");
+    tcase_set_timeout(tests, 120);
+    tcase_add_test(tests, opening_and_closing_survive_a_lack_of_memory);
+    tcase_add_test(tests, reads_survive_a_lack_of_memory);
+    tcase_add_test(tests, loaders_survive_a_lack_of_memory);
+    tcase_add_test(tests, the_rest_survives_a_lack_of_memory);
+    tcase_add_test(tests, a_finalizer_that_closes_the_cache_does_no_harm);
+    tcase_add_test(tests, states_in_several_threads_do_not_meet);
+    suite_add_tcase(suite, tests);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
