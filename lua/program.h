@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * program.h - the parts of the program perilune: main.c chooses the command, run.c is `perilune
+ * run`, which stands in for lua, and scripts/perilune.lua has all the other commands.
+ */
+#ifndef PLN_LUA_PROGRAM_H
+#define PLN_LUA_PROGRAM_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+/* Exit codes that every command shares. */
+enum { EXIT_USAGE = 2 };
+
+/* The Lua module's opener: in the program it needs no file to be required from. */
+int luaopen_perilune(lua_State *L);
+
+/* scripts/perilune.lua, made into C at build time. */
+extern const unsigned char pln_program_script[];
+extern const unsigned pln_program_script_len;
+
+/* Opens the standard libraries and makes perilune ready to be required; os.exit() closes the state,
+ * so that caches end in order. `is_closed_to_environment`: LUA_PATH and its like are not read. */
+void pln_program_open(lua_State *L, bool is_closed_to_environment);
+
+/* Calls the function below `n_arguments` values; on an error the message with a traceback takes
+ * their place. Ctrl-C raises "interrupted!" in it. Returns a status of Lua's. */
+int pln_program_call(lua_State *L, int n_arguments, int n_results);
+
+/* Writes the error on top of the stack to standard error, where the status says there is one, and
+ * pops it. Returns the status. */
+int pln_program_report(lua_State *L, int status);
+
+/* perilune run: argv[first] is the first argument after "run". Returns the exit code. */
+int pln_program_run(lua_State *L, int argc, char **argv, int first);
+
+#endif

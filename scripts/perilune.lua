@@ -1,0 +1,469 @@
+-- SPDX-License-Identifier: MIT
+--
+-- perilune.lua - the commands of the program perilune, but for `run`, which is C (lua/run.c).
+--
+-- It is part of the program: called with a table of what Lua lacks (lua/main.c) and the command
+-- line; what it returns is the exit code. Results go to standard output, all else to standard
+-- error. A command is an entry of `commands`; its options are those it names and all of a cache's.
+
+local program = ...
+local perilune = require "perilune"
+
+local OK, FAILED, USAGE, PARTLY, LATE = 0, 1, 2, 3, 4
+local NO_ANSWER = 3 -- of get, where 1 is a miss
+
+local usage = [==[
+usage: perilune COMMAND [OPTIONS] ...
+
+  run [-e chunk] [-l module] [-i] [-v] [-W] [-E] [script.lua [arguments]]
+                          runs a script as lua does, with perilune at hand
+  warm -p POLICY          loads what the policy's warm lists name
+      [--trusted] [--deadline 20s] [--json]
+  get KEY                 prints a value; exits with 1 where there is none
+      [--json]
+  set KEY VALUE           stores a value; VALUE - reads standard input
+      [--ttl 15m] [--stale 1m] [--tag TAG]... [--nx | --xx]
+  del KEY...              removes keys, everywhere
+  invalidate TAG...       removes the values that carry a tag, everywhere
+  stats                   what a new instance sees: its link, its counts
+      [--json | --prometheus]
+  policy check FILE       says whether a policy file is right, and if not, where
+      [--trusted]
+  policy explain -p FILE KEY
+                          says what a policy has for a key, and where it says so
+
+  --redis URL             redis://[user[:password]@]host[:port][/db] or unix:PATH[?db=N]
+  --ns NAME               the namespace, as the cache's option ns; default perilune
+  --OPTION VALUE          any other option of perilune.open, as --timeout 1s
+  --help, --version
+
+exit codes: 0 done; 1 failed, or nothing found; 2 wrong usage; of warm: 3 ready in part,
+4 the deadline came first; of get: 3 there was no answer.
+]==]
+
+local function complain(format, ...)
+  io.stderr:write("perilune: ", format:format(...), "\n")
+end
+
+-- Raised for wrong usage; caught at the end of this file.
+local function refuse(format, ...)
+  error({ usage = format:format(...) }, 0)
+end
+
+-- Raised for what did not work; likewise.
+local function fail(message, code)
+  error({ failure = message, code = code or FAILED }, 0)
+end
+
+---------------------------------------------------------------------------------------------------
+-- options
+
+local function dashed(name)
+  return "--" .. name:gsub("_", "-")
+end
+
+local is_cache_option = {}
+for _, name in ipairs(program.options) do
+  is_cache_option[dashed(name)] = name
+end
+
+local function refuse_option(command, name)
+  local known = { "--help" }
+  for option in pairs(command.options) do
+    known[#known + 1] = option
+  end
+  for option in pairs(is_cache_option) do
+    known[#known + 1] = option
+  end
+  local nearest = program.nearest(name, known)
+  refuse("unknown option '%s'%s", name, nearest and (", did you mean '%s'?"):format(nearest) or "")
+end
+
+-- Puts one option where it belongs; returns false where it took no value.
+local function take_option(command, name, value, given)
+  local kind = command.options[name]
+  if not kind and not is_cache_option[name] then
+    refuse_option(command, name)
+  end
+  if kind == "flag" then
+    given[name] = true
+    return false
+  end
+  if not value then
+    refuse("option '%s' wants a value", name)
+  end
+  if kind == "list" then
+    given[name] = given[name] or {}
+    table.insert(given[name], value)
+  elseif kind then
+    given[name] = value
+  else
+    given.open[is_cache_option[name]] = value
+  end
+  return true
+end
+
+-- Splits a command's arguments into options and the rest. "--name value" and "--name=value".
+local function parse(command, arguments)
+  local given, rest = { open = {} }, {}
+  local i = 1
+  while i <= #arguments do
+    local argument = arguments[i]
+    local name, value = argument:match "^(%-%-[^=]+)=(.*)$"
+    if argument == "--" then
+      table.move(arguments, i + 1, #arguments, #rest + 1, rest)
+      break
+    elseif name then
+      if not take_option(command, name, value, given) then
+        refuse("option '%s' takes no value", name)
+      end
+    elseif argument:find "^%-." then
+      local took = take_option(command, argument == "-p" and "--policy" or argument,
+        arguments[i + 1], given)
+      i = took and i + 1 or i
+    else
+      rest[#rest + 1] = argument
+    end
+    i = i + 1
+  end
+  return given, rest
+end
+
+-- Opens the cache that the options describe. A wrong value there is wrong usage.
+local function open(given, needs_redis)
+  if needs_redis and not given.open.redis then
+    refuse "option '--redis' is needed: without it there is nothing to look at"
+  end
+  local good, cache, message = pcall(perilune.open, given.open)
+  if not good then
+    refuse("%s", tostring(cache):gsub("^bad argument #1 to '[^']*' %((.*)%)$", "%1"), nil)
+  end
+  return cache or fail(message)
+end
+
+-- The results of a call to the cache, or the end.
+local function check(result, message, code)
+  if result == nil and message then
+    fail(("%s (%s)"):format(message, code))
+  end
+  return result, code
+end
+
+---------------------------------------------------------------------------------------------------
+-- JSON, to print values with
+
+local escapes = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+local function json_text(text)
+  if not utf8.len(text) then
+    text = text:gsub("[\x80-\xff]", "?") -- JSON has no bytes
+  end
+  return '"' .. text:gsub('[%c"\\\x7f]', function(c)
+    return escapes[c] or ("\\u%04x"):format(c:byte())
+  end) .. '"'
+end
+
+local function json(value)
+  if type(value) == "string" then
+    return json_text(value)
+  elseif type(value) == "number" then
+    local is_finite = value == value and value ~= math.huge and value ~= -math.huge
+    return is_finite and (math.type(value) == "integer" and "%d" or "%.17g"):format(value) or "null"
+  elseif type(value) ~= "table" then
+    return tostring(value == nil and "null" or value)
+  end
+  local parts = {}
+  if #value > 0 then
+    for i, item in ipairs(value) do
+      parts[i] = json(item)
+    end
+    return "[" .. table.concat(parts, ",") .. "]"
+  end
+  for name, item in pairs(value) do
+    parts[#parts + 1] = json_text(tostring(name)) .. ":" .. json(item)
+  end
+  table.sort(parts)
+  return "{" .. table.concat(parts, ",") .. "}"
+end
+
+---------------------------------------------------------------------------------------------------
+-- commands
+
+local commands = {}
+
+commands.get = {
+  options = { ["--json"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 1 then
+      refuse "get wants one key"
+    end
+    local cache <close> = open(given, true)
+    local value, message, how = cache:get(rest[1])
+    if message then
+      fail(("%s (%s)"):format(message, how), NO_ANSWER)
+    end
+    if given["--json"] then
+      print(json { key = rest[1], value = value, how = how })
+    elseif value ~= nil then
+      print(type(value) == "table" and json(value) or tostring(value))
+    end
+    return value == nil and FAILED or OK
+  end,
+}
+
+commands.set = {
+  options = { ["--ttl"] = "value", ["--stale"] = "value", ["--tag"] = "list", ["--nx"] = "flag",
+    ["--xx"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 2 then
+      refuse "set wants a key and a value"
+    end
+    local cache <close> = open(given, true)
+    local value = rest[2] == "-" and io.read "a" or rest[2]
+    local good, stored, message, code = pcall(cache.set, cache, rest[1], value, {
+      ttl = given["--ttl"], stale = given["--stale"], tags = given["--tag"],
+      nx = given["--nx"], xx = given["--xx"],
+    })
+    if not good then
+      refuse("%s", stored)
+    end
+    if code == "not_stored" then
+      complain("not stored: the key %s", given["--nx"] and "is there" or "is not there")
+    end
+    return check(stored, message, code) and OK or FAILED
+  end,
+}
+
+-- A command that does one thing to each of its arguments.
+local function for_each(method, what)
+  return {
+    options = {},
+    run = function(given, rest)
+      if #rest == 0 then
+        refuse("%s", what)
+      end
+      local cache <close> = open(given, true)
+      for _, name in ipairs(rest) do
+        check(cache[method](cache, name))
+      end
+      return OK
+    end,
+  }
+end
+
+commands.del = for_each("delete", "del wants at least one key")
+commands.invalidate = for_each("invalidate_tag", "invalidate wants at least one tag")
+
+commands.stats = {
+  options = { ["--json"] = "flag", ["--prometheus"] = "flag" },
+  run = function(given, rest)
+    if #rest > 0 then
+      refuse "stats takes no arguments"
+    end
+    local cache <close> = open(given, true)
+    -- a read, so that there is a connection to tell about
+    local _, message, code = cache:get("perilune:stats", { no_load = true, l1 = false })
+    if given["--prometheus"] then
+      io.write(cache:prometheus())
+    elseif given["--json"] then
+      print(json(cache:stats()))
+    else
+      local names, stats = {}, cache:stats()
+      for name in pairs(stats) do
+        names[#names + 1] = name
+      end
+      table.sort(names)
+      for _, name in ipairs(names) do
+        print(("%-22s %d"):format(name, stats[name]))
+      end
+    end
+    if message then
+      fail(("%s (%s)"):format(message, code))
+    end
+    return OK
+  end,
+}
+
+-- A cache that is there for its policy only.
+local function open_for_policy(given, path)
+  given.open.redis = nil
+  local cache = open(given)
+  local loaded, message = cache:load_policy(path, given["--trusted"])
+  if not loaded then
+    fail(message)
+  end
+  return cache
+end
+
+commands["policy check"] = {
+  options = { ["--trusted"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 1 then
+      refuse "policy check wants one file"
+    end
+    local _ <close> = open_for_policy(given, rest[1])
+    print(rest[1] .. ": ok")
+    return OK
+  end,
+}
+
+commands["policy explain"] = {
+  options = { ["--policy"] = "value", ["--trusted"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 1 or not given["--policy"] then
+      refuse "policy explain wants -p FILE and one key"
+    end
+    local cache <close> = open_for_policy(given, given["--policy"])
+    io.write(cache:explain(rest[1]))
+    return OK
+  end,
+}
+
+---------------------------------------------------------------------------------------------------
+-- warm
+
+local seconds_of = { ms = 0.001, s = 1, m = 60, h = 3600 }
+
+local function to_seconds(text)
+  local number, unit = text:match "^([%d.]+)(%a*)$"
+  local seconds = tonumber(number) and tonumber(number) * (seconds_of[unit == "" and "s" or unit]
+    or -1)
+  if not seconds or seconds <= 0 then
+    refuse("option '--deadline' must be a duration such as \"20s\", got '%s'", text)
+  end
+  return seconds
+end
+
+-- "4120/5000 82% 1.9k/s 12 failed 4 s left"
+local function progress_line(report)
+  local done = report.loaded + report.present + report.failed
+  local rate = report.took > 0 and done / report.took or 0
+  local left = rate > 0 and ("%d s left"):format(math.ceil((report.wanted - done) / rate)) or ""
+  return ("%d/%d %d%% %s/s %d failed %s"):format(done, report.wanted,
+    report.wanted > 0 and done * 100 // report.wanted or 100,
+    rate >= 1000 and ("%.1fk"):format(rate / 1000) or ("%.0f"):format(rate), report.failed, left)
+end
+
+-- Returns a function that shows progress: one line drawn anew on a terminal, else one each 5 s.
+local function make_display()
+  local is_terminal = program.is_terminal()
+  local last = 0
+  return function(report)
+    if is_terminal then
+      io.stderr:write("\r\27[K", progress_line(report))
+    elseif report.took - last >= 5 then
+      last = report.took
+      io.stderr:write(progress_line(report), "\n")
+    end
+  end, function()
+    if is_terminal then
+      io.stderr:write "\r\27[K"
+    end
+  end
+end
+
+-- Warms until all is done, the deadline comes, or Ctrl-C.
+local function warm(cache, deadline)
+  local show, wipe = make_display()
+  local is_late = false
+  program.catch_interrupt()
+  local report, message, code = cache:warm {
+    progress = function(report)
+      show(report)
+      is_late = deadline ~= nil and report.took >= deadline
+      return not is_late and not program.interrupted()
+    end,
+  }
+  wipe()
+  check(report, message, code)
+  local done = report.loaded + report.present + report.failed
+  report.deadline_passed = report.deadline_passed or (is_late and done < report.wanted)
+  report.interrupted = program.interrupted()
+  return report
+end
+
+local function warm_code(report)
+  if report.deadline_passed then
+    return LATE
+  elseif report.interrupted then
+    return PARTLY
+  elseif report.failed == 0 then
+    return OK
+  end
+  return report.loaded + report.present > 0 and PARTLY or FAILED
+end
+
+commands.warm = {
+  options = { ["--policy"] = "value", ["--trusted"] = "flag", ["--deadline"] = "value",
+    ["--json"] = "flag" },
+  run = function(given, rest)
+    if #rest > 0 or not given["--policy"] then
+      refuse "warm wants -p POLICY"
+    end
+    local deadline = given["--deadline"] and to_seconds(given["--deadline"])
+    local cache <close> = open(given)
+    check(cache:load_policy(given["--policy"], given["--trusted"]))
+    local report = warm(cache, deadline)
+    if given["--json"] then
+      print(json(report))
+    else
+      print(("%d keys: %d loaded, %d were there, %d failed, in %.1f s%s"):format(report.wanted,
+        report.loaded, report.present, report.failed, report.took,
+        report.deadline_passed and ", stopped by the deadline" or
+        report.interrupted and ", interrupted" or ""))
+    end
+    return warm_code(report)
+  end,
+}
+
+---------------------------------------------------------------------------------------------------
+-- the command line
+
+-- Takes the command off the arguments: one word, or two for those of `policy`.
+local function find_command(arguments)
+  local name = table.remove(arguments, 1)
+  if name == "policy" and arguments[1] and not arguments[1]:find "^%-" then
+    name = name .. " " .. table.remove(arguments, 1)
+  end
+  if commands[name] then
+    return commands[name]
+  end
+  local known = { "run" }
+  for command in pairs(commands) do
+    known[#known + 1] = command
+  end
+  local nearest = program.nearest(name, known)
+  refuse("unknown %s '%s'%s", name:find "^%-" and "option" or "command", name,
+    nearest and (", did you mean '%s'?"):format(nearest) or "")
+end
+
+local function main(arguments)
+  if arguments[1] == "--version" then
+    print("perilune " .. perilune._VERSION .. ", " .. _VERSION)
+    return OK
+  end
+  for _, argument in ipairs(arguments) do
+    if argument == "--" then
+      break
+    elseif argument == "--help" then
+      io.write(usage)
+      return OK
+    end
+  end
+  local command = find_command(arguments)
+  return command.run(parse(command, arguments))
+end
+
+local good, result = xpcall(main, function(problem)
+  return type(problem) == "table" and problem or debug.traceback(problem, 2)
+end, { select(2, ...) })
+if good then
+  return result
+elseif type(result) == "table" and result.usage then
+  complain("%s\nperilune --help lists the commands and their options", result.usage)
+  return USAGE
+elseif type(result) == "table" then
+  complain("%s", result.failure)
+  return result.code
+end
+error(result, 0)
