@@ -9,7 +9,7 @@ local db = assert(require "luasql.sqlite3".sqlite3():connect(folder .. "/package
 local other = report.talk(name, folder) -- lines to and from the other process
 local cache <close> = assert(perilune.open {
     name = name, ns = "packages", redis = "unix:" .. folder .. "/redis.sock", timeout = "250ms",
-    policy = "scripts/policies/packages.lua", trusted = true, max_bytes = "64m",
+    policy = "scripts/examples/packages_policy.lua", trusted = true, max_bytes = "64m",
 })
 
 -- Asks for key after key, and notes where each answer came from and how long it took.

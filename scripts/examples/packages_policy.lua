@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- packages.lua - the policy of the demonstration: this machine's packages, kept in SQLite.
+-- packages_policy.lua - the policy of the demonstration: this machine's packages, kept in SQLite.
 --
 -- It is a trusted policy (perilune.open { trusted = true }), so it may use any Lua library. Each
 -- worker thread runs the file in a Lua state of its own, and so has a connection of its own.
