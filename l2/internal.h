@@ -6,8 +6,8 @@
  * breaker), script (what runs in the server), redis (the operations), bus (the link). None calls
  * what stands above it; the pool asks the link to go down through a function pointer.
  *
- * Locks, in the order in which they may be taken: a slot's, several in order of their index; then
- * the pool's; then the floor's. None but slots' is held across a system call that may wait.
+ * Locks: the pool's and the floor's; neither is held while the other is taken, nor across a system
+ * call that may wait. Who takes several slots does so in the order of their index.
  *
  * Order labels: none. All atomics here are relaxed, each with its reason; what must be ordered is
  * ordered by a mutex or by the server.
@@ -205,15 +205,20 @@ void pln_script_load(struct pln_batch *batch);
 /* ---- pool.c: the data connections of a node ---- */
 
 struct pln_slot {
-    pthread_mutex_t lock; /* guards all but `incarnation` */
+    /* guarded by the pool's lock */
+    pthread_cond_t freed;
+    bool is_taken;
+    bool is_probe; /* the taker decides whether the breaker closes */
+
+    /* the taker's */
     struct pln_conn conn;
     char hashes[PLN_N_SCRIPTS][PLN_SHA + 1]; /* of scripts the server has; "" where it took none */
     long long ghost_id; /* of the connection before: it may still have a command in the air */
     char ghost_run_id[PLN_RUN_ID + 1];
     pln_ns used_at, clock_at;
-    bool is_probe;                /* this command decides whether the breaker closes */
-    bool asks_time;               /* TIME was sent behind the commands */
-    bool is_done_for;             /* the server said something after which the connection must go */
+    bool asks_time;   /* TIME was sent behind the commands */
+    bool is_done_for; /* the server said something after which the connection must go */
+
     _Atomic uint32_t incarnation; /* 0: not connected */
 };
 
@@ -245,7 +250,7 @@ struct pln_pool {
 int pln_pool_init(struct pln_pool *pool);
 void pln_pool_fini(struct pln_pool *pool);
 
-/* A connection that is ready to send, locked for the caller until pln_pool_give(). Takers of more
+/* A connection that is ready to send, the caller's until pln_pool_give(). Takers of more
  * than one take them in order of index. `is_link`: the link asks, which nobody can ask to go down.
  * Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT (nothing was sent), PLN_ENOMEM. */
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,

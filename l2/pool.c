@@ -4,8 +4,9 @@
  * node that is away.
  *
  * A key belongs to one connection, by its hash, so commands for a key are executed in the order in
- * which they were sent. A connection belongs to one caller at a time, by its mutex; waiting for it
- * ends at the caller's deadline.
+ * which they were sent. A connection belongs to one caller at a time, who waits for it until the
+ * deadline. (A flag with a condition rather than a mutex with a timeout: pthread_mutex_clocklock()
+ * is unknown to the thread sanitizer.)
  *
  * A connection that fails is closed at once: an answer that comes too late finds nobody. What was
  * sent over it may still be executed, so the next connection of the slot first has the server kill
@@ -42,67 +43,38 @@ pln_ns pln_backoff_next(pln_ns *backoff) {
 
 /* ---- breaker ---- */
 
-/* Returns: PLN_OK, or PLN_EL2DOWN while the breaker is open and it is not this caller's to try. */
-static int admit(struct pln_pool *pool, bool *is_probe) {
-    int result = PLN_OK;
-    pthread_mutex_lock(&pool->lock);
-    if (pool->is_open) {
-        pln_ns left = pool->retry_at - pln_clock_precise();
-        if (left > 0 || pool->is_probing) {
-            result = pln_fail(PLN_EL2DOWN, "%s; not tried again before %lld ms from now",
-                              pool->reason, (long long) (left > 0 ? left / 1000000 + 1 : 0));
-        } else {
-            *is_probe = pool->is_probing = true;
-        }
+/* Returns: PLN_OK; PLN_EL2DOWN while the breaker is open and it is nobody's turn to try. */
+static int admit_locked(struct pln_pool *pool) {
+    pln_ns left = pool->retry_at - pln_clock_precise();
+    if (!pool->is_open || (left <= 0 && !pool->is_probing)) {
+        return PLN_OK;
     }
-    pthread_mutex_unlock(&pool->lock);
-    return result;
+    return pln_fail(PLN_EL2DOWN, "%s; not tried again before %lld ms from now", pool->reason,
+                    (long long) (left > 0 ? left / 1000000 + 1 : 0));
 }
 
-static void note_success(struct pln_pool *pool, bool is_probe) {
-    pthread_mutex_lock(&pool->lock);
+/* Returns whether this closes the breaker. */
+static bool note_success_locked(struct pln_pool *pool) {
     bool was_open = pool->is_open;
     pool->is_open = false;
     pool->n_failures = 0;
     pool->backoff = 0;
-    if (is_probe) {
-        pool->is_probing = false;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (was_open) {
-        pln_logf(pool->host, PLN_LOG_INFO, "l2: redis at %s answers again", pool->url->label);
-    }
+    return was_open;
 }
 
-/* The reason is the text of the failure just met. */
-static void note_failure(struct pln_pool *pool, bool is_probe, bool is_final) {
-    char text[sizeof pool->reason];
-    pthread_mutex_lock(&pool->lock);
-    bool was_open = pool->is_open;
+/* The reason is the text of the failure just met. Returns whether this opens the breaker. */
+static bool note_failure_locked(struct pln_pool *pool, bool is_probe, bool is_final) {
     pool->n_failures++;
-    if (is_probe) {
-        pool->is_probing = false;
-    }
-    bool opens = !was_open && (is_final || pool->n_failures >= FAILURES_TO_OPEN);
+    bool opens = !pool->is_open && (is_final || pool->n_failures >= FAILURES_TO_OPEN);
     if (opens || is_probe) {
         pool->is_open = true;
         pool->retry_at = pln_clock_precise() + pln_backoff_next(&pool->backoff);
         snprintf(pool->reason, sizeof pool->reason, "%s", pln_error_text());
+        for (size_t i = 0; i < pool->n_slots; i++) {
+            pthread_cond_broadcast(&pool->slots[i].freed); /* who waits need not wait longer */
+        }
     }
-    memcpy(text, pool->reason, sizeof text);
-    pthread_mutex_unlock(&pool->lock);
-    if (opens) {
-        pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", text);
-    }
-}
-
-/* A caller that was to try, and did not get so far. */
-static void note_nothing(struct pln_pool *pool, bool is_probe) {
-    if (is_probe) {
-        pthread_mutex_lock(&pool->lock);
-        pool->is_probing = false;
-        pthread_mutex_unlock(&pool->lock);
-    }
+    return opens;
 }
 
 bool pln_pool_is_open(struct pln_pool *pool) {
@@ -123,13 +95,6 @@ void pln_pool_require(struct pln_pool *pool, const char *run_id) {
 
 static bool is_right_locked(struct pln_pool *pool, const struct pln_conn *conn) {
     return pool->required_run_id[0] == 0 || strcmp(pool->required_run_id, conn->run_id) == 0;
-}
-
-static bool is_right(struct pln_pool *pool, const struct pln_conn *conn) {
-    pthread_mutex_lock(&pool->lock);
-    bool answer = is_right_locked(pool, conn);
-    pthread_mutex_unlock(&pool->lock);
-    return answer;
 }
 
 /* A new connection found another server than the link did: the link goes down before any command
@@ -238,51 +203,91 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
 
 /* ---- take and give ---- */
 
-static bool is_usable(struct pln_pool *pool, struct pln_slot *slot) {
-    return pln_conn_is_open(&slot->conn) && is_right(pool, &slot->conn) &&
-           (pln_clock_precise() - slot->used_at < idle_after || !pln_conn_is_spoilt(&slot->conn));
+/* How a caller's turn ended. */
+enum outcome {
+    ANSWERED,
+    FAILED,
+    REFUSED, /* not even connected */
+};
+
+/* Ends the caller's turn, and says what changed for all. */
+static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome outcome) {
+    char reason[sizeof pool->reason];
+    bool opens = false, closes = false;
+    pthread_mutex_lock(&pool->lock);
+    if (outcome == ANSWERED) {
+        closes = note_success_locked(pool);
+    } else {
+        opens = note_failure_locked(pool, slot->is_probe, outcome == REFUSED);
+    }
+    if (slot->is_probe) {
+        slot->is_probe = pool->is_probing = false;
+    }
+    slot->is_taken = false;
+    if (pool->is_open) {
+        pthread_cond_broadcast(&slot->freed); /* the first to wake may not be the one to try */
+    } else {
+        pthread_cond_signal(&slot->freed);
+    }
+    if (opens) {
+        memcpy(reason, pool->reason, sizeof reason);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (opens) {
+        pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", reason);
+    } else if (closes) {
+        pln_logf(pool->host, PLN_LOG_INFO, "l2: redis at %s answers again", pool->url->label);
+    }
 }
 
-static int make_usable(struct pln_pool *pool, struct pln_slot *slot, bool is_link,
-                       pln_ns deadline) {
-    if (is_usable(pool, slot)) {
-        return PLN_OK;
+/* Waits for the slot. Where the breaker is open, whoever gets it is the one to try. */
+static int claim(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline, bool *is_wrong) {
+    struct timespec until = point_of(deadline);
+    int waited = 0;
+    pthread_mutex_lock(&pool->lock);
+    int result = admit_locked(pool);
+    while (result == PLN_OK && slot->is_taken && waited == 0) {
+        waited = pthread_cond_clockwait(&slot->freed, &pool->lock, CLOCK_MONOTONIC, &until);
+        /* while we waited, who had the slot may have found that the server is away */
+        result = admit_locked(pool);
     }
-    hang_up(slot);
-    int result = dial(pool, slot, is_link, deadline);
-    if (result != PLN_OK) {
-        note_failure(pool, slot->is_probe, result == PLN_EL2DOWN);
+    if (result == PLN_OK && slot->is_taken) {
+        result = pln_fail(PLN_ETIMEOUT,
+                          "l2: redis at %s: the connection was busy until the deadline",
+                          pool->url->label);
     }
+    if (result == PLN_OK) {
+        slot->is_taken = true;
+        slot->is_probe = pool->is_open;
+        pool->is_probing = pool->is_probing || pool->is_open;
+        *is_wrong = !is_right_locked(pool, &slot->conn);
+    }
+    pthread_mutex_unlock(&pool->lock);
     return result;
+}
+
+static bool is_usable(const struct pln_slot *slot) {
+    return pln_conn_is_open(&slot->conn) &&
+           (pln_clock_precise() - slot->used_at < idle_after || !pln_conn_is_spoilt(&slot->conn));
 }
 
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
                   struct pln_slot **taken) {
     struct pln_slot *slot = &pool->slots[index];
-    struct timespec until = point_of(deadline);
-    bool is_probe = false;
+    bool is_wrong;
     if (deadline <= pln_clock_precise()) {
         return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
     }
-    int result = admit(pool, &is_probe);
+    int result = claim(pool, slot, deadline, &is_wrong);
     if (result != PLN_OK) {
         return result;
     }
-    if (pthread_mutex_clocklock(&slot->lock, CLOCK_MONOTONIC, &until) != 0) {
-        note_nothing(pool, is_probe);
-        return pln_fail(PLN_ETIMEOUT, "l2: redis at %s: the connection was busy until the deadline",
-                        pool->url->label);
-    }
-    /* while we waited, who had the connection may have found that the server is away */
-    if (!is_probe) {
-        result = admit(pool, &is_probe);
-    }
-    slot->is_probe = is_probe;
-    if (result == PLN_OK) {
-        result = make_usable(pool, slot, is_link, deadline);
+    if (is_wrong || !is_usable(slot)) {
+        hang_up(slot);
+        result = dial(pool, slot, is_link, deadline);
     }
     if (result != PLN_OK) {
-        pthread_mutex_unlock(&slot->lock);
+        end_turn(pool, slot, result == PLN_EL2DOWN ? REFUSED : FAILED);
         return result;
     }
     *taken = slot;
@@ -342,22 +347,17 @@ int pln_pool_refused(struct pln_pool *pool, struct pln_slot *slot, const char *c
 }
 
 void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
-    bool is_probe = slot->is_probe;
     bool has_failed = result < 0 && result != PLN_EL2;
     slot->used_at = pln_clock_precise();
-    slot->is_probe = false;
     /* an answer nobody asked for would be taken for that of the next command */
     if (has_failed || slot->is_done_for || slot->conn.reader->len > slot->conn.reader->pos) {
         hang_up(slot);
     }
-    pthread_mutex_unlock(&slot->lock);
-    if (!has_failed) {
-        note_success(pool, is_probe);
-        return;
+    if (has_failed) {
+        pln_count(pool->counts,
+                  result == PLN_ETIMEOUT ? PLN_COUNT_L2_TIMEOUTS : PLN_COUNT_L2_ERRORS, 1);
     }
-    pln_count(pool->counts, result == PLN_ETIMEOUT ? PLN_COUNT_L2_TIMEOUTS : PLN_COUNT_L2_ERRORS,
-              1);
-    note_failure(pool, is_probe, false);
+    end_turn(pool, slot, has_failed ? FAILED : ANSWERED);
 }
 
 /* ---- life, and what others ask ---- */
@@ -394,7 +394,7 @@ int pln_pool_init(struct pln_pool *pool) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for %zu connections", pool->n_slots);
     }
     for (size_t i = 0; i < pool->n_slots; i++) {
-        pthread_mutex_init(&pool->slots[i].lock, NULL);
+        pthread_cond_init(&pool->slots[i].freed, NULL);
         pool->slots[i].conn.fd = -1;
     }
     pthread_mutex_init(&pool->lock, NULL);
@@ -408,7 +408,7 @@ void pln_pool_fini(struct pln_pool *pool) {
     }
     for (size_t i = 0; i < pool->n_slots; i++) {
         pln_conn_close(&pool->slots[i].conn);
-        pthread_mutex_destroy(&pool->slots[i].lock);
+        pthread_cond_destroy(&pool->slots[i].freed);
     }
     pthread_cond_destroy(&pool->agreed);
     pthread_mutex_destroy(&pool->lock);
