@@ -78,7 +78,7 @@ struct pln_l2_options client_options(struct client *client, const char *url) {
         .ns = "ns",
         .connect_timeout_ms = 1000,
         .timeout_ms = 250,
-        .ping_ms = 100,
+        .ping_ms = 250,
         .pool = 2,
         .counts = client->counts,
         .host = &client->host,

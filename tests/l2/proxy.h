@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * proxy.h - a network between a client and a server that a test can rule: it holds back what the
+ * client says, lets answers through one byte at a time, leads new connections elsewhere, or
+ * answers by itself.
+ */
+#ifndef PLN_TEST_PROXY_H
+#define PLN_TEST_PROXY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+enum { PROXY_PAIRS = 64, PROXY_HELD = 65536 };
+
+struct proxy_pair {
+    int client, server; /* -1: none */
+    bool is_held;
+    size_t n_held;
+    char held[PROXY_HELD]; /* from the client */
+};
+
+struct proxy {
+    char folder[64], path[96], url[112];
+    int listener;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards all below */
+    bool is_stopping, is_dripping;
+    char target[96];
+    const char *answer; /* of the proxy's own; NULL: the server's */
+    size_t n_accepted;
+    struct proxy_pair pairs[PROXY_PAIRS];
+};
+
+void pln_test_proxy_start(struct proxy *proxy, const char *target);
+void pln_test_proxy_stop(struct proxy *proxy);
+/* Holds what comes from the clients connected now. Later connections are not concerned. */
+void pln_test_proxy_hold(struct proxy *proxy);
+/* Lets go what was held, even where the client has closed meanwhile. */
+void pln_test_proxy_release(struct proxy *proxy);
+void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping);
+void pln_test_proxy_lead_to(struct proxy *proxy, const char *target);
+void pln_test_proxy_answer(struct proxy *proxy, const char *answer);
+size_t pln_test_proxy_accepted(struct proxy *proxy);
+
+#endif
