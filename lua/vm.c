@@ -120,13 +120,17 @@ static void call_function(lua_State *L, const struct call *call, int n_results) 
 
 /* ---- what functions return ---- */
 
-/* A ttl; 0 or less means that the value is not stored. */
+/* A ttl; 0 or less means that the value is not stored, which the core takes as a negative one. */
 static bool to_ttl(lua_State *L, int index, pln_ms *ttl) {
     if (lua_type(L, index) == LUA_TNUMBER && lua_tonumber(L, index) <= 0) {
         *ttl = -1;
         return true;
     }
-    return pln_lua_to_duration(L, index, ttl) && (*ttl <= PLN_TEN_YEARS_MS || *ttl == PLN_FOREVER);
+    if (!pln_lua_to_duration(L, index, ttl) || (*ttl > PLN_TEN_YEARS_MS && *ttl != PLN_FOREVER)) {
+        return false;
+    }
+    *ttl = *ttl == 0 ? -1 : *ttl;
+    return true;
 }
 
 static const char ttl_wanted[] = "a duration such as \"15m\", seconds or nil is wanted";

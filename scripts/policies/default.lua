@@ -45,9 +45,9 @@ cache.rule "user:{id}" {
 cache.rule "product:{id}" {
   class = "catalog",
   tags = { "products" },
-  -- A function may decide from the value; nil leaves the class's. It runs when a value is stored,
-  -- never when it is read.
-  ttl = function(key, m, value)
+  -- A function of (key, captures, value) may decide instead; nil leaves the class's. It runs when a
+  -- value is stored, never when it is read.
+  ttl = function(_, _, value)
     if type(value) == "string" and #value > 100000 then
       return "1h"
     end

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "fake_core.h"
 
@@ -328,21 +329,31 @@ START_TEST(a_file_that_cannot_be_read_is_named) {
 }
 END_TEST
 
+/* The demonstration's policy opens a database; it is said to be trusted where it is used. */
+static void load_shipped(const char *name) {
+    char path[512], database[64];
+    bool is_trusted = strcmp(name, "packages.lua") == 0;
+    snprintf(path, sizeof path, "%s/%s", POLICIES, name);
+    snprintf(database, sizeof database, "%s/packages.db", cache.folder);
+    setenv("PACKAGES", cache.folder, 1);
+    int status = pln_load_policy(&cache, path, is_trusted ? PLN_POLICY_TRUSTED : 0);
+    ck_assert_msg(status == PLN_OK, "%s", pln_error_text());
+    ck_assert_uint_gt(cache.ruleset->n_rules, 0);
+    unlink(database);
+}
+
 START_TEST(every_shipped_policy_loads) {
     int n = 0;
     DIR *folder = opendir(POLICIES);
     ck_assert_ptr_nonnull(folder);
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         if (strstr(entry->d_name, ".lua") != NULL) {
-            char path[512];
-            snprintf(path, sizeof path, "%s/%s", POLICIES, entry->d_name);
-            ck_assert_msg(pln_load_policy(&cache, path, 0) == PLN_OK, "%s", pln_error_text());
-            ck_assert_uint_gt(cache.ruleset->n_rules, 0);
+            load_shipped(entry->d_name);
             n++;
         }
     }
     closedir(folder);
-    ck_assert_int_gt(n, 0);
+    ck_assert_int_ge(n, 2);
     ck_assert_int_eq(cache.n_logs, 0);
 }
 END_TEST

@@ -40,6 +40,7 @@ static const char loaders[] =
     "cache.rule \"short\" { load = function() return 'v', nil, 2.5 end,\n"
     "  ttl = function() error('not called: load gave a ttl') end }\n"
     "cache.rule \"unstored\" { load = function() return 'v', nil, -1 end }\n"
+    "cache.rule \"unstored-text\" { load = function() return 'v', nil, '0s' end }\n"
     "cache.rule \"strange\" { load = function() return 'v', nil, {} end }\n"
     "cache.rule \"print\" { load = function() return print end }\n"
     "cache.rule \"false\" { load = function() return false end }\n";
@@ -79,7 +80,7 @@ START_TEST(a_failing_load_names_file_line_and_rule) {
     ck_assert_int_eq(cache.n_failures, 1);
     ck_assert_int_eq(fake_load_key(&cache, 0, "print", &load), PLN_ELOADER);
     ck_assert_str_eq(pln_error_text(),
-                     "policy.lua:18: rule 'print': load: value: a function cannot be cached");
+                     "policy.lua:19: rule 'print': load: value: a function cannot be cached");
 }
 END_TEST
 
@@ -90,11 +91,13 @@ START_TEST(a_third_result_is_the_ttl) {
     ck_assert_int_eq(cache.n_failures, 0);
     ck_assert_int_eq(fake_load_key(&cache, 0, "unstored", &load), PLN_OK);
     ck_assert(load.has_ttl && load.ttl_ms < 0);
+    ck_assert_int_eq(fake_load_key(&cache, 0, "unstored-text", &load), PLN_OK);
+    ck_assert(load.has_ttl && load.ttl_ms < 0);
     ck_assert_int_eq(fake_load_key(&cache, 0, "strange", &load), PLN_OK);
     ck_assert(!load.has_ttl);
     ck_assert_int_eq(cache.n_failures, 1);
     ck_assert_str_eq(cache.last_log,
-                     "perilune test: policy.lua:17: rule 'strange': load: third result: a duration "
+                     "perilune test: policy.lua:18: rule 'strange': load: third result: a duration "
                      "such as \"15m\", seconds or nil is wanted, got a table (the rule's own terms "
                      "hold)");
 }
