@@ -97,6 +97,7 @@ end
 
 -- Runs a block; returns its title, whether it did as it should, and what it printed.
 local function try(block, next_block)
+    run("redis-cli", "-s", socket, "flushall") -- none may live on what another left behind
     local text = block.text:gsub("redis://localhost", "unix:" .. socket)
     if block.language == "lua" and text:find "cache%.rule" then
         local output, is_good = run_policy(text)

@@ -28,7 +28,7 @@ end
 
 local function declared(header)
     local names = {}
-    for name in header:gmatch "PLN_API [^;(]-([%w_]+)%(" do
+    for name in ("\n" .. header):gmatch "\nPLN_API [^;(]-([%w_]+)%(" do
         names[name] = true
     end
     return names
