@@ -176,8 +176,8 @@ static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pl
     return l2->ops->get(l2, key, deadline, value);
 }
 
-/* One round trip per connection. statuses[i] as from get; the result is PLN_OK, or negative where
- * no key was answered. */
+/* One round trip, and a second where tags have to be looked at. statuses[i] as from get; the result
+ * is PLN_OK, or negative where no key was answered. */
 static inline int pln_l2_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                                   pln_ns deadline, struct pln_l2_value *values, int *statuses) {
     return l2->ops->get_many(l2, keys, n, deadline, values, statuses);

@@ -168,120 +168,43 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     return status;
 }
 
-/* ---- get_many ---- */
+/* ---- get_many ----
+ * One MGET over the connection of the first key, not one over the connection of each: measured,
+ * four parts over four connections take 1.8 times as long. Nothing is lost by it. Order among the
+ * commands for a key matters for writes; a read that passes a write under way on another
+ * connection finds the old value, as any read before that write does, and the write's own end, or
+ * its message, forgets what was kept of it. */
 
-/* The keys that go over one connection. */
-struct part {
-    struct pln_slot *slot; /* NULL: not taken, or given back */
-    size_t first, n;       /* in the order by connection */
-};
-
-/* Orders the keys by their connection: a counting sort. */
-static void sort_keys(struct pln_redis *redis, const struct pln_hashed *keys, size_t n,
-                      struct part *parts, size_t *order) {
-    size_t first = 0;
+static void write_many(struct pln_redis *redis, const struct pln_hashed *keys, size_t n,
+                       struct pln_batch *batch) {
+    pln_batch_command(batch, 1 + n);
+    pln_batch_text(batch, "MGET");
     for (size_t i = 0; i < n; i++) {
-        parts[slot_of(redis, &keys[i])].n++;
-    }
-    for (size_t i = 0; i < redis->pool.n_slots; i++) {
-        parts[i].first = first;
-        first += parts[i].n;
-        parts[i].n = 0;
-    }
-    for (size_t i = 0; i < n; i++) {
-        struct part *part = &parts[slot_of(redis, &keys[i])];
-        order[part->first + part->n++] = i;
+        pln_batch_joined(batch, pln_key(redis->names.value), keys[i].key);
     }
 }
 
-static int send_part(struct pln_redis *redis, size_t index, struct part *part,
-                     const struct pln_hashed *keys, const size_t *order, pln_ns deadline) {
-    struct pln_batch batch;
-    int result = pln_pool_take(&redis->pool, index, false, deadline, &part->slot);
-    if (result != PLN_OK) {
-        part->slot = NULL;
-        return result;
-    }
-    pln_batch_init(&batch);
-    pln_batch_command(&batch, 1 + part->n);
-    pln_batch_text(&batch, "MGET");
-    for (size_t i = 0; i < part->n; i++) {
-        pln_batch_joined(&batch, pln_key(redis->names.value), keys[order[part->first + i]].key);
-    }
-    result = pln_pool_send(&redis->pool, part->slot, &batch, deadline);
-    pln_batch_fini(&batch);
-    if (result != PLN_OK) {
-        pln_pool_give(&redis->pool, part->slot, result);
-        part->slot = NULL;
-    }
-    return result;
-}
-
-static int receive_part(struct pln_redis *redis, struct part *part, const size_t *order,
-                        pln_ns deadline, struct reading *reading) {
-    redisReply *reply = NULL;
-    int result = pln_pool_receive(&redis->pool, part->slot, 1, deadline, &reply);
-    if (result == PLN_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != part->n)) {
-        result = pln_pool_refused(&redis->pool, part->slot, "MGET", reply);
-    }
-    pln_pool_give(&redis->pool, part->slot, result);
-    for (size_t i = 0; result == PLN_OK && i < part->n; i++) {
-        size_t at = order[part->first + i];
-        reading->statuses[at] = read_value(redis, reply->element[i], &reading->values[at]);
-    }
-    pln_replies_free(&reply, 1);
-    return result;
-}
-
-static void fail_part(const struct part *part, const size_t *order, int result, int *statuses) {
-    for (size_t i = 0; i < part->n; i++) {
-        statuses[order[part->first + i]] = result;
-    }
-}
-
-/* Asks all connections before it waits for the first. Returns PLN_OK where any has answered. */
-static int get_parts(struct pln_redis *redis, const struct pln_hashed *keys, struct part *parts,
-                     const size_t *order, pln_ns deadline, struct reading *reading) {
-    int failure = PLN_OK;
-    bool has_answer = false;
-    for (size_t i = 0; i < redis->pool.n_slots; i++) {
-        int result = PLN_OK;
-        if (parts[i].n > 0) {
-            result = send_part(redis, i, &parts[i], keys, order, deadline);
-        }
-        if (result != PLN_OK) {
-            fail_part(&parts[i], order, failure = result, reading->statuses);
-        }
-    }
-    for (size_t i = 0; i < redis->pool.n_slots; i++) {
-        if (parts[i].slot == NULL) {
-            continue;
-        }
-        int result = receive_part(redis, &parts[i], order, deadline, reading);
-        if (result != PLN_OK) {
-            fail_part(&parts[i], order, failure = result, reading->statuses);
-        } else {
-            has_answer = true;
-        }
-    }
-    return has_answer ? PLN_OK : failure;
-}
-
+/* Reads what goes into one command. On failure no value is left. */
 static int get_some(struct pln_redis *redis, const struct pln_hashed *keys, pln_ns deadline,
                     struct reading *reading) {
-    size_t n_slots = redis->pool.n_slots;
-    struct part *parts = calloc(1, n_slots * sizeof *parts + reading->n * sizeof(size_t));
-    if (parts == NULL) {
-        return pln_fail(PLN_ENOMEM, "l2: no memory to read %zu keys", reading->n);
+    struct pln_batch batch;
+    redisReply *reply = NULL;
+    size_t index = slot_of(redis, keys);
+    pln_batch_init(&batch);
+    write_many(redis, keys, reading->n, &batch);
+    int result = pln_redis_ask(redis, index, &batch, "MGET", deadline, &reply);
+    pln_batch_fini(&batch);
+    if (result == PLN_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != reading->n)) {
+        result = pln_fail(PLN_EL2, "l2: redis at %s: MGET: an answer of an unexpected kind",
+                          redis->url.label);
     }
-    size_t *order = (size_t *) (parts + n_slots);
-    sort_keys(redis, keys, reading->n, parts, order);
-    int result = get_parts(redis, keys, parts, order, deadline, reading);
-    if (result == PLN_OK) {
-        result = check_times(redis, 0, reading, deadline);
+    for (size_t i = 0; i < reading->n; i++) {
+        reading->statuses[i] = result == PLN_OK
+                                   ? read_value(redis, reply->element[i], &reading->values[i])
+                                   : result;
     }
-    free(parts);
-    return result;
+    pln_replies_free(&reply, 1);
+    return result == PLN_OK ? check_times(redis, index, reading, deadline) : result;
 }
 
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
@@ -299,9 +222,6 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
         size_t now = n - at < MANY_AT_ONCE ? n - at : MANY_AT_ONCE;
         struct reading reading = {values + at, statuses + at, now};
         int result = get_some(redis, keys + at, deadline, &reading);
-        for (size_t i = 0; result != PLN_OK && i < now; i++) {
-            statuses[at + i] = result;
-        }
         if (result == PLN_OK) {
             has_answer = true;
         } else {

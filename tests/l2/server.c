@@ -2,7 +2,6 @@
  * server.c - see server.h. */
 #include "server.h"
 
-#include <check.h>
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
@@ -14,6 +13,15 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Ends the program: a test without its server has nothing to say. Not by check's asserts, because
+ * benchmarks use this file too. */
+static void need(bool is_well, const char *what, const struct server *server) {
+    if (!is_well) {
+        fprintf(stderr, "test server at %s: %s\n", server->path, what);
+        abort();
+    }
+}
 
 /* Replaces the child by the server. It dies with the test, so that none is left behind. */
 static void become_server(const struct server *server) {
@@ -54,30 +62,31 @@ static bool answers(const struct server *server) {
 }
 
 void pln_test_redis_restart(struct server *server) {
-    ck_assert_int_eq(server->pid, 0);
+    need(server->pid == 0, "started twice", server);
     unlink(server->path);
     server->pid = fork();
-    ck_assert_int_ge(server->pid, 0);
+    need(server->pid >= 0, "no process", server);
     if (server->pid == 0) {
         become_server(server);
     }
     for (int tries = 0; tries < 5000 && !answers(server); tries++) {
         int status;
-        ck_assert_msg(waitpid(server->pid, &status, WNOHANG) == 0,
-                      "redis-server ended at once (is it installed?)");
+        need(waitpid(server->pid, &status, WNOHANG) == 0,
+             "redis-server ended at once (is it installed?)", server);
         nap();
     }
-    ck_assert_msg(answers(server), "redis-server does not answer at %s", server->path);
+    need(answers(server), "redis-server does not answer", server);
 }
 
 void pln_test_redis_start(struct server *server, const char *const *options) {
     memset(server, 0, sizeof *server);
     for (size_t i = 0; options != NULL && options[i] != NULL; i++) {
-        ck_assert_uint_lt(i + 1, sizeof server->options / sizeof server->options[0]);
+        need(i + 1 < sizeof server->options / sizeof server->options[0], "too many options",
+             server);
         server->options[i] = options[i];
     }
     snprintf(server->folder, sizeof server->folder, "/tmp/pln-test-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(server->folder));
+    need(mkdtemp(server->folder) != NULL, "no folder", server);
     snprintf(server->path, sizeof server->path, "%s/redis", server->folder);
     snprintf(server->url, sizeof server->url, "unix:%s", server->path);
     pln_test_redis_restart(server);
@@ -94,8 +103,8 @@ void pln_test_redis_kill(struct server *server) {
 void pln_test_redis_pause(struct server *server) {
     int status;
     kill(server->pid, SIGSTOP);
-    ck_assert_int_eq(waitpid(server->pid, &status, WUNTRACED), server->pid);
-    ck_assert(WIFSTOPPED(status));
+    need(waitpid(server->pid, &status, WUNTRACED) == server->pid && WIFSTOPPED(status),
+         "did not stop", server);
 }
 
 void pln_test_redis_resume(struct server *server) {
@@ -133,9 +142,9 @@ char *pln_test_redis_command(struct server *server, const char *format, ...) {
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     redisContext *context = redisConnectUnix(server->path);
-    ck_assert_ptr_nonnull(context);
+    need(context != NULL, "out of memory", server);
     redisReply *reply = redisCommand(context, line);
-    ck_assert_msg(reply != NULL, "%s: %s", line, context->errstr);
+    need(reply != NULL, context->errstr, server);
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);

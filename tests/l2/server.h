@@ -19,7 +19,7 @@ struct server {
 };
 
 /* Starts it and waits until it answers. `options` (ending in NULL, may be NULL) are passed on as
- * they are: "--requirepass", "secret". Fails the test where there is no redis-server. */
+ * they are: "--requirepass", "secret". Aborts where there is no redis-server. */
 void pln_test_redis_start(struct server *server, const char *const *options);
 void pln_test_redis_restart(struct server *server); /* after kill, at the same place, empty */
 void pln_test_redis_kill(struct server *server);    /* at once: SIGKILL */

@@ -59,8 +59,10 @@ static void command(const char *line) {
  */
 static long id_of(bool is_link, int nth) {
     char *list = pln_test_redis_command(&server, "CLIENT LIST");
+    char *rest = NULL;
     long id = 0;
-    for (char *line = strtok(list, "\n"); line != NULL && id == 0; line = strtok(NULL, "\n")) {
+    for (char *line = strtok_r(list, "\n", &rest); line != NULL && id == 0;
+         line = strtok_r(NULL, "\n", &rest)) {
         char *name = strstr(line, "name=perilune:test");
         bool subscribes = strstr(line, " sub=0 ") == NULL;
         if (name != NULL && subscribes == is_link && nth-- == 0) {
