@@ -52,9 +52,10 @@ struct pln_script {
     bool is_trusted;
     bool is_quiet; /* print and log say nothing: the file is read again */
     size_t used_bytes;
-    pln_ns deadline;    /* of the present call */
-    unsigned budget_ms; /* likewise, for its message */
-    bool is_over;       /* the budget is gone: every further instruction raises */
+    unsigned budget_ms; /* of the present call */
+    pln_ns started;     /* likewise, by the wall's clock and in the thread's processor time */
+    pln_ns started_processor;
+    bool is_over; /* the budget is gone: every further instruction raises */
     bool is_out_of_memory;
     char over_at[80];              /* file:line where it went */
     struct pln_compiler *compiler; /* while the file is being read */

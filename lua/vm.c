@@ -292,7 +292,7 @@ static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct ca
     struct pln_script *script = vm->scripts[worker];
     int status = pln_script_call(script, function, call, budget_ms);
     if (status < 0) {
-        status = pln_fail(status, "%s", script->error);
+        status = pln_fail(PLN_EPOLICY, "%s", script->error);
         if (script->is_out_of_memory) {
             vm->scripts[worker] = NULL;
             pln_script_free(script);
