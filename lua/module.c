@@ -16,6 +16,8 @@
 
 EXPORT int luaopen_perilune(lua_State *L);
 
+const char pln_lua_kind = 0;
+
 /* ---- statuses ---- */
 
 int pln_lua_push_failure(lua_State *L, int status) {
@@ -56,15 +58,6 @@ bool pln_lua_top_text(lua_State *L, struct pln_bytes *text) {
     return true;
 }
 
-struct pln_bytes pln_lua_check_key(lua_State *L, int index) {
-    struct pln_bytes key;
-    if (lua_type(L, index) != LUA_TSTRING && !lua_isinteger(L, index)) {
-        luaL_typeerror(L, index, "string or integer");
-    }
-    key.data = lua_tolstring(L, index, &key.len);
-    return key;
-}
-
 /* ---- a cache's life ---- */
 
 static void log_nothing(void *arg, int level, const char *line) {
@@ -76,7 +69,7 @@ static void log_nothing(void *arg, int level, const char *line) {
 /* Pushes an empty cache. */
 static struct pln_lua_cache *push_cache(lua_State *L) {
     struct pln_lua_cache *self = lua_newuserdatauv(L, sizeof *self, 0);
-    memset(self, 0, sizeof *self);
+    *self = (struct pln_lua_cache){.kind = &pln_lua_kind};
     lua_pushvalue(L, lua_upvalueindex(PLN_LUA_CLASS));
     lua_setmetatable(L, -2);
     return self;
