@@ -1,0 +1,191 @@
+-- SPDX-License-Identifier: MIT
+--
+-- control.lua - a cache's policy, its events, warming, and what can be seen of it.
+
+local spec = require "spec"
+local perilune = require "perilune"
+local null = spec.null
+local MISS = { null, null, "miss" }
+
+local folder, remove_folder = spec.folder()
+
+local function policy(name, text)
+  return spec.write(folder .. "/" .. name, text)
+end
+
+local users = policy("users.lua", [[
+cache.rule "user:{id}" {
+  ttl = "15m", tags = { "users" },
+  load = function(key, m) if m.id == "0" then return nil end return "user " .. m.id end,
+}
+cache.rule "broken:{id}" { ttl = "1m", load = function() error "no such source" end }
+cache.on "user.changed" { keys = { "user:{id}" } }
+cache.on "users.imported" { tags = { "users" } }
+cache.warm { keys { "user:1", "user:2", "broken:1" } }
+]])
+
+spec.test("a policy's loader answers a get, and no_load keeps it from that", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  spec.returns(MISS, cache:get("user:7", { no_load = true }))
+  spec.returns({ "user 7", null, "loaded" }, cache:get "user:7")
+  spec.returns({ "user 7", null, "l1" }, cache:get "user:7")
+  spec.returns({ null, null, "negative" }, cache:get "user:0")
+  local value, message, code = cache:get "broken:1"
+  spec.same(value, nil)
+  spec.contains(message, "no such source")
+  spec.contains(message, "users.lua:5:")
+  spec.same(code, "loader")
+end)
+
+spec.test("the call's own loader comes before the rule's", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  spec.returns({ "own", null, "loaded" }, cache:get("user:7", nil, function()
+    return "own"
+  end))
+end)
+
+spec.test("load_policy puts a file in force, or changes nothing", function()
+  local cache <close> = perilune.open { log = false }
+  spec.returns({ true }, cache:load_policy(users))
+  local wrong = policy("wrong.lua", "cache.rule 'user:{id}' { ttl = '15 parsecs' }")
+  local loaded, message, code = cache:load_policy(wrong)
+  spec.same(loaded, nil)
+  spec.contains(message, "wrong.lua:1:")
+  spec.same(code, "policy")
+  spec.same(cache:get "user:7", "user 7")
+  spec.raises("boolean expected", cache.load_policy, cache, users, 1)
+  spec.raises("string expected", cache.load_policy, cache)
+end)
+
+spec.test("a wrong policy at open is nil, message, policy", function()
+  local wrong = policy("wrong.lua", "this is no Lua")
+  local cache, message, code = perilune.open { policy = wrong, log = false }
+  spec.same(cache, nil)
+  spec.contains(message, "wrong.lua:1:")
+  spec.same(code, "policy")
+end)
+
+spec.test("only a trusted policy has all of Lua", function()
+  local trusting = policy("trusting.lua", [[
+    local path = package.path
+    cache.rule "k:{id}" { ttl = "1m", load = function() return type(path) end }]])
+  local cache = perilune.open { policy = trusting, log = false }
+  spec.same(cache, nil)
+  local trusted <close> = assert(perilune.open { policy = trusting, trusted = true, log = false })
+  spec.same(trusted:get "k:1", "string")
+  local later <close> = perilune.open { log = false }
+  spec.same(later:load_policy(trusting), nil)
+  spec.same(later:load_policy(trusting, true), true)
+end)
+
+spec.test("an event makes void what the policy says", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  cache:get "user:7"
+  cache:get "user:8"
+  spec.returns({ true }, cache:raise("user.changed", { id = 7 }))
+  spec.same(select(3, cache:peek "user:7"), "miss")
+  spec.same(select(3, cache:peek "user:8"), "l1")
+  spec.returns({ true }, cache:raise "users.imported")
+  spec.returns(MISS, cache:peek "user:8")
+  spec.returns(MISS, cache:raise("unheard", { id = 7 }))
+end)
+
+spec.test("warm loads the lists, and tells how far it is", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  local last
+  local report = cache:warm { progress = function(so_far)
+    last = so_far
+  end }
+  spec.same(report.took >= 0, true)
+  report.took = nil
+  spec.same(report, { wanted = 3, loaded = 2, present = 0, failed = 1, deadline_passed = false })
+  spec.same(last.wanted, 3)
+  spec.same(select(3, cache:peek "user:2"), "l1")
+  spec.same(cache:warm().present, 2)
+end)
+
+spec.test("what progress raises is raised by warm, and the cache lives on", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  spec.raises("enough", cache.warm, cache, { progress = function()
+    error "enough"
+  end })
+  spec.raises("cannot close a cache", cache.warm, cache, { progress = function()
+    cache:close()
+  end })
+  spec.same(cache:get "user:7", "user 7")
+  spec.raises("unknown option 'progres', did you mean 'progress'?", cache.warm, cache,
+    { progres = print })
+  spec.raises("option 'progress' must be a function", cache.warm, cache, { progress = 1 })
+end)
+
+spec.test("progress that returns false stops the warming", function()
+  local slow = policy("slow.lua", [[
+    cache.rule "k:{id}" { ttl = "1m", load = function(key) return key end }
+    local many = {}
+    for i = 1, 1000 do many[i] = "k:" .. i end
+    cache.warm { keys(many), rate = "50/s", concurrency = 2 }]])
+  local cache <close> = assert(perilune.open { policy = slow, log = false })
+  local report = cache:warm { progress = function()
+    return false
+  end }
+  assert(report.loaded < 1000, report.loaded)
+end)
+
+spec.test("explain says which rule holds, and where it stands", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  local text = cache:explain "user:7"
+  spec.contains(text, "rule 'user:{id}'")
+  spec.contains(text, "users.lua:1")
+  spec.contains(text, "{id} = 7")
+  spec.contains(cache:explain "other", "no rule matches")
+end)
+
+spec.test("a policy with much to say of a key is explained whole", function()
+  local tags = {}
+  for i = 1, 60 do
+    tags[i] = ("%q"):format(("t"):rep(200) .. i)
+  end
+  local wordy = policy("wordy.lua", ("cache.rule 'k:{id}' { ttl = '1m', tags = { %s } }"):format(
+    table.concat(tags, ", ")))
+  local cache <close> = assert(perilune.open { policy = wordy, log = false })
+  local text = cache:explain "k:1"
+  assert(#text > 12000, #text)
+  spec.contains(text, ("t"):rep(200) .. "60")
+end)
+
+spec.test("the counts add up: gets are hits, loads, stale, misses and failures", function()
+  local cache <close> = assert(perilune.open { policy = users, log = false })
+  cache:get "user:1"
+  cache:get "user:1"
+  cache:get "nothing"
+  cache:get "broken:1"
+  cache:get_many { "user:1", "nothing" }
+  local stats = cache:stats()
+  spec.same(stats.gets, 6)
+  spec.same(stats.l1_hits, 2)
+  spec.same(stats.misses, 2)
+  spec.same(stats.gets, stats.l1_hits + stats.l2_hits + stats.loads_served + stats.stale_served +
+    stats.misses + stats.failures)
+  spec.same(math.type(stats.l1_bytes), "integer")
+end)
+
+spec.test("a long value counts as one get", function()
+  local cache <close> = perilune.open { log = false }
+  cache:set("long", ("x"):rep(10000))
+  cache:get "long"
+  spec.same(cache:stats().gets, 1)
+  spec.same(cache:stats().l1_hits, 1)
+end)
+
+spec.test("prometheus is the same in text, with the cache's name escaped", function()
+  local cache <close> = perilune.open { name = 'a"b' }
+  cache:get "k"
+  local text = cache:prometheus()
+  spec.contains(text, "# HELP perilune_gets_total ")
+  spec.contains(text, "# TYPE perilune_l1_bytes gauge\n")
+  spec.contains(text, 'perilune_gets_total{cache="a\\"b"} 1\n')
+  spec.same(text:sub(-1), "\n")
+end)
+
+remove_folder()
+spec.finish()
