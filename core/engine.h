@@ -238,6 +238,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 /* ---- options.c ---- */
 
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */
-int pln_options_resolve(const struct pln_options *options, struct pln_options *resolved);
+int pln_options_resolve(const struct pln_options *options, bool has_l2,
+                        struct pln_options *resolved);
 
 #endif

@@ -37,6 +37,11 @@ int pln_load_value(struct pln_load *load, struct pln_bytes bytes, uint8_t format
     return PLN_OK;
 }
 
+int pln_load_error(struct pln_load *load, const char *text) {
+    (void) load;
+    return pln_fail(PLN_ELOADER, "%s", text);
+}
+
 void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms) {
     load->ttl_ms = ttl_ms;
 }

@@ -145,7 +145,7 @@ int pln_open(const struct pln_options *options, struct pln_cache **cache) {
 int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *arg,
                   struct pln_cache **cache) {
     struct pln_options resolved;
-    int status = pln_options_resolve(options, &resolved);
+    int status = pln_options_resolve(options, make != NULL, &resolved);
     if (status < 0) {
         return status;
     }

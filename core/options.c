@@ -122,7 +122,7 @@ static void default_ms(pln_ms *field, pln_ms value) {
     }
 }
 
-static void fill_defaults(struct pln_options *options) {
+static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->name = options->name != NULL ? options->name : "perilune";
     options->ns = options->ns != NULL ? options->ns : options->name;
     options->max_bytes = options->max_bytes != 0 ? options->max_bytes : (size_t) 64 << 20;
@@ -137,7 +137,7 @@ static void fill_defaults(struct pln_options *options) {
     default_ms(&options->timeout_ms, 250);
     default_ms(&options->ping_ms, 1000);
     default_ms(&options->ttl_ms, 300000);
-    default_ms(&options->l1_ttl_ms, 3600000);
+    default_ms(&options->l1_ttl_ms, has_l2 ? 3600000 : PLN_FOREVER);
     default_ms(&options->stale_if_error_ms, options->stale_ms);
     default_ms(&options->negative_ms, 10000);
     default_ms(&options->lease_ms, 5000);
@@ -182,8 +182,9 @@ static int check(const struct pln_options *options) {
     return check_durations(options);
 }
 
-int pln_options_resolve(const struct pln_options *options, struct pln_options *resolved) {
+int pln_options_resolve(const struct pln_options *options, bool has_l2,
+                        struct pln_options *resolved) {
     *resolved = options != NULL ? *options : (struct pln_options){0};
-    fill_defaults(resolved);
+    fill_defaults(resolved, has_l2);
     return check(resolved);
 }

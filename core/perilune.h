@@ -128,7 +128,8 @@ struct pln_options {
     unsigned workers;          /* threads for policy loads and refreshes; default 2 */
     /* the terms of a key for which no rule and no call says otherwise */
     pln_ms ttl_ms;            /* fresh for so long; default 5 minutes; PLN_FOREVER allowed */
-    pln_ms l1_ttl_ms;         /* bound on the life of a copy in L1; default 1 hour */
+    pln_ms l1_ttl_ms;         /* bound on the life of a copy in L1; default 1 hour, and without
+                                 Redis none: then L1 holds no copies */
     pln_ms stale_ms;          /* after that, servable while a refresh runs; default 0 */
     pln_ms stale_if_error_ms; /* servable when the loader or L2 fails; default: stale_ms */
     pln_ms negative_ms;       /* life of "does not exist"; default 10 s */
@@ -222,6 +223,9 @@ PLN_API size_t pln_value_len(const struct pln_value *value);
 
 /* The value, copied. */
 PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_t format);
+/* Why there is none: kept as the text of the failure. Returns PLN_ELOADER, for the loader to
+ * return. */
+PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
 /* One more tag, copied. At most 64 of 250 bytes. */
@@ -286,6 +290,7 @@ struct pln_warm_report {
     size_t wanted, loaded, present, failed;
     pln_ms took_ms;
     bool deadline_passed;
+    bool is_ready; /* the share that the plan's ready_at asks for is there */
 };
 
 /* Called after each step of warming; false stops it. */

@@ -196,7 +196,10 @@ static void *warm_thread(void *arg) {
 
 static struct pln_warm_report snapshot_locked(const struct warming *warming) {
     struct pln_warm_report report = warming->report;
+    double wanted_share = warming->plan->ready_at > 0 ? warming->plan->ready_at : 1;
     report.took_ms = (pln_clock_precise() - warming->began) / 1000000;
+    report.is_ready = (double) (report.loaded + report.present) >=
+                      wanted_share * (double) report.wanted;
     return report;
 }
 

@@ -79,7 +79,7 @@ struct progress {
 };
 
 static void push_report(lua_State *L, const struct pln_warm_report *report) {
-    lua_createtable(L, 0, 6);
+    lua_createtable(L, 0, 7);
     lua_pushinteger(L, (lua_Integer) report->wanted);
     lua_setfield(L, -2, "wanted");
     lua_pushinteger(L, (lua_Integer) report->loaded);
@@ -92,6 +92,8 @@ static void push_report(lua_State *L, const struct pln_warm_report *report) {
     lua_setfield(L, -2, "took");
     lua_pushboolean(L, report->deadline_passed);
     lua_setfield(L, -2, "deadline_passed");
+    lua_pushboolean(L, report->is_ready);
+    lua_setfield(L, -2, "ready");
 }
 
 /* stack: report (light), function -> its result */

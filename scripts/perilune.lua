@@ -390,7 +390,7 @@ local function warm_code(report)
   elseif report.failed == 0 then
     return OK
   end
-  return report.loaded + report.present > 0 and PARTLY or FAILED
+  return report.ready and PARTLY or FAILED
 end
 
 commands.warm = {

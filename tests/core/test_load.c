@@ -37,9 +37,8 @@ static int bring_nothing(void *arg, struct pln_bytes key, struct pln_load *load)
 
 static int fail_to_bring(void *arg, struct pln_bytes key, struct pln_load *load) {
     (void) arg;
-    (void) load;
-    return pln_fail(PLN_ELOADER, "no row for %.*s: disk on fire", (int) key.len,
-                    (const char *) key.data);
+    (void) key;
+    return pln_load_error(load, "no row for k: disk on fire");
 }
 
 START_TEST(a_callers_loader_runs_once_and_its_value_stays) {

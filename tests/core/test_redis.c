@@ -47,6 +47,14 @@ static void load_by_rule(struct pln_cache *cache) {
     rig_policy(&rig, cache, rig_rule("k:{id}", pln_cache_terms(cache), PLN_RULE_LOAD));
 }
 
+/* Sets a value on `a` and waits until `b` has heard of it, so that a copy which `b` then takes is
+ * not made void by a message still on its way. */
+static void set_and_hear(const char *key, const char *value) {
+    uint64_t heard = rig_stat(b, "bus_received");
+    rig_set(a, key, value);
+    rig_await(b, "bus_received", heard + 1);
+}
+
 /* Reads until a value is the one expected: what others wrote arrives a moment later. */
 static void await_value(struct pln_cache *cache, const char *key, const char *value) {
     pln_ns deadline = pln_deadline(10000);
@@ -64,7 +72,7 @@ static void await_value(struct pln_cache *cache, const char *key, const char *va
 }
 
 START_TEST(what_one_writes_the_other_sees) {
-    rig_set(a, "k", "one");
+    set_and_hear("k", "one");
     rig_expect(b, "k", "one", "l2");
     rig_expect(b, "k", "one", "l1");
     rig_set(a, "k", "two");
@@ -181,7 +189,7 @@ START_TEST(with_redis_silent_requests_end_and_it_is_found_dead) {
 END_TEST
 
 START_TEST(after_a_restart_fan_out_works_by_itself_and_nothing_old_is_served) {
-    rig_set(a, "k", "old");
+    set_and_hear("k", "old");
     rig_expect(b, "k", "old", "l2");
     pln_test_redis_kill(&server);
     rig_await(a, "bus_losses", 1);
@@ -191,7 +199,7 @@ START_TEST(after_a_restart_fan_out_works_by_itself_and_nothing_old_is_served) {
     rig_await(a, "bus_ok", 1);
     rig_await(b, "bus_ok", 1);
     rig_expect(b, "k", NULL, "miss"); /* the new server is empty */
-    rig_set(a, "k", "new");
+    set_and_hear("k", "new");
     rig_expect(b, "k", "new", "l2");
     rig_set(a, "k", "newer");
     await_value(b, "k", "newer");
@@ -199,7 +207,7 @@ START_TEST(after_a_restart_fan_out_works_by_itself_and_nothing_old_is_served) {
 END_TEST
 
 START_TEST(a_link_that_is_killed_alone_is_made_anew_and_costs_only_l1) {
-    rig_set(a, "k", "v");
+    set_and_hear("k", "v");
     rig_expect(b, "k", "v", "l2");
     uint64_t generation = rig_stat(b, "generation");
     free(pln_test_redis_command(&server, "CLIENT KILL TYPE pubsub"));

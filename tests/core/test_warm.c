@@ -45,6 +45,7 @@ START_TEST(every_key_of_a_list_is_loaded_and_a_second_time_found) {
     ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.wanted, 100);
     ck_assert_uint_eq(report.loaded, 100);
+    ck_assert(report.is_ready);
     ck_assert_int_eq(rig.n_loads, 100);
     ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.present, 100);
@@ -88,6 +89,7 @@ START_TEST(keys_that_fail_are_counted_and_the_rest_go_on) {
     rig.load_status = PLN_ELOADER;
     ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.failed, 10);
+    ck_assert(!report.is_ready);
     ck_assert_uint_eq(report.loaded, 0);
 }
 END_TEST
