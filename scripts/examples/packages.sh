@@ -75,8 +75,10 @@ while kill -0 "$first" 2>/dev/null && kill -0 "$second" 2>/dev/null; do
         rm "$folder/kill-redis"
         sleep 1
         kill_redis
+        echo "redis      killed with signal 9, while both go on asking"
         sleep 2
         start_redis
+        echo "redis      started again, empty"
     fi
     sleep 0.1
 done
