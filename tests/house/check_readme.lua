@@ -5,9 +5,11 @@
 -- Each block of Lua or C is a program, and prints what the text block after it says; a block of Lua
 -- with a cache.rule is a policy, and must load and answer. Files that are linked must exist.
 --
--- usage: lua5.4 check_readme.lua ROOT LIBRARY PERILUNE
+-- usage: lua5.4 check_readme.lua ROOT LIBRARY PERILUNE [FLAG]     FLAG: as the library was built
+--        with, where that is -fsanitize=...
 
 local root, library, perilune = arg[1], arg[2], arg[3]
+local sanitize = arg[4] and arg[4] ~= "-fsanitize=none" and arg[4] or "-O2"
 
 local POLICY_PROBE = [[
 local options = { policy = arg[1], redis = "redis://localhost" }
@@ -80,8 +82,8 @@ end
 local function run_c(text)
     write(folder .. "/program.c", text)
     local libraries = library:match "^(.*)/"
-    local output, is_good = run("cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I" .. root ..
-        "/core", "-o", folder .. "/program", folder .. "/program.c", library,
+    local output, is_good = run("cc", "-std=gnu11", sanitize, "-Wall", "-Wextra", "-Werror",
+        "-I" .. root .. "/core", "-o", folder .. "/program", folder .. "/program.c", library,
         "-Wl,-rpath," .. libraries)
     if not is_good then
         return output, false
