@@ -241,7 +241,7 @@ spec.test("warm loads the list, and what it loaded is in Redis", function()
   spec.same(code, 0)
 end)
 
-spec.test("warm exits with 3 where some keys failed but enough are there, and else with 1", function()
+spec.test("warm exits with 3 where keys failed but enough are there, and else with 1", function()
   local some = io.open(good):read "a":gsub('"user:3"', '"bad:1"')
   local output, code = perilune("warm -p " .. script("some.lua", some))
   spec.contains(output, "1 failed")
