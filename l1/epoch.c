@@ -122,49 +122,66 @@ void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
     }
 }
 
-/* Treiber's stack; taken only as a whole, so that addresses may come back. */
-static void push(struct limbo *limbo, struct entry *entry) {
-    /* P3 release: the entry is DEAD before its fields are overwritten; pairs with pln_l1_read_hit
-     */
-    atomic_thread_fence(memory_order_release);
-    /* relaxed: the exchange looks again */
-    ck_stack_entry_t *first = atomic_load_explicit(&limbo->incoming, memory_order_relaxed);
-    do {
-        PLN_UNSEEN(entry->limbo.stack_entry.next = first);
-        /* P8 release: pairs with empty. relaxed on failure: only the pointer is used */
-    } while (!atomic_compare_exchange_weak_explicit(&limbo->incoming, &first,
-                                                    &entry->limbo.stack_entry, memory_order_release,
-                                                    memory_order_relaxed));
+/* ---- waiting ---- */
+
+/* Entries that wait together: they were unlinked before the batch was made. */
+struct batch {
+    ck_epoch_entry_t link;
+    struct entry *first;
+};
+
+static struct entry *next_of(const struct entry *entry) {
+    /* relaxed: ordered by whatever handed the entry over */
+    return (struct entry *) (uintptr_t) atomic_load_explicit(&entry->created, memory_order_relaxed);
 }
 
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
+    struct limbo *limbo = &l1->limbos[record->limbo];
     size_t bytes = pln_l1_entry_bytes(entry);
     /* relaxed each: sums, no order */
     atomic_fetch_sub_explicit(&l1->live_bytes, bytes, memory_order_relaxed);
     atomic_fetch_add_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
     atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
-    push(&l1->limbos[record->limbo], entry);
+    /* P3 release: the entry is DEAD before `created` is overwritten; pairs with pln_l1_read_hit */
+    atomic_thread_fence(memory_order_release);
+    /* Treiber's stack; taken only as a whole, so that addresses may come back. relaxed: the
+     * exchange looks again */
+    struct entry *first = atomic_load_explicit(&limbo->incoming, memory_order_relaxed);
+    do {
+        /* relaxed: ordered by the fence above and the exchange below */
+        atomic_store_explicit(&entry->created, (int64_t) (uintptr_t) first, memory_order_relaxed);
+        /* P8 release: pairs with empty. relaxed on failure: only the pointer is used */
+    } while (!atomic_compare_exchange_weak_explicit(&limbo->incoming, &first, entry,
+                                                    memory_order_release, memory_order_relaxed));
 }
 
-static struct entry *entry_of(ck_stack_entry_t *link) {
-    return PLN_CONTAINER_OF(PLN_CONTAINER_OF(link, ck_epoch_entry_t, stack_entry), struct entry,
-                            limbo);
+static void free_batch(struct pln_l1 *l1, struct batch *batch) {
+    struct entry *next;
+    for (struct entry *entry = batch->first; entry != NULL; entry = next) {
+        next = next_of(entry);
+        pln_l1_unref(l1, entry);
+    }
+    free(batch);
 }
 
 static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     ck_stack_entry_t *next;
-    /* P8 acquire: the links; pairs with push */
-    ck_stack_entry_t *link = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
-    for (; link != NULL; link = next) {
-        next = CK_STACK_NEXT(link);
-        PLN_UNSEEN(ck_epoch_call(&limbo->record, &entry_of(link)->limbo, NULL));
+    /* relaxed: only whether there is work. Without memory they go on waiting; what waits already
+     * may still be freed */
+    bool has_come = atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL;
+    struct batch *batch = has_come ? malloc(sizeof *batch) : NULL;
+    if (batch != NULL) {
+        /* P8 acquire: the links; pairs with pln_l1_retire */
+        batch->first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
+        ck_epoch_call(&limbo->record, &batch->link, NULL);
     }
     ck_epoch_poll_deferred(&limbo->record, &freed);
     PLN_EDGE_TO(&l1->epoch);
-    for (link = CK_STACK_FIRST(&freed); link != NULL; link = next) {
+    for (ck_stack_entry_t *link = CK_STACK_FIRST(&freed); link != NULL; link = next) {
         next = CK_STACK_NEXT(link);
-        pln_l1_unref(l1, entry_of(link));
+        free_batch(l1, PLN_CONTAINER_OF(PLN_CONTAINER_OF(link, ck_epoch_entry_t, stack_entry),
+                                        struct batch, link));
     }
 }
 

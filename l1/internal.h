@@ -5,7 +5,7 @@
  * Labels of this folder:
  *   P1  slot published / slot loaded: an entry's bytes before its pointer
  *   P2  version before VISIBLE / version after it is seen: which of two entries is the newer
- *   P3  DEAD before the limbo's link is written over an entry / a second look at the state
+ *   P3  DEAD before `created` is overwritten / a second look at the state
  *   P4  last read by a borrower / before the memory is freed
  *   P5  a generation set / read
  *   P6  a thread's record, or a limbo, given back / taken
@@ -21,25 +21,14 @@
 #include "l1.h"
 
 /* ThreadSanitizer does not see the fences inside Concurrency Kit's assembler: it is told of the
- * edge that they make, from the end of a section to the freeing of what was read in it. Nor does it
- * know fences as such: the stores that write a waiting entry's link over fields which a reader may
- * still load (and finds out by P3) are kept from it. */
+ * edge that they make, from the end of a section to the freeing of what was read in it. */
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
-void AnnotateIgnoreWritesBegin(const char *file, int line);
-void AnnotateIgnoreWritesEnd(const char *file, int line);
 #define PLN_EDGE_FROM(address) __tsan_release(address)
 #define PLN_EDGE_TO(address) __tsan_acquire(address)
-#define PLN_UNSEEN(statement)                                                                      \
-    do {                                                                                           \
-        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);                                             \
-        statement;                                                                                 \
-        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);                                               \
-    } while (0)
 #else
 #define PLN_EDGE_FROM(address) ((void) 0)
 #define PLN_EDGE_TO(address) ((void) 0)
-#define PLN_UNSEEN(statement) statement
 #endif
 
 enum {
@@ -57,25 +46,20 @@ enum entry_state {
 
 /* 52 bytes before the key:
  *
- *     0             12       16        24          28       32 ... 44 48 ... 52
- *     | counted     | key,   | created | gener-    | ver-   | times | state | key, value, marks
- *     | value       | rule   |         | ation     | sion   |       |       |
- *                            |<- once dead: the limbo ->|
+ *     0         12     16        24         28        32      44        48
+ *     | counted | key, | created | generat- | version | times | touched | state ... | key, value,
+ *     | value   | rule |         | ion      |         |       |         |           | marks
  *
- * Between death and freeing `created`, `generation` and `version`, which nobody writes after an
- * entry has become visible, make room for the limbo's link: whoever acts on them looks at the
- * state again after reading them (P3). The other times are offsets from `created`. */
+ * `created` is set before an entry is linked and by nobody after; between death and freeing it
+ * holds the address of the next entry that waits. Whoever acts on it looks at the state again after
+ * reading it (P3). The other times are offsets from it. */
 struct entry {
     struct pln_value value; /* refs: the table's one, and one for each borrower */
     uint16_t key_len;
     uint16_t rule;
-    union {
-        struct {
-            _Atomic int64_t created;
-            _Atomic uint32_t generation, version;
-        };
-        ck_epoch_entry_t limbo;
-    };
+    _Atomic int64_t created;
+    uint32_t generation;
+    _Atomic uint32_t version; /* 0 until it is linked */
     _Atomic uint32_t refresh, stale, end;
     _Atomic uint32_t touched; /* low bits of the last hit's time */
     _Atomic uint8_t state;    /* enum entry_state */
@@ -86,7 +70,6 @@ struct entry {
 };
 
 static_assert(offsetof(struct entry, bytes) == 52, "an entry's header has grown");
-static_assert(sizeof(ck_epoch_entry_t) == 16, "the limbo's link does not fit over the times");
 
 /* Two neighbouring cache lines. A slot is a tag in the upper 16 bits and an entry's address. */
 struct bucket {
@@ -94,7 +77,7 @@ struct bucket {
 };
 
 struct limbo {
-    _Alignas(PLN_CACHE_LINE) ck_stack_entry_t *_Atomic incoming; /* anybody pushes */
+    _Alignas(PLN_CACHE_LINE) struct entry *_Atomic incoming; /* anybody pushes */
     atomic_bool is_taken; /* by the one who empties it: over `record` */
     ck_epoch_record_t record;
 };

@@ -242,7 +242,7 @@ static struct entry *entry_new(const struct pln_hashed *key, const struct pln_l1
     pln_l1_write_times(entry, &item->life);
     atomic_init(&entry->touched, (uint32_t) now);
     atomic_init(&entry->version, 0);
-    atomic_init(&entry->generation, item->generation);
+    entry->generation = item->generation;
     atomic_init(&entry->state, ENTRY_PENDING);
     entry->n_marks = item->n_marks;
     entry->cost = item->cost;

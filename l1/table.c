@@ -127,17 +127,16 @@ bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit) {
     uint32_t refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
     uint32_t stale = atomic_load_explicit(&entry->stale, memory_order_relaxed);
     uint32_t end = atomic_load_explicit(&entry->end, memory_order_relaxed);
-    uint32_t generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
     *hit = (struct pln_l1_hit){.life = {.created = created,
                                         .refresh = time_of(refresh, created),
                                         .stale = time_of(stale, created),
                                         .end = time_of(end, created)},
                                .len = entry->value.len,
-                               .generation = generation,
+                               .generation = entry->generation,
                                .rule = entry->rule,
                                .format = entry->value.format,
                                .is_absent = entry->is_absent};
-    /* P3 acquire: not the limbo's link in their place; pairs with pln_l1_retire */
+    /* P3 acquire: not an address in its place; pairs with pln_l1_retire */
     atomic_thread_fence(memory_order_acquire);
     return state_of(entry) == ENTRY_VISIBLE;
 }
@@ -160,11 +159,11 @@ static bool is_marked(const struct pln_l1 *l1, const struct entry *entry) {
 
 bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now) {
     uint32_t present = pln_l1_generation(l1);
-    /* relaxed each: as in pln_l1_read_hit; a dead one's may be anything, and it is gone too */
-    uint32_t generation = atomic_load_explicit(&entry->generation, memory_order_relaxed);
+    /* relaxed both: as in pln_l1_read_hit; a dead one's may be anything, and it is gone too */
     pln_ms created = atomic_load_explicit(&entry->created, memory_order_relaxed);
     uint32_t end = atomic_load_explicit(&entry->end, memory_order_relaxed);
-    bool is_served = generation == present || (present % 2 == 1 && generation + 1 == present);
+    bool is_served = entry->generation == present ||
+                     (present % 2 == 1 && entry->generation + 1 == present);
     return !is_served || now >= time_of(end, created) ||
            (entry->n_marks > 0 && is_marked(l1, entry));
 }
@@ -236,11 +235,6 @@ unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
 void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
                  struct entry *entry, enum pln_count why) {
     uint32_t version = version_of(entry);
-    /* P3 acquire: not the limbo's link in its place; pairs with pln_l1_retire */
-    atomic_thread_fence(memory_order_acquire);
-    if (state_of(entry) == ENTRY_DEAD) {
-        return;
-    }
     for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
         /* P1 acquire: pairs with link_at */
         struct entry *other = pln_l1_slot_entry(

@@ -110,10 +110,11 @@ static void take_message(struct pln_redis *redis, struct pln_bytes bytes) {
         redis->link.has_pinged = redis->link.has_pinged ||
                                  pln_take_big(message.payload.data, 8) == redis->link.ping;
     }
-    pln_count(redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
     if (!is_own && is_set(&redis->link.is_up)) {
         pln_message_report(&redis->events, &message);
     }
+    /* last, so that who sees the count may rely on what the message did */
+    pln_count(redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
 }
 
 /* Keys that the server saw change, whoever changed them: our own writes come back too, since the
