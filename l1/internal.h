@@ -132,6 +132,9 @@ struct entry *pln_l1_slot_entry(uint64_t slot);
 size_t pln_l1_entry_bytes(const struct entry *entry);
 /* The newest visible entry of a key, or NULL. Inside a section. */
 struct entry *pln_l1_find(const struct pln_l1 *l1, const struct pln_hashed *key);
+/* The live entry of a key and what it says, or NULL: a hit's whole search. Inside a section. */
+struct entry *pln_l1_look_up(const struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                             struct pln_l1_hit *hit);
 /* Copies the points of its life; false where it died meanwhile. */
 bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit);
 void pln_l1_write_times(struct entry *entry, const struct pln_l1_life *life);

@@ -19,7 +19,6 @@ enum {
     WAITING_SHARE = 20, /* a 20th of the budget may wait for readers */
     WAITING_LEAST = 32768,
     BATCH = 32, /* keys whose memory is asked for together */
-    READ_TRIES = 4,
 };
 
 /* ---- life ---- */
@@ -115,22 +114,6 @@ static void touch(struct entry *entry, pln_ms now, unsigned flags) {
     }
 }
 
-/* The live entry of a key and what it says. An entry that dies while it is read is looked for
- * anew: its successor may be there; a bounded number of times. */
-static struct entry *look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
-                             struct pln_l1_hit *hit) {
-    for (int i = 0; i < READ_TRIES; i++) {
-        struct entry *entry = pln_l1_find(l1, key);
-        if (entry == NULL || pln_l1_is_gone(l1, entry, now)) {
-            return NULL;
-        }
-        if (pln_l1_read_hit(entry, hit)) {
-            return entry;
-        }
-    }
-    return NULL;
-}
-
 int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
                void *buffer, size_t size, struct pln_l1_hit *hit) {
     struct thread_record *record = pln_l1_record(l1);
@@ -140,7 +123,7 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
     __builtin_prefetch(pln_l1_bucket(l1, key->hash));
     __builtin_prefetch((const char *) pln_l1_bucket(l1, key->hash) + PLN_CACHE_LINE);
     pln_l1_enter(record);
-    struct entry *entry = look_up(l1, key, now, hit);
+    struct entry *entry = pln_l1_look_up(l1, key, now, hit);
     if (entry != NULL) {
         touch(entry, now, flags);
         size_t n = hit->len < size ? hit->len : size;
@@ -154,7 +137,7 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
 
 static int borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
                   struct pln_l1_hit *hit, struct pln_value **value) {
-    struct entry *entry = look_up(l1, key, now, hit);
+    struct entry *entry = pln_l1_look_up(l1, key, now, hit);
     if (entry == NULL) {
         return PLN_MISS;
     }

@@ -25,9 +25,13 @@
 #include "internal.h"
 
 #include <malloc.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 enum {
     TAG_SHIFT = 48,
+    READ_TRIES = 4,
     LINK_TRIES = 64, /* each failed try is another thread's success on this bucket */
 };
 
@@ -68,6 +72,50 @@ static uint32_t version_of(const struct entry *entry) {
     return atomic_load_explicit(&entry->version, memory_order_relaxed);
 }
 
+/* The slots whose tag is that of a hash, one bit each: only a hint which slots match() is to load
+ * anew, so relaxed loads do, and so do the vector loads of x86, whose halves are whole words. There
+ * is no branch, and few instructions: a processor that waits for one entry sees as far as the
+ * bucket of the next key. */
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+static __m128i tags_of(const __m128i *pairs) {
+    __m128 a = _mm_castsi128_ps(_mm_load_si128(pairs));
+    __m128 b = _mm_castsi128_ps(_mm_load_si128(pairs + 1));
+    return _mm_srai_epi32(_mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1))), 16);
+}
+
+static unsigned tag_matches(const struct bucket *bucket, uint64_t hash) {
+    const __m128i *pairs = (const __m128i *) (const void *) bucket->slots;
+    __m128i wanted = _mm_set1_epi16((int16_t) (hash >> TAG_SHIFT));
+    __m128i low = _mm_packs_epi32(tags_of(pairs), tags_of(pairs + 2));
+    __m128i high = _mm_packs_epi32(tags_of(pairs + 4), tags_of(pairs + 6));
+    return (unsigned) _mm_movemask_epi8(
+        _mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
+}
+#else
+static unsigned tag_matches(const struct bucket *bucket, uint64_t hash) {
+    unsigned matches = 0;
+    for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
+        /* relaxed: see above */
+        uint64_t slot = atomic_load_explicit(&bucket->slots[i], memory_order_relaxed);
+        matches |= (unsigned) (((slot ^ hash) >> TAG_SHIFT) == 0) << i;
+    }
+    return matches;
+}
+#endif
+
+/* Most keys are short: two words that may overlap, without a call. */
+static bool is_same(const char *a, const char *b, size_t len) {
+    uint64_t a_words[2], b_words[2];
+    if (len < sizeof a_words[0] || len > sizeof a_words) {
+        return memcmp(a, b, len) == 0;
+    }
+    memcpy(&a_words[0], a, sizeof a_words[0]);
+    memcpy(&b_words[0], b, sizeof b_words[0]);
+    memcpy(&a_words[1], a + len - sizeof a_words[1], sizeof a_words[1]);
+    memcpy(&b_words[1], b + len - sizeof b_words[1], sizeof b_words[1]);
+    return ((a_words[0] ^ b_words[0]) | (a_words[1] ^ b_words[1])) == 0;
+}
+
 /* The entry of a slot if it is of this key, else NULL. */
 static struct entry *match(const struct bucket *bucket, size_t i, const struct pln_hashed *key) {
     /* P1 acquire: pairs with link_at */
@@ -76,7 +124,9 @@ static struct entry *match(const struct bucket *bucket, size_t i, const struct p
         return NULL;
     }
     struct entry *entry = pln_l1_slot_entry(slot);
-    return entry->key_len == key->key.len && memcmp(entry->bytes, key->key.data, key->key.len) == 0
+    __builtin_prefetch((const char *) entry + PLN_CACHE_LINE);
+    __builtin_prefetch((const char *) entry + 2 * PLN_CACHE_LINE);
+    return entry->key_len == key->key.len && is_same(entry->bytes, key->key.data, key->key.len)
                ? entry
                : NULL;
 }
@@ -85,8 +135,8 @@ static struct entry *match(const struct bucket *bucket, size_t i, const struct p
 struct entry *pln_l1_find(const struct pln_l1 *l1, const struct pln_hashed *key) {
     const struct bucket *bucket = pln_l1_bucket(l1, key->hash);
     struct entry *newest = NULL;
-    for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
-        struct entry *entry = match(bucket, i, key);
+    for (unsigned left = tag_matches(bucket, key->hash); left != 0; left &= left - 1) {
+        struct entry *entry = match(bucket, (size_t) __builtin_ctz(left), key);
         if (entry != NULL && state_of(entry) == ENTRY_VISIBLE &&
             (newest == NULL || is_newer(version_of(entry), version_of(newest)))) {
             newest = entry;
@@ -166,6 +216,22 @@ bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms n
                      (present % 2 == 1 && entry->generation + 1 == present);
     return !is_served || now >= time_of(end, created) ||
            (entry->n_marks > 0 && is_marked(l1, entry));
+}
+
+/* An entry that dies while it is read is looked for anew: its successor may be there; a bounded
+ * number of times. */
+struct entry *pln_l1_look_up(const struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                             struct pln_l1_hit *hit) {
+    for (int i = 0; i < READ_TRIES; i++) {
+        struct entry *entry = pln_l1_find(l1, key);
+        if (entry == NULL || pln_l1_is_gone(l1, entry, now)) {
+            return NULL;
+        }
+        if (pln_l1_read_hit(entry, hit)) {
+            return entry;
+        }
+    }
+    return NULL;
 }
 
 /* ---- ending ---- */
