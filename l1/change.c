@@ -21,7 +21,7 @@ int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms refres
     if (record == NULL) {
         return PLN_MISS;
     }
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_find(l1, key);
     bool is_found = entry != NULL && pln_l1_read_hit(entry, &hit);
     if (is_found) {
@@ -39,7 +39,7 @@ bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
     if (record == NULL) {
         return false;
     }
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_find(l1, key);
     if (entry != NULL) {
         uint8_t open = ENTRY_VISIBLE;
@@ -88,7 +88,7 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     /* relaxed: sweepers only share the work */
     size_t at = atomic_fetch_add_explicit(&l1->sweep_at, n_buckets, memory_order_relaxed);
     for (size_t i = 0; i < n_buckets; i++) {
-        pln_l1_enter(record); /* a section a bucket: nobody's memory waits for a whole sweep */
+        pln_l1_enter(l1, record); /* a section a bucket: nobody's memory waits for a whole sweep */
         n += sweep_bucket(l1, record, &l1->buckets[(at + i) % l1->n_buckets], now);
         pln_l1_leave(record);
     }
@@ -100,7 +100,7 @@ void pln_l1_each(struct pln_l1 *l1, pln_ms now, pln_l1_visit visit, void *arg) {
     struct thread_record *record = pln_l1_record(l1);
     bool goes_on = record != NULL;
     for (size_t at = 0; goes_on && at < l1->n_buckets; at++) {
-        pln_l1_enter(record);
+        pln_l1_enter(l1, record);
         for (size_t i = 0; goes_on && i < PLN_L1_SLOTS; i++) {
             struct entry *entry = visible_at(&l1->buckets[at], i);
             struct pln_l1_hit hit;

@@ -15,14 +15,9 @@
  */
 #include "internal.h"
 
-#include <pthread.h>
-
-struct thread_record {
-    _Alignas(PLN_CACHE_LINE) ck_epoch_record_t record;
-    atomic_bool is_taken;
-    unsigned limbo; /* the one this thread pushes on */
-    struct thread_record *next;
-};
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static void give_back(void *arg) {
     struct thread_record *record = arg;
@@ -30,7 +25,12 @@ static void give_back(void *arg) {
     atomic_store_explicit(&record->is_taken, false, memory_order_release);
 }
 
+static bool membarrier(int command) {
+    return syscall(__NR_membarrier, command, 0, 0) == 0;
+}
+
 int pln_l1_epoch_init(struct pln_l1 *l1) {
+    l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     if (pthread_key_create(&l1->record_key, give_back) != 0) {
         return pln_fail(PLN_ESYSTEM, "l1: the process has no thread-specific keys left");
     }
@@ -101,15 +101,6 @@ struct thread_record *pln_l1_record(struct pln_l1 *l1) {
         return NULL;
     }
     return record;
-}
-
-void pln_l1_enter(struct thread_record *record) {
-    ck_epoch_begin(&record->record, NULL);
-}
-
-void pln_l1_leave(struct thread_record *record) {
-    PLN_EDGE_FROM(record->record.global);
-    ck_epoch_end(&record->record, NULL);
 }
 
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
@@ -186,6 +177,10 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo) {
 }
 
 void pln_l1_reclaim(struct pln_l1 *l1) {
+    /* the other half of pln_l1_enter's fence: after what waits was unlinked, before the marks */
+    if (l1->has_membarrier && !membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
+        return; /* cannot fail once registered; without it nothing may be freed */
+    }
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
         bool is_taken = false;
         /* P6 acquire: pairs with the store below. relaxed on failure: somebody else is at it */

@@ -114,7 +114,7 @@ int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, struct buc
     for (int i = 0; i < CK_EPOCH_LENGTH && is_backed_up(l1); i++) {
         pln_l1_leave(record);
         pln_l1_reclaim(l1);
-        pln_l1_enter(record);
+        pln_l1_enter(l1, record);
     }
     if (is_backed_up(l1)) {
         return pln_fail(PLN_EBUSY, "l1: over %zu bytes of ended entries wait for readers",

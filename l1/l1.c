@@ -122,7 +122,7 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
     }
     __builtin_prefetch(pln_l1_bucket(l1, key->hash));
     __builtin_prefetch((const char *) pln_l1_bucket(l1, key->hash) + PLN_CACHE_LINE);
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_look_up(l1, key, now, hit);
     if (entry != NULL) {
         touch(entry, now, flags);
@@ -153,7 +153,7 @@ int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, u
     if (record == NULL) {
         return PLN_MISS;
     }
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     int status = borrow(l1, key, now, flags, hit, value);
     pln_l1_leave(record);
     return status;
@@ -191,7 +191,7 @@ void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t
         if (record == NULL) {
             continue;
         }
-        pln_l1_enter(record);
+        pln_l1_enter(l1, record);
         for (size_t i = begin; i < end; i++) {
             prefetch_entry(l1, &keys[i]);
         }
@@ -309,7 +309,7 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
         pln_count(l1->counts, PLN_COUNT_L1_REFUSALS, 1);
         return pln_fail(PLN_ENOMEM, "l1: no memory for a value of %zu bytes", item->value.len);
     }
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     int status = store(l1, record, key, entry, now, check, check_arg);
     pln_l1_leave(record);
     if (status < 0) {
@@ -328,7 +328,7 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
     if (record == NULL) {
         abort(); /* an old value would stay: there is no safe way to go on */
     }
-    pln_l1_enter(record);
+    pln_l1_enter(l1, record);
     /* seq_cst: the caller's raised stamp before this search (store, then load); pairs with show */
     atomic_thread_fence(memory_order_seq_cst);
     unsigned n = pln_l1_kill_key(l1, record, key, NULL, PLN_COUNT_L1_REMOVES);

@@ -25,6 +25,10 @@
 #include "internal.h"
 
 #include <malloc.h>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -72,30 +76,30 @@ static uint32_t version_of(const struct entry *entry) {
     return atomic_load_explicit(&entry->version, memory_order_relaxed);
 }
 
-/* The slots whose tag is that of a hash, one bit each: only a hint which slots match() is to load
- * anew, so relaxed loads do, and so do the vector loads of x86, whose halves are whole words. There
- * is no branch, and few instructions: a processor that waits for one entry sees as far as the
- * bucket of the next key. */
+/* The slots whose tag is that of a hash, one bit each; without a branch, so that a processor may
+ * go on to the entry before it knows where it stood. Only a hint which slots to look at: match()
+ * loads them anew. */
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-static __m128i tags_of(const __m128i *pairs) {
-    __m128 a = _mm_castsi128_ps(_mm_load_si128(pairs));
-    __m128 b = _mm_castsi128_ps(_mm_load_si128(pairs + 1));
-    return _mm_srai_epi32(_mm_castps_si128(_mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1))), 16);
+/* The upper halves of four slots, each made a tag. */
+static __m128i four_tags(const __m128i *slots) {
+    __m128 low = _mm_castsi128_ps(_mm_load_si128(slots));
+    __m128 high = _mm_castsi128_ps(_mm_load_si128(slots + 1));
+    return _mm_srai_epi32(_mm_castps_si128(_mm_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1))), 16);
 }
 
 static unsigned tag_matches(const struct bucket *bucket, uint64_t hash) {
-    const __m128i *pairs = (const __m128i *) (const void *) bucket->slots;
-    __m128i wanted = _mm_set1_epi16((int16_t) (hash >> TAG_SHIFT));
-    __m128i low = _mm_packs_epi32(tags_of(pairs), tags_of(pairs + 2));
-    __m128i high = _mm_packs_epi32(tags_of(pairs + 4), tags_of(pairs + 6));
+    const __m128i *slots = (const void *) bucket->slots;
+    __m128i wanted = _mm_set1_epi16((short) (hash >> TAG_SHIFT));
+    __m128i first = _mm_packs_epi32(four_tags(slots), four_tags(slots + 2));
+    __m128i second = _mm_packs_epi32(four_tags(slots + 4), four_tags(slots + 6));
     return (unsigned) _mm_movemask_epi8(
-        _mm_packs_epi16(_mm_cmpeq_epi16(low, wanted), _mm_cmpeq_epi16(high, wanted)));
+        _mm_packs_epi16(_mm_cmpeq_epi16(first, wanted), _mm_cmpeq_epi16(second, wanted)));
 }
 #else
 static unsigned tag_matches(const struct bucket *bucket, uint64_t hash) {
     unsigned matches = 0;
     for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
-        /* relaxed: see above */
+        /* relaxed: a hint */
         uint64_t slot = atomic_load_explicit(&bucket->slots[i], memory_order_relaxed);
         matches |= (unsigned) (((slot ^ hash) >> TAG_SHIFT) == 0) << i;
     }
