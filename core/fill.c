@@ -23,6 +23,11 @@
  */
 #include "engine.h"
 
+/* So long does a process sleep that waits for another's load, before it looks again unasked. The
+ * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
+ * would sleep to the end of a lease whose holder, or server, is long dead. */
+enum { LOOK_AGAIN_MS = 50 };
+
 /* The state of a fill. */
 struct fill {
     struct pln_request *request;
@@ -110,6 +115,7 @@ static void end_lease(struct fill *fill) {
  * (with a lease, or without where L2 is away). Negative: the deadline. */
 static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
+    bool has_waited = false;
     while (uses_l2(fill)) {
         int status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
                                   pln_cache_l2_deadline(fill->cache, request->deadline),
@@ -120,8 +126,10 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
         }
         fill->has_lease = status == PLN_OK;
         if (status == PLN_PENDING) {
-            pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, 1);
-            pln_ns until = pln_clock_precise() + (fill->lease.left + 1) * 1000000;
+            pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, has_waited ? 0 : 1);
+            has_waited = true;
+            pln_ms nap = fill->lease.left < LOOK_AGAIN_MS ? fill->lease.left + 1 : LOOK_AGAIN_MS;
+            pln_ns until = pln_clock_precise() + nap * 1000000;
             pln_flight_sleep(fill->cache->flights, fill->flight,
                              until < request->deadline ? until : request->deadline);
         }

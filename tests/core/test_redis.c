@@ -148,6 +148,25 @@ START_TEST(the_lease_of_a_dead_loader_delays_nobody_longer_than_it_lasts) {
 }
 END_TEST
 
+START_TEST(who_waits_for_anothers_load_does_not_outwait_the_server) {
+    struct pln_cache *patient;
+    pthread_t reader;
+    void *wrong;
+    struct pln_options options = {
+        .ns = "t", .redis = server.url, .load_timeout_ms = 20000, .log = no_log};
+    ck_assert_int_eq(pln_open(&options, &patient), PLN_OK);
+    rig_await(patient, "bus_ok", 1);
+    load_by_rule(patient);
+    free(pln_test_redis_command(&server, "SET t:l:k:1 0123456789abcdef PX 60000"));
+    pthread_create(&reader, NULL, get_k1, patient);
+    rig_await(patient, "lease_waits", 1);
+    pln_test_redis_kill(&server);
+    pthread_join(reader, &wrong);
+    ck_assert_ptr_null(wrong); /* or, after 20 s, a timeout */
+    pln_close(patient);
+}
+END_TEST
+
 START_TEST(with_redis_killed_no_request_fails_or_waits_past_its_timeout) {
     pln_ns longest = 0;
     char key[16];
@@ -302,6 +321,7 @@ int main(void) {
     tcase_add_test(tests, tags_and_clear_reach_the_other);
     tcase_add_test(tests, one_load_for_two_instances_of_many_threads);
     tcase_add_test(tests, the_lease_of_a_dead_loader_delays_nobody_longer_than_it_lasts);
+    tcase_add_test(tests, who_waits_for_anothers_load_does_not_outwait_the_server);
     tcase_add_test(tests, with_redis_killed_no_request_fails_or_waits_past_its_timeout);
     tcase_add_test(tests, with_redis_silent_requests_end_and_it_is_found_dead);
     tcase_add_test(tests, after_a_restart_fan_out_works_by_itself_and_nothing_old_is_served);
