@@ -25,7 +25,7 @@ static struct pln_cache *open_cache(void) {
                                   .ttl_ms = 600000,
                                   .log = no_log};
     ck_assert_msg(pln_open(&options, &cache) == PLN_OK, "%s", pln_error_text());
-    rig_await(cache, "bus_ok", 1);
+    rig_await(cache, "generation", 2); /* the cache has heard that the link is live */
     return cache;
 }
 
@@ -247,7 +247,7 @@ START_TEST(a_cache_may_be_opened_before_its_server_is_there) {
     ck_assert_int_eq(pln_get(early, pln_key("k:1"), NULL, &result), PLN_OK);
     pln_release(early, result.value);
     pln_test_redis_restart(&server);
-    rig_await(early, "bus_ok", 1);
+    rig_await(early, "generation", 2);
     rig_set(early, "k", "v");
     rig_expect(early, "k", "v", "l1");
     pln_close(early);
