@@ -139,7 +139,7 @@ void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
 void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key);
 /* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
 void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
-                   const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
+                   const struct pln_terms *terms, struct pln_stamp *stamp,
                    const struct pln_l2_item *item, struct pln_l1_life *life);
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,

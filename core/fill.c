@@ -89,8 +89,7 @@ static int ask_l2(struct fill *fill, struct pln_outcome *outcome) {
     }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
-        pln_life_keep(fill->cache, &request->key, request->terms, request->match.index,
-                      &fill->stamp, &value.item, &life);
+        pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &value.item, &life);
         status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
     } else {
         life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
@@ -236,8 +235,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .is_absent = is_absent,
     };
     if (commit(fill, &item)) {
-        pln_life_keep(fill->cache, &request->key, request->terms, request->match.index,
-                      &fill->stamp, &item, life);
+        pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &item, life);
     }
 }
 

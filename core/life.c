@@ -59,13 +59,12 @@ static void install(struct pln_cache *cache, const struct pln_hashed *key,
 }
 
 void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
-                   const struct pln_terms *terms, unsigned rule, struct pln_stamp *stamp,
+                   const struct pln_terms *terms, struct pln_stamp *stamp,
                    const struct pln_l2_item *item, struct pln_l1_life *life) {
     *life = pln_life_of(terms, pln_now(&cache->host), item->age, item->fresh_left, item->life_left);
     struct pln_l1_item entry = {
         .value = item->value,
         .life = *life,
-        .rule = (uint16_t) rule,
         .format = item->format,
         .is_absent = item->is_absent,
     };

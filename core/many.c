@@ -157,7 +157,7 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
         result->value = pln_value_new(item->value, item->format);
     }
     if (result->value != NULL) {
-        pln_life_keep(cache, key, terms, match.index, stamp, item, &life);
+        pln_life_keep(cache, key, terms, stamp, item, &life);
         result->len = item->value.len;
         result->format = item->format;
         result->source = is_fresh ? PLN_FROM_L2 : PLN_FROM_STALE;

@@ -132,7 +132,6 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
         .marks = stamp->marks,
         .n_marks = stamp->n_marks,
         .generation = stamp->generation,
-        .rule = (uint16_t) write->match.index,
         .format = write->item.format,
         .cost = write->cost,
         .is_absent = write->item.is_absent,

@@ -105,7 +105,7 @@ void pln_l1_each(struct pln_l1 *l1, pln_ms now, pln_l1_visit visit, void *arg) {
             struct entry *entry = visible_at(&l1->buckets[at], i);
             struct pln_l1_hit hit;
             if (entry != NULL && !pln_l1_is_gone(l1, entry, now) && pln_l1_read_hit(entry, &hit)) {
-                goes_on = visit(arg, pln_bytes_of(entry->bytes, entry->key_len), &hit);
+                goes_on = visit(arg, pln_bytes_of(entry->bytes, pln_l1_key_len(entry)), &hit);
             }
         }
         pln_l1_leave(record);

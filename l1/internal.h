@@ -44,21 +44,20 @@ enum entry_state {
     ENTRY_CLAIMED = 4, /* with VISIBLE: somebody reloads it */
 };
 
-/* 52 bytes before the key:
+/* 48 bytes before the key, so that with a key of 16 they make one cache line:
  *
- *     0         12     16        24         28        32      44        48
- *     | counted | key, | created | generat- | version | times | touched | state ... | key, value,
- *     | value   | rule |         | ion      |         |       |         |           | marks
+ *     0                12          16        24        28      40        44        48
+ *     | counted value, | generat-  | created | version | times | touched | state.. | key, value,
+ *     | its offset     | ion       |         |         |       |         |         | marks
  *
- * `created` is set before an entry is linked and by nobody after; between death and freeing it
- * holds the address of the next entry that waits. Whoever acts on it looks at the state again after
- * reading it (P3). The other times are offsets from it. */
+ * The key's length is the value's offset less these 48. `created` is set before an entry is linked
+ * and by nobody after; between death and freeing it holds the address of the next entry that
+ * waits. Whoever acts on it looks at the state again after reading it (P3). The other times are
+ * offsets from it. */
 struct entry {
     struct pln_value value; /* refs: the table's one, and one for each borrower */
-    uint16_t key_len;
-    uint16_t rule;
-    _Atomic int64_t created;
     uint32_t generation;
+    _Atomic int64_t created;
     _Atomic uint32_t version; /* 0 until it is linked */
     _Atomic uint32_t refresh, stale, end;
     _Atomic uint32_t touched; /* low bits of the last hit's time */
@@ -69,7 +68,11 @@ struct entry {
     char bytes[]; /* key, value, then (marked ones) stamp and marks */
 };
 
-static_assert(offsetof(struct entry, bytes) == 52, "an entry's header has grown");
+static_assert(offsetof(struct entry, bytes) == 48, "an entry's header has grown");
+
+static inline size_t pln_l1_key_len(const struct entry *entry) {
+    return entry->value.offset - offsetof(struct entry, bytes);
+}
 
 /* Two neighbouring cache lines. A slot is a tag in the upper 16 bits and an entry's address. */
 struct bucket {

@@ -128,7 +128,7 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
         touch(entry, now, flags);
         size_t n = hit->len < size ? hit->len : size;
         if (n > 0) {
-            memcpy(buffer, entry->bytes + entry->key_len, n);
+            memcpy(buffer, entry->bytes + pln_l1_key_len(entry), n);
         }
     }
     pln_l1_leave(record);
@@ -219,8 +219,6 @@ static struct entry *entry_new(const struct pln_hashed *key, const struct pln_l1
     entry->value.offset = (uint16_t) (offsetof(struct entry, bytes) + key->key.len);
     entry->value.format = item->format;
     entry->value.home = PLN_HOME_L1;
-    entry->key_len = (uint16_t) key->key.len;
-    entry->rule = item->rule;
     atomic_init(&entry->created, item->life.created);
     pln_l1_write_times(entry, &item->life);
     atomic_init(&entry->touched, (uint32_t) now);

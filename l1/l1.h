@@ -52,7 +52,6 @@ struct pln_l1_item {
     uint64_t mark_stamp;
     const uint16_t *marks;
     uint32_t generation;
-    uint16_t rule; /* the caller's, handed back */
     uint8_t n_marks;
     uint8_t format; /* the caller's, handed back */
     uint8_t cost;   /* of two equally old entries, the dearer stays */
@@ -64,7 +63,6 @@ struct pln_l1_hit {
     struct pln_l1_life life;
     size_t len;
     uint32_t generation;
-    uint16_t rule;
     uint8_t format;
     bool is_absent;
 };

@@ -130,7 +130,8 @@ static struct entry *match(const struct bucket *bucket, size_t i, const struct p
     struct entry *entry = pln_l1_slot_entry(slot);
     __builtin_prefetch((const char *) entry + PLN_CACHE_LINE);
     __builtin_prefetch((const char *) entry + 2 * PLN_CACHE_LINE);
-    return entry->key_len == key->key.len && is_same(entry->bytes, key->key.data, key->key.len)
+    return pln_l1_key_len(entry) == key->key.len &&
+                   is_same(entry->bytes, key->key.data, key->key.len)
                ? entry
                : NULL;
 }
@@ -187,7 +188,6 @@ bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit) {
                                         .end = time_of(end, created)},
                                .len = entry->value.len,
                                .generation = entry->generation,
-                               .rule = entry->rule,
                                .format = entry->value.format,
                                .is_absent = entry->is_absent};
     /* P3 acquire: not an address in its place; pairs with pln_l1_retire */
@@ -198,7 +198,7 @@ bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit) {
 static bool is_marked(const struct pln_l1 *l1, const struct entry *entry) {
     uint64_t stamp;
     uint16_t mark;
-    const char *at = entry->bytes + entry->key_len + entry->value.len;
+    const char *at = entry->bytes + pln_l1_key_len(entry) + entry->value.len;
     memcpy(&stamp, at, sizeof stamp);
     at += sizeof stamp;
     for (size_t i = 0; i < entry->n_marks; i++, at += sizeof mark) {
@@ -309,9 +309,9 @@ void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket 
         /* P1 acquire: pairs with link_at */
         struct entry *other = pln_l1_slot_entry(
             atomic_load_explicit(&bucket->slots[i], memory_order_acquire));
-        if (other != NULL && other != entry && other->key_len == entry->key_len &&
+        if (other != NULL && other != entry && other->value.offset == entry->value.offset &&
             version_of(other) != 0 && is_newer(version, version_of(other)) &&
-            memcmp(other->bytes, entry->bytes, entry->key_len) == 0) {
+            memcmp(other->bytes, entry->bytes, pln_l1_key_len(entry)) == 0) {
             kill_one(l1, record, bucket, other, why);
         }
     }

@@ -64,7 +64,7 @@ START_TEST(an_invalidation_between_stamp_and_install_keeps_the_value_out) {
     pln_stamp_take(B->inval, key.hash, &stamp); /* B asks, and is answered "old" ... */
     rig_set(A, "k", "new");                     /* ... A writes, B is told ... */
     struct pln_l2_item item = {.value = pln_key("old"), .fresh_left = 10000, .life_left = 10000};
-    pln_life_keep(B, &key, &terms, 0, &stamp, &item, &life); /* ... and B's reply lands */
+    pln_life_keep(B, &key, &terms, &stamp, &item, &life); /* ... and B's reply lands */
     ck_assert_uint_eq(rig_stat(B, "fills_refused"), 1);
     rig_expect(B, "k", "new", "l2");
 }
@@ -83,7 +83,7 @@ START_TEST(the_same_race_with_a_tag_keeps_the_value_out) {
                                .life_left = 10000,
                                .tags = &tag,
                                .n_tags = 1};
-    pln_life_keep(B, &key, &terms, 0, &stamp, &item, &life);
+    pln_life_keep(B, &key, &terms, &stamp, &item, &life);
     ck_assert_uint_eq(rig_stat(B, "fills_refused"), 1);
     rig_expect(B, "k", NULL, "miss");
 }
