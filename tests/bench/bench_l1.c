@@ -18,7 +18,7 @@
 enum {
     N_1M = 1000000,
     N_10K = 10000,
-    N_FILL = 100000,
+    FILL_BYTES = 21 << 20, /* 100,000 entries of these sizes */
     N_DRAWS = 1 << 22,
     N_OPS = 1500000, /* a thread and run */
     TICK = 4096,     /* requests in a millisecond of the cache's clock */
@@ -115,6 +115,7 @@ struct work {
     size_t n_keys, n_many;
     unsigned n_threads;
     uint64_t seed;
+    size_t nothing; /* 0, which the compiler does not know: makes one request wait for another */
 };
 
 static void work_new(struct work *work, size_t max_bytes) {
@@ -156,13 +157,19 @@ static void put(const struct work *work, uint32_t number, pln_ms now) {
 
 /* May miss: a key is missing while it is replaced, and where its bucket is full (one in a million
  * at this load). */
-static void get(const struct work *work, uint32_t number, pln_ms now) {
-    char key[BENCH_KEY_BYTES], buffer[128];
+static bool get_to(const struct work *work, uint32_t number, pln_ms now, char buffer[128]) {
+    char key[BENCH_KEY_BYTES];
     struct pln_l1_hit hit;
     bench_key(number, key);
     struct pln_hashed at = hashed(work, key);
-    pln_l1_get(work->l1, &at, now, 0, buffer, sizeof buffer, &hit);
+    int status = pln_l1_get(work->l1, &at, now, 0, buffer, 128, &hit);
     bench_use(buffer);
+    return status == PLN_OK;
+}
+
+static bool get(const struct work *work, uint32_t number, pln_ms now) {
+    char buffer[128];
+    return get_to(work, number, now, buffer);
 }
 
 static const uint32_t *draws_of(const struct work *work, unsigned thread) {
@@ -179,6 +186,32 @@ static size_t floor_gets(void *arg, unsigned thread) {
             exit(1);
         }
         bench_use(buffer);
+    }
+    return N_OPS;
+}
+
+/* The same where each request depends on the answer to the one before, as in most programs: the
+ * memory accesses of two requests cannot overlap. */
+static size_t floor_chain(void *arg, unsigned thread) {
+    const struct work *work = arg;
+    const uint32_t *draws = draws_of(work, thread);
+    char key[BENCH_KEY_BYTES], buffer[128] = {0};
+    for (size_t i = 0; i < N_OPS; i++) {
+        bench_key(draws[i + ((size_t) buffer[99] & work->nothing)], key);
+        if (!floor_get(&work->floor, key, buffer)) {
+            exit(1);
+        }
+        bench_use(buffer);
+    }
+    return N_OPS;
+}
+
+static size_t chain(void *arg, unsigned thread) {
+    const struct work *work = arg;
+    const uint32_t *draws = draws_of(work, thread);
+    char buffer[128] = {0};
+    for (size_t i = 0; i < N_OPS; i++) {
+        get_to(work, draws[i + ((size_t) buffer[99] & work->nothing)], (pln_ms) (i / TICK), buffer);
     }
     return N_OPS;
 }
@@ -215,13 +248,16 @@ static size_t replaces(void *arg, unsigned thread) {
     return n;
 }
 
+/* Read-through: a miss stores. */
 static size_t fills(void *arg, unsigned thread) {
     const struct work *work = arg;
-    size_t n = N_FILL / work->n_threads;
-    for (size_t i = 0; i < n; i++) {
-        put(work, (uint32_t) (i * work->n_threads + thread), (pln_ms) (i / TICK));
+    const uint32_t *draws = draws_of(work, thread);
+    for (size_t i = 0; i < N_OPS; i++) {
+        if (!get(work, draws[i], (pln_ms) (i / TICK))) {
+            put(work, draws[i], (pln_ms) (i / TICK));
+        }
     }
-    return n;
+    return N_OPS;
 }
 
 static void get_many(const struct work *work, const uint32_t *draws, pln_ms now) {
@@ -276,19 +312,21 @@ static void measure(const char *name, struct work *work, unsigned n_threads, ben
 }
 
 /* The tier and the floor in turn, A B A B. */
-static void compare(struct work *work, const char *name, const char *floor_name,
-                    const char *ratio_name) {
+static void compare(struct work *work, const char *name, bench_body body, const char *floor_name,
+                    bench_body floor_body) {
+    char ratio_name[64];
     struct bench_series tier = {.n = 0}, floor = {.n = 0};
     if (!is_wanted(name) && !is_wanted(floor_name)) {
         return;
     }
     work->floor = floor_new(work->n_keys);
-    bench_time(1, floor_gets, work);
-    bench_time(1, gets, work);
+    bench_time(1, floor_body, work);
+    bench_time(1, body, work);
     for (int i = 0; i < BENCH_RUNS + 2; i++) {
-        bench_run(&floor, 1, floor_gets, work);
-        bench_run(&tier, 1, gets, work);
+        bench_run(&floor, 1, floor_body, work);
+        bench_run(&tier, 1, body, work);
     }
+    snprintf(ratio_name, sizeof ratio_name, "%s.vs.floor", name);
     bench_print(floor_name, "ns", &floor);
     bench_print(name, "ns", &tier);
     bench_print_one(ratio_name, "ratio", bench_median(&tier) / bench_median(&floor));
@@ -318,7 +356,7 @@ static void bench_10k(void) {
     work.draws = draws;
     work_new(&work, 8 << 20);
     fill_all(&work);
-    compare(&work, "l1.get.10k.1t", "l1.floor.get.10k.1t", "l1.get.10k.1t.vs.floor");
+    compare(&work, "l1.get.10k.1t", gets, "l1.floor.get.10k.1t", floor_gets);
     measure("l1.get.10k.2t", &work, 2, gets);
     work_free(&work);
     free(draws);
@@ -340,7 +378,8 @@ static void bench_1m(void) {
     work.draws = draws;
     work_new(&work, BIG);
     fill_all(&work);
-    compare(&work, "l1.get.1m.1t", "l1.floor.get.1m.1t", "l1.get.1m.1t.vs.floor");
+    compare(&work, "l1.get.1m.1t", gets, "l1.floor.get.1m.1t", floor_gets);
+    compare(&work, "l1.chain.1m.1t", chain, "l1.floor.chain.1m.1t", floor_chain);
     measure("l1.get.1m.2t", &work, 2, gets);
     bench_many(&work);
     measure("l1.mix95.1m.1t", &work, 1, mixed);
@@ -351,18 +390,18 @@ static void bench_1m(void) {
     free(draws);
 }
 
+/* Zipf over 1 M keys through a table that holds some 100,000 of them. */
 static void bench_fill(const char *name, unsigned n_threads) {
-    struct bench_series series = {.n = 0};
-    struct work work = {.n_keys = N_FILL, .n_threads = n_threads};
+    struct work work = {.n_keys = N_1M};
     if (!is_wanted(name)) {
         return;
     }
-    for (int i = 0; i < BENCH_RUNS; i++) {
-        work_new(&work, (size_t) 64 << 20);
-        bench_run(&series, n_threads, fills, &work);
-        work_free(&work);
-    }
-    bench_print(name, "ns", &series);
+    uint32_t *draws = bench_zipf(N_1M, N_DRAWS, 0.99, 13);
+    work.draws = draws;
+    work_new(&work, (size_t) FILL_BYTES);
+    measure(name, &work, n_threads, fills);
+    work_free(&work);
+    free(draws);
 }
 
 /* All that a stored pair takes beyond its key and value, table and waste included, in a table that
