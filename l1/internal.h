@@ -181,6 +181,9 @@ bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms n
 /* Ends an entry and those of its key that are older, oldest first; counts under `why`. */
 void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
                  struct entry *entry, enum pln_count why);
+/* Ends an entry that has not become visible; the key's other entries stay. */
+void pln_l1_withdraw(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                     struct entry *entry);
 /* Links an entry as pending: into a free slot, else in the place of its key's present one, else
  * after an eviction. PLN_EBUSY where nothing may go. */
 int pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,

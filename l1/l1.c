@@ -279,7 +279,7 @@ static int store(struct pln_l1 *l1, struct thread_record *record, const struct p
         return status;
     }
     if (!show(entry, check, check_arg)) {
-        pln_l1_kill(l1, record, bucket, entry, PLN_COUNT_L1_REMOVES);
+        pln_l1_withdraw(l1, record, bucket, entry);
         return PLN_NOT_STORED;
     }
     PLN_POINT(visible);

@@ -318,6 +318,11 @@ void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket 
     kill_one(l1, record, bucket, entry, why);
 }
 
+void pln_l1_withdraw(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                     struct entry *entry) {
+    kill_one(l1, record, bucket, entry, PLN_COUNT_L1_REMOVES);
+}
+
 /* ---- linking ---- */
 
 /* Puts an entry into a slot that holds `expected`. */

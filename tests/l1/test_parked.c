@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ * test_parked.c - a thread stopped for good at any step of a store or a removal keeps nobody else
+ * from finishing, and does no harm when it goes on. L1 is built here with its points. */
+#include "table.h"
+
+#include <semaphore.h>
+
+enum { N_STEPS = 2000 };
+
+static struct table table;
+static char text[256];
+static _Thread_local const char *stop_at; /* of the thread that is to be stopped */
+static sem_t is_parked, may_go_on;
+
+void pln_point(const char *name) {
+    if (stop_at != NULL && strcmp(name, stop_at) == 0) {
+        stop_at = NULL;
+        sem_post(&is_parked);
+        while (sem_wait(&may_go_on) != 0) {
+        }
+    }
+}
+
+static void setup(void) {
+    /* with somebody stopped in a section nothing is freed: all that the work ends must find room
+     * among what may wait */
+    table_open(&table, 32 << 20, PLN_L1_LRU);
+    sem_init(&is_parked, 0, 0);
+    sem_init(&may_go_on, 0, 0);
+}
+
+static void teardown(void) {
+    table_close(&table);
+}
+
+/* Keys of one bucket: the lower half of the hash says which, the upper 16 bits are the tag. */
+static struct pln_hashed crowded(unsigned number, char bytes[16]) {
+    struct pln_hashed key = key_of(number, bytes);
+    key.hash &= ~(uint64_t) UINT32_MAX;
+    return key;
+}
+
+static int put_crowded(unsigned number, const char *value) {
+    char bytes[16];
+    struct pln_hashed key = crowded(number, bytes);
+    struct pln_l1_item item = item_of(pln_key(value), 0, PLN_FOREVER);
+    return pln_l1_put(table.l1, &key, &item, 0, NULL, NULL);
+}
+
+static const char *get_crowded(unsigned number) {
+    char bytes[16];
+    struct pln_l1_hit hit;
+    struct pln_hashed key = crowded(number, bytes);
+    if (pln_l1_get(table.l1, &key, 0, 0, text, 255, &hit) != PLN_OK) {
+        return NULL;
+    }
+    text[hit.len] = 0;
+    return text;
+}
+
+static int remove_crowded(unsigned number) {
+    char bytes[16];
+    struct pln_hashed key = crowded(number, bytes);
+    return pln_l1_remove(table.l1, &key);
+}
+
+/* Work on the bucket in which somebody is stopped: each step ends, and with the right answer. */
+static void work_beside(void) {
+    for (unsigned i = 0; i < N_STEPS; i++) {
+        unsigned number = 100 + i % 6; /* as many as find room beside the others */
+        int status = put_crowded(number, "beside");
+        ck_assert_msg(status == PLN_OK, "step %u: %s", i, pln_error_text());
+        ck_assert_str_eq(get_crowded(number), "beside");
+        ck_assert_int_eq(remove_crowded(number), PLN_OK);
+        ck_assert_ptr_null(get_crowded(number));
+        if (i % 64 == 0) {
+            pln_l1_sweep(table.l1, 0, SIZE_MAX);
+        }
+    }
+}
+
+struct parked {
+    const char *point;
+    bool removes; /* a remove, else a put of "new" */
+    int status;
+};
+
+static void *park(void *arg) {
+    struct parked *parked = arg;
+    stop_at = parked->point;
+    parked->status = parked->removes ? remove_crowded(1) : put_crowded(1, "new");
+    return NULL;
+}
+
+static const struct parked places[] = {
+    {"linked", false, 0},   {"versioned", false, 0}, {"fenced", false, 0},
+    {"checked", false, 0},  {"visible", false, 0},   {"killed", false, 0},
+    {"unlinked", false, 0}, {"killed", true, 0},     {"unlinked", true, 0},
+};
+
+START_TEST(a_stopped_thread_stops_nobody) {
+    struct parked parked = places[_i];
+    pthread_t thread;
+    put_crowded(1, "old");
+    pthread_create(&thread, NULL, park, &parked);
+    sem_wait(&is_parked);
+    work_beside();
+    const char *seen = get_crowded(1);
+    ck_assert(seen == NULL || strcmp(seen, "old") == 0 || strcmp(seen, "new") == 0);
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(parked.status, PLN_OK);
+    seen = get_crowded(1);
+    if (parked.removes) {
+        ck_assert_ptr_null(seen);
+    } else {
+        ck_assert_str_eq(seen, "new");
+    }
+    work_beside();
+}
+END_TEST
+
+START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove) {
+    struct parked parked = places[_i]; /* the first four: not yet visible */
+    pthread_t thread;
+    put_crowded(1, "old");
+    pthread_create(&thread, NULL, park, &parked);
+    sem_wait(&is_parked);
+    remove_crowded(1);
+    ck_assert_ptr_null(get_crowded(1));
+    work_beside(); /* its entry has been unlinked, and waits with many others */
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(parked.status, PLN_NOT_STORED);
+    ck_assert_ptr_null(get_crowded(1));
+    work_beside();
+}
+END_TEST
+
+START_TEST(a_store_stopped_before_it_shows_gives_way_to_a_later_one) {
+    struct parked parked = places[_i];
+    pthread_t thread;
+    pthread_create(&thread, NULL, park, &parked);
+    sem_wait(&is_parked);
+    ck_assert_int_eq(put_crowded(1, "later"), PLN_OK);
+    ck_assert_str_eq(get_crowded(1), "later");
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    /* stopped before it had a version it is the later one; else it was overtaken */
+    ck_assert_str_eq(get_crowded(1), parked.status == PLN_OK ? "new" : "later");
+    ck_assert_int_eq(parked.status, strcmp(parked.point, "linked") == 0 ? PLN_OK : PLN_NOT_STORED);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("parked");
+    TCase *tests = tcase_create("parked");
+    suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 30);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests, a_stopped_thread_stops_nobody, 0, PLN_ARRAY_LEN(places));
+    tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove, 0,
+                        4);
+    tcase_add_loop_test(tests, a_store_stopped_before_it_shows_gives_way_to_a_later_one, 0, 4);
+    return run_suite(suite);
+}
