@@ -352,9 +352,13 @@ static void log_change(struct pln_redis *redis, enum pln_link_state state) {
     if (link->logged == state || is_set(&link->is_stopping)) {
         return;
     }
+    bool is_return = link->logged == PLN_LINK_DOWN;
     link->logged = state;
     if (state == PLN_LINK_UP) {
-        pln_logf(&redis->host, PLN_LOG_INFO, "l2: the link to redis at %s is up", redis->url.label);
+        /* who was warned of the loss is told of its end */
+        pln_logf(&redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
+                 "l2: the link to redis at %s is up%s", redis->url.label,
+                 is_return ? " again" : "");
     } else {
         pln_logf(&redis->host, PLN_LOG_WARN, "the link is down, nothing is heard from others: %s",
                  link->reason);

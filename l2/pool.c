@@ -236,7 +236,8 @@ static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome 
     if (opens) {
         pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", reason);
     } else if (closes) {
-        pln_logf(pool->host, PLN_LOG_INFO, "l2: redis at %s answers again", pool->url->label);
+        /* who was warned is told of the end */
+        pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->url->label);
     }
 }
 
