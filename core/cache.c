@@ -15,32 +15,7 @@
 
 static const struct pln_get_options no_options = {0};
 
-/* ---- small parts ---- */
-
-int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed) {
-    if (key.len == 0 || key.len > PLN_MAX_KEY || key.data == NULL) {
-        return pln_fail(PLN_EINVAL, "key: %zu bytes, must be 1 to %d", key.len, PLN_MAX_KEY);
-    }
-    *hashed = (struct pln_hashed){key, pln_hash(key, cache->seed)};
-    return PLN_OK;
-}
-
-pln_ns pln_deadline(pln_ms timeout) {
-    pln_ns now = pln_clock_precise();
-    return timeout < (PLN_FOREVER - now) / 1000000 ? now + timeout * 1000000 : PLN_FOREVER;
-}
-
-pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline) {
-    pln_ns own = pln_deadline(cache->timeout_ms);
-    return own < deadline ? own : deadline;
-}
-
-const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
-                                        struct pln_match *match, struct pln_ruleset **ruleset) {
-    *ruleset = pln_cache_policy(cache);
-    pln_ruleset_match(*ruleset, key, match);
-    return match->rule != NULL ? &match->rule->terms : &cache->terms;
-}
+/* ---- how a read ends ---- */
 
 /* Counts how a read ended; every one passes here once. */
 static int tally(struct pln_cache *cache, int status, const struct pln_result *result) {
@@ -51,11 +26,6 @@ static int tally(struct pln_cache *cache, int status, const struct pln_result *r
     };
     pln_count(cache->counts, status < 0 ? PLN_COUNT_FAILURES : heads[result->source], 1);
     return status;
-}
-
-static void describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result) {
-    result->age_ms = now > life->created ? now - life->created : 0;
-    result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;
 }
 
 /* Says where a value came from; a negative one is counted by its tier and told as negative. */
@@ -116,7 +86,7 @@ static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *
 static int serve_l1(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now,
                     enum pln_source tier, struct pln_value *value, struct pln_result *result) {
     *result = (struct pln_result){.value = value, .len = hit->len, .format = hit->format};
-    describe(&hit->life, now, result);
+    pln_life_describe(&hit->life, now, result);
     return deliver(request->cache, hit->is_absent, tier, result);
 }
 
@@ -132,7 +102,7 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
                                   .len = pln_value_len(outcome->value),
                                   .format = outcome->value->format};
     outcome->value = NULL;
-    describe(&outcome->life, now, result);
+    pln_life_describe(&outcome->life, now, result);
     return deliver(cache, is_absent, tier, result);
 }
 
@@ -243,7 +213,7 @@ int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
         if (pln_l1_get(cache->l1, &hashed, now, 0, buffer, size, &hit) == PLN_OK &&
             is_plain(cache, &hit, now)) {
             *result = (struct pln_result){.len = hit.len, .format = hit.format};
-            describe(&hit.life, now, result);
+            pln_life_describe(&hit.life, now, result);
             status = deliver(cache, hit.is_absent, PLN_FROM_L1, result);
             return status == PLN_OK && hit.len > size ? PLN_TRUNCATED : status;
         }
@@ -276,7 +246,7 @@ int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
         if (pln_l1_borrow(cache->l1, &hashed, now, 0, &hit, &value) == PLN_OK) {
             if (is_plain(cache, &hit, now)) {
                 *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
-                describe(&hit.life, now, result);
+                pln_life_describe(&hit.life, now, result);
                 return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
             }
             pln_release(cache, value);
@@ -307,7 +277,7 @@ int pln_peek(struct pln_cache *cache, struct pln_bytes key, struct pln_result *r
     result->source = is_fresh ? PLN_FROM_L1 : PLN_FROM_STALE;
     result->len = hit.len;
     result->format = hit.format;
-    describe(&hit.life, now, result);
+    pln_life_describe(&hit.life, now, result);
     if (hit.is_absent) {
         result->source = PLN_FROM_NEGATIVE;
     }

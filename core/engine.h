@@ -4,6 +4,7 @@
  *
  *   options.c  what can be set, by name, and what it is when it is not
  *   open.c     a cache's beginning and end, and what it does with what the bus says
+ *   request.c  a key's hash, its rule, and deadlines
  *   cache.c    every read: the way of a key through the tiers
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
@@ -148,6 +149,8 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
 pln_ms pln_life_grace(const struct pln_terms *terms);
 /* The ttl less a random part, so that what was loaded together does not end together. */
 pln_ms pln_life_jittered(pln_ms ttl, double jitter);
+/* Tells a caller how old a value is, and how long it is fresh. */
+void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result);
 
 /* ---- fill.c ---- */
 
@@ -191,7 +194,7 @@ void pln_workers_free(struct pln_workers *workers);
 int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
 size_t pln_workers_depth(struct pln_workers *workers);
 
-/* ---- cache.c ---- */
+/* ---- the cache itself ---- */
 
 struct pln_cache {
     /* line 0: read by every get, written only at open */
@@ -215,6 +218,8 @@ struct pln_cache {
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
 };
+
+/* ---- request.c ---- */
 
 /* Checks a key's length and hashes it. */
 int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed);

@@ -78,3 +78,8 @@ void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
         pln_l1_retime(cache->l1, key, hit.life.refresh, hit.life.stale, hit.life.end);
     }
 }
+
+void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result) {
+    result->age_ms = now > life->created ? now - life->created : 0;
+    result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;
+}

@@ -42,11 +42,6 @@ static void rest_fini(struct rest *rest) {
     free(rest->kept);
 }
 
-static void describe(struct pln_result *result, const struct pln_l1_life *life, pln_ms now) {
-    result->age_ms = now > life->created ? now - life->created : 0;
-    result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;
-}
-
 static int counted(struct pln_cache *cache, bool is_absent, enum pln_count head,
                    struct pln_result *result) {
     pln_count(cache->counts, head, 1);
@@ -64,7 +59,7 @@ static int serve_l1(struct pln_cache *cache, const struct pln_l1_hit *hit, struc
                                   .len = hit->len,
                                   .format = hit->format,
                                   .source = is_stale ? PLN_FROM_STALE : PLN_FROM_L1};
-    describe(result, &hit->life, pln_now(&cache->host));
+    pln_life_describe(&hit->life, pln_now(&cache->host), result);
     return counted(cache, hit->is_absent, is_stale ? PLN_COUNT_STALE_SERVED : PLN_COUNT_L1_HITS,
                    result);
 }
@@ -161,7 +156,7 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
         result->len = item->value.len;
         result->format = item->format;
         result->source = is_fresh ? PLN_FROM_L2 : PLN_FROM_STALE;
-        describe(result, &life, pln_now(&cache->host));
+        pln_life_describe(&life, pln_now(&cache->host), result);
         status = counted(cache, item->is_absent,
                          is_fresh ? PLN_COUNT_L2_HITS : PLN_COUNT_STALE_SERVED, result);
     }

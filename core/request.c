@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * request.c - what every request needs before it goes anywhere: the key's hash, its rule, and the
+ * deadlines of what it waits for.
+ */
+#include "engine.h"
+
+int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed) {
+    if (key.len == 0 || key.len > PLN_MAX_KEY || key.data == NULL) {
+        return pln_fail(PLN_EINVAL, "key: %zu bytes, must be 1 to %d", key.len, PLN_MAX_KEY);
+    }
+    *hashed = (struct pln_hashed){key, pln_hash(key, cache->seed)};
+    return PLN_OK;
+}
+
+pln_ns pln_deadline(pln_ms timeout) {
+    pln_ns now = pln_clock_precise();
+    return timeout < (PLN_FOREVER - now) / 1000000 ? now + timeout * 1000000 : PLN_FOREVER;
+}
+
+pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline) {
+    pln_ns own = pln_deadline(cache->timeout_ms);
+    return own < deadline ? own : deadline;
+}
+
+const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
+                                        struct pln_match *match, struct pln_ruleset **ruleset) {
+    *ruleset = pln_cache_policy(cache);
+    pln_ruleset_match(*ruleset, key, match);
+    return match->rule != NULL ? &match->rule->terms : &cache->terms;
+}
