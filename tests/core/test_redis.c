@@ -4,7 +4,9 @@
 #include "rig.h"
 #include "../l2/server.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static struct server server;
 static struct rig rig; /* for its rules and loader; the caches here have the system's clock */
@@ -254,6 +256,49 @@ START_TEST(a_cache_may_be_opened_before_its_server_is_there) {
 }
 END_TEST
 
+/* A port that nobody has just now. */
+static int free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &address, size), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *) &address, &size), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+START_TEST(a_port_a_login_and_a_database_are_used_as_the_url_says) {
+    struct server locked;
+    struct pln_cache *right, *wrong;
+    struct pln_result result;
+    char port[8], url[96];
+    int number = free_port();
+    snprintf(port, sizeof port, "%d", number);
+    const char *const options[] = {"--port",  port,          "--bind",      "127.0.0.1",
+                                   "--user",  "ada",         "on",          ">lovelace",
+                                   "allkeys", "allchannels", "allcommands", NULL};
+    pln_test_redis_start(&locked, options);
+    snprintf(url, sizeof url, "redis://ada:lovelace@127.0.0.1:%d/3", number);
+    struct pln_options by_port = {.ns = "t", .redis = url, .log = no_log};
+    ck_assert_int_eq(pln_open(&by_port, &right), PLN_OK);
+    rig_await(right, "generation", 2);
+    rig_set(right, "k", "v");
+    char *keys = pln_test_redis_command(&locked, "INFO keyspace");
+    ck_assert_ptr_nonnull(strstr(keys, "db3:keys="));
+    free(keys);
+    snprintf(url, sizeof url, "redis://127.0.0.1:%d/3", number);
+    by_port.username = "ada";
+    by_port.password = "byron";
+    ck_assert_int_eq(pln_open(&by_port, &wrong), PLN_OK);
+    ck_assert_int_eq(pln_get(wrong, pln_key("k"), NULL, &result), PLN_EL2DOWN);
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "WRONGPASS"));
+    ck_assert_ptr_null(strstr(pln_error_text(), "byron"));
+    pln_close(wrong);
+    pln_close(right);
+    pln_test_redis_stop(&locked);
+}
+END_TEST
+
 /* ---- under load ---- */
 
 enum { N_KEYS = 8, N_WRITES = 400 };
@@ -327,6 +372,7 @@ int main(void) {
     tcase_add_test(tests, after_a_restart_fan_out_works_by_itself_and_nothing_old_is_served);
     tcase_add_test(tests, a_link_that_is_killed_alone_is_made_anew_and_costs_only_l1);
     tcase_add_test(tests, a_cache_may_be_opened_before_its_server_is_there);
+    tcase_add_test(tests, a_port_a_login_and_a_database_are_used_as_the_url_says);
     tcase_add_test(tests, under_a_writer_a_reader_never_goes_back_and_ends_at_the_truth);
     return rig_run(suite);
 }
