@@ -44,7 +44,7 @@ enum {
 /* What the instance knew when a fill began. Taken before the first byte of a request is queued
  * (R2); a value is kept in L1 only if nothing that may concern it has been heard since (R3). */
 struct pln_stamp {
-    const struct pln_inval *inval;
+    struct pln_inval *inval;
     _Atomic uint64_t *stripe;
     uint64_t epoch;      /* of the key's stripe */
     uint64_t mark_clock; /* tags invalidated up to here were invalidated before */

@@ -109,9 +109,16 @@ static void forget_loads(_Atomic uint64_t *stripe) {
     atomic_thread_fence(memory_order_seq_cst);
 }
 
+/* Ends a key's entries; where memory is too short even for that, everything is void. */
+static void end_entries(struct pln_inval *inval, const struct pln_hashed *key) {
+    if (pln_l1_remove(inval->l1, key) < 0) {
+        pln_inval_all(inval);
+    }
+}
+
 void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
     forget_loads(stripe_of(inval, key->hash));
-    pln_l1_remove(inval->l1, key);
+    end_entries(inval, key);
 }
 
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now) {
@@ -133,7 +140,7 @@ bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key) {
         return true;
     }
     forget_loads(stamp->stripe);
-    pln_l1_remove(stamp->inval->l1, key);
+    end_entries(stamp->inval, key);
     return false;
 }
 

@@ -324,7 +324,7 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
 int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
     struct thread_record *record = pln_l1_record(l1);
     if (record == NULL) {
-        abort(); /* an old value would stay: there is no safe way to go on */
+        return pln_fail(PLN_ENOMEM, "l1: no memory to look for a key that is to be removed");
     }
     pln_l1_enter(l1, record);
     /* seq_cst: the caller's raised stamp before this search (store, then load); pairs with show */

@@ -108,7 +108,9 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
                pln_ms now, pln_l1_check check, const void *check_arg);
 
 /* Ends every entry of the key, pending ones included: after it returns no find returns any that
- * was linked before it was called. Returns: PLN_OK, PLN_MISS. Threads: any, lock-free. */
+ * was linked before it was called. Returns: PLN_OK, PLN_MISS; PLN_ENOMEM (a thread's first use of
+ * the table): nothing was removed, and the caller must see to it that nothing old is served.
+ * Threads: any, lock-free. */
 int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
 
 /* Moves the present entry's points in time earlier or later, in place. Points are those of a
