@@ -72,6 +72,7 @@ static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
         .max_bytes = options->max_bytes,
         .max_item_bytes = options->max_item_bytes,
         .eviction = strcmp(options->eviction, "none") == 0 ? PLN_L1_NONE : PLN_L1_LRU,
+        .seed = cache->seed,
         .counts = cache->counts,
         .marks = pln_inval_marks(cache->inval),
     };

@@ -133,7 +133,7 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
         .n_marks = stamp->n_marks,
         .generation = stamp->generation,
         .format = write->item.format,
-        .cost = write->cost,
+        .weight = write->cost,
         .is_absent = write->item.is_absent,
     };
     int status = pln_l1_put(cache->l1, &write->key, &entry, now, pln_stamp_holds, stamp);

@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: MIT
  *
- * change.c - what is done to entries that stay: new times, claims, the sweep, iteration, usage.
+ * change.c - what is done to entries that stay, and to those whose time has come: new times,
+ * claims, the sweep, usage.
  */
 #include "internal.h"
+
+enum {
+    SLABS_A_SWEEP = 4,
+    MOVES_A_SWEEP = 1024,
+};
 
 /* ---- changing in place ---- */
 
 /* Lets the next reader claim the entry's refresh. */
 static void reopen(struct entry *entry) {
-    uint8_t claimed = ENTRY_VISIBLE | ENTRY_CLAIMED;
-    /* relaxed: a claim orders nothing. On failure it is open, or dead */
-    atomic_compare_exchange_strong_explicit(&entry->state, &claimed, ENTRY_VISIBLE,
-                                            memory_order_relaxed, memory_order_relaxed);
+    /* relaxed: a claim orders nothing */
+    atomic_fetch_and_explicit(&entry->state, (uint8_t) ~ENTRY_CLAIMED, memory_order_relaxed);
 }
 
 int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms refresh, pln_ms stale,
                   pln_ms end) {
     struct thread_record *record = pln_l1_record(l1);
-    struct pln_l1_hit hit;
     if (record == NULL) {
         return PLN_MISS;
     }
     pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_find(l1, key);
-    bool is_found = entry != NULL && pln_l1_read_hit(entry, &hit);
-    if (is_found) {
-        struct pln_l1_life life = {hit.life.created, refresh, stale, end};
-        pln_l1_write_times(entry, &life); /* should it die just now, nobody reads them */
+    if (entry != NULL) {
+        pln_l1_retime_entry(entry, refresh, stale, end); /* should it die, nobody reads them */
         reopen(entry);
     }
     pln_l1_leave(record);
-    return is_found ? PLN_OK : PLN_MISS;
+    return entry != NULL ? PLN_OK : PLN_MISS;
 }
 
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
@@ -42,39 +43,82 @@ bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
     pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_find(l1, key);
     if (entry != NULL) {
-        uint8_t open = ENTRY_VISIBLE;
-        /* relaxed: who has the claim matters, not what came before it */
-        is_ours = atomic_compare_exchange_strong_explicit(
-            &entry->state, &open, ENTRY_VISIBLE | ENTRY_CLAIMED, memory_order_relaxed,
-            memory_order_relaxed);
+        /* relaxed: who has the claim matters, not what came before it. On a dead entry it is one
+         * that nobody will see */
+        uint8_t before = atomic_fetch_or_explicit(&entry->state, ENTRY_CLAIMED,
+                                                  memory_order_relaxed);
+        is_ours = pln_l1_is_visible(before) && (before & ENTRY_CLAIMED) == 0;
     }
     pln_l1_leave(record);
     return is_ours;
 }
 
-/* ---- all entries ---- */
+/* ---- the sweep ---- */
 
-static struct entry *visible_at(const struct bucket *bucket, size_t i) {
-    /* P1 acquire: pairs with link_at */
-    struct entry *entry = pln_l1_slot_entry(
-        atomic_load_explicit(&bucket->slots[i], memory_order_acquire));
-    /* P2 acquire: pairs with show */
-    return entry != NULL &&
-                   (atomic_load_explicit(&entry->state, memory_order_acquire) & ENTRY_VISIBLE) != 0
-               ? entry
-               : NULL;
-}
-
-static size_t sweep_bucket(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                           pln_ms now) {
+static size_t sweep_half(struct pln_l1 *l1, struct thread_record *record, struct half *half,
+                         pln_ms now) {
     size_t n = 0;
-    for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
-        struct entry *entry = visible_at(bucket, i);
-        if (entry != NULL && pln_l1_is_gone(l1, entry, now)) {
-            pln_l1_kill(l1, record, bucket, entry, PLN_COUNT_L1_EXPIRATIONS);
+    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
+        struct place place = {half, i};
+        /* P1 acquire: pairs with link_at */
+        struct entry *entry = pln_l1_slot_entry(
+            atomic_load_explicit(&half->slots[i], memory_order_acquire));
+        uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
+        if ((state & ENTRY_DEAD) != 0) {
+            pln_l1_unlink(l1, record, place, entry); /* its thread stopped half way */
+        } else if (pln_l1_is_visible(state) && pln_l1_is_gone(l1, entry, now)) {
+            pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_EXPIRATIONS);
             n++;
         }
     }
+    return n;
+}
+
+/* A section a bucket: nobody's memory waits for a whole sweep. */
+static size_t sweep_bucket(struct pln_l1 *l1, struct thread_record *record, size_t at, pln_ms now) {
+    pln_l1_enter(l1, record);
+    const struct index *table = &pln_l1_view(l1)->present;
+    struct bucket *bucket = &table->buckets[at % table->n_buckets];
+    size_t n = sweep_half(l1, record, &bucket->halves[0], now) +
+               sweep_half(l1, record, &bucket->halves[1], now);
+    if (pln_l1_is_over(l1, record)) {
+        pln_l1_evict_one(l1, record, bucket, now, PLN_COUNT_L1_EVICTIONS);
+    }
+    pln_l1_leave(record);
+    return n;
+}
+
+static void drop_slot(struct pln_l1 *l1, struct thread_record *record, struct place place) {
+    /* P1 acquire: pairs with link_at */
+    struct entry *entry = pln_l1_slot_entry(
+        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    if (entry != NULL && pln_l1_is_gone(l1, entry, INT64_MIN)) {
+        pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_EXPIRATIONS);
+    }
+}
+
+void pln_l1_sweep_dropped(struct pln_l1 *l1) {
+    struct thread_record *record = pln_l1_record(l1);
+    if (record == NULL) {
+        return;
+    }
+    pln_l1_enter(l1, record);
+    const struct view *view = pln_l1_view(l1);
+    const struct index *tables[] = {&view->old, &view->present};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(tables); i++) {
+        for (size_t at = 0; at < tables[i]->n_buckets * 2 * PLN_L1_HALF; at++) {
+            struct bucket *bucket = &tables[i]->buckets[at / 2 / PLN_L1_HALF];
+            struct half *half = &bucket->halves[at / PLN_L1_HALF % 2];
+            drop_slot(l1, record, (struct place){half, at % PLN_L1_HALF});
+        }
+    }
+    pln_l1_leave(record);
+}
+
+static size_t count_buckets(struct pln_l1 *l1, struct thread_record *record) {
+    pln_l1_enter(l1, record);
+    size_t n = pln_l1_view(l1)->present.n_buckets;
+    pln_l1_leave(record);
     return n;
 }
 
@@ -84,40 +128,26 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     if (record == NULL) {
         return 0;
     }
-    n_buckets = n_buckets < l1->n_buckets ? n_buckets : l1->n_buckets;
+    size_t all = count_buckets(l1, record);
+    n_buckets = n_buckets < all ? n_buckets : all;
     /* relaxed: sweepers only share the work */
     size_t at = atomic_fetch_add_explicit(&l1->sweep_at, n_buckets, memory_order_relaxed);
     for (size_t i = 0; i < n_buckets; i++) {
-        pln_l1_enter(l1, record); /* a section a bucket: nobody's memory waits for a whole sweep */
-        n += sweep_bucket(l1, record, &l1->buckets[(at + i) % l1->n_buckets], now);
-        pln_l1_leave(record);
+        n += sweep_bucket(l1, record, at + i, now);
+        if (pln_l1_is_reclaim_due(l1)) {
+            pln_l1_reclaim(l1);
+        }
     }
+    pln_l1_refit(l1, record);
+    pln_l1_move(l1, record, now, MOVES_A_SWEEP);
+    pln_l1_move_end(l1, record, now);
+    pln_l1_trim(l1, record, SLABS_A_SWEEP);
     pln_l1_reclaim(l1);
     return n;
 }
 
-void pln_l1_each(struct pln_l1 *l1, pln_ms now, pln_l1_visit visit, void *arg) {
-    struct thread_record *record = pln_l1_record(l1);
-    bool goes_on = record != NULL;
-    for (size_t at = 0; goes_on && at < l1->n_buckets; at++) {
-        pln_l1_enter(l1, record);
-        for (size_t i = 0; goes_on && i < PLN_L1_SLOTS; i++) {
-            struct entry *entry = visible_at(&l1->buckets[at], i);
-            struct pln_l1_hit hit;
-            if (entry != NULL && !pln_l1_is_gone(l1, entry, now) && pln_l1_read_hit(entry, &hit)) {
-                goes_on = visit(arg, pln_bytes_of(entry->bytes, pln_l1_key_len(entry)), &hit);
-            }
-        }
-        pln_l1_leave(record);
-    }
-}
+/* ---- what is used ---- */
 
 void pln_l1_usage(const struct pln_l1 *l1, struct pln_l1_usage *usage) {
-    /* relaxed each: sums of one moment or the next */
-    usage->waiting_bytes = atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed);
-    usage->entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
-    usage->table_bytes = l1->table_bytes;
-    usage->bytes = l1->table_bytes + usage->waiting_bytes +
-                   atomic_load_explicit(&l1->live_bytes, memory_order_relaxed);
-    usage->max_bytes = l1->max_bytes;
+    pln_l1_sum(l1, usage);
 }

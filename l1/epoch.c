@@ -12,12 +12,17 @@
  * `is_taken` moves what has come into the limbo's own record and asks that which may be freed. The
  * move is needed: a poll that finds no reader at all frees everything its record holds, so nothing
  * may be added to it meanwhile. A thread stopped while it empties one limbo leaves the others.
+ *
+ * What all writers count together (bytes linked, bytes waiting) they count in their own records
+ * first and tell the others when it has come to something, so that they do not share a line.
  */
 #include "internal.h"
 
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#define IS_ADDRESS ((uint64_t) 1 << 63) /* in entry->times: see entry.c */
 
 static void give_back(void *arg) {
     struct thread_record *record = arg;
@@ -44,9 +49,13 @@ int pln_l1_epoch_init(struct pln_l1 *l1) {
 void pln_l1_epoch_fini(struct pln_l1 *l1) {
     struct thread_record *next;
     pthread_key_delete(l1->record_key);
-    for (int i = 0; i < CK_EPOCH_LENGTH; i++) {
+    for (int i = 0; i < 2 * CK_EPOCH_LENGTH; i++) {
         pln_l1_reclaim(l1); /* no reader is left: each call moves the epoch on */
     }
+    struct pln_l1_usage usage;
+    pln_l1_sum(l1, &usage);
+    /* a value that is still lent would be read after this */
+    assert(usage.waiting_bytes == 0);
     /* relaxed: no other thread uses the table any more */
     for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
          record != NULL; record = next) {
@@ -54,6 +63,8 @@ void pln_l1_epoch_fini(struct pln_l1 *l1) {
         free(record);
     }
 }
+
+/* ---- records ---- */
 
 static struct thread_record *take_used(struct pln_l1 *l1) {
     /* P7 acquire: pairs with link_new */
@@ -87,12 +98,8 @@ static struct thread_record *link_new(struct pln_l1 *l1) {
     return record;
 }
 
-struct thread_record *pln_l1_record(struct pln_l1 *l1) {
-    struct thread_record *record = pthread_getspecific(l1->record_key);
-    if (record != NULL) {
-        return record;
-    }
-    record = take_used(l1);
+struct thread_record *pln_l1_record_new(struct pln_l1 *l1) {
+    struct thread_record *record = take_used(l1);
     if (record == NULL) {
         record = link_new(l1);
     }
@@ -103,69 +110,175 @@ struct thread_record *pln_l1_record(struct pln_l1 *l1) {
     return record;
 }
 
-void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
-    /* P4 release and P4 acquire: every borrower's last read before the memory goes */
-    if (atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_acq_rel) == 1) {
-        /* relaxed: a sum, no order */
-        atomic_fetch_sub_explicit(&l1->waiting_bytes, pln_l1_entry_bytes(entry),
-                                  memory_order_relaxed);
-        free(entry);
+void pln_l1_after_fork(struct pln_l1 *l1) {
+    const struct thread_record *own = pthread_getspecific(l1->record_key);
+    l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+    /* relaxed each: the child has one thread */
+    for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
+         record != NULL; record = record->next) {
+        if (record != own) {
+            ck_pr_store_uint(&record->record.active, 0);
+            give_back(record);
+        }
     }
+    for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
+        struct limbo *limbo = &l1->limbos[i];
+        /* relaxed both: as above */
+        if (atomic_load_explicit(&limbo->is_taken, memory_order_relaxed)) {
+            /* somebody was at it: what it held is in no known order, and stays waiting for good */
+            memset(limbo->record.pending, 0, sizeof limbo->record.pending);
+            limbo->record.n_pending = 0;
+            memset(limbo->batches, 0, sizeof limbo->batches);
+            /* relaxed: as above */
+            atomic_store_explicit(&limbo->is_taken, false, memory_order_relaxed);
+        }
+    }
+    pln_l1_stage_after_fork(l1);
+}
+
+/* ---- counting ---- */
+
+/* Adds to a thread's share of a sum, and hands it on where it is over a bound. */
+static void add(_Atomic int64_t *share, _Atomic size_t *sum, int64_t n, size_t bound) {
+    /* relaxed each: sums; the share has one writer */
+    int64_t own = atomic_load_explicit(share, memory_order_relaxed) + n;
+    if ((uint64_t) (own < 0 ? -own : own) > bound) {
+        /* relaxed: as above */
+        atomic_fetch_add_explicit(sum, (size_t) own, memory_order_relaxed);
+        own = 0;
+    }
+    atomic_store_explicit(share, own, memory_order_relaxed);
+}
+
+static size_t share_bytes(const struct pln_l1 *l1) {
+    /* relaxed: before or after the budget was changed */
+    return atomic_load_explicit(&l1->share_bytes, memory_order_relaxed);
+}
+
+void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, int64_t bytes, int entries) {
+    add(&record->live_bytes, &l1->live_bytes, bytes, share_bytes(l1));
+    add(&record->entries, &l1->entries, entries, l1->share_entries);
+}
+
+void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage) {
+    /* relaxed each: sums of one moment or the next */
+    size_t live = atomic_load_explicit(&l1->live_bytes, memory_order_relaxed);
+    usage->entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
+    usage->waiting_bytes = atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed);
+    /* P7 acquire: pairs with link_new */
+    for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_acquire);
+         record != NULL; record = record->next) {
+        /* relaxed each: as above */
+        live += (size_t) atomic_load_explicit(&record->live_bytes, memory_order_relaxed);
+        usage->entries += (size_t) atomic_load_explicit(&record->entries, memory_order_relaxed);
+        usage->waiting_bytes += (size_t) atomic_load_explicit(&record->waiting_bytes,
+                                                              memory_order_relaxed);
+    }
+    /* relaxed both: as above */
+    usage->table_bytes = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    usage->held_bytes = atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed);
+    usage->bytes = usage->table_bytes + live + usage->waiting_bytes;
+    usage->max_bytes = pln_l1_max_bytes(l1);
 }
 
 /* ---- waiting ---- */
 
-/* Entries that wait together: they were unlinked before the batch was made. */
-struct batch {
-    ck_epoch_entry_t link;
-    struct entry *first;
-};
-
 static struct entry *next_of(const struct entry *entry) {
     /* relaxed: ordered by whatever handed the entry over */
-    return (struct entry *) (uintptr_t) atomic_load_explicit(&entry->created, memory_order_relaxed);
+    uint64_t link = atomic_load_explicit(&entry->times, memory_order_relaxed);
+    return (struct entry *) (uintptr_t) (link & ~IS_ADDRESS);
 }
 
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
     struct limbo *limbo = &l1->limbos[record->limbo];
-    size_t bytes = pln_l1_entry_bytes(entry);
-    /* relaxed each: sums, no order */
-    atomic_fetch_sub_explicit(&l1->live_bytes, bytes, memory_order_relaxed);
-    atomic_fetch_add_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&l1->entries, 1, memory_order_relaxed);
-    /* P3 release: the entry is DEAD before `created` is overwritten; pairs with pln_l1_read_hit */
+    int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
+    pln_l1_account(l1, record, -bytes, -1);
+    add(&record->waiting_bytes, &l1->waiting_bytes, bytes, share_bytes(l1));
+    /* P3 release: the entry is DEAD before `times` is overwritten; pairs with pln_l1_read_hit */
     atomic_thread_fence(memory_order_release);
     /* Treiber's stack; taken only as a whole, so that addresses may come back. relaxed: the
      * exchange looks again */
     struct entry *first = atomic_load_explicit(&limbo->incoming, memory_order_relaxed);
     do {
         /* relaxed: ordered by the fence above and the exchange below */
-        atomic_store_explicit(&entry->created, (int64_t) (uintptr_t) first, memory_order_relaxed);
+        atomic_store_explicit(&entry->times, (uintptr_t) first | IS_ADDRESS, memory_order_relaxed);
         /* P8 release: pairs with empty. relaxed on failure: only the pointer is used */
     } while (!atomic_compare_exchange_weak_explicit(&limbo->incoming, &first, entry,
                                                     memory_order_release, memory_order_relaxed));
 }
 
+/* Drops one reference; returns the bytes that this made free. */
+static size_t unref(struct pln_l1 *l1, struct entry *entry) {
+    /* P4 acquire: every borrower's last read before the memory goes; pairs with the release below.
+     * One reference is ours, and nobody can take another of an unlinked entry */
+    if (atomic_load_explicit(&entry->value.refs, memory_order_acquire) != 1 &&
+        /* P4 release and P4 acquire: as above */
+        atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_acq_rel) != 1) {
+        return 0;
+    }
+    size_t bytes = pln_l1_entry_bytes(l1, entry);
+    pln_l1_cell_free(l1, entry);
+    return bytes;
+}
+
+void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
+    size_t bytes = unref(l1, entry);
+    if (bytes > 0) {
+        /* relaxed: a sum, no order */
+        atomic_fetch_sub_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
+    }
+}
+
 static void free_batch(struct pln_l1 *l1, struct batch *batch) {
     struct entry *next;
+    size_t bytes = 0;
     for (struct entry *entry = batch->first; entry != NULL; entry = next) {
         next = next_of(entry);
-        pln_l1_unref(l1, entry);
+        bytes += unref(l1, entry);
     }
-    free(batch);
+    /* relaxed: a sum, no order */
+    atomic_fetch_sub_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
+    pln_l1_grace(l1, batch->stage);
+    batch->is_used = false;
+}
+
+static struct batch *unused_batch(struct limbo *limbo) {
+    for (size_t i = 0; i < PLN_L1_BATCHES; i++) {
+        if (!limbo->batches[i].is_used) {
+            return &limbo->batches[i];
+        }
+    }
+    return NULL; /* what has come goes on waiting; what waits already may still be freed */
+}
+
+static bool needs_grace(uint32_t stage) {
+    return pln_l1_stage(stage) == STAGE_PUBLISHED || pln_l1_stage(stage) == STAGE_WITHDRAWN;
+}
+
+/* Moves what has come into the limbo's record. */
+static void collect(struct pln_l1 *l1, struct limbo *limbo) {
+    /* P13 acquire: the stage's view was published before; pairs with resize.c */
+    uint32_t stage = atomic_load_explicit(&l1->stage, memory_order_acquire);
+    /* relaxed: only whether there is work */
+    bool has_come = atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL ||
+                    needs_grace(stage);
+    struct batch *batch = has_come ? unused_batch(limbo) : NULL;
+    if (batch != NULL) {
+        /* P8 acquire: the links; pairs with pln_l1_retire */
+        batch->first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
+        batch->stage = stage;
+        batch->is_used = true;
+        ck_epoch_call(&limbo->record, &batch->link, NULL);
+    }
 }
 
 static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     ck_stack_entry_t *next;
-    /* relaxed: only whether there is work. Without memory they go on waiting; what waits already
-     * may still be freed */
-    bool has_come = atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL;
-    struct batch *batch = has_come ? malloc(sizeof *batch) : NULL;
-    if (batch != NULL) {
-        /* P8 acquire: the links; pairs with pln_l1_retire */
-        batch->first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
-        ck_epoch_call(&limbo->record, &batch->link, NULL);
+    collect(l1, limbo);
+    /* the other half of pln_l1_enter's fence: after what waits was unlinked, before the marks */
+    if (l1->has_membarrier && !membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
+        return; /* cannot fail once registered; without it nothing may be freed */
     }
     ck_epoch_poll_deferred(&limbo->record, &freed);
     PLN_EDGE_TO(&l1->epoch);
@@ -176,19 +289,24 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     }
 }
 
+static bool has_work(const struct pln_l1 *l1, const struct limbo *limbo) {
+    /* relaxed both: a hint; whoever retires next looks again */
+    return atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL ||
+           ck_pr_load_uint(&limbo->record.n_pending) > 0 ||
+           needs_grace(atomic_load_explicit(&l1->stage, memory_order_relaxed));
+}
+
 void pln_l1_reclaim(struct pln_l1 *l1) {
-    /* the other half of pln_l1_enter's fence: after what waits was unlinked, before the marks */
-    if (l1->has_membarrier && !membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
-        return; /* cannot fail once registered; without it nothing may be freed */
-    }
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
+        struct limbo *limbo = &l1->limbos[i];
         bool is_taken = false;
-        /* P6 acquire: pairs with the store below. relaxed on failure: somebody else is at it */
-        if (atomic_compare_exchange_strong_explicit(&l1->limbos[i].is_taken, &is_taken, true,
+        if (has_work(l1, limbo) &&
+            /* P6 acquire: pairs with the store below. relaxed on failure: somebody else is at it */
+            atomic_compare_exchange_strong_explicit(&limbo->is_taken, &is_taken, true,
                                                     memory_order_acquire, memory_order_relaxed)) {
-            empty(l1, &l1->limbos[i]);
+            empty(l1, limbo);
             /* P6 release: pairs with the exchange above */
-            atomic_store_explicit(&l1->limbos[i].is_taken, false, memory_order_release);
+            atomic_store_explicit(&limbo->is_taken, false, memory_order_release);
         }
     }
 }

@@ -2,123 +2,195 @@
  *
  * evict.c - who goes when the budget is used up.
  *
- * Least recently used, by sample: the bucket in which the new entry is to live is the sample. Its
- * entries are a random one of all (the hash saw to that), its lines are in the cache already, and
- * evicting where one inserts keeps the buckets evenly filled. Simulated with 16 entries a sample
- * this comes within 0.2 points of exact LRU. Where the bucket is less than half full a neighbour
- * is taken.
+ * By sample: the bucket in which the new entry is to live, and its neighbours until there are
+ * enough entries to choose from. They are random ones of all (the hash saw to that), the bucket's
+ * lines are in the cache already, and evicting where one inserts keeps the buckets evenly filled.
  *
- * What nobody may return any more goes before anything else; of two that were used in the same
- * eighth of a second the cheaper goes first.
+ * What nobody may return any more goes before anything else, then what has the lowest priority,
+ * then what ranks lowest by the policy.
  */
 #include "internal.h"
 
+#include <sys/types.h>
+
 enum {
-    FEWEST = PLN_L1_SLOTS / 2, /* a sample smaller than this says too little */
-    TRIES = 256,               /* buckets looked at before a store is refused */
-    SAME_TIME_SHIFT = 7,
+    SAMPLE = 16, /* entries to choose from */
+    SAMPLED_HALVES = 8,
+    TRIES = 256,        /* evictions for one store before it is refused */
+    WAITING_SHARE = 20, /* a 20th of the budget may wait for readers */
+    WAITING_LEAST = 32768,
+    RECLAIM_SHARE = 400,
+    ROOM_SHARE = 256, /* of the budget, for what one store evicts */
 };
 
-/* The entries of a bucket, their memory asked for all at once. */
-static size_t sample(const struct bucket *bucket, struct entry **entries) {
-    size_t n = 0;
-    for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
+/* ---- who ---- */
+
+struct candidate {
+    struct entry *entry;
+    struct place place;
+};
+
+/* Adds a half's entries, their memory asked for all at once. */
+static size_t sample_half(struct half *half, struct candidate *candidates, size_t n) {
+    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
         /* P1 acquire: pairs with link_at */
         struct entry *entry = pln_l1_slot_entry(
-            atomic_load_explicit(&bucket->slots[i], memory_order_acquire));
+            atomic_load_explicit(&half->slots[i], memory_order_acquire));
         if (entry != NULL) {
             __builtin_prefetch(entry);
-            entries[n++] = entry;
+            candidates[n++] = (struct candidate){entry, {half, i}};
         }
     }
     return n;
 }
 
-static bool is_visible(const struct entry *entry) {
-    /* P2 acquire: pairs with show and kill_one */
-    return (atomic_load_explicit(&entry->state, memory_order_acquire) & ENTRY_VISIBLE) != 0;
-}
-
-/* How well an entry can be spared: its age in eighths of a second, then its cost. */
-static uint64_t spareness(const struct entry *entry, pln_ms now) {
-    /* relaxed: a guess is as good */
-    uint32_t touched = atomic_load_explicit(&entry->touched, memory_order_relaxed);
-    uint32_t age = (uint32_t) now - touched;
-    if (entry->cost == 0) {
-        return (uint64_t) age << 8;
+/* The higher, the better it can be spared. */
+static uint64_t spareness(const struct pln_l1 *l1, const struct entry *entry, uint8_t state,
+                          pln_ms now) {
+    if (l1->eviction == PLN_L1_RANDOM) {
+        return ((uintptr_t) entry ^ (uint64_t) now) * UINT64_C(0x9e3779b97f4a7c15) >> 8;
     }
-    uint32_t coarse = (age >> SAME_TIME_SHIFT) << SAME_TIME_SHIFT;
-    return ((uint64_t) coarse << 8) - (coarse > 0 ? entry->cost : 0);
+    /* relaxed: a guess is as good. What is not settled was stored just now */
+    uint32_t stamp = atomic_load_explicit(&entry->stamp, memory_order_relaxed);
+    uint64_t rank = (state & ENTRY_SETTLED) != 0 ? (uint64_t) ((uint32_t) now - stamp) + 1 : 1;
+    rank <<= 8;
+    if (l1->weighs_bytes) {
+        rank *= pln_l1_entry_bytes(l1, entry);
+    }
+    return pln_l1_has_extra(entry) ? rank / (1 + (uint64_t) entry->weight) : rank;
 }
 
-bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                      pln_ms now) {
-    struct entry *entries[PLN_L1_SLOTS];
-    struct entry *worst = NULL;
-    size_t n = sample(bucket, entries);
+static int priority_of(const struct entry *entry) {
+    return pln_l1_has_extra(entry) ? entry->priority : 0;
+}
+
+static bool evict_of(struct pln_l1 *l1, struct thread_record *record,
+                     const struct candidate *candidates, size_t n, pln_ms now, enum pln_count why) {
+    const struct candidate *worst = NULL;
+    uint64_t most = 0;
+    int lowest = INT8_MAX + 1;
     for (size_t i = 0; i < n; i++) {
-        if (!is_visible(entries[i])) {
+        struct entry *entry = candidates[i].entry;
+        uint8_t state = pln_l1_state(entry);
+        if (!pln_l1_is_visible(state)) {
             continue;
         }
-        if (pln_l1_is_gone(l1, entries[i], now)) {
-            pln_l1_kill(l1, record, bucket, entries[i], PLN_COUNT_L1_EXPIRATIONS);
+        if (pln_l1_is_gone(l1, entry, now)) {
+            pln_l1_kill(l1, record, candidates[i].place, entry, PLN_COUNT_L1_EXPIRATIONS);
             return true;
         }
-        if (worst == NULL || spareness(entries[i], now) > spareness(worst, now)) {
-            worst = entries[i];
+        int priority = priority_of(entry);
+        uint64_t rank = spareness(l1, entry, state, now);
+        if (worst == NULL || priority < lowest || (priority == lowest && rank > most)) {
+            worst = &candidates[i];
+            most = rank;
+            lowest = priority;
         }
     }
     if (worst == NULL || l1->eviction == PLN_L1_NONE) {
         return false;
     }
-    pln_l1_kill(l1, record, bucket, worst, PLN_COUNT_L1_EVICTIONS);
+    pln_l1_kill(l1, record, worst->place, worst->entry, why);
     return true;
 }
 
-static size_t fill_of(const struct bucket *bucket) {
-    size_t n = 0;
-    for (size_t i = 0; i < PLN_L1_SLOTS; i++) {
-        /* relaxed: only how many */
-        n += atomic_load_explicit(&bucket->slots[i], memory_order_relaxed) != 0;
+bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                      pln_ms now, enum pln_count why) {
+    struct candidate candidates[2 * PLN_L1_HALF];
+    size_t n = sample_half(&bucket->halves[0], candidates, 0);
+    n = sample_half(&bucket->halves[1], candidates, n);
+    return evict_of(l1, record, candidates, n, now, why);
+}
+
+/* ---- the budget ---- */
+
+size_t pln_l1_max_bytes(const struct pln_l1 *l1) {
+    /* relaxed: a bound, before or after it was changed */
+    return atomic_load_explicit(&l1->max_bytes, memory_order_relaxed);
+}
+
+static size_t max_waiting(const struct pln_l1 *l1) {
+    size_t share = pln_l1_max_bytes(l1) / WAITING_SHARE;
+    return share > WAITING_LEAST ? share : WAITING_LEAST;
+}
+
+/* A sum may be below zero for a moment: who added has told nobody yet, who took away has. */
+static bool is_more(size_t sum, size_t bound) {
+    return (ssize_t) sum > 0 && sum > bound;
+}
+
+static size_t waiting(const struct pln_l1 *l1, const struct thread_record *record) {
+    /* relaxed both: sums */
+    return atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed) +
+           (size_t) atomic_load_explicit(&record->waiting_bytes, memory_order_relaxed);
+}
+
+/* Whether entries, and so many bytes that wait for readers, are more than the budget. Another
+ * thread's share may be missing: the sums are right by so much. */
+static bool is_over(const struct pln_l1 *l1, const struct thread_record *record, size_t bytes,
+                    size_t waiting_bytes) {
+    size_t max_bytes = pln_l1_max_bytes(l1);
+    /* relaxed each: sums; two writers may pass together, by one entry each */
+    size_t live = atomic_load_explicit(&l1->live_bytes, memory_order_relaxed) +
+                  (size_t) atomic_load_explicit(&record->live_bytes, memory_order_relaxed);
+    size_t table = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    size_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed) +
+                     (size_t) atomic_load_explicit(&record->entries, memory_order_relaxed);
+    return is_more(table + live + waiting_bytes + bytes, max_bytes - max_bytes / ROOM_SHARE) ||
+           (l1->max_entries > 0 && is_more(entries + (bytes > 0), l1->max_entries));
+}
+
+bool pln_l1_is_over(const struct pln_l1 *l1, const struct thread_record *record) {
+    return is_over(l1, record, 0, waiting(l1, record));
+}
+
+bool pln_l1_is_backed_up(const struct pln_l1 *l1, const struct thread_record *record) {
+    return is_more(waiting(l1, record), max_waiting(l1));
+}
+
+/* Evicts one entry: of the sample that begins at a hash's bucket and goes `skip` buckets on. */
+static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t skip,
+                       pln_ms now) {
+    struct candidate candidates[SAMPLE + PLN_L1_HALF];
+    const struct view *view = pln_l1_view(l1);
+    /* the old table first: it is to become empty anyway */
+    const struct index *table = view->old.n_buckets > 0 && skip % 2 == 0 ? &view->old
+                                                                         : &view->present;
+    size_t at = (size_t) (pln_l1_bucket(table, hash) - table->buckets) + skip, n = 0;
+    for (unsigned i = 0; i < SAMPLED_HALVES && n < SAMPLE && i < 2 * table->n_buckets; i++) {
+        struct bucket *bucket = &table->buckets[(at + i / 2) % table->n_buckets];
+        n = sample_half(&bucket->halves[i % 2], candidates, n);
     }
-    return n;
+    return evict_of(l1, record, candidates, n, now, PLN_COUNT_L1_EVICTIONS);
 }
 
-static bool is_over(const struct pln_l1 *l1, size_t bytes) {
-    /* relaxed: sums; two writers may pass together, by one entry each */
-    return l1->table_bytes + atomic_load_explicit(&l1->live_bytes, memory_order_relaxed) + bytes >
-           l1->max_bytes - l1->max_waiting_bytes;
-}
-
-static bool is_backed_up(const struct pln_l1 *l1) {
-    /* relaxed: a sum */
-    return atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed) > l1->max_waiting_bytes;
-}
-
-int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                     size_t bytes, pln_ms now) {
-    size_t at = (size_t) (bucket - l1->buckets);
-    for (int i = 0; is_over(l1, bytes); i++) {
-        if (i == TRIES || l1->n_buckets == 0) {
-            return pln_fail(PLN_EBUSY, "l1: the budget of %zu bytes is used up%s", l1->max_bytes,
+int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
+                     pln_ms now) {
+    /* what is evicted here will wait too, and is counted from the next store on */
+    size_t waiting_bytes = waiting(l1, record);
+    for (size_t i = 0; is_over(l1, record, bytes, waiting_bytes); i++) {
+        if (i == TRIES) {
+            return pln_fail(PLN_EBUSY, "l1: the budget of %zu bytes%s is used up%s",
+                            pln_l1_max_bytes(l1), l1->max_entries > 0 ? " or entries" : "",
                             l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");
         }
-        struct bucket *sampled = &l1->buckets[at];
-        /* a neighbour's entries are the better choice only where there are more of them */
-        if ((i > 0 || fill_of(sampled) >= FEWEST || l1->n_buckets == 1) &&
-            pln_l1_evict_one(l1, record, sampled, now)) {
-            continue;
-        }
-        at = (at + 1) % l1->n_buckets;
-    }
-    for (int i = 0; i < CK_EPOCH_LENGTH && is_backed_up(l1); i++) {
-        pln_l1_leave(record);
-        pln_l1_reclaim(l1);
         pln_l1_enter(l1, record);
+        evict_near(l1, record, hash, i, now);
+        pln_l1_leave(record);
     }
-    if (is_backed_up(l1)) {
+    for (int i = 0; i < CK_EPOCH_LENGTH && pln_l1_is_backed_up(l1, record); i++) {
+        pln_l1_reclaim(l1);
+    }
+    if (pln_l1_is_backed_up(l1, record)) {
         return pln_fail(PLN_EBUSY, "l1: over %zu bytes of ended entries wait for readers",
-                        l1->max_waiting_bytes);
+                        max_waiting(l1));
     }
     return PLN_OK;
+}
+
+/* A 400th of the budget waits: time to look what can be freed. */
+bool pln_l1_is_reclaim_due(const struct pln_l1 *l1) {
+    /* relaxed: a sum */
+    return is_more(atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed),
+                   pln_l1_max_bytes(l1) / RECLAIM_SHARE);
 }

@@ -4,13 +4,18 @@
  *
  * Labels of this folder:
  *   P1  slot published / slot loaded: an entry's bytes before its pointer
- *   P2  version before VISIBLE / version after it is seen: which of two entries is the newer
- *   P3  DEAD before `created` is overwritten / a second look at the state
- *   P4  last read by a borrower / before the memory is freed
+ *   P2  VISIBLE or DEAD set / state read: everything of an entry before it is seen so
+ *   P3  DEAD before `times` holds an address / a second look at the state
+ *   P4  last read of an entry / before its memory is used again
  *   P5  a generation set / read
  *   P6  a thread's record, or a limbo, given back / taken
  *   P7  a thread's record linked / found
  *   P8  a waiting entry's link pushed / taken
+ *   P9  a version taken: what was linked before / what is looked for after
+ *   P10 SETTLED before `stamp` is a time / a second look at the state
+ *   P11 a view of the tables published / loaded
+ *   P12 a slab's class set / read by who has taken a cell of it
+ *   P13 a stage of a table's change ended / begun
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -31,10 +36,16 @@
 #define PLN_EDGE_TO(address) ((void) 0)
 #endif
 
+/* A second look without which the algorithm would be wrong; marked so that a tool can take each one
+ * out and see a test fail. */
+#define PLN_RECHECK(expression) (expression)
+
 enum {
-    PLN_L1_SLOTS = 16,
+    PLN_L1_HALF = 8,       /* slots of a cache line */
     PLN_L1_VERSIONS = 256, /* stripes of version counters: two writers seldom share one */
     PLN_L1_LIMBOS = 4,
+    PLN_L1_BATCHES = 16,
+    PLN_L1_CLASSES = 96, /* sizes of cells, at most */
 };
 
 enum entry_state {
@@ -42,90 +53,215 @@ enum entry_state {
     ENTRY_VISIBLE = 1,
     ENTRY_DEAD = 2,    /* for good */
     ENTRY_CLAIMED = 4, /* with VISIBLE: somebody reloads it */
+    ENTRY_SETTLED = 8, /* with VISIBLE: no older entry of its key is left */
+    ENTRY_MOVING = 16, /* on its way from the old table to the present one */
+    /* of the entry itself, as it was made */
+    ENTRY_EXTRA = 32,
+    ENTRY_ABSENT = 64,
+    ENTRY_MADE = ENTRY_EXTRA | ENTRY_ABSENT,
 };
 
-/* 48 bytes before the key, so that with a key of 16 they make one cache line:
+/* 28 bytes before the key, or 48 where an entry has more to say than when it ends:
  *
- *     0                12          16        24        28      40        44        48
- *     | counted value, | generat-  | created | version | times | touched | state.. | key, value,
- *     | its offset     | ion       |         |         |       |         |         | marks
+ *     0              12      16      24      25    26       28                          48
+ *     | counted      | stamp | times | state | use | gener- | weight, priority, marks,  | key,
+ * value, | value, its   |       |       |       |     | ation  | end, refresh              | marks
+ *     | offset       |
  *
- * The key's length is the value's offset less these 48. `created` is set before an entry is linked
- * and by nobody after; between death and freeing it holds the address of the next entry that
- * waits. Whoever acts on it looks at the state again after reading it (P3). The other times are
- * offsets from it. */
+ * `stamp` is the entry's version until it is SETTLED and the time of its last use afterwards.
+ * `times` packs when it was made and when it is stale (see entry.c); between death and freeing it
+ * holds the address of the next entry that waits. Whoever acts on one of the two looks at the
+ * state again after reading it (P3, P10). */
 struct entry {
     struct pln_value value; /* refs: the table's one, and one for each borrower */
-    uint32_t generation;
-    _Atomic int64_t created;
-    _Atomic uint32_t version; /* 0 until it is linked */
-    _Atomic uint32_t refresh, stale, end;
-    _Atomic uint32_t touched; /* low bits of the last hit's time */
-    _Atomic uint8_t state;    /* enum entry_state */
+    _Atomic uint32_t stamp; /* 0 until it has a version */
+    _Atomic uint64_t times;
+    _Atomic uint8_t state; /* enum entry_state */
+    _Atomic uint8_t use;   /* what the eviction policy remembers of it */
+    uint16_t generation;   /* low half */
+    /* what follows is there in an entry with ENTRY_EXTRA alone */
+    uint8_t weight;
+    int8_t priority;
     uint8_t n_marks;
-    uint8_t cost;
-    bool is_absent;
-    char bytes[]; /* key, value, then (marked ones) stamp and marks */
+    _Atomic int64_t end;
+    _Atomic int64_t refresh;
 };
 
-static_assert(offsetof(struct entry, bytes) == 48, "an entry's header has grown");
+enum {
+    ENTRY_KEY_AT = 28,
+    ENTRY_KEY_AT_EXTRA = 48,
+};
 
-static inline size_t pln_l1_key_len(const struct entry *entry) {
-    return entry->value.offset - offsetof(struct entry, bytes);
+static_assert(offsetof(struct entry, weight) == ENTRY_KEY_AT, "an entry's header has grown");
+static_assert(sizeof(struct entry) == ENTRY_KEY_AT_EXTRA, "an entry's header has grown");
+
+static inline uint8_t pln_l1_state(const struct entry *entry) {
+    /* P2 acquire: version and everything else of a VISIBLE entry; pairs with show and kill */
+    return atomic_load_explicit(&entry->state, memory_order_acquire);
 }
 
-/* Two neighbouring cache lines. A slot is a tag in the upper 16 bits and an entry's address. */
+static inline bool pln_l1_is_visible(uint8_t state) {
+    return (state & (ENTRY_VISIBLE | ENTRY_DEAD)) == ENTRY_VISIBLE;
+}
+
+/* One cache line of slots. A slot is a tag in the upper 16 bits and an entry's address. */
+struct half {
+    _Alignas(PLN_CACHE_LINE) _Atomic uint64_t slots[PLN_L1_HALF];
+};
+
+/* A key's home is one half of its bucket; it lives in the other, away, only where its home was
+ * full: most hits look at one line. */
 struct bucket {
-    _Alignas(128) _Atomic uint64_t slots[PLN_L1_SLOTS];
+    _Alignas(2 * PLN_CACHE_LINE) struct half halves[2];
+};
+
+struct index {
+    struct bucket *buckets;
+    size_t n_buckets;
+    size_t map_bytes;
+};
+
+/* What an operation looks at: the table, and while it is being replaced the old one too. Written
+ * only while no operation can see it. */
+struct view {
+    struct index present;
+    struct index old; /* n_buckets is 0 where there is none */
+};
+
+/* A slot. */
+struct place {
+    struct half *half;
+    unsigned at;
+};
+
+/* Where a key may be: at most four halves, in order of precedence (see table.c). */
+struct places {
+    struct half *halves[4];
+    unsigned n;
+};
+
+/* Cells of one size, cut from slabs. */
+struct cell_class {
+    uint32_t cell_bytes;
+    uint32_t n_cells;           /* of a slab */
+    uint32_t reciprocal;        /* of cell_bytes, times 2^32 */
+    _Atomic uint64_t *has_free; /* one bit a slab: it may have a free cell of this class */
+};
+
+struct slabs {
+    char *reserved; /* address space for all slabs there may ever be */
+    size_t reserved_bytes;
+    char *base;        /* of the first slab */
+    size_t n_slabs;    /* in the address space */
+    size_t slab_bytes; /* a power of two */
+    unsigned slab_shift;
+    unsigned n_classes;
+    unsigned words; /* of a slab's bitmap */
+    unsigned page_bytes;
+    _Atomic uint64_t *free_cells; /* words a slab: bit set where the cell is free */
+    _Atomic uint32_t *class_of;   /* a slab's class plus one; 0: no memory behind it */
+    _Atomic uint64_t *unused;     /* one bit a slab: it has no class */
+    void *map;                    /* of the three arrays and the has_free of every class */
+    size_t map_bytes;
+    uint8_t class_by_size[257]; /* for sizes up to 2048, in steps of 8 */
+    struct cell_class classes[PLN_L1_CLASSES];
+    _Alignas(PLN_CACHE_LINE) _Atomic size_t bytes; /* slabs and large entries that have memory */
+    _Atomic size_t drain_at;
+};
+
+/* Entries that wait together: they were unlinked before the batch was made. */
+struct batch {
+    ck_epoch_entry_t link;
+    struct entry *first;
+    uint32_t stage; /* when it was made */
+    bool is_used;
 };
 
 struct limbo {
     _Alignas(PLN_CACHE_LINE) struct entry *_Atomic incoming; /* anybody pushes */
-    atomic_bool is_taken; /* by the one who empties it: over `record` */
+    atomic_bool is_taken; /* by the one who empties it: over what follows */
     ck_epoch_record_t record;
+    struct batch batches[PLN_L1_BATCHES];
 };
 
+/* Steps of a table's replacement (resize.c); l1->stage counts replacements above them. */
+enum stage {
+    STAGE_IDLE,
+    STAGE_BEGINNING, /* somebody maps the new table */
+    STAGE_PUBLISHED, /* both are seen; some may still see only the old one */
+    STAGE_MOVING,    /* all see both */
+    STAGE_ENDING,    /* somebody looks whether the old one is empty */
+    STAGE_WITHDRAWN, /* new operations see only the present one */
+    STAGE_UNMAPPING, /* nobody sees the old one */
+    STAGES,
+};
+
+static inline enum stage pln_l1_stage(uint32_t stage) {
+    return (enum stage)(stage % STAGES);
+}
+
 struct pln_l1 {
-    /* line 0: read by every operation, written never after new */
-    _Alignas(PLN_CACHE_LINE) struct bucket *buckets;
-    size_t n_buckets;
+    /* line 0: read by every operation, seldom written */
+    _Alignas(PLN_CACHE_LINE) struct view *_Atomic view;
     const _Atomic uint64_t *marks;
     struct pln_counts *counts;
     pthread_key_t record_key;
+    _Atomic uint32_t generation;
     enum pln_l1_eviction eviction;
     bool has_membarrier;
-    size_t max_bytes, max_item_bytes, max_waiting_bytes, table_bytes;
-    size_t map_bytes;
+    bool weighs_bytes;
 
-    /* line 2: written seldom, read by every operation */
-    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t generation;
+    /* line 1: read by every writer */
+    _Alignas(PLN_CACHE_LINE) _Atomic size_t max_bytes;
+    size_t max_item_bytes, max_entries;
+    pln_l1_hash hash;
+    uint64_t seed;
 
-    /* line 3: written by every writer */
-    _Alignas(PLN_CACHE_LINE) _Atomic size_t live_bytes; /* linked */
-    _Atomic size_t waiting_bytes;                       /* unlinked, not yet freed */
+    /* line 2: written by every writer now and then */
+    _Alignas(PLN_CACHE_LINE) _Atomic size_t live_bytes; /* linked; without the records' shares */
     _Atomic size_t entries;
+    _Atomic size_t waiting_bytes; /* unlinked, not yet freed; without the records' shares */
     _Atomic size_t sweep_at;
+    _Atomic size_t share_bytes; /* a thread's share above this is told to the others */
+    size_t share_entries;
+
+    /* of resize.c */
+    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t stage; /* enum stage */
+    _Atomic size_t move_at, move_end;                /* the old table's next bucket; their number */
+    _Atomic size_t table_bytes; /* present and old table, slabs' maps, this struct */
+    struct view views[2];
+    struct index withdrawn;
 
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t versions[PLN_L1_VERSIONS];
     ck_epoch_t epoch;
     struct thread_record *_Atomic records;
     struct limbo limbos[PLN_L1_LIMBOS];
+    struct slabs slabs;
 };
 
 /* ---- epoch.c ---- */
 
-/* What a thread needs to read safely. */
+/* What a thread needs to read safely, and what it counts before it tells the others. */
 struct thread_record {
     _Alignas(PLN_CACHE_LINE) ck_epoch_record_t record;
-    atomic_bool is_taken;
     unsigned limbo; /* the one this thread pushes on */
+    atomic_bool is_taken;
+    uint32_t n_puts;
+    /* this thread's shares not yet added to the table's; others only read them */
+    _Atomic int64_t live_bytes, entries, waiting_bytes;
     struct thread_record *next;
+    uint32_t slab_of[PLN_L1_CLASSES]; /* where it last found a free cell */
 };
 
 int pln_l1_epoch_init(struct pln_l1 *l1);
 void pln_l1_epoch_fini(struct pln_l1 *l1);
 /* This thread's record; NULL only where memory is out. */
-struct thread_record *pln_l1_record(struct pln_l1 *l1);
+struct thread_record *pln_l1_record_new(struct pln_l1 *l1);
+
+static inline struct thread_record *pln_l1_record(struct pln_l1 *l1) {
+    struct thread_record *record = pthread_getspecific(l1->record_key);
+    return record != NULL ? record : pln_l1_record_new(l1);
+}
 
 /* Begins a section: what is found from here on is not freed before it ends. Sections do not nest.
  *
@@ -160,50 +296,191 @@ static inline void pln_l1_leave(struct thread_record *record) {
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry);
 /* Frees what no reader can see any more; outside any section of the caller's. */
 void pln_l1_reclaim(struct pln_l1 *l1);
+/* Drops the reference of a borrower, or the table's own. */
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry);
+/* Adds to what is linked; told to the others when it has come to something. */
+void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, int64_t bytes, int entries);
+/* Sums over all threads. */
+void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage);
 
-/* ---- table.c ---- */
+/* ---- slab.c ---- */
 
-struct bucket *pln_l1_bucket(const struct pln_l1 *l1, uint64_t hash);
-struct entry *pln_l1_slot_entry(uint64_t slot);
-/* Bytes that an entry takes from the budget. */
-size_t pln_l1_entry_bytes(const struct entry *entry);
-/* The newest visible entry of a key, or NULL. Inside a section. */
-struct entry *pln_l1_find(const struct pln_l1 *l1, const struct pln_hashed *key);
-/* The live entry of a key and what it says, or NULL: a hit's whole search. Inside a section. */
-struct entry *pln_l1_look_up(const struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
-                             struct pln_l1_hit *hit);
-/* Copies the points of its life; false where it died meanwhile. */
-bool pln_l1_read_hit(const struct entry *entry, struct pln_l1_hit *hit);
-void pln_l1_write_times(struct entry *entry, const struct pln_l1_life *life);
+int pln_l1_slabs_init(struct slabs *slabs, size_t max_bytes);
+void pln_l1_slabs_fini(struct slabs *slabs);
+/* Bytes that an entry of so many would take. */
+size_t pln_l1_cell_bytes(const struct slabs *slabs, size_t bytes);
+/* Bytes that an entry takes. */
+size_t pln_l1_entry_bytes(const struct pln_l1 *l1, const struct entry *entry);
+/* Memory for an entry, at most `limit` bytes of it with memory behind; NULL where there is none at
+ * the moment. Lock-free. */
+struct entry *pln_l1_cell_take(struct pln_l1 *l1, struct thread_record *record, size_t bytes,
+                               size_t limit);
+void pln_l1_cell_free(struct pln_l1 *l1, struct entry *entry);
+/* True where it has pages of its own. */
+bool pln_l1_is_large(const struct pln_l1 *l1, const struct entry *entry);
+
+/* With a slab's class: its free cells are not to be taken. */
+#define PLN_SLAB_CLOSED ((uint32_t) 1 << 31)
+
+/* The class of a slab that holds a cell of the caller's. */
+static inline const struct cell_class *pln_l1_class_at(const struct slabs *slabs, size_t slab) {
+    /* relaxed: it cannot change while the cell is held */
+    uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
+    return &slabs->classes[(class & ~PLN_SLAB_CLOSED) - 1];
+}
+
+static inline char *pln_l1_slab_at(const struct slabs *slabs, size_t slab) {
+    return slabs->base + (slab << slabs->slab_shift);
+}
+
+/* A slab's memory, and that of its bitmap. */
+static inline size_t pln_l1_slab_cost(const struct slabs *slabs) {
+    return slabs->slab_bytes + slabs->words * sizeof(uint64_t);
+}
+
+/* ---- entry.c ---- */
+
+size_t pln_l1_item_bytes(const struct pln_hashed *key, const struct pln_l1_item *item);
+/* Writes an entry into its memory. */
+void pln_l1_entry_init(struct entry *entry, const struct pln_hashed *key,
+                       const struct pln_l1_item *item);
+
+static inline bool pln_l1_has_extra(const struct entry *entry) {
+    /* relaxed: this bit never changes */
+    return (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_EXTRA) != 0;
+}
+
+static inline struct pln_bytes pln_l1_key(const struct entry *entry) {
+    size_t at = pln_l1_has_extra(entry) ? ENTRY_KEY_AT_EXTRA : ENTRY_KEY_AT;
+    return pln_bytes_of((const char *) entry + at, entry->value.offset - at);
+}
+
+static inline size_t pln_l1_n_marks(const struct entry *entry) {
+    return pln_l1_has_extra(entry) ? entry->n_marks : 0;
+}
+
+/* Copies what a hit says; false where the entry died meanwhile. */
+bool pln_l1_read_hit(const struct pln_l1 *l1, const struct entry *entry, struct pln_l1_hit *hit);
+/* Sets new points of time; when it was made is kept. */
+void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_ms end);
 /* True where nobody may return it: past its end, of a dropped generation, or with a mark against
  * it. */
 bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now);
-/* Ends an entry and those of its key that are older, oldest first; counts under `why`. */
-void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+/* True where entries of this generation are returned. */
+bool pln_l1_is_served(const struct pln_l1 *l1, uint32_t generation);
+
+/* ---- table.c ---- */
+
+static inline struct entry *pln_l1_slot_entry(uint64_t slot) {
+    return (struct entry *) (uintptr_t) (slot & (UINT64_MAX >> 16));
+}
+
+static inline struct bucket *pln_l1_bucket(const struct index *table, uint64_t hash) {
+    return &table->buckets[((hash & UINT32_MAX) * table->n_buckets) >> 32];
+}
+
+static inline struct half *pln_l1_home(const struct bucket *bucket, uint64_t hash) {
+    return (struct half *) (uintptr_t) &bucket->halves[hash >> 32 & 1];
+}
+
+static inline const struct view *pln_l1_view(const struct pln_l1 *l1) {
+    /* P11 acquire: the tables behind it; pairs with publish */
+    return atomic_load_explicit(&l1->view, memory_order_acquire);
+}
+
+struct places pln_l1_places(const struct view *view, uint64_t hash);
+/* The newest visible entry of a key, or NULL. Inside a section. */
+struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key);
+/* The live entry of a key and what it says, or NULL: a hit's whole search. Inside a section. */
+struct entry *pln_l1_look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                             struct pln_l1_hit *hit);
+/* Puts an entry into an empty slot of its bucket in a table, after an eviction where there is none;
+ * false where nothing may go. */
+bool pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct index *table,
+                 uint64_t hash, struct entry *entry, pln_ms now, struct place *place);
+/* The slots of a half whose tag is that of a hash, one bit each; a hint. */
+unsigned pln_l1_tag_matches(const struct half *half, uint64_t hash);
+/* The entry of a slot if it is of this key, else NULL. */
+struct entry *pln_l1_match(const struct half *half, unsigned at, const struct pln_hashed *key);
+
+/* Versions wrap: of two rivals the newer is less than 2^31 ahead. */
+static inline bool pln_l1_is_newer(uint32_t a, uint32_t b) {
+    return (int32_t) (a - b) > 0;
+}
+
+/* An entry's version, given to it where it has none; 0 where it is settled, and older than all that
+ * have one. */
+uint32_t pln_l1_version_of(struct pln_l1 *l1, uint64_t hash, struct entry *entry);
+
+/* ---- rival.c ---- */
+
+/* Ends an entry at a place and, before it, those of its key that are older; counts under `why`. */
+void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct place place,
                  struct entry *entry, enum pln_count why);
-/* Ends an entry that has not become visible; the key's other entries stay. */
-void pln_l1_withdraw(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                     struct entry *entry);
-/* Links an entry as pending: into a free slot, else in the place of its key's present one, else
- * after an eviction. PLN_EBUSY where nothing may go. */
-int pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
-                struct entry *entry, pln_ms now);
+/* The same for an entry whose place is not known. */
+void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
+                          enum pln_count why);
 /* Unlinks a dead entry, if nobody else did. */
-bool pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+void pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct place place,
                    struct entry *entry);
-/* Ends all entries of a key older than `newest` (NULL: all). Returns how many were visible. */
+/* Links an entry, checks, shows it and ends the older ones of its key. PLN_NOT_STORED where it was
+ * withdrawn or overtaken; PLN_EBUSY where its bucket is full and nothing may go. */
+int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
+                 struct entry *entry, uint32_t generation, pln_ms now, pln_l1_check check,
+                 const void *check_arg);
+/* Ends all entries of a key. Returns how many were visible. */
 unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
-                         const struct pln_hashed *key, const struct entry *newest,
-                         enum pln_count why);
+                         const struct pln_hashed *key);
+/* Does what is left to do of a stopped put: ends the older entries of a visible one's key, and says
+ * that none is left. */
+void pln_l1_settle(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
+                   struct entry *entry, pln_ms now);
 
 /* ---- evict.c ---- */
 
 /* Ends the entry of a bucket that can best be spared; false where there is none, or none may go. */
 bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                      pln_ms now);
-/* Makes room for `bytes`: evicts, starting at a bucket; PLN_EBUSY after a bounded effort. */
-int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
-                     size_t bytes, pln_ms now);
+                      pln_ms now, enum pln_count why);
+/* Makes room for an entry of so many bytes; PLN_EBUSY after a bounded effort. Outside a section. */
+int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
+                     pln_ms now);
+/* True where there is more than the budget allows. */
+bool pln_l1_is_over(const struct pln_l1 *l1, const struct thread_record *record);
+size_t pln_l1_max_bytes(const struct pln_l1 *l1);
+/* True where so much waits for readers that nothing more may be ended. */
+bool pln_l1_is_backed_up(const struct pln_l1 *l1, const struct thread_record *record);
+/* True where so much waits that it is time to look what can be freed. */
+bool pln_l1_is_reclaim_due(const struct pln_l1 *l1);
+
+/* ---- drain.c ---- */
+
+/* Memory for an entry, made free where there is none; NULL after a bounded effort. Outside a
+ * section. */
+struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes);
+/* Gives up to `n` slabs' memory back while more is held than the budget allows. */
+void pln_l1_trim(struct pln_l1 *l1, struct thread_record *record, unsigned n);
+
+/* ---- change.c ---- */
+
+/* Ends all entries of generations that are not served. */
+void pln_l1_sweep_dropped(struct pln_l1 *l1);
+
+/* ---- resize.c ---- */
+
+int pln_l1_table_new(struct index *table, size_t n_buckets);
+void pln_l1_table_free(struct index *table);
+/* How many buckets suit a budget, or a bound of entries. */
+size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries);
+/* Begins to replace the table where it does not suit what it holds. Outside a section. */
+void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record);
+/* Moves what is in up to `n` buckets of an old table. Outside a section. */
+void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n);
+/* Takes an emptied old table away. Outside a section; may take milliseconds. */
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now);
+/* A grace period has passed since `seen` was the stage. */
+void pln_l1_grace(struct pln_l1 *l1, uint32_t seen);
+/* In a child: takes up what a thread that is no more was at. */
+void pln_l1_stage_after_fork(struct pln_l1 *l1);
+void pln_l1_set_budget(struct pln_l1 *l1, size_t max_bytes);
 
 #endif

@@ -3,13 +3,19 @@
  * l1.h - the in-process tier: a bounded map from byte strings to byte strings with deadlines,
  * read without locks and without waiting. It knows nothing of caches, policies or Redis.
  *
- *     hash ──► bucket of 16 slots (tag + pointer) ──► entry (header + key + value, one block)
+ *     hash ──► half a bucket: 8 slots, one line ──► entry (header + key + value, one block)
  *
- *   l1.c     the facade: limits, reading, the two-phase store
- *   change.c new times, claims, sweep, iteration, usage
- *   table.c  find, link, replace and remove in a bucket, each with its argument
- *   evict.c  who goes when the budget is used up
- *   epoch.c  when memory that a reader may still see is given back
+ *   l1.c      the facade: limits, reading, the two-phase store
+ *   table.c   buckets: finding and linking
+ *   rival.c   the entries of one key: storing, overwriting and removing, with the argument
+ *   entry.c   how an entry is written, and what its life says
+ *   change.c  new times, claims, the sweep, usage
+ *   each.c    going through all entries
+ *   evict.c   who goes when the budget is used up
+ *   slab.c    memory for entries
+ *   drain.c   memory of the right size
+ *   resize.c  another table in the place of the present one
+ *   epoch.c   when memory that a reader may still see is given back
  *
  * A reader writes no shared line unless recency has to change, at most once a tick and entry. A
  * writer stopped at any point keeps nobody else from finishing.
@@ -23,14 +29,24 @@
 struct pln_l1;
 
 enum pln_l1_eviction {
-    PLN_L1_LRU,  /* sampled: the least recently used of a bucket */
+    PLN_L1_LRU,      /* the least recently used of a sample */
+    PLN_L1_ADAPTIVE, /* by frequency and recency, as the requests teach (adapt.c) */
+    PLN_L1_FIFO,     /* the oldest of a sample */
+    PLN_L1_RANDOM,
     PLN_L1_NONE, /* refuse what does not fit */
 };
 
+/* How keys are hashed, as the caller does it: l1 hashes anew what it finds in its own memory. */
+typedef uint64_t (*pln_l1_hash)(struct pln_bytes key, uint64_t seed);
+
 struct pln_l1_options {
-    size_t max_bytes;      /* table, entries, slack and memory waiting for readers */
-    size_t max_item_bytes; /* larger entries are refused */
+    size_t max_bytes;      /* table, entries and their slack */
+    size_t max_entries;    /* 0: no bound but the bytes */
+    size_t max_item_bytes; /* larger values are refused */
     enum pln_l1_eviction eviction;
+    bool weighs_bytes;         /* of two equally old entries the larger goes first */
+    pln_l1_hash hash;          /* NULL: pln_hash() */
+    uint64_t seed;             /* for it */
     struct pln_counts *counts; /* borrowed; insert, replace, remove, evict, expire, refuse */
     /* An entry may carry marks: indices into this array of counters. It is dead once one of them
      * is over the stamp it was stored with (tags are built on this). Borrowed. */
@@ -53,9 +69,10 @@ struct pln_l1_item {
     const uint16_t *marks;
     uint32_t generation;
     uint8_t n_marks;
-    uint8_t format; /* the caller's, handed back */
-    uint8_t cost;   /* of two equally old entries, the dearer stays */
-    bool is_absent; /* the caller's, handed back: "does not exist" */
+    uint8_t format;  /* the caller's, handed back */
+    uint8_t weight;  /* of two entries of this priority it counts as 1 + weight times younger */
+    int8_t priority; /* what has a lower one goes first */
+    bool is_absent;  /* the caller's, handed back: "does not exist" */
 };
 
 /* What a find tells of the entry it found. */
@@ -126,15 +143,28 @@ bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
  * stopped. Returns: entries freed. Threads: any. */
 size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets);
 
-/* Calls `visit` for each live entry; false stops. Entries that come or go meanwhile may be left
- * out. `visit` must not use the table. */
+/* Calls `visit` for each live entry whose key begins with `prefix`; false stops. A key that is
+ * there all the time is visited exactly once; one that comes or goes meanwhile once or not. `visit`
+ * must not use the table. Threads: any, lock-free. */
 typedef bool (*pln_l1_visit)(void *arg, struct pln_bytes key, const struct pln_l1_hit *hit);
-void pln_l1_each(struct pln_l1 *l1, pln_ms now, pln_l1_visit visit, void *arg);
+void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
+                 void *arg);
+
+/* Changes the budget, up to some 16 times the first one. Returns at once: what is over goes, and
+ * the table is replaced, a little with each put and more with each sweep. Returns: PLN_OK,
+ * PLN_EINVAL (the bounds are in the text), PLN_ENOMEM. Threads: any. */
+int pln_l1_resize(struct pln_l1 *l1, size_t max_bytes);
+
+/* To be called in a child after fork(), by its one thread, before anything else uses the table;
+ * what threads of the parent were at is given up. Not while this thread is in a callback. */
+void pln_l1_after_fork(struct pln_l1 *l1);
 
 struct pln_l1_usage {
     size_t bytes;         /* all that counts against the budget */
     size_t waiting_bytes; /* of these: ended, but a reader may still look at them */
     size_t table_bytes;
+    size_t
+        held_bytes; /* memory for entries, taken from the system; at most a 16th over the budget */
     size_t entries;
     size_t max_bytes;
 };

@@ -52,6 +52,8 @@ static const struct {
     [PLN_COUNT_L1_REPLACES] = {"l1_replaces", "entries of known keys"},
     [PLN_COUNT_L1_REMOVES] = {"l1_removes", "entries ended by delete or invalidation"},
     [PLN_COUNT_L1_EVICTIONS] = {"l1_evictions", "entries ended to stay within the budget"},
+    [PLN_COUNT_L1_CROWDED] = {"l1_crowded", "entries evicted because their bucket was full"},
+    [PLN_COUNT_L1_DRAINED] = {"l1_drained", "entries evicted for memory of another size"},
     [PLN_COUNT_L1_EXPIRATIONS] = {"l1_expirations", "entries past their end, or void"},
     [PLN_COUNT_L1_REFUSALS] = {"l1_refusals", "values L1 did not take"},
     [PLN_COUNT_L2_COMMANDS] = {"l2_commands", "commands sent to Redis"},

@@ -39,6 +39,8 @@ enum pln_count {
     PLN_COUNT_L1_REPLACES,
     PLN_COUNT_L1_REMOVES,     /* by delete or invalidation */
     PLN_COUNT_L1_EVICTIONS,   /* to stay within the budget */
+    PLN_COUNT_L1_CROWDED,     /* evicted because their bucket was full */
+    PLN_COUNT_L1_DRAINED,     /* evicted because entries of another size needed the memory */
     PLN_COUNT_L1_EXPIRATIONS, /* past their end, or of a dropped generation or tag */
     PLN_COUNT_L1_REFUSALS,    /* too big, budget, memory waiting for readers */
     PLN_COUNT_L2_COMMANDS,

@@ -33,11 +33,11 @@ static void teardown(void) {
     table_close(&table);
 }
 
-/* Keys of one bucket: the lower half of the hash says which, the upper 16 bits are the tag. */
+/* Keys of one half of one bucket. */
 static struct pln_hashed crowded(unsigned number, char bytes[16]) {
-    struct pln_hashed key = key_of(number, bytes);
-    key.hash &= ~(uint64_t) UINT32_MAX;
-    return key;
+    int len = snprintf(bytes, 16, "*%u", number);
+    struct pln_bytes key = pln_bytes_of(bytes, (size_t) len);
+    return (struct pln_hashed){key, table_hash(key, 0)};
 }
 
 static int put_crowded(unsigned number, const char *value) {

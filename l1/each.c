@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * each.c - going through all entries, beside writers.
+ *
+ * In the order of the hashes, which is the order of the buckets of any table: so a table that is
+ * replaced meanwhile does not lead astray. A bucket's worth of hashes is looked at at a time, in
+ * the present table and in the old one if there is one. Where anything was linked there meanwhile
+ * it is looked at again, so that a key that is overwritten while one looks is not missed between
+ * two slots; what was found twice is visited once. Each key found is then looked up as a reader
+ * does it. A key that is there all the time is thus seen exactly once.
+ */
+#include "internal.h"
+
+enum {
+    FOUND = 4 * 4 * PLN_L1_HALF, /* keys: three buckets of either table at most */
+    TRIES = 64,
+};
+
+struct walk {
+    struct pln_l1 *l1;
+    struct pln_bytes prefix;
+    uint64_t from, to; /* low halves of hashes: from <= hash < to */
+    struct pln_hashed found[FOUND];
+    size_t n;
+};
+
+static bool is_known(const struct walk *walk, const struct pln_hashed *key) {
+    for (size_t i = 0; i < walk->n; i++) {
+        if (walk->found[i].hash == key->hash && pln_bytes_equal(walk->found[i].key, key->key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void note(struct walk *walk, const struct entry *entry) {
+    struct pln_bytes bytes = pln_l1_key(entry);
+    if (bytes.len < walk->prefix.len ||
+        (walk->prefix.len > 0 && memcmp(bytes.data, walk->prefix.data, walk->prefix.len) != 0)) {
+        return;
+    }
+    struct pln_hashed key = {bytes, walk->l1->hash(bytes, walk->l1->seed)};
+    uint64_t at = key.hash & UINT32_MAX;
+    if (at >= walk->from && at < walk->to && walk->n < FOUND && !is_known(walk, &key)) {
+        walk->found[walk->n++] = key;
+    }
+}
+
+/* Looks at the buckets of a table that hold the walk's range of hashes. Returns a sum that changes
+ * when a slot does. */
+static uint64_t look(struct walk *walk, const struct index *table) {
+    uint64_t sum = 0;
+    size_t first = (size_t) (walk->from * table->n_buckets >> 32);
+    size_t last = (size_t) ((walk->to - 1) * table->n_buckets >> 32);
+    for (size_t at = first; at <= last && table->n_buckets > 0; at++) {
+        for (unsigned i = 0; i < 2 * PLN_L1_HALF; i++) {
+            /* P1 acquire: pairs with link_at */
+            uint64_t slot = atomic_load_explicit(
+                &table->buckets[at].halves[i / PLN_L1_HALF].slots[i % PLN_L1_HALF],
+                memory_order_acquire);
+            sum = (sum ^ slot) * UINT64_C(0x9e3779b97f4a7c15);
+            if (slot != 0) {
+                note(walk, pln_l1_slot_entry(slot));
+            }
+        }
+    }
+    return sum;
+}
+
+/* Collects the keys of the range, until two looks in a row have seen the same. */
+static void collect(struct walk *walk) {
+    uint64_t before = 0;
+    walk->n = 0;
+    for (int i = 0; i < TRIES; i++) {
+        const struct view *view = pln_l1_view(walk->l1);
+        uint64_t sum = look(walk, &view->old) ^ look(walk, &view->present) << 1;
+        if (i > 0 && PLN_RECHECK(sum == before)) {
+            return;
+        }
+        before = sum;
+    }
+}
+
+/* Where the hashes end that share a bucket with `from` in the larger of the tables. */
+static uint64_t end_of_bucket(const struct pln_l1 *l1, uint64_t from) {
+    const struct view *view = pln_l1_view(l1);
+    uint64_t n = view->present.n_buckets;
+    n = n > view->old.n_buckets ? n : view->old.n_buckets;
+    uint64_t next = (from * n >> 32) + 1;
+    uint64_t end = ((next << 32) + n - 1) / n;
+    return end < (uint64_t) 1 << 32 ? end : (uint64_t) 1 << 32;
+}
+
+void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
+                 void *arg) {
+    struct thread_record *record = pln_l1_record(l1);
+    struct walk walk = {.l1 = l1, .prefix = prefix};
+    bool goes_on = record != NULL;
+    for (; goes_on && walk.from < (uint64_t) 1 << 32; walk.from = walk.to) {
+        pln_l1_enter(l1, record);
+        walk.to = end_of_bucket(l1, walk.from);
+        collect(&walk);
+        for (size_t i = 0; goes_on && i < walk.n; i++) {
+            struct pln_l1_hit hit;
+            struct entry *entry = pln_l1_look_up(l1, &walk.found[i], now, &hit);
+            if (entry != NULL) {
+                goes_on = visit(arg, pln_l1_key(entry), &hit);
+            }
+        }
+        pln_l1_leave(record);
+    }
+}

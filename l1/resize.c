@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * resize.c - another table in the place of the present one, while everybody goes on.
+ *
+ * The table is replaced when its buckets are too full for what the budget lets in (entries smaller
+ * than was thought, or a larger budget), or far too many. One replacement at a time, in stages:
+ *
+ *   PUBLISHED   a view with both tables is seen by all who look from now on; they put into the new
+ *               one. Some may still see, and put into, the old one alone.
+ *   MOVING      a grace period later nobody does. Puts and sweeps move entries over, a few buckets
+ *               each, from the first stage on.
+ *   ENDING      one thread, off any request's path, goes through the old table: it is empty.
+ *   WITHDRAWN   a view without it is published.
+ *   UNMAPPING   a grace period later nobody sees it any more, and its memory goes.
+ *
+ * Moving. An entry that is visible and settled is marked MOVING, linked into the new table, and
+ * unlinked from the old one. In between it stands in both. Readers look into the old table first,
+ * so they see it in one or the other, and what it shadowed is newer (it is settled), so that the
+ * value of its key does not go back when it sinks below them. A put that stopped before it settled
+ * is helped to its end first.
+ *
+ * Where the entry is ended while it moves, whoever empties a slot of it leaves the retiring to the
+ * mover, who alone knows both places. The mark is set only on a visible entry, by one exchange, and
+ * never taken from a dead one: so who sees DEAD without MOVING knows that there is one place, and
+ * that it is his to empty. A mover that stops for good leaves one entry, which the last pass ends.
+ *
+ * An operation that looked for the view before a replacement began, and finds nothing, looks at the
+ * view again: the entry it wanted may have moved. A replacement cannot end, nor another begin,
+ * while such an operation is under way.
+ */
+#include "internal.h"
+
+#include <sys/mman.h>
+#include <sys/types.h>
+
+enum {
+    /* One slot for so many bytes of budget: with values of 100 bytes (144 each here) three in four
+     * slots are used, and 7 % of the budget is slots. */
+    BYTES_PER_SLOT = 118,
+    SLOTS = 2 * PLN_L1_HALF,
+    FULL_AT = 82, /* percent of all slots: from here on too many buckets are full */
+    FULL_TO = 62, /* percent, after a replacement */
+    FULL_OF_FEW = 50,
+};
+
+/* ---- tables ---- */
+
+size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries) {
+    size_t n = max_entries > 0 ? max_entries * 100 / FULL_OF_FEW / SLOTS
+                               : max_bytes / BYTES_PER_SLOT / SLOTS;
+    return n > 0 ? n : 1;
+}
+
+int pln_l1_table_new(struct index *table, size_t n_buckets) {
+    size_t bytes = n_buckets * sizeof(struct bucket);
+    /* pages: aligned for any bucket, zeroed, and counted whole since hashing touches them all */
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return pln_fail(PLN_ENOMEM, "l1: no memory for a table of %zu bytes", bytes);
+    }
+    madvise(memory, bytes, MADV_HUGEPAGE); /* where the system grants them */
+    *table = (struct index){memory, n_buckets, bytes};
+    return PLN_OK;
+}
+
+void pln_l1_table_free(struct index *table) {
+    if (table->buckets != NULL) {
+        munmap(table->buckets, table->map_bytes);
+        *table = (struct index){0};
+    }
+}
+
+/* ---- stages ---- */
+
+static bool advance(struct pln_l1 *l1, enum stage from, enum stage to) {
+    /* relaxed: the exchange decides */
+    uint32_t stage = atomic_load_explicit(&l1->stage, memory_order_relaxed);
+    uint32_t next = stage - (uint32_t) from + (uint32_t) to + (to == STAGE_IDLE ? STAGES : 0);
+    return pln_l1_stage(stage) == from &&
+           /* P13 release and P13 acquire: each stage's work is done before the next begins.
+            * relaxed on failure: somebody else went on */
+           atomic_compare_exchange_strong_explicit(&l1->stage, &stage, next, memory_order_acq_rel,
+                                                   memory_order_relaxed);
+}
+
+static enum stage stage_of(const struct pln_l1 *l1) {
+    /* P13 acquire: what the stage stands for; pairs with advance */
+    return pln_l1_stage(atomic_load_explicit(&l1->stage, memory_order_acquire));
+}
+
+/* The view that nobody sees: the other one was published, and what followed waited for all who had
+ * seen this one. */
+static struct view *spare_view(struct pln_l1 *l1) {
+    return &l1->views[pln_l1_view(l1) == &l1->views[0]];
+}
+
+static void publish(struct pln_l1 *l1, struct view *view) {
+    /* P11 release: pairs with pln_l1_view */
+    atomic_store_explicit(&l1->view, view, memory_order_release);
+}
+
+static void begin(struct pln_l1 *l1, size_t n_buckets) {
+    struct index table;
+    if (!advance(l1, STAGE_IDLE, STAGE_BEGINNING)) {
+        return;
+    }
+    if (pln_l1_table_new(&table, n_buckets) != PLN_OK) {
+        advance(l1, STAGE_BEGINNING, STAGE_IDLE); /* the present one serves, if not as well */
+        return;
+    }
+    struct view *view = spare_view(l1);
+    *view = (struct view){.present = table, .old = pln_l1_view(l1)->present};
+    /* relaxed each: a sum; the stage publishes the others */
+    atomic_fetch_add_explicit(&l1->table_bytes, table.map_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l1->move_at, 0, memory_order_relaxed);
+    atomic_store_explicit(&l1->move_end, view->old.n_buckets, memory_order_relaxed);
+    publish(l1, view);
+    advance(l1, STAGE_BEGINNING, STAGE_PUBLISHED);
+}
+
+void pln_l1_grace(struct pln_l1 *l1, uint32_t seen) {
+    /* relaxed: advance looks again */
+    if (atomic_load_explicit(&l1->stage, memory_order_relaxed) != seen) {
+        return;
+    }
+    if (pln_l1_stage(seen) == STAGE_PUBLISHED) {
+        advance(l1, STAGE_PUBLISHED, STAGE_MOVING);
+    } else if (pln_l1_stage(seen) == STAGE_WITHDRAWN &&
+               advance(l1, STAGE_WITHDRAWN, STAGE_UNMAPPING)) {
+        /* relaxed: a sum */
+        atomic_fetch_sub_explicit(&l1->table_bytes, l1->withdrawn.map_bytes, memory_order_relaxed);
+        pln_l1_table_free(&l1->withdrawn);
+        advance(l1, STAGE_UNMAPPING, STAGE_IDLE);
+    }
+}
+
+void pln_l1_stage_after_fork(struct pln_l1 *l1) {
+    /* What a vanished thread had begun is begun anew, or left (memory that only it knew of). */
+    advance(l1, STAGE_BEGINNING, pln_l1_view(l1)->old.n_buckets > 0 ? STAGE_PUBLISHED : STAGE_IDLE);
+    advance(l1, STAGE_ENDING, pln_l1_view(l1)->old.n_buckets > 0 ? STAGE_MOVING : STAGE_WITHDRAWN);
+    advance(l1, STAGE_UNMAPPING, STAGE_IDLE);
+}
+
+/* ---- how large ---- */
+
+void pln_l1_set_budget(struct pln_l1 *l1, size_t max_bytes) {
+    /* relaxed both: bounds */
+    atomic_store_explicit(&l1->max_bytes, max_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l1->share_bytes, max_bytes / 4096, memory_order_relaxed);
+}
+
+void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
+    if (stage_of(l1) != STAGE_IDLE) {
+        return;
+    }
+    pln_l1_enter(l1, record); /* the view */
+    size_t n = pln_l1_view(l1)->present.n_buckets;
+    pln_l1_leave(record);
+    size_t fit = pln_l1_table_fit(pln_l1_max_bytes(l1), l1->max_entries);
+    /* relaxed: about how many */
+    size_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
+    size_t needed = entries * 100 / FULL_TO / SLOTS + 1;
+    if ((ssize_t) entries > 0 && entries * 100 > n * SLOTS * FULL_AT) {
+        begin(l1, needed > fit ? needed : fit);
+    } else if (fit > n + n / 4) {
+        begin(l1, fit);
+    } else if (fit < n / 2 && needed < n / 2) {
+        begin(l1, needed > fit ? needed : fit);
+    }
+}
+
+int pln_l1_resize(struct pln_l1 *l1, size_t max_bytes) {
+    struct thread_record *record = pln_l1_record(l1);
+    size_t most = (l1->slabs.n_slabs << l1->slabs.slab_shift) / 8 * 7;
+    if (record == NULL) {
+        return pln_fail(PLN_ENOMEM, "l1: no memory to change the budget");
+    }
+    if (max_bytes > most || max_bytes / BYTES_PER_SLOT < SLOTS) {
+        return pln_fail(PLN_EINVAL, "l1: a budget of %zu bytes; it can be from %d to %zu",
+                        max_bytes, BYTES_PER_SLOT * SLOTS, most);
+    }
+    pln_l1_set_budget(l1, max_bytes);
+    pln_l1_refit(l1, record);
+    return PLN_OK;
+}
+
+/* ---- moving ---- */
+
+static bool mark(struct entry *entry, uint8_t state) {
+    /* relaxed on success: it orders nothing, and on failure: it is looked at no more */
+    return (state & (ENTRY_VISIBLE | ENTRY_SETTLED | ENTRY_DEAD | ENTRY_MOVING)) ==
+               (ENTRY_VISIBLE | ENTRY_SETTLED) &&
+           atomic_compare_exchange_strong_explicit(&entry->state, &state, state | ENTRY_MOVING,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
+/* The entry is where it is to stay; false where it was ended meanwhile. */
+static bool unmark(struct entry *entry) {
+    /* relaxed: the exchange decides */
+    uint8_t state = atomic_load_explicit(&entry->state, memory_order_relaxed);
+    while ((state & ENTRY_DEAD) == 0) {
+        /* P2 release: its new place before it; pairs with pln_l1_state. relaxed on failure: it is
+         * looked at again */
+        if (atomic_compare_exchange_weak_explicit(&entry->state, &state,
+                                                  state & (uint8_t) ~ENTRY_MOVING,
+                                                  memory_order_release, memory_order_relaxed)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Moves a settled entry. Linearization: none, its key's value stays. */
+static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct place old,
+                       struct entry *entry, uint64_t hash, pln_ms now) {
+    struct place place;
+    if (!mark(entry, pln_l1_state(entry))) {
+        return; /* ended, or somebody else moves it */
+    }
+    PLN_POINT(marked);
+    bool is_linked = pln_l1_link(l1, record, &pln_l1_view(l1)->present, hash, entry, now, &place);
+    PLN_POINT(twice);
+    if (is_linked) {
+        pln_l1_unlink(l1, record, old, entry); /* which leaves the retiring to us */
+        PLN_POINT(moved);
+        if (PLN_RECHECK(unmark(entry))) {
+            return;
+        }
+        pln_l1_unlink(l1, record, place, entry);
+    } else {
+        pln_l1_kill(l1, record, old, entry, PLN_COUNT_L1_CROWDED);
+    }
+    pln_l1_retire(l1, record, entry);
+}
+
+/* Empties a slot of the old table, as far as that can be done now. */
+static void move_slot(struct pln_l1 *l1, struct thread_record *record, struct place place,
+                      pln_ms now) {
+    /* P1 acquire: pairs with link_at */
+    struct entry *entry = pln_l1_slot_entry(
+        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
+    if (entry == NULL || (state & (ENTRY_VISIBLE | ENTRY_DEAD)) == 0) {
+        return; /* nothing, or a put that is under way */
+    }
+    if ((state & ENTRY_DEAD) != 0) {
+        pln_l1_unlink(l1, record, place, entry);
+    } else if (pln_l1_is_gone(l1, entry, now)) {
+        pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_EXPIRATIONS);
+    } else {
+        struct pln_bytes bytes = pln_l1_key(entry);
+        struct pln_hashed key = {bytes, l1->hash(bytes, l1->seed)};
+        if ((state & ENTRY_SETTLED) == 0) {
+            pln_l1_settle(l1, record, &key, entry, now);
+        }
+        move_entry(l1, record, place, entry, key.hash, now);
+    }
+}
+
+static void move_bucket(struct pln_l1 *l1, struct thread_record *record, size_t at, pln_ms now) {
+    pln_l1_enter(l1, record);
+    const struct index *old = &pln_l1_view(l1)->old;
+    for (unsigned i = 0; at < old->n_buckets && i < SLOTS; i++) {
+        struct place place = {&old->buckets[at].halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
+        move_slot(l1, record, place, now);
+    }
+    pln_l1_leave(record);
+}
+
+void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n) {
+    enum stage stage = stage_of(l1);
+    if (stage != STAGE_PUBLISHED && stage != STAGE_MOVING) {
+        return;
+    }
+    /* relaxed: movers only share the work */
+    size_t at = atomic_fetch_add_explicit(&l1->move_at, n, memory_order_relaxed);
+    for (size_t i = 0; i < n; i++) {
+        move_bucket(l1, record, at + i, now);
+    }
+}
+
+/* What is left in a slot after everything was moved: a put that was under way, or an entry whose
+ * mover has stopped. Nobody puts into the old table any more. */
+static bool is_empty_for_good(struct pln_l1 *l1, struct thread_record *record, struct place place,
+                              pln_ms now) {
+    move_slot(l1, record, place, now);
+    /* P1 acquire: pairs with link_at */
+    struct entry *entry = pln_l1_slot_entry(
+        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    if (entry != NULL && (pln_l1_state(entry) & ENTRY_MOVING) != 0) {
+        pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_CROWDED);
+        entry = NULL;
+    }
+    return entry == NULL;
+}
+
+static bool is_all_moved(struct pln_l1 *l1, struct thread_record *record, pln_ms now) {
+    const struct index *old = &pln_l1_view(l1)->old; /* this thread alone may take it away */
+    bool is_empty = true;
+    for (size_t at = 0; at < old->n_buckets && is_empty; at++) {
+        pln_l1_enter(l1, record);
+        for (unsigned i = 0; i < SLOTS; i++) {
+            struct place place = {&old->buckets[at].halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
+            /* relaxed: whether it is worth a look */
+            is_empty = (atomic_load_explicit(&place.half->slots[place.at], memory_order_relaxed) ==
+                            0 ||
+                        is_empty_for_good(l1, record, place, now)) &&
+                       is_empty;
+        }
+        pln_l1_leave(record);
+    }
+    return is_empty;
+}
+
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now) {
+    /* relaxed both: whether it is time */
+    bool is_time = atomic_load_explicit(&l1->move_at, memory_order_relaxed) >=
+                   atomic_load_explicit(&l1->move_end, memory_order_relaxed);
+    if (stage_of(l1) != STAGE_MOVING || !is_time || !advance(l1, STAGE_MOVING, STAGE_ENDING)) {
+        return;
+    }
+    if (!is_all_moved(l1, record, now)) {
+        advance(l1, STAGE_ENDING, STAGE_MOVING);
+        return;
+    }
+    struct view *view = spare_view(l1);
+    *view = (struct view){.present = pln_l1_view(l1)->present};
+    l1->withdrawn = pln_l1_view(l1)->old;
+    publish(l1, view);
+    advance(l1, STAGE_ENDING, STAGE_WITHDRAWN);
+}
