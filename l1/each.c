@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * each.c - going through all entries, beside writers.
+ * each.c - going through all entries, or the hottest, beside writers.
  *
  * In the order of the hashes, which is the order of the buckets of any table: so a table that is
  * replaced meanwhile does not lead astray. A bucket's worth of hashes is looked at at a time, in
@@ -109,4 +109,48 @@ void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_
         }
         pln_l1_leave(record);
     }
+}
+
+/* ---- the hottest ---- */
+
+/* The entry whose key has this hash, live and shown to readers. */
+static struct entry *of_hash(struct pln_l1 *l1, uint64_t hash, pln_ms now) {
+    struct places places = pln_l1_places(pln_l1_view(l1), hash);
+    for (unsigned i = 0; i < places.n * PLN_L1_HALF; i++) {
+        /* P1 acquire: pairs with link_at */
+        uint64_t slot = atomic_load_explicit(
+            &places.halves[i / PLN_L1_HALF]->slots[i % PLN_L1_HALF], memory_order_acquire);
+        struct entry *entry = pln_l1_slot_entry(slot);
+        if (slot != 0 && (slot ^ hash) >> 48 == 0 &&
+            l1->hash(pln_l1_key(entry), l1->seed) == hash) {
+            struct pln_hashed key = {pln_l1_key(entry), hash};
+            struct pln_l1_hit hit;
+            return pln_l1_look_up(l1, &key, now, &hit);
+        }
+    }
+    return NULL;
+}
+
+int pln_l1_hottest(struct pln_l1 *l1, pln_ms now, size_t n, pln_l1_hot_visit visit, void *arg) {
+    struct thread_record *record = pln_l1_record(l1);
+    size_t most = n + n / 4 + 8; /* some may have left the table */
+    struct pln_hot_key *keys = malloc(most * sizeof *keys);
+    if (record == NULL || keys == NULL) {
+        free(keys);
+        return pln_fail(PLN_ENOMEM, "l1: no memory to tell the %zu hottest keys", n);
+    }
+    most = l1->hot != NULL ? pln_hot_top(l1->hot, keys, most) : 0;
+    bool goes_on = true;
+    for (size_t i = 0; i < most && n > 0 && goes_on; i++) {
+        pln_l1_enter(l1, record);
+        struct entry *entry = of_hash(l1, keys[i].hash, now);
+        if (entry != NULL) {
+            struct pln_l1_hot hot = {keys[i].requests, keys[i].share};
+            goes_on = visit(arg, pln_l1_key(entry), &hot);
+            n--;
+        }
+        pln_l1_leave(record);
+    }
+    free(keys);
+    return PLN_OK;
 }

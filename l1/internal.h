@@ -205,6 +205,7 @@ struct pln_l1 {
     _Alignas(PLN_CACHE_LINE) struct view *_Atomic view;
     const _Atomic uint64_t *marks;
     struct pln_counts *counts;
+    struct pln_hot *hot; /* NULL where the budget is small */
     pthread_key_t record_key;
     _Atomic uint32_t generation;
     enum pln_l1_eviction eviction;
@@ -239,11 +240,51 @@ struct pln_l1 {
     struct slabs slabs;
 };
 
+/* ---- hot.c ---- */
+
+enum {
+    PLN_HOT_EVERY = 16, /* one hit in so many is seen, on average */
+    PLN_HOT_BYTES = 512 * 128 + 128,
+};
+
+/* The hottest keys of late, by their hashes. Shared by all threads. */
+struct pln_hot;
+
+struct pln_hot_key {
+    uint64_t hash;
+    uint64_t requests; /* in the window, estimated */
+    double share;      /* of all in the window */
+};
+
+/* A thread's countdown to the hit that is seen next; zeroed, it sees the first. How many pass in
+ * between is random, so that no regular program hides a key from it. */
+struct pln_hot_turn {
+    uint32_t left;
+    uint32_t drawn;
+};
+
+int pln_hot_new(struct pln_hot **hot);
+void pln_hot_free(struct pln_hot *hot);
+/* Counts one sample. Threads: any, lock-free. */
+void pln_hot_see(struct pln_hot *hot, uint64_t hash);
+/* Counts this hit and draws when the next is counted. */
+void pln_hot_take(struct pln_hot *hot, struct pln_hot_turn *turn, uint64_t hash);
+/* The `most` hottest, hottest first. Returns how many there are. Threads: any, wait-free. */
+size_t pln_hot_top(const struct pln_hot *hot, struct pln_hot_key *keys, size_t most);
+
+/* To be called at each hit. */
+static inline void pln_hot_hit(struct pln_hot *hot, struct pln_hot_turn *turn, uint64_t hash) {
+    if (__builtin_expect(turn->left-- == 0, 0)) {
+        pln_hot_take(hot, turn, hash);
+    }
+}
+
 /* ---- epoch.c ---- */
 
 /* What a thread needs to read safely, and what it counts before it tells the others. */
 struct thread_record {
     _Alignas(PLN_CACHE_LINE) ck_epoch_record_t record;
+    struct pln_hot_turn turn;
     unsigned limbo; /* the one this thread pushes on */
     atomic_bool is_taken;
     uint32_t n_puts;

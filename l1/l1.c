@@ -15,6 +15,7 @@ enum {
     REFIT_EVERY = 256, /* puts of a thread between two looks at the table's size */
     MOVES_A_PUT = 2,   /* buckets of an old table */
     FULL_SWEEP = 16384,
+    HOT_FROM = 2 << 20, /* bytes of budget: the summary takes 64 KB */
 };
 
 /* ---- life ---- */
@@ -41,7 +42,14 @@ static int init(struct pln_l1 *l1, const struct pln_l1_options *options) {
         return pln_fail(PLN_EINVAL, "l1: a budget of %zu bytes leaves nothing for entries",
                         options->max_bytes);
     }
-    status = pln_l1_slabs_init(&l1->slabs, options->max_bytes);
+    if (options->max_bytes >= HOT_FROM) {
+        status = pln_hot_new(&l1->hot);
+        /* relaxed: nobody else knows of it yet */
+        atomic_fetch_add_explicit(&l1->table_bytes, PLN_HOT_BYTES, memory_order_relaxed);
+    }
+    if (status == PLN_OK) {
+        status = pln_l1_slabs_init(&l1->slabs, options->max_bytes);
+    }
     return status < 0 ? status : pln_l1_epoch_init(l1);
 }
 
@@ -56,6 +64,7 @@ int pln_l1_new(const struct pln_l1_options *options, struct pln_l1 **l1) {
     if (status < 0) {
         pln_l1_slabs_fini(&created->slabs);
         pln_l1_table_free(&created->views[0].present);
+        pln_hot_free(created->hot);
         free(created);
         return status;
     }
@@ -89,6 +98,7 @@ void pln_l1_free(struct pln_l1 *l1) {
     pln_l1_table_free(&view->present);
     pln_l1_table_free(&l1->withdrawn);
     pln_l1_slabs_fini(&l1->slabs);
+    pln_hot_free(l1->hot);
     free(l1);
 }
 
@@ -109,10 +119,17 @@ void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
 
 /* ---- reading ---- */
 
-/* A hit's only store, at most once a tick and entry. */
-static void touch(const struct pln_l1 *l1, struct entry *entry, pln_ms now, unsigned flags) {
+/* A hit's only store to what others see, at most once a tick and entry. */
+static void touch(const struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+                  struct entry *entry, pln_ms now, unsigned flags) {
+    if ((flags & PLN_L1_QUIET) != 0) {
+        return;
+    }
+    if (l1->hot != NULL) {
+        pln_hot_hit(l1->hot, &record->turn, hash);
+    }
     /* relaxed each: a guess for eviction. Not settled: the stamp is a version */
-    if ((flags & PLN_L1_QUIET) == 0 && l1->eviction <= PLN_L1_ADAPTIVE &&
+    if (l1->eviction <= PLN_L1_ADAPTIVE &&
         atomic_load_explicit(&entry->stamp, memory_order_relaxed) != (uint32_t) now &&
         (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_SETTLED) != 0) {
         atomic_store_explicit(&entry->stamp, (uint32_t) now, memory_order_relaxed);
@@ -128,7 +145,7 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
     pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_look_up(l1, key, now, hit);
     if (entry != NULL) {
-        touch(l1, entry, now, flags);
+        touch(l1, record, key->hash, entry, now, flags);
         size_t n = hit->len < size ? hit->len : size;
         if (n > 0) {
             memcpy(buffer, (const char *) entry + entry->value.offset, n);
@@ -138,13 +155,13 @@ int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsi
     return entry != NULL ? PLN_OK : PLN_MISS;
 }
 
-static int borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
-                  struct pln_l1_hit *hit, struct pln_value **value) {
+static int borrow(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
+                  pln_ms now, unsigned flags, struct pln_l1_hit *hit, struct pln_value **value) {
     struct entry *entry = pln_l1_look_up(l1, key, now, hit);
     if (entry == NULL) {
         return PLN_MISS;
     }
-    touch(l1, entry, now, flags);
+    touch(l1, record, key->hash, entry, now, flags);
     pln_value_ref(&entry->value); /* the table's own reference lasts as long as this section */
     *value = &entry->value;
     return PLN_OK;
@@ -157,7 +174,7 @@ int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, u
         return PLN_MISS;
     }
     pln_l1_enter(l1, record);
-    int status = borrow(l1, key, now, flags, hit, value);
+    int status = borrow(l1, record, key, now, flags, hit, value);
     pln_l1_leave(record);
     return status;
 }
@@ -205,7 +222,7 @@ void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t
             prefetch_entry(l1, &keys[i]);
         }
         for (size_t i = begin; i < end; i++) {
-            statuses[i] = borrow(l1, &keys[i], now, 0, &hits[i], &values[i]);
+            statuses[i] = borrow(l1, record, &keys[i], now, 0, &hits[i], &values[i]);
         }
         pln_l1_leave(record);
     }
