@@ -14,8 +14,9 @@
 #include <sys/types.h>
 
 enum {
-    SAMPLE = 16, /* entries to choose from */
-    SAMPLED_HALVES = 8,
+    SAMPLE = 40, /* entries to choose from: with 16, 24, 32, 48 within 1.0, 0.7, 0.5, 0.2 points of
+                  * exact LRU in the worst of 32 cells, at 118, 126, 129, 135 ns a fill */
+    SAMPLED_HALVES = 14,
     TRIES = 256,        /* evictions for one store before it is refused */
     WAITING_SHARE = 20, /* a 20th of the budget may wait for readers */
     WAITING_LEAST = 32768,
