@@ -194,7 +194,7 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
     pln_l1_account(l1, record, -bytes, -1);
     add(&record->waiting_bytes, &l1->waiting_bytes, bytes, share_bytes(l1));
-    /* P3 release: the entry is DEAD before `times` is overwritten; pairs with pln_l1_read_hit */
+    /* P3 release: the entry is DEAD before `times` is overwritten; pairs with read_hit */
     atomic_thread_fence(memory_order_release);
     /* Treiber's stack; taken only as a whole, so that addresses may come back. relaxed: the
      * exchange looks again */

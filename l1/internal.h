@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * internal.h - what the files of l1 share: the layout of entries and buckets, and their doors.
+ * internal.h - what the files of l1 share: the layout of buckets, threads and slabs, and their
+ * doors.
  *
  * Labels of this folder:
  *   P1  slot published / slot loaded: an entry's bytes before its pointer
@@ -23,7 +24,7 @@
 #include <ck_epoch.h>
 #include <pthread.h>
 
-#include "l1.h"
+#include "entry.h"
 
 /* ThreadSanitizer does not see the fences inside Concurrency Kit's assembler: it is told of the
  * edge that they make, from the end of a section to the freeing of what was read in it. */
@@ -47,62 +48,6 @@ enum {
     PLN_L1_BATCHES = 16,
     PLN_L1_CLASSES = 96, /* sizes of cells, at most */
 };
-
-enum entry_state {
-    ENTRY_PENDING = 0, /* linked, returned by nobody */
-    ENTRY_VISIBLE = 1,
-    ENTRY_DEAD = 2,    /* for good */
-    ENTRY_CLAIMED = 4, /* with VISIBLE: somebody reloads it */
-    ENTRY_SETTLED = 8, /* with VISIBLE: no older entry of its key is left */
-    ENTRY_MOVING = 16, /* on its way from the old table to the present one */
-    /* of the entry itself, as it was made */
-    ENTRY_EXTRA = 32,
-    ENTRY_ABSENT = 64,
-    ENTRY_MADE = ENTRY_EXTRA | ENTRY_ABSENT,
-};
-
-/* 28 bytes before the key, or 48 where an entry has more to say than when it ends:
- *
- *     0              12      16      24      25    26       28                          48
- *     | counted      | stamp | times | state | use | gener- | weight, priority, marks,  | key,
- * value, | value, its   |       |       |       |     | ation  | end, refresh              | marks
- *     | offset       |
- *
- * `stamp` is the entry's version until it is SETTLED and the time of its last use afterwards.
- * `times` packs when it was made and when it is stale (see entry.c); between death and freeing it
- * holds the address of the next entry that waits. Whoever acts on one of the two looks at the
- * state again after reading it (P3, P10). */
-struct entry {
-    struct pln_value value; /* refs: the table's one, and one for each borrower */
-    _Atomic uint32_t stamp; /* 0 until it has a version */
-    _Atomic uint64_t times;
-    _Atomic uint8_t state; /* enum entry_state */
-    _Atomic uint8_t use;   /* what the eviction policy remembers of it */
-    uint16_t generation;   /* low half */
-    /* what follows is there in an entry with ENTRY_EXTRA alone */
-    uint8_t weight;
-    int8_t priority;
-    uint8_t n_marks;
-    _Atomic int64_t end;
-    _Atomic int64_t refresh;
-};
-
-enum {
-    ENTRY_KEY_AT = 28,
-    ENTRY_KEY_AT_EXTRA = 48,
-};
-
-static_assert(offsetof(struct entry, weight) == ENTRY_KEY_AT, "an entry's header has grown");
-static_assert(sizeof(struct entry) == ENTRY_KEY_AT_EXTRA, "an entry's header has grown");
-
-static inline uint8_t pln_l1_state(const struct entry *entry) {
-    /* P2 acquire: version and everything else of a VISIBLE entry; pairs with show and kill */
-    return atomic_load_explicit(&entry->state, memory_order_acquire);
-}
-
-static inline bool pln_l1_is_visible(uint8_t state) {
-    return (state & (ENTRY_VISIBLE | ENTRY_DEAD)) == ENTRY_VISIBLE;
-}
 
 /* One cache line of slots. A slot is a tag in the upper 16 bits and an entry's address. */
 struct half {
@@ -386,30 +331,8 @@ size_t pln_l1_item_bytes(const struct pln_hashed *key, const struct pln_l1_item 
 void pln_l1_entry_init(struct entry *entry, const struct pln_hashed *key,
                        const struct pln_l1_item *item);
 
-static inline bool pln_l1_has_extra(const struct entry *entry) {
-    /* relaxed: this bit never changes */
-    return (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_EXTRA) != 0;
-}
-
-static inline struct pln_bytes pln_l1_key(const struct entry *entry) {
-    size_t at = pln_l1_has_extra(entry) ? ENTRY_KEY_AT_EXTRA : ENTRY_KEY_AT;
-    return pln_bytes_of((const char *) entry + at, entry->value.offset - at);
-}
-
-static inline size_t pln_l1_n_marks(const struct entry *entry) {
-    return pln_l1_has_extra(entry) ? entry->n_marks : 0;
-}
-
-/* Copies what a hit says; false where the entry died meanwhile. */
-bool pln_l1_read_hit(const struct pln_l1 *l1, const struct entry *entry, struct pln_l1_hit *hit);
 /* Sets new points of time; when it was made is kept. */
 void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_ms end);
-/* True where nobody may return it: past its end, of a dropped generation, or with a mark against
- * it. */
-bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now);
-/* True where entries of this generation are returned. */
-bool pln_l1_is_served(const struct pln_l1 *l1, uint32_t generation);
-
 /* ---- table.c ---- */
 
 static inline struct entry *pln_l1_slot_entry(uint64_t slot) {
@@ -428,6 +351,12 @@ static inline const struct view *pln_l1_view(const struct pln_l1 *l1) {
     /* P11 acquire: the tables behind it; pairs with publish */
     return atomic_load_explicit(&l1->view, memory_order_acquire);
 }
+
+/* True where nobody may return it: past its end, of a dropped generation, or with a mark against
+ * it. */
+bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now);
+/* True where entries of this generation are returned. */
+bool pln_l1_is_served(const struct pln_l1 *l1, uint32_t generation);
 
 struct places pln_l1_places(const struct view *view, uint64_t hash);
 /* The newest visible entry of a key, or NULL. Inside a section. */

@@ -7,7 +7,7 @@
  *
  * A reader that finds a match at home returns it: at that moment it was the value. One that goes on
  * to the away half and finds a match there looks at home once more; if home is still empty the
- * match was the value at that second look, provided that it is visible after it (pln_l1_read_hit).
+ * match was the value at that second look, provided that it is visible after it (read_hit).
  * A reader may pass a slot before a new entry is linked there and come to the old one's slot after
  * that was emptied: a miss, as if the old one had been evicted before the new one was put, for the
  * put is still under way or began after the reader did.
@@ -51,7 +51,7 @@ struct places pln_l1_places(const struct view *view, uint64_t hash) {
 
 /* The slots of a half whose tag is that of a hash, one bit each; without a branch, so that a
  * processor may go on to the entry before it knows where it stood. Only a hint which slots to look
- * at: pln_l1_match() loads them anew. */
+ * at: match() loads them anew. */
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 /* The upper halves of four slots, each made a tag. */
 static __m128i four_tags(const __m128i *slots) {
@@ -60,7 +60,7 @@ static __m128i four_tags(const __m128i *slots) {
     return _mm_srai_epi32(_mm_castps_si128(_mm_shuffle_ps(low, high, _MM_SHUFFLE(3, 1, 3, 1))), 16);
 }
 
-unsigned pln_l1_tag_matches(const struct half *half, uint64_t hash) {
+static inline unsigned tag_matches(const struct half *half, uint64_t hash) {
     const __m128i *slots = (const void *) half->slots;
     __m128i wanted = _mm_set1_epi16((short) (hash >> TAG_SHIFT));
     __m128i tags = _mm_packs_epi32(four_tags(slots), four_tags(slots + 2));
@@ -68,7 +68,7 @@ unsigned pln_l1_tag_matches(const struct half *half, uint64_t hash) {
     return (unsigned) _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128()));
 }
 #else
-unsigned pln_l1_tag_matches(const struct half *half, uint64_t hash) {
+static inline unsigned tag_matches(const struct half *half, uint64_t hash) {
     unsigned matches = 0;
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
         /* relaxed: a hint */
@@ -93,7 +93,8 @@ static bool is_same(const char *a, const char *b, size_t len) {
 }
 
 /* The entry of a slot if it is of this key, else NULL. */
-struct entry *pln_l1_match(const struct half *half, unsigned at, const struct pln_hashed *key) {
+static inline struct entry *match(const struct half *half, unsigned at,
+                                  const struct pln_hashed *key) {
     /* P1 acquire: pairs with link_at */
     uint64_t slot = atomic_load_explicit(&half->slots[at], memory_order_acquire);
     if (slot == 0 || ((slot ^ key->hash) & ~ADDRESS_MASK) != 0) {
@@ -105,6 +106,14 @@ struct entry *pln_l1_match(const struct half *half, unsigned at, const struct pl
     struct pln_bytes found = pln_l1_key(entry);
     return found.len == key->key.len && is_same(found.data, key->key.data, found.len) ? entry
                                                                                       : NULL;
+}
+
+unsigned pln_l1_tag_matches(const struct half *half, uint64_t hash) {
+    return tag_matches(half, hash);
+}
+
+struct entry *pln_l1_match(const struct half *half, unsigned at, const struct pln_hashed *key) {
+    return match(half, at, key);
 }
 
 /* ---- versions ---- */
@@ -136,12 +145,85 @@ uint32_t pln_l1_version_of(struct pln_l1 *l1, uint64_t hash, struct entry *entry
     return stamp != 0 ? stamp : give_version(l1, hash, entry);
 }
 
+/* ---- what an entry says ---- */
+
+/* Copies what a hit says; false where the entry died meanwhile. */
+static inline bool read_hit(const struct pln_l1 *l1, const struct entry *entry,
+                            struct pln_l1_hit *hit) {
+    /* relaxed each: the fence and the state decide whether they count */
+    uint64_t times = atomic_load_explicit(&entry->times, memory_order_relaxed);
+    uint32_t present = atomic_load_explicit(&l1->generation, memory_order_relaxed);
+    pln_ms stale = pln_l1_unpack_stale(times);
+    hit->life.created = pln_l1_unpack_created(times);
+    hit->life.stale = stale;
+    hit->life.refresh = stale;
+    hit->life.end = stale;
+    if (pln_l1_has_extra(entry)) {
+        /* relaxed both: as above */
+        hit->life.refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
+        hit->life.end = atomic_load_explicit(&entry->end, memory_order_relaxed);
+    }
+    hit->len = entry->value.len;
+    hit->generation = present - (uint16_t) (present - entry->generation);
+    hit->format = entry->value.format;
+    /* P3 acquire: not an address in its place; pairs with pln_l1_retire */
+    atomic_thread_fence(memory_order_acquire);
+    uint8_t state = pln_l1_state(entry);
+    hit->is_absent = (state & ENTRY_ABSENT) != 0;
+    return pln_l1_is_visible(state);
+}
+
+static uint32_t generation_of(const struct pln_l1 *l1) {
+    /* P5 acquire: pairs with pln_l1_set_generation */
+    return atomic_load_explicit(&l1->generation, memory_order_acquire);
+}
+
+static __attribute__((noinline)) bool is_marked(const struct pln_l1 *l1,
+                                                const struct entry *entry) {
+    uint64_t stamp;
+    uint16_t mark;
+    const char *at = (const char *) entry + entry->value.offset + entry->value.len;
+    memcpy(&stamp, at, sizeof stamp);
+    at += sizeof stamp;
+    for (size_t i = 0; i < entry->n_marks; i++, at += sizeof mark) {
+        memcpy(&mark, at, sizeof mark);
+        /* acquire, no pair in this folder: the caller raises marks; see l1.h */
+        if (atomic_load_explicit(&l1->marks[mark], memory_order_acquire) > stamp) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pln_l1_is_served(const struct pln_l1 *l1, uint32_t generation) {
+    uint32_t present = generation_of(l1);
+    return generation == present || (present % 2 == 1 && generation == present - 1);
+}
+
+/* The low half is enough: pln_l1_set_generation ends what a later one could be taken for. */
+static inline bool is_of_dropped_generation(const struct pln_l1 *l1, const struct entry *entry) {
+    uint32_t present = generation_of(l1);
+    uint16_t behind = (uint16_t) (present - entry->generation);
+    return behind != 0 && !(present % 2 == 1 && behind == 1);
+}
+
+static inline bool is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now) {
+    /* relaxed both: as in read_hit; a dead one's may be anything, and it is gone too */
+    pln_ms end = pln_l1_has_extra(entry) ? atomic_load_explicit(&entry->end, memory_order_relaxed)
+                                         : pln_l1_unpack_stale(atomic_load_explicit(
+                                               &entry->times, memory_order_relaxed));
+    return is_of_dropped_generation(l1, entry) || now >= end ||
+           (pln_l1_n_marks(entry) > 0 && is_marked(l1, entry));
+}
+
+bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now) {
+    return is_gone(l1, entry, now);
+}
+
 /* ---- finding ---- */
 
-static struct entry *newer_of(struct pln_l1 *l1, uint64_t hash, struct entry *a, struct entry *b) {
-    if (a == NULL) {
-        return b;
-    }
+static __attribute__((noinline)) struct entry *newer_of(struct pln_l1 *l1, uint64_t hash,
+                                                        struct entry *a, struct entry *b) {
     uint32_t version_a = pln_l1_version_of(l1, hash, a), version_b = pln_l1_version_of(l1, hash, b);
     if (version_a == 0 || version_b == 0) {
         /* both settled: one was ended since it was seen */
@@ -150,13 +232,13 @@ static struct entry *newer_of(struct pln_l1 *l1, uint64_t hash, struct entry *a,
     return pln_l1_is_newer(version_b, version_a) ? b : a;
 }
 
-static struct entry *newest_in(struct pln_l1 *l1, const struct half *half,
-                               const struct pln_hashed *key) {
+static inline struct entry *newest_in(struct pln_l1 *l1, const struct half *half,
+                                      const struct pln_hashed *key) {
     struct entry *newest = NULL;
-    for (unsigned left = pln_l1_tag_matches(half, key->hash); left != 0; left &= left - 1) {
-        struct entry *entry = pln_l1_match(half, (unsigned) __builtin_ctz(left), key);
+    for (unsigned left = tag_matches(half, key->hash); left != 0; left &= left - 1) {
+        struct entry *entry = match(half, (unsigned) __builtin_ctz(left), key);
         if (entry != NULL && pln_l1_is_visible(pln_l1_state(entry))) {
-            newest = newer_of(l1, key->hash, newest, entry);
+            newest = newest == NULL ? entry : newer_of(l1, key->hash, newest, entry);
         }
     }
     return newest;
@@ -194,7 +276,7 @@ static __attribute__((noinline)) struct entry *find_elsewhere(struct pln_l1 *l1,
 
 /* Linearization: the load of the state of the match at home, or the second look at home. Wait-free:
  * a bounded number of looks at the slots. */
-struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key) {
+static inline struct entry *find(struct pln_l1 *l1, const struct pln_hashed *key) {
     const struct view *view = pln_l1_view(l1);
     if (view->old.n_buckets == 0) {
         const struct bucket *bucket = pln_l1_bucket(&view->present, key->hash);
@@ -206,16 +288,20 @@ struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key) {
     return find_elsewhere(l1, key);
 }
 
+struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key) {
+    return find(l1, key);
+}
+
 /* An entry that dies while it is read is looked for anew: its successor may be there; a bounded
  * number of times. */
 struct entry *pln_l1_look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
                              struct pln_l1_hit *hit) {
     for (int i = 0; i < READ_TRIES; i++) {
-        struct entry *entry = pln_l1_find(l1, key);
-        if (entry == NULL || pln_l1_is_gone(l1, entry, now)) {
+        struct entry *entry = find(l1, key);
+        if (entry == NULL || is_gone(l1, entry, now)) {
             return NULL;
         }
-        if (PLN_RECHECK(pln_l1_read_hit(l1, entry, hit))) {
+        if (PLN_RECHECK(read_hit(l1, entry, hit))) {
             return entry;
         }
     }
