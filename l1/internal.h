@@ -155,6 +155,7 @@ struct pln_l1 {
     _Atomic uint32_t generation;
     enum pln_l1_eviction eviction;
     bool has_membarrier;
+    _Atomic uint32_t tick; /* ms; a use within so much of the last is not written down */
     bool weighs_bytes;
 
     /* line 1: read by every writer */
@@ -170,6 +171,8 @@ struct pln_l1 {
     _Atomic size_t sweep_at;
     _Atomic size_t share_bytes; /* a thread's share above this is told to the others */
     size_t share_entries;
+    _Atomic int64_t began;        /* when the first entry was put, or -1 */
+    _Atomic uint32_t evicted_age; /* ms since the last victim's last use; 0 before there was one */
 
     /* of resize.c */
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t stage; /* enum stage */
@@ -230,7 +233,8 @@ static inline void pln_hot_hit(struct pln_hot *hot, struct pln_hot_turn *turn, u
 struct thread_record {
     _Alignas(PLN_CACHE_LINE) ck_epoch_record_t record;
     struct pln_hot_turn turn;
-    unsigned limbo; /* the one this thread pushes on */
+    _Atomic uint32_t no_stamp; /* written where nothing is to be touched */
+    unsigned limbo;            /* the one this thread pushes on */
     atomic_bool is_taken;
     uint32_t n_puts;
     /* this thread's shares not yet added to the table's; others only read them */
@@ -414,6 +418,8 @@ bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bu
 /* Makes room for an entry of so many bytes; PLN_EBUSY after a bounded effort. Outside a section. */
 int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
                      pln_ms now);
+/* Sets how exact the times of last use are to be. */
+void pln_l1_set_tick(struct pln_l1 *l1, pln_ms now);
 /* True where there is more than the budget allows. */
 bool pln_l1_is_over(const struct pln_l1 *l1, const struct thread_record *record);
 size_t pln_l1_max_bytes(const struct pln_l1 *l1);

@@ -36,6 +36,7 @@ static int init(struct pln_l1 *l1, const struct pln_l1_options *options) {
     if (status < 0) {
         return status;
     }
+    atomic_init(&l1->began, -1);
     atomic_init(&l1->view, &l1->views[0]);
     atomic_init(&l1->table_bytes, table->map_bytes + sizeof *l1);
     if (table->map_bytes + sizeof *l1 >= options->max_bytes) {
@@ -119,7 +120,7 @@ void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
 
 /* ---- reading ---- */
 
-/* A hit's only store to what others see, at most once a tick and entry. */
+/* A hit's only store to what others see, at most once a tick and entry (see pln_l1_set_tick). */
 static void touch(const struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
                   struct entry *entry, pln_ms now, unsigned flags) {
     if ((flags & PLN_L1_QUIET) != 0) {
@@ -128,12 +129,15 @@ static void touch(const struct pln_l1 *l1, struct thread_record *record, uint64_
     if (l1->hot != NULL) {
         pln_hot_hit(l1->hot, &record->turn, hash);
     }
-    /* relaxed each: a guess for eviction. Not settled: the stamp is a version */
-    if (l1->eviction <= PLN_L1_ADAPTIVE &&
-        atomic_load_explicit(&entry->stamp, memory_order_relaxed) != (uint32_t) now &&
-        (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_SETTLED) != 0) {
-        atomic_store_explicit(&entry->stamp, (uint32_t) now, memory_order_relaxed);
-    }
+    /* relaxed each: a guess for eviction. Not settled: the stamp is a version. Chosen without a
+     * branch, which would be mispredicted for every other entry, when its line has come at last */
+    uint32_t tick = atomic_load_explicit(&l1->tick, memory_order_relaxed);
+    uint32_t age = (uint32_t) now - atomic_load_explicit(&entry->stamp, memory_order_relaxed);
+    bool is_due = (age > tick) & ((atomic_load_explicit(&entry->state, memory_order_relaxed) &
+                                   ENTRY_SETTLED) != 0);
+    _Atomic uint32_t *at = is_due ? &entry->stamp : &record->no_stamp;
+    __asm__("" : "+r"(at)); /* the compiler is not to make it a branch again */
+    atomic_store_explicit(at, (uint32_t) now, memory_order_relaxed);
 }
 
 int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
@@ -270,6 +274,7 @@ static void look_after(struct pln_l1 *l1, struct thread_record *record, pln_ms n
     }
     if (++record->n_puts % REFIT_EVERY == 0) {
         pln_l1_refit(l1, record);
+        pln_l1_set_tick(l1, now);
     }
     pln_l1_move(l1, record, now, MOVES_A_PUT);
 }

@@ -22,11 +22,12 @@ enum {
     N_DRAWS = 1 << 22,
     N_OPS = 1500000, /* a thread and run */
     TICK = 4096,     /* requests in a millisecond of the cache's clock */
+    SWEPT = 1024, /* buckets */
     FLOOR_SLOTS = 8,
     MOST_MANY = 128,
 };
 
-static const size_t BIG = (size_t) 512 << 20;
+static const size_t BIG = (size_t) 256 << 20;
 
 /* ---- the floor ---- */
 
@@ -115,6 +116,7 @@ struct work {
     size_t n_keys, n_many;
     unsigned n_threads;
     uint64_t seed;
+    pln_ms now;     /* of the cache's clock, when this run began */
     size_t nothing; /* 0, which the compiler does not know: makes one request wait for another */
 };
 
@@ -176,6 +178,10 @@ static bool get(const struct work *work, uint32_t number, pln_ms now) {
     return get_to(work, number, now, buffer);
 }
 
+static pln_ms at_request(const struct work *work, size_t i) {
+    return work->now + (pln_ms) (i / TICK);
+}
+
 static const uint32_t *draws_of(const struct work *work, unsigned thread) {
     return work->draws + (size_t) thread * (N_DRAWS / 2);
 }
@@ -215,7 +221,7 @@ static size_t chain(void *arg, unsigned thread) {
     const uint32_t *draws = draws_of(work, thread);
     char buffer[128] = {0};
     for (size_t i = 0; i < N_OPS; i++) {
-        get_to(work, draws[i + ((size_t) buffer[99] & work->nothing)], (pln_ms) (i / TICK), buffer);
+        get_to(work, draws[i + ((size_t) buffer[99] & work->nothing)], at_request(work, i), buffer);
     }
     return N_OPS;
 }
@@ -224,7 +230,7 @@ static size_t gets(void *arg, unsigned thread) {
     const struct work *work = arg;
     const uint32_t *draws = draws_of(work, thread);
     for (size_t i = 0; i < N_OPS; i++) {
-        get(work, draws[i], (pln_ms) (i / TICK));
+        get(work, draws[i], at_request(work, i));
     }
     return N_OPS;
 }
@@ -234,9 +240,9 @@ static size_t mixed(void *arg, unsigned thread) {
     const uint32_t *draws = draws_of(work, thread);
     for (size_t i = 0; i < N_OPS; i++) {
         if (i % 20 == 19) {
-            put(work, draws[i], (pln_ms) (i / TICK));
+            put(work, draws[i], at_request(work, i));
         } else {
-            get(work, draws[i], (pln_ms) (i / TICK));
+            get(work, draws[i], at_request(work, i));
         }
     }
     return N_OPS;
@@ -247,7 +253,7 @@ static size_t replaces(void *arg, unsigned thread) {
     const uint32_t *draws = draws_of(work, thread);
     size_t n = N_OPS / 4;
     for (size_t i = 0; i < n; i++) {
-        put(work, draws[i], (pln_ms) (i / TICK));
+        put(work, draws[i], at_request(work, i));
     }
     return n;
 }
@@ -257,8 +263,8 @@ static size_t fills(void *arg, unsigned thread) {
     const struct work *work = arg;
     const uint32_t *draws = draws_of(work, thread);
     for (size_t i = 0; i < N_OPS; i++) {
-        if (!get(work, draws[i], (pln_ms) (i / TICK))) {
-            put(work, draws[i], (pln_ms) (i / TICK));
+        if (!get(work, draws[i], at_request(work, i))) {
+            put(work, draws[i], at_request(work, i));
         }
     }
     return N_OPS;
@@ -289,7 +295,7 @@ static size_t gets_many(void *arg, unsigned thread) {
     const uint32_t *draws = draws_of(work, thread);
     size_t i = 0;
     for (; i < N_OPS; i += work->n_many) {
-        get_many(work, draws + i, (pln_ms) (i / TICK));
+        get_many(work, draws + i, at_request(work, i));
     }
     return i;
 }
@@ -302,15 +308,23 @@ static bool is_wanted(const char *name) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
+/* One run, the time that it took on the cache's clock, and the sweep that goes on beside it all. */
+static void run(struct bench_series *series, struct work *work, unsigned n_threads,
+                bench_body body) {
+    bench_run(series, n_threads, body, work);
+    work->now += N_OPS / TICK;
+    pln_l1_sweep(work->l1, work->now, SWEPT);
+}
+
 static void measure(const char *name, struct work *work, unsigned n_threads, bench_body body) {
-    struct bench_series series = {.n = 0};
+    struct bench_series series = {.n = 0}, warm_up = {.n = 0};
     if (!is_wanted(name)) {
         return;
     }
     work->n_threads = n_threads;
-    bench_time(n_threads, body, work);
+    run(&warm_up, work, n_threads, body);
     for (int i = 0; i < BENCH_RUNS; i++) {
-        bench_run(&series, n_threads, body, work);
+        run(&series, work, n_threads, body);
     }
     bench_print(name, "ns", &series);
 }
@@ -319,16 +333,16 @@ static void measure(const char *name, struct work *work, unsigned n_threads, ben
 static void compare(struct work *work, const char *name, bench_body body, const char *floor_name,
                     bench_body floor_body) {
     char ratio_name[64];
-    struct bench_series tier = {.n = 0}, floor = {.n = 0};
+    struct bench_series tier = {.n = 0}, floor = {.n = 0}, warm_up = {.n = 0};
     if (!is_wanted(name) && !is_wanted(floor_name)) {
         return;
     }
     work->floor = floor_new(work->n_keys);
-    bench_time(1, floor_body, work);
-    bench_time(1, body, work);
+    run(&warm_up, work, 1, floor_body);
+    run(&warm_up, work, 1, body);
     for (int i = 0; i < BENCH_RUNS + 2; i++) {
-        bench_run(&floor, 1, floor_body, work);
-        bench_run(&tier, 1, body, work);
+        run(&floor, work, 1, floor_body);
+        run(&tier, work, 1, body);
     }
     snprintf(ratio_name, sizeof ratio_name, "%s.vs.floor", name);
     bench_print(floor_name, "ns", &floor);
