@@ -193,6 +193,9 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
     struct limbo *limbo = &l1->limbos[record->limbo];
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
     pln_l1_account(l1, record, -bytes, -1);
+    if (l1->eviction == PLN_L1_ADAPTIVE) {
+        pln_l1_adapt_retired(l1, entry);
+    }
     add(&record->waiting_bytes, &l1->waiting_bytes, bytes, share_bytes(l1));
     /* P3 release: the entry is DEAD before `times` is overwritten; pairs with read_hit */
     atomic_thread_fence(memory_order_release);

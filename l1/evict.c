@@ -11,8 +11,6 @@
  */
 #include "internal.h"
 
-#include <sys/types.h>
-
 enum {
     SAMPLE = 40, /* entries to choose from: with 16, 24, 32, 48 within 1.0, 0.7, 0.5, 0.2 points of
                   * exact LRU in the worst of 32 cells, at 118, 126, 129, 135 ns a fill */
@@ -46,20 +44,50 @@ static size_t sample_half(struct half *half, struct candidate *candidates, size_
     return n;
 }
 
+/* What a look at a sample finds. */
+struct choice {
+    const struct candidate *worst;
+    uint64_t most;
+    int lowest;            /* priority */
+    uint64_t main_tops[3]; /* eviction "adaptive": the highest ranks outside its window */
+};
+
+static uint32_t age_of(const struct entry *entry, uint8_t state, pln_ms now) {
+    /* relaxed: a guess is as good. What is not settled was stored just now */
+    uint32_t stamp = atomic_load_explicit(&entry->stamp, memory_order_relaxed);
+    return (state & ENTRY_SETTLED) != 0 ? (uint32_t) now - stamp : 0;
+}
+
+static void note_top(uint64_t tops[3], uint64_t rank) {
+    for (size_t i = 0; i < 3; i++) {
+        if (rank > tops[i]) {
+            uint64_t lower = tops[i];
+            tops[i] = rank;
+            rank = lower;
+        }
+    }
+}
+
 /* The higher, the better it can be spared. */
 static uint64_t spareness(const struct pln_l1 *l1, const struct entry *entry, uint8_t state,
-                          pln_ms now) {
+                          pln_ms now, bool takes_window, struct choice *choice) {
+    uint64_t rank = (uint64_t) age_of(entry, state, now) + 1;
+    bool in_window = false;
     if (l1->eviction == PLN_L1_RANDOM) {
         return ((uintptr_t) entry ^ (uint64_t) now) * UINT64_C(0x9e3779b97f4a7c15) >> 8;
     }
-    /* relaxed: a guess is as good. What is not settled was stored just now */
-    uint32_t stamp = atomic_load_explicit(&entry->stamp, memory_order_relaxed);
-    uint64_t rank = (state & ENTRY_SETTLED) != 0 ? (uint64_t) ((uint32_t) now - stamp) + 1 : 1;
+    if (l1->eviction == PLN_L1_ADAPTIVE) {
+        rank = pln_l1_adapt_rank(entry, (uint32_t) rank, &in_window);
+        if (!in_window) {
+            note_top(choice->main_tops, rank);
+        }
+    }
     rank <<= 8;
     if (l1->weighs_bytes) {
-        rank *= pln_l1_entry_bytes(l1, entry);
+        rank = (rank >> 8) * pln_l1_entry_bytes(l1, entry);
     }
-    return pln_l1_has_extra(entry) ? rank / (1 + (uint64_t) entry->weight) : rank;
+    rank = pln_l1_has_extra(entry) ? rank / (1 + (uint64_t) entry->weight) : rank;
+    return rank >> 1 | (uint64_t) (in_window == takes_window) << 63;
 }
 
 static int priority_of(const struct entry *entry) {
@@ -71,38 +99,54 @@ static void note_age(struct pln_l1 *l1, const struct entry *victim, pln_ms now) 
     uint32_t age = (uint32_t) now - atomic_load_explicit(&victim->stamp, memory_order_relaxed);
     uint32_t known = atomic_load_explicit(&l1->evicted_age, memory_order_relaxed);
     if (age - known + known / 8 > known / 4) { /* not each time: all writers read it */
+        /* relaxed: as above */
         atomic_store_explicit(&l1->evicted_age, age > 0 ? age : 1, memory_order_relaxed);
     }
 }
 
+static void consider(const struct pln_l1 *l1, const struct candidate *candidate, uint8_t state,
+                     pln_ms now, bool takes_window, struct choice *choice) {
+    int priority = priority_of(candidate->entry);
+    uint64_t rank = spareness(l1, candidate->entry, state, now, takes_window, choice);
+    if (choice->worst == NULL || priority < choice->lowest ||
+        (priority == choice->lowest && rank > choice->most)) {
+        choice->worst = candidate;
+        choice->most = rank;
+        choice->lowest = priority;
+    }
+}
+
+/* Evicts one of a sample, or one that is gone anyway. */
 static bool evict_of(struct pln_l1 *l1, struct thread_record *record,
                      const struct candidate *candidates, size_t n, pln_ms now, enum pln_count why) {
-    const struct candidate *worst = NULL;
-    uint64_t most = 0;
-    int lowest = INT8_MAX + 1;
-    for (size_t i = 0; i < n; i++) {
-        struct entry *entry = candidates[i].entry;
-        uint8_t state = pln_l1_state(entry);
-        if (!pln_l1_is_visible(state)) {
-            continue;
+    bool is_adaptive = l1->eviction == PLN_L1_ADAPTIVE, is_spared = false;
+    struct choice choice;
+    do { /* each further time one fewer is in the window */
+        bool takes_window = is_adaptive && pln_l1_adapt_window_is_full(l1);
+        choice = (struct choice){.worst = NULL};
+        for (size_t i = 0; i < n; i++) {
+            uint8_t state = pln_l1_state(candidates[i].entry);
+            if (!pln_l1_is_visible(state)) {
+                continue;
+            }
+            if (pln_l1_is_gone(l1, candidates[i].entry, now)) {
+                pln_l1_kill(l1, record, candidates[i].place, candidates[i].entry,
+                            PLN_COUNT_L1_EXPIRATIONS);
+                return true;
+            }
+            consider(l1, &candidates[i], state, now, takes_window, &choice);
         }
-        if (pln_l1_is_gone(l1, entry, now)) {
-            pln_l1_kill(l1, record, candidates[i].place, entry, PLN_COUNT_L1_EXPIRATIONS);
-            return true;
-        }
-        int priority = priority_of(entry);
-        uint64_t rank = spareness(l1, entry, state, now);
-        if (worst == NULL || priority < lowest || (priority == lowest && rank > most)) {
-            worst = &candidates[i];
-            most = rank;
-            lowest = priority;
-        }
-    }
-    if (worst == NULL || l1->eviction == PLN_L1_NONE) {
+        is_spared = is_adaptive && choice.worst != NULL &&
+                    pln_l1_adapt_spare(l1, choice.worst->entry);
+    } while (is_spared);
+    if (choice.worst == NULL || l1->eviction == PLN_L1_NONE) {
         return false;
     }
-    note_age(l1, worst->entry, now);
-    pln_l1_kill(l1, record, worst->place, worst->entry, why);
+    note_age(l1, choice.worst->entry, now);
+    if (is_adaptive) {
+        pln_l1_adapt_evicted(l1, choice.worst->entry, choice.main_tops[2]);
+    }
+    pln_l1_kill(l1, record, choice.worst->place, choice.worst->entry, why);
     return true;
 }
 

@@ -23,6 +23,7 @@
 
 #include <ck_epoch.h>
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "entry.h"
 
@@ -64,6 +65,7 @@ struct index {
     struct bucket *buckets;
     size_t n_buckets;
     size_t map_bytes;
+    _Atomic uint32_t *ghosts; /* a line a bucket, for eviction "adaptive" (adapt.c); else NULL */
 };
 
 /* What an operation looks at: the table, and while it is being replaced the old one too. Written
@@ -120,6 +122,15 @@ struct batch {
     struct entry *first;
     uint32_t stage; /* when it was made */
     bool is_used;
+};
+
+/* What eviction "adaptive" has learned (adapt.c). */
+struct adapt {
+    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t window; /* entries in it */
+    _Atomic uint32_t share;                           /* of all entries that it may hold */
+    _Atomic uint32_t clock;                           /* evictions */
+    _Atomic uint32_t tail;                            /* the rank from which on one is soon to go */
+    _Atomic uint32_t won, lost; /* hits that a larger window would have had, or not had */
 };
 
 struct limbo {
@@ -184,6 +195,7 @@ struct pln_l1 {
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t versions[PLN_L1_VERSIONS];
     ck_epoch_t epoch;
     struct thread_record *_Atomic records;
+    struct adapt adapt;
     struct limbo limbos[PLN_L1_LIMBOS];
     struct slabs slabs;
 };
@@ -428,6 +440,23 @@ bool pln_l1_is_backed_up(const struct pln_l1 *l1, const struct thread_record *re
 /* True where so much waits that it is time to look what can be freed. */
 bool pln_l1_is_reclaim_due(const struct pln_l1 *l1);
 
+/* ---- adapt.c ---- */
+
+void pln_l1_adapt_init(struct adapt *adapt);
+/* A hit, `age` ms after the last one. */
+void pln_l1_adapt_hit(struct pln_l1 *l1, struct entry *entry, uint32_t age);
+/* An entry about to be shown, in the place of `older` (may be NULL). Inside a section. */
+void pln_l1_adapt_admit(struct pln_l1 *l1, struct entry *entry, uint64_t hash,
+                        const struct entry *older);
+/* The higher, the better it can be spared, among those of the window or of main. */
+uint64_t pln_l1_adapt_rank(const struct entry *entry, uint32_t age, bool *in_window);
+bool pln_l1_adapt_window_is_full(const struct pln_l1 *l1);
+/* True where a victim is kept instead, and goes from the window to main. */
+bool pln_l1_adapt_spare(struct pln_l1 *l1, struct entry *entry);
+/* An entry is to be evicted; `third`: the third highest rank of main in the sample, or 0. */
+void pln_l1_adapt_evicted(struct pln_l1 *l1, const struct entry *entry, uint64_t third);
+void pln_l1_adapt_retired(struct pln_l1 *l1, struct entry *entry);
+
 /* ---- drain.c ---- */
 
 /* Memory for an entry, made free where there is none; NULL after a bounded effort. Outside a
@@ -443,7 +472,7 @@ void pln_l1_sweep_dropped(struct pln_l1 *l1);
 
 /* ---- resize.c ---- */
 
-int pln_l1_table_new(struct index *table, size_t n_buckets);
+int pln_l1_table_new(struct index *table, size_t n_buckets, bool has_ghosts);
 void pln_l1_table_free(struct index *table);
 /* How many buckets suit a budget, or a bound of entries. */
 size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries);

@@ -31,8 +31,10 @@ static int init(struct pln_l1 *l1, const struct pln_l1_options *options) {
     l1->counts = options->counts;
     l1->marks = options->marks;
     pln_l1_set_budget(l1, options->max_bytes);
+    pln_l1_adapt_init(&l1->adapt);
     struct index *table = &l1->views[0].present;
-    int status = pln_l1_table_new(table, pln_l1_table_fit(options->max_bytes, l1->max_entries));
+    int status = pln_l1_table_new(table, pln_l1_table_fit(options->max_bytes, l1->max_entries),
+                                  l1->eviction == PLN_L1_ADAPTIVE);
     if (status < 0) {
         return status;
     }
@@ -121,7 +123,7 @@ void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
 /* ---- reading ---- */
 
 /* A hit's only store to what others see, at most once a tick and entry (see pln_l1_set_tick). */
-static void touch(const struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+static void touch(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
                   struct entry *entry, pln_ms now, unsigned flags) {
     if ((flags & PLN_L1_QUIET) != 0) {
         return;
@@ -135,8 +137,14 @@ static void touch(const struct pln_l1 *l1, struct thread_record *record, uint64_
     uint32_t age = (uint32_t) now - atomic_load_explicit(&entry->stamp, memory_order_relaxed);
     bool is_due = (age > tick) & ((atomic_load_explicit(&entry->state, memory_order_relaxed) &
                                    ENTRY_SETTLED) != 0);
+    if (l1->eviction == PLN_L1_ADAPTIVE) {
+        pln_l1_adapt_hit(l1, entry, age);
+    } else if (l1->eviction != PLN_L1_LRU) {
+        return;
+    }
     _Atomic uint32_t *at = is_due ? &entry->stamp : &record->no_stamp;
     __asm__("" : "+r"(at)); /* the compiler is not to make it a branch again */
+    /* relaxed: as above */
     atomic_store_explicit(at, (uint32_t) now, memory_order_relaxed);
 }
 

@@ -13,6 +13,7 @@
  *   each.c    going through all entries
  *   evict.c   who goes when the budget is used up
  *   hot.c     the hottest keys, from a sample of the hits
+ *   adapt.c   what eviction "adaptive" learns
  *   slab.c    memory for entries
  *   drain.c   memory of the right size
  *   resize.c  another table in the place of the present one

@@ -31,7 +31,6 @@
 #include "internal.h"
 
 #include <sys/mman.h>
-#include <sys/types.h>
 
 enum {
     /* One slot for so many bytes of budget: with values of 100 bytes (144 each here) three in four
@@ -51,15 +50,17 @@ size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries) {
     return n > 0 ? n : 1;
 }
 
-int pln_l1_table_new(struct index *table, size_t n_buckets) {
-    size_t bytes = n_buckets * sizeof(struct bucket);
+int pln_l1_table_new(struct index *table, size_t n_buckets, bool has_ghosts) {
+    size_t slot_bytes = n_buckets * sizeof(struct bucket);
+    size_t bytes = slot_bytes + (has_ghosts ? n_buckets * PLN_CACHE_LINE : 0);
     /* pages: aligned for any bucket, zeroed, and counted whole since hashing touches them all */
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return pln_fail(PLN_ENOMEM, "l1: no memory for a table of %zu bytes", bytes);
     }
     madvise(memory, bytes, MADV_HUGEPAGE); /* where the system grants them */
-    *table = (struct index){memory, n_buckets, bytes};
+    *table = (struct index){.buckets = memory, .n_buckets = n_buckets, .map_bytes = bytes};
+    table->ghosts = has_ghosts ? (_Atomic uint32_t *) ((char *) memory + slot_bytes) : NULL;
     return PLN_OK;
 }
 
@@ -104,7 +105,7 @@ static void begin(struct pln_l1 *l1, size_t n_buckets) {
     if (!advance(l1, STAGE_IDLE, STAGE_BEGINNING)) {
         return;
     }
-    if (pln_l1_table_new(&table, n_buckets) != PLN_OK) {
+    if (pln_l1_table_new(&table, n_buckets, l1->eviction == PLN_L1_ADAPTIVE) != PLN_OK) {
         advance(l1, STAGE_BEGINNING, STAGE_IDLE); /* the present one serves, if not as well */
         return;
     }

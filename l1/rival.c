@@ -233,6 +233,10 @@ int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct p
             kill_one(l1, record, rivals[i].place, rivals[i].entry, PLN_COUNT_L1_REPLACES);
         }
     }
+    if (holds && l1->eviction == PLN_L1_ADAPTIVE) {
+        bool has_older = n > 0 && is_older(&rivals[0], version);
+        pln_l1_adapt_admit(l1, entry, key->hash, has_older ? rivals[0].entry : NULL);
+    }
     PLN_POINT(unrivalled);
     if (!holds || !show(entry)) {
         kill_one(l1, record, place, entry, PLN_COUNT_L1_REMOVES);
