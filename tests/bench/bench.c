@@ -5,6 +5,7 @@
  */
 #include "bench.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -174,6 +175,56 @@ void bench_run(struct bench_series *series, unsigned n_threads, bench_body body,
     series->wall += seconds_now() - wall;
 }
 
+/* ---- memory ---- */
+
+/* A line of /proc/self/status in kilobytes; read without the heap, which may be what is measured.
+ */
+static size_t status_bytes(const char *label) {
+    char text[4096];
+    int file = open("/proc/self/status", O_RDONLY);
+    ssize_t n = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+    if (file >= 0) {
+        close(file);
+    }
+    text[n > 0 ? n : 0] = '\0';
+    const char *at = strstr(text, label);
+    if (at == NULL) {
+        fprintf(stderr, "bench: the system does not say %s\n", label);
+        exit(1);
+    }
+    return strtoull(at + strlen(label), NULL, 10) << 10;
+}
+
+size_t bench_resident(void) {
+    return status_bytes("VmRSS:");
+}
+
+size_t bench_resident_peak(void) {
+    return status_bytes("VmHWM:");
+}
+
+void bench_resident_mark(void) {
+    int file = open("/proc/self/clear_refs", O_WRONLY);
+    if (file >= 0) {
+        if (write(file, "5", 1) != 1) {
+            fprintf(stderr, "bench: the peak of memory is that of the whole run\n");
+        }
+        close(file);
+    }
+}
+
+/* ---- which lines ---- */
+
+static const char *chosen = "";
+
+void bench_choose(const char *prefix) {
+    chosen = prefix;
+}
+
+bool bench_is_wanted(const char *name) {
+    return strncmp(name, chosen, strlen(chosen)) == 0;
+}
+
 /* ---- printing ---- */
 
 static int compare(const void *a, const void *b) {
@@ -208,6 +259,18 @@ void bench_print(const char *name, const char *metric, const struct bench_series
 void bench_print_one(const char *name, const char *metric, double value) {
     printf("%s %s=%.4g\n", name, metric, value);
     fflush(stdout);
+}
+
+void bench_measure(const char *name, unsigned n_threads, bench_body body, void *arg) {
+    struct bench_series series = {.n = 0};
+    if (!bench_is_wanted(name)) {
+        return;
+    }
+    bench_time(n_threads, body, arg);
+    for (int i = 0; i < BENCH_RUNS; i++) {
+        bench_run(&series, n_threads, body, arg);
+    }
+    bench_print(name, "ns", &series);
 }
 
 void bench_print_machine(void) {

@@ -55,6 +55,18 @@ double bench_median(const struct bench_series *series);
 void bench_print(const char *name, const char *metric, const struct bench_series *series);
 /* "NAME METRIC=value" */
 void bench_print_one(const char *name, const char *metric, double value);
+/* Only lines whose name begins with `prefix` are wanted from now on. */
+void bench_choose(const char *prefix);
+bool bench_is_wanted(const char *name);
+/* A warm-up and BENCH_RUNS timed runs, printed as "NAME ns=", where that line is wanted. */
+void bench_measure(const char *name, unsigned n_threads, bench_body body, void *arg);
+
+/* Bytes of this process that are in memory now, and at most since bench_resident_mark() (since the
+ * start, or the fork, where the system does not allow the mark). */
+size_t bench_resident(void);
+size_t bench_resident_peak(void);
+void bench_resident_mark(void);
+
 /* The first line of all: processor, kernel, compiler. */
 void bench_print_machine(void);
 
