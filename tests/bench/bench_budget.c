@@ -8,6 +8,8 @@
  * stacks, code and the C library. `gross` is the same without the constant, `useful` the bytes of
  * the keys and values that could be read at the end, `refused` the share of stores without room.
  */
+#include "bench_budget.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -302,5 +304,7 @@ int main(int argc, char **argv) {
     bench_choose(argc > 1 ? argv[1] : "");
     bench_print_machine();
     bench_mixes();
+    bench_sizes();
+    bench_stalls();
     return 0;
 }
