@@ -15,12 +15,14 @@ static void need(bool is_right, const char *what) {
     }
 }
 
-void tier_new(struct tier *tier, size_t max_bytes, tier_hash hash) {
+void tier_new(struct tier *tier, size_t max_bytes, pln_l1_hash hash) {
     tier->hash = hash;
     tier->seed = pln_random64();
     need(pln_counts_new(&tier->counts) == PLN_OK, "counts");
     struct pln_l1_options options = {.max_bytes = max_bytes,
                                      .max_item_bytes = max_bytes / MAX_ITEM_SHARE,
+                                     .hash = hash,
+                                     .seed = tier->seed,
                                      .counts = tier->counts};
     need(pln_l1_new(&options, &tier->l1) == PLN_OK, "new");
 }
@@ -67,5 +69,5 @@ size_t tier_useful(const struct tier *tier, pln_ms now) {
 }
 
 void tier_each(const struct tier *tier, pln_ms now, pln_l1_visit visit, void *arg) {
-    pln_l1_each(tier->l1, now, visit, arg);
+    pln_l1_each(tier->l1, now, pln_bytes_of(NULL, 0), visit, arg);
 }

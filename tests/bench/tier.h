@@ -10,17 +10,15 @@
 #include "../../l1/l1.h"
 #include "bench.h"
 
-typedef uint64_t (*tier_hash)(struct pln_bytes key, uint64_t seed);
-
 struct tier {
     struct pln_l1 *l1;
     struct pln_counts *counts;
-    tier_hash hash;
+    pln_l1_hash hash;
     uint64_t seed;
 };
 
 /* Largest value: a 16th of the budget, which is also what caches are opened with. */
-void tier_new(struct tier *tier, size_t max_bytes, tier_hash hash);
+void tier_new(struct tier *tier, size_t max_bytes, pln_l1_hash hash);
 void tier_free(struct tier *tier);
 
 /* A key of BENCH_KEY_BYTES, hashed; it is not copied. */
