@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * bench_stalls.c - what a single request may suffer: a flood of keys that collide in the table's
- * index, and a million entries that end at the same instant.
+ * index, a million entries that end at the same instant, and a budget that changes under load.
  *
  * The longest of millions of requests is above all the machine's doing. So each such line has a
  * twin, ".idle": the same requests while the other thread leaves the tier alone.
@@ -21,6 +21,8 @@ enum {
     PUT_EVERY = 4,
     ENDS_AT = 1000,
     SWEEP_BUCKETS = 4096, /* a call, as the cache's own */
+    N_RESIZE_OPS = 4000000,
+    SWEEP_EVERY = 4096, /* requests of a thread, while the budget changes */
 };
 
 static char value[BENCH_VALUE_BYTES];
@@ -200,6 +202,8 @@ struct stall {
     atomic_bool is_over;
     pln_ms now;
     double other_ms; /* what the second thread does takes so long */
+    bool resizes;
+    double call_us; /* the longest pln_l1_resize() */
     struct longest longest[2];
 };
 
@@ -326,8 +330,76 @@ static void bench_expire(void) {
     free(draws);
 }
 
+/* ---- another budget ---- */
+
+static void resize(struct stall *stall, size_t mebibytes) {
+    pln_ns begin = pln_clock_precise();
+    if (stall->resizes && pln_l1_resize(stall->tier.l1, mebibytes << 20) < 0) {
+        fprintf(stderr, "bench: resize: %s\n", pln_error_text());
+        exit(1);
+    }
+    double us = ns_since(begin) * 1e-3;
+    stall->call_us = us > stall->call_us ? us : stall->call_us;
+}
+
+/* What is done between two requests, not counted to either. */
+static void keep_house(struct stall *stall, size_t op) {
+    if (op == N_RESIZE_OPS / 8) {
+        resize(stall, 256);
+    } else if (op == N_RESIZE_OPS / 4 * 3) {
+        resize(stall, 32);
+    } else if (op % SWEEP_EVERY == 0) {
+        pln_l1_sweep(stall->tier.l1, stall->now, SWEEP_BUCKETS);
+    }
+}
+
+/* The second thread changes the budget and sweeps as well: a third one would only be measured as
+ * the others' waiting for a processor. */
+static size_t resized(void *arg, unsigned thread) {
+    struct stall *stall = arg;
+    for (size_t i = 0; i < N_RESIZE_OPS; i++) {
+        if (thread == 1) {
+            keep_house(stall, i);
+        }
+        ask(stall, thread, i, pln_clock_precise());
+    }
+    return N_RESIZE_OPS;
+}
+
+static void resize_round(const uint32_t *draws, bool resizes, struct stall_series *all,
+                         struct bench_series *calls) {
+    struct stall stall = {.draws = draws, .resizes = resizes};
+    tier_new(&stall.tier, (size_t) 64 << 20, pln_hash);
+    for (uint32_t i = 0; i < N_1M; i++) {
+        char key[BENCH_KEY_BYTES];
+        bench_key(i, key);
+        tier_put(&stall.tier, key, pln_bytes_of(value, sizeof value), 0, PLN_FOREVER);
+    }
+    run_longest(&stall, resized, all);
+    calls->values[calls->n++] = stall.call_us;
+    tier_free(&stall.tier);
+}
+
+static void bench_resize(void) {
+    struct stall_series during = {.any = {.n = 0}}, beside = {.any = {.n = 0}};
+    struct bench_series calls = {.n = 0}, no_calls = {.n = 0};
+    if (!bench_is_wanted("l1.resize")) {
+        return;
+    }
+    uint32_t *draws = bench_zipf(N_1M, N_DRAWS, 0, 33); /* all keys alike */
+    for (int i = 0; i < BENCH_RUNS; i++) {
+        resize_round(draws, true, &during, &calls);
+        resize_round(draws, false, &beside, &no_calls);
+    }
+    print_longest("l1.resize.stall", &during);
+    print_longest("l1.resize.stall.idle", &beside);
+    bench_print("l1.resize.call", "us", &calls);
+    free(draws);
+}
+
 void bench_stalls(void) {
     memset(value, 'v', sizeof value);
     bench_flood();
     bench_expire();
+    bench_resize();
 }
