@@ -162,6 +162,7 @@ void pln_l1_set_tick(struct pln_l1 *l1, pln_ms now) {
         began = now;
     }
     age = age != 0 ? age : (uint32_t) (now - began < INT32_MAX ? now - began : INT32_MAX);
+    /* relaxed both: as above */
     if (atomic_load_explicit(&l1->tick, memory_order_relaxed) != age / TICKS) {
         atomic_store_explicit(&l1->tick, age / TICKS, memory_order_relaxed);
     }
