@@ -135,7 +135,7 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     for (size_t i = 0; i < n_buckets; i++) {
         n += sweep_bucket(l1, record, at + i, now);
         if (pln_l1_is_reclaim_due(l1)) {
-            pln_l1_reclaim(l1);
+            pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
         }
     }
     pln_l1_refit(l1, record);
@@ -143,7 +143,7 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     pln_l1_move(l1, record, now, MOVES_A_SWEEP);
     pln_l1_move_end(l1, record, now);
     pln_l1_trim(l1, record, SLABS_A_SWEEP);
-    pln_l1_reclaim(l1);
+    pln_l1_reclaim(l1, SIZE_MAX);
     return n;
 }
 

@@ -6,7 +6,7 @@
  * more, for cells that wait for readers and for those of sizes no longer asked for. Where a size
  * has no cell left and no slab may be added, the slab with most free cells of a few is closed (no
  * cell of it is taken any more), its entries are evicted, and once no reader sees them it is
- * released. Where a reader still does it is opened again: somebody else's turn.
+ * released. Until then it is on its way out, and whoever needs memory next goes on with it.
  */
 #include "internal.h"
 
@@ -14,11 +14,16 @@
 
 enum {
     SEARCHED = 16, /* slabs */
-    CELL_TRIES = 16,
+    CELL_TRIES = 32,
+    DRAIN_TRIES = 1000,
+    EMPTY_EVERY = 100,
     SLACK_SHARE = 16,
     SPARE_SLABS = 8, /* so that a tiny budget can hold several sizes */
-    CHUNK = 64,
+    CHUNK = 16,
 };
+
+/* Of a place for a slab on its way out: somebody is at it. */
+#define BUSY ((uint64_t) 1 << 63)
 
 /* ---- slabs ---- */
 
@@ -96,16 +101,27 @@ static bool take_all(struct slabs *slabs, const struct cell_class *cells, size_t
     return has_all;
 }
 
-/* Gives up the memory of a closed slab if all its cells are free, else opens it again. */
-static bool release(struct slabs *slabs, size_t slab) {
-    const struct cell_class *cells = pln_l1_class_at(slabs, slab);
-    if (!take_all(slabs, cells, slab)) {
-        uint32_t class = (uint32_t) (cells - slabs->classes) + 1;
-        /* P12 release: open again; pairs with take_from */
-        atomic_store_explicit(&slabs->class_of[slab], class, memory_order_release);
+/* Lets a closed slab's cells be taken again. */
+static void open_slab(struct slabs *slabs, size_t slab) {
+    /* relaxed: the exchange decides */
+    uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
+    if ((class & PLN_SLAB_CLOSED) != 0 &&
+        /* P12 release: pairs with take_from. relaxed on failure: it has been released */
+        atomic_compare_exchange_strong_explicit(&slabs->class_of[slab], &class,
+                                                class & ~PLN_SLAB_CLOSED, memory_order_release,
+                                                memory_order_relaxed)) {
         /* relaxed: a hint; who freed a cell meanwhile may have set it already */
-        atomic_fetch_or_explicit(&cells->has_free[slab / 64], (uint64_t) 1 << slab % 64,
-                                 memory_order_relaxed);
+        atomic_fetch_or_explicit(&pln_l1_class_at(slabs, slab)->has_free[slab / 64],
+                                 (uint64_t) 1 << slab % 64, memory_order_relaxed);
+    }
+}
+
+/* Gives up the memory of a slab if it is closed and all its cells are free. */
+static bool release(struct slabs *slabs, size_t slab) {
+    /* relaxed: the taking of all cells decides */
+    uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
+    if ((class & PLN_SLAB_CLOSED) == 0 ||
+        !take_all(slabs, &slabs->classes[(class & ~PLN_SLAB_CLOSED) - 1], slab)) {
         return false;
     }
     madvise(pln_l1_slab_at(slabs, slab), slabs->slab_bytes, MADV_DONTNEED);
@@ -142,56 +158,110 @@ static size_t entries_of(struct slabs *slabs, size_t slab, size_t *from, struct 
 /* What slabs and large entries may have of memory. */
 static size_t max_held(const struct pln_l1 *l1) {
     size_t max_bytes = pln_l1_max_bytes(l1);
-    /* relaxed: a sum that changes with the table */
-    size_t table_bytes = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    /* relaxed both: sums that change with the table */
+    size_t table_bytes = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed) +
+                         atomic_load_explicit(&l1->table_wanted, memory_order_relaxed);
     return max_bytes + max_bytes / SLACK_SHARE -
            (table_bytes < max_bytes ? table_bytes : max_bytes) + SPARE_SLABS * l1->slabs.slab_bytes;
 }
 
-/* Empties the slab that holds least of a few, and gives its memory up; false where there is none,
- * or a reader still looks at it. */
-static bool drain(struct pln_l1 *l1, struct thread_record *record) {
+/* Evicts what lives in a closed slab; in short sections, so that nobody waits for them. */
+static void empty_slab(struct pln_l1 *l1, struct thread_record *record, size_t slab) {
     struct entry *entries[CHUNK];
     size_t from = 0, n;
-    ptrdiff_t found = sparsest(&l1->slabs);
-    if (found < 0 || !close_slab(&l1->slabs, (size_t) found)) {
-        return false;
-    }
     do {
         pln_l1_enter(l1, record);
-        n = entries_of(&l1->slabs, (size_t) found, &from, entries, CHUNK);
+        n = entries_of(&l1->slabs, slab, &from, entries, CHUNK);
         for (size_t i = 0; i < n; i++) {
             pln_l1_kill_anywhere(l1, record, entries[i], PLN_COUNT_L1_DRAINED);
         }
         pln_l1_leave(record);
     } while (n == CHUNK);
-    for (int i = 0; i < CK_EPOCH_LENGTH; i++) {
-        pln_l1_reclaim(l1);
+}
+
+/* Takes a place of those for slabs on their way out, for oneself. Whoever stops while he has it
+ * keeps the others from this one, not from the rest. */
+static bool take_place(_Atomic uint64_t *place, uint64_t draining) {
+    /* P14 acquire: pairs with leave_place. relaxed on failure: it is somebody else's */
+    return (draining & BUSY) == 0 &&
+           atomic_compare_exchange_strong_explicit(place, &draining, draining | BUSY,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+static void leave_place(_Atomic uint64_t *place, uint64_t draining) {
+    /* P14 release: what was done to the slab; pairs with take_place */
+    atomic_store_explicit(place, draining, memory_order_release);
+}
+
+/* Goes on with a slab. Where a value of it is lent for long it is opened again after many tries.
+ * True where its memory has been given up. */
+static bool go_on(struct pln_l1 *l1, struct thread_record *record, uint64_t *draining) {
+    struct slabs *slabs = &l1->slabs;
+    size_t slab = (size_t) (*draining & UINT32_MAX) - 1;
+    uint64_t tries = *draining >> 32;
+    bool is_released = release(slabs, slab);
+    if (!is_released && tries % EMPTY_EVERY == EMPTY_EVERY - 1) {
+        empty_slab(l1, record, slab); /* a put was under way when it was closed */
     }
-    return release(&l1->slabs, (size_t) found);
+    if (!is_released && tries >= DRAIN_TRIES) {
+        open_slab(slabs, slab);
+    }
+    *draining = is_released || tries >= DRAIN_TRIES ? 0 : *draining + ((uint64_t) 1 << 32);
+    return is_released;
+}
+
+/* Begins with another slab: the one that holds least of a few. */
+static uint64_t begin(struct pln_l1 *l1, struct thread_record *record) {
+    ptrdiff_t slab = sparsest(&l1->slabs);
+    if (slab < 0 || !close_slab(&l1->slabs, (size_t) slab)) {
+        return 0;
+    }
+    empty_slab(l1, record, (size_t) slab);
+    return (uint64_t) slab + 1;
+}
+
+/* Gets a slab nearer to being free; false where nothing can be done now. Not more than a few at a
+ * time: what was evicted for them waits for readers, and to evict more would not help. */
+static bool drain(struct pln_l1 *l1, struct thread_record *record) {
+    bool is_released = false, has_begun = false;
+    if (l1->eviction == PLN_L1_NONE) {
+        return false;
+    }
+    pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
+    for (size_t i = 0; i < PLN_L1_DRAINED && !is_released && !has_begun; i++) {
+        _Atomic uint64_t *place = &l1->slabs.draining[i];
+        /* relaxed: the taking of the place decides */
+        uint64_t draining = atomic_load_explicit(place, memory_order_relaxed);
+        if (!take_place(place, draining)) {
+            continue;
+        }
+        if (draining != 0) {
+            is_released = go_on(l1, record, &draining);
+        } else if (!pln_l1_is_backed_up(l1, record)) {
+            draining = begin(l1, record);
+            has_begun = draining != 0;
+        }
+        leave_place(place, draining);
+    }
+    return true;
 }
 
 struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes) {
-    size_t slabs = bytes / l1->slabs.slab_bytes;
+    size_t tries = CELL_TRIES + 2 * (bytes / l1->slabs.slab_bytes);
     struct entry *cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
     if (cell == NULL) {
-        pln_l1_reclaim(l1);
+        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
         cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
     }
-    for (size_t i = 0; cell == NULL && i < CELL_TRIES + 2 * slabs; i++) {
-        if (l1->eviction == PLN_L1_NONE || pln_l1_is_backed_up(l1, record)) {
-            break;
-        }
-        drain(l1, record);
+    for (size_t i = 0; cell == NULL && i < tries && drain(l1, record); i++) {
         cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
     }
-    return cell;
+    return cell != NULL ? cell : pln_l1_cell_take_larger(l1, record, bytes);
 }
 
 void pln_l1_trim(struct pln_l1 *l1, struct thread_record *record, unsigned n) {
     /* relaxed: a sum */
-    while (n-- > 0 && l1->eviction != PLN_L1_NONE &&
-           atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) > max_held(l1)) {
-        drain(l1, record);
+    while (n-- > 0 && atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) > max_held(l1) &&
+           drain(l1, record)) {
     }
 }

@@ -50,7 +50,7 @@ void pln_l1_epoch_fini(struct pln_l1 *l1) {
     struct thread_record *next;
     pthread_key_delete(l1->record_key);
     for (int i = 0; i < 2 * CK_EPOCH_LENGTH; i++) {
-        pln_l1_reclaim(l1); /* no reader is left: each call moves the epoch on */
+        pln_l1_reclaim(l1, SIZE_MAX); /* no reader is left: each call moves the epoch on */
     }
     struct pln_l1_usage usage;
     pln_l1_sum(l1, &usage);
@@ -232,17 +232,45 @@ void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
     }
 }
 
-static void free_batch(struct pln_l1 *l1, struct batch *batch) {
-    struct entry *next;
+/* Takes up to `most` entries, that nobody sees any more, out of a batch. */
+static struct entry *cut(struct batch *batch, size_t *most) {
+    struct entry *first = batch->first, *last = first;
+    for (; last != NULL && *most > 1 && next_of(last) != NULL; --*most) {
+        last = next_of(last);
+    }
+    batch->first = last != NULL ? next_of(last) : NULL;
+    if (last != NULL) {
+        /* relaxed: nobody else knows of it */
+        atomic_store_explicit(&last->times, IS_ADDRESS, memory_order_relaxed);
+        --*most;
+    }
+    return first;
+}
+
+static void free_all(struct pln_l1 *l1, struct entry *first) {
     size_t bytes = 0;
-    for (struct entry *entry = batch->first; entry != NULL; entry = next) {
-        next = next_of(entry);
+    for (struct entry *entry = first; entry != NULL; entry = first) {
+        first = next_of(entry);
         bytes += unref(l1, entry);
     }
     /* relaxed: a sum, no order */
     atomic_fetch_sub_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
-    pln_l1_grace(l1, batch->stage);
-    batch->is_used = false;
+}
+
+/* Takes what may be freed, as much as the caller has time for, into a list for each batch. */
+static void take_ready(struct limbo *limbo, size_t most, struct entry *lists[PLN_L1_BATCHES]) {
+    unsigned n_used = 0;
+    for (size_t i = 0; i < PLN_L1_BATCHES; i++) {
+        struct batch *batch = &limbo->batches[i];
+        lists[i] = NULL;
+        if (batch->is_ready && most > 0) {
+            lists[i] = cut(batch, &most);
+            batch->is_ready = batch->is_used = batch->first != NULL;
+        }
+        n_used += batch->is_used;
+    }
+    /* relaxed: a hint for has_work */
+    atomic_store_explicit(&limbo->n_used, n_used, memory_order_relaxed);
 }
 
 static struct batch *unused_batch(struct limbo *limbo) {
@@ -275,9 +303,9 @@ static void collect(struct pln_l1 *l1, struct limbo *limbo) {
     }
 }
 
-static void empty(struct pln_l1 *l1, struct limbo *limbo) {
+static void empty(struct pln_l1 *l1, struct limbo *limbo, size_t most,
+                  struct entry *lists[PLN_L1_BATCHES]) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
-    ck_stack_entry_t *next;
     collect(l1, limbo);
     /* the other half of pln_l1_enter's fence: after what waits was unlinked, before the marks */
     if (l1->has_membarrier && !membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
@@ -285,31 +313,39 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo) {
     }
     ck_epoch_poll_deferred(&limbo->record, &freed);
     PLN_EDGE_TO(&l1->epoch);
-    for (ck_stack_entry_t *link = CK_STACK_FIRST(&freed); link != NULL; link = next) {
-        next = CK_STACK_NEXT(link);
-        free_batch(l1, PLN_CONTAINER_OF(PLN_CONTAINER_OF(link, ck_epoch_entry_t, stack_entry),
-                                        struct batch, link));
+    for (ck_stack_entry_t *link = CK_STACK_FIRST(&freed); link != NULL;
+         link = CK_STACK_NEXT(link)) {
+        struct batch *batch = PLN_CONTAINER_OF(
+            PLN_CONTAINER_OF(link, ck_epoch_entry_t, stack_entry), struct batch, link);
+        batch->is_ready = true;
+        pln_l1_grace(l1, batch->stage);
     }
+    take_ready(limbo, most, lists);
 }
 
 static bool has_work(const struct pln_l1 *l1, const struct limbo *limbo) {
-    /* relaxed both: a hint; whoever retires next looks again */
+    /* relaxed each: a hint; whoever retires next looks again */
     return atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL ||
-           ck_pr_load_uint(&limbo->record.n_pending) > 0 ||
+           atomic_load_explicit(&limbo->n_used, memory_order_relaxed) > 0 ||
            needs_grace(atomic_load_explicit(&l1->stage, memory_order_relaxed));
 }
 
-void pln_l1_reclaim(struct pln_l1 *l1) {
+/* The freeing itself comes after the limbo is given back: others need not wait for it. */
+void pln_l1_reclaim(struct pln_l1 *l1, size_t most) {
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
+        struct entry *lists[PLN_L1_BATCHES] = {NULL};
         struct limbo *limbo = &l1->limbos[i];
         bool is_taken = false;
         if (has_work(l1, limbo) &&
             /* P6 acquire: pairs with the store below. relaxed on failure: somebody else is at it */
             atomic_compare_exchange_strong_explicit(&limbo->is_taken, &is_taken, true,
                                                     memory_order_acquire, memory_order_relaxed)) {
-            empty(l1, limbo);
+            empty(l1, limbo, most, lists);
             /* P6 release: pairs with the exchange above */
             atomic_store_explicit(&limbo->is_taken, false, memory_order_release);
+            for (size_t at = 0; at < PLN_L1_BATCHES; at++) {
+                free_all(l1, lists[at]);
+            }
         }
     }
 }

@@ -15,9 +15,13 @@ enum {
     SAMPLE = 40, /* entries to choose from: with 16, 24, 32, 48 within 1.0, 0.7, 0.5, 0.2 points of
                   * exact LRU in the worst of 32 cells, at 118, 126, 129, 135 ns a fill */
     SAMPLED_HALVES = 14,
-    TRIES = 256,        /* evictions for one store before it is refused */
-    WAITING_SHARE = 20, /* a 20th of the budget may wait for readers */
-    WAITING_LEAST = 32768,
+    SEARCHED_HALVES = 4096, /* where they are almost empty: until there is anybody */
+    TRIES = 64, /* evictions for one store, and as many as small entries make up its bytes */
+    LEAST_ENTRY = 64,
+    /* A 20th of the budget may wait for readers, or 4 MB of at most a quarter: some large values.
+     */
+    WAITING_SHARE = 20,
+    WAITING_LEAST = 4 << 20,
     RECLAIM_SHARE = 400,
     TICKS = 64,
     ROOM_SHARE = 256, /* of the budget, for what one store evicts */
@@ -184,8 +188,9 @@ size_t pln_l1_max_bytes(const struct pln_l1 *l1) {
 }
 
 static size_t max_waiting(const struct pln_l1 *l1) {
-    size_t share = pln_l1_max_bytes(l1) / WAITING_SHARE;
-    return share > WAITING_LEAST ? share : WAITING_LEAST;
+    size_t max_bytes = pln_l1_max_bytes(l1);
+    size_t least = max_bytes / 4 < WAITING_LEAST ? max_bytes / 4 : WAITING_LEAST;
+    return max_bytes / WAITING_SHARE > least ? max_bytes / WAITING_SHARE : least;
 }
 
 /* A sum may be below zero for a moment: who added has told nobody yet, who took away has. */
@@ -207,7 +212,8 @@ static bool is_over(const struct pln_l1 *l1, const struct thread_record *record,
     /* relaxed each: sums; two writers may pass together, by one entry each */
     size_t live = atomic_load_explicit(&l1->live_bytes, memory_order_relaxed) +
                   (size_t) atomic_load_explicit(&record->live_bytes, memory_order_relaxed);
-    size_t table = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    size_t table = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed) +
+                   atomic_load_explicit(&l1->table_wanted, memory_order_relaxed);
     size_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed) +
                      (size_t) atomic_load_explicit(&record->entries, memory_order_relaxed);
     return is_more(table + live + waiting_bytes + bytes, max_bytes - max_bytes / ROOM_SHARE) ||
@@ -231,7 +237,9 @@ static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t
     const struct index *table = view->old.n_buckets > 0 && skip % 2 == 0 ? &view->old
                                                                          : &view->present;
     size_t at = (size_t) (pln_l1_bucket(table, hash) - table->buckets) + skip, n = 0;
-    for (unsigned i = 0; i < SAMPLED_HALVES && n < SAMPLE && i < 2 * table->n_buckets; i++) {
+    for (unsigned i = 0;
+         n < SAMPLE && i < (n > 0 ? SAMPLED_HALVES : SEARCHED_HALVES) && i < 2 * table->n_buckets;
+         i++) {
         struct bucket *bucket = &table->buckets[(at + i / 2) % table->n_buckets];
         n = sample_half(&bucket->halves[i % 2], candidates, n);
     }
@@ -241,19 +249,21 @@ static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t
 int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
                      pln_ms now) {
     /* what is evicted here will wait too, and is counted from the next store on */
-    size_t waiting_bytes = waiting(l1, record);
-    for (size_t i = 0; is_over(l1, record, bytes, waiting_bytes); i++) {
-        if (i == TRIES) {
-            return pln_fail(PLN_EBUSY, "l1: the budget of %zu bytes%s is used up%s",
-                            pln_l1_max_bytes(l1), l1->max_entries > 0 ? " or entries" : "",
-                            l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");
-        }
+    size_t waiting_bytes = waiting(l1, record), tries = TRIES + bytes / LEAST_ENTRY;
+    bool has_evicted = false, over = is_over(l1, record, bytes, waiting_bytes);
+    for (size_t i = 0; over && i < tries; i++) {
         pln_l1_enter(l1, record);
-        evict_near(l1, record, hash, i, now);
+        has_evicted = evict_near(l1, record, hash, i, now) || has_evicted;
         pln_l1_leave(record);
+        over = is_over(l1, record, bytes, waiting_bytes);
+    }
+    if (over && !has_evicted) { /* else the next store goes on (the budget was lowered) */
+        return pln_fail(PLN_EBUSY, "l1: the budget of %zu bytes%s is used up%s",
+                        pln_l1_max_bytes(l1), l1->max_entries > 0 ? " or entries" : "",
+                        l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");
     }
     for (int i = 0; i < CK_EPOCH_LENGTH && pln_l1_is_backed_up(l1, record); i++) {
-        pln_l1_reclaim(l1);
+        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
     }
     if (pln_l1_is_backed_up(l1, record)) {
         return pln_fail(PLN_EBUSY, "l1: over %zu bytes of ended entries wait for readers",

@@ -17,6 +17,7 @@
  *   P11 a view of the tables published / loaded
  *   P12 a slab's class set / read by who has taken a cell of it
  *   P13 a stage of a table's change ended / begun
+ *   P14 a place for a slab on its way out left / taken
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -47,7 +48,9 @@ enum {
     PLN_L1_VERSIONS = 256, /* stripes of version counters: two writers seldom share one */
     PLN_L1_LIMBOS = 4,
     PLN_L1_BATCHES = 16,
-    PLN_L1_CLASSES = 96, /* sizes of cells, at most */
+    PLN_L1_RECLAIMED = 1024, /* entries freed on a request's way: some 50 us */
+    PLN_L1_DRAINED = 4,      /* slabs on their way out at a time */
+    PLN_L1_CLASSES = 96,     /* sizes of cells, at most */
 };
 
 /* One cache line of slots. A slot is a tag in the upper 16 bits and an entry's address. */
@@ -114,14 +117,15 @@ struct slabs {
     struct cell_class classes[PLN_L1_CLASSES];
     _Alignas(PLN_CACHE_LINE) _Atomic size_t bytes; /* slabs and large entries that have memory */
     _Atomic size_t drain_at;
+    _Atomic uint64_t draining[PLN_L1_DRAINED]; /* closed slabs plus one, tries above; 0: none */
 };
 
 /* Entries that wait together: they were unlinked before the batch was made. */
 struct batch {
     ck_epoch_entry_t link;
     struct entry *first;
-    uint32_t stage; /* when it was made */
-    bool is_used;
+    uint32_t stage;         /* when it was made */
+    bool is_used, is_ready; /* ready: nobody sees its entries any more */
 };
 
 /* What eviction "adaptive" has learned (adapt.c). */
@@ -135,7 +139,8 @@ struct adapt {
 
 struct limbo {
     _Alignas(PLN_CACHE_LINE) struct entry *_Atomic incoming; /* anybody pushes */
-    atomic_bool is_taken; /* by the one who empties it: over what follows */
+    atomic_bool is_taken;    /* by the one who empties it: over what follows */
+    _Atomic unsigned n_used; /* batches */
     ck_epoch_record_t record;
     struct batch batches[PLN_L1_BATCHES];
 };
@@ -188,7 +193,8 @@ struct pln_l1 {
     /* of resize.c */
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t stage; /* enum stage */
     _Atomic size_t move_at, move_end;                /* the old table's next bucket; their number */
-    _Atomic size_t table_bytes; /* present and old table, slabs' maps, this struct */
+    _Atomic size_t table_wanted; /* bytes that are to be free before a larger table is made */
+    _Atomic size_t table_bytes;  /* present and old table, slabs' maps, this struct */
     struct view views[2];
     struct index withdrawn;
 
@@ -296,8 +302,9 @@ static inline void pln_l1_leave(struct thread_record *record) {
 /* Gives up an unlinked entry: the table's reference goes once no reader can see it. To be called
  * inside a section, by the one who unlinked it. */
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry);
-/* Frees what no reader can see any more; outside any section of the caller's. */
-void pln_l1_reclaim(struct pln_l1 *l1);
+/* Frees what no reader can see any more, but no more than so many entries of each limbo; outside
+ * any section of the caller's. */
+void pln_l1_reclaim(struct pln_l1 *l1, size_t most);
 /* Drops the reference of a borrower, or the table's own. */
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry);
 /* Adds to what is linked; told to the others when it has come to something. */
@@ -317,6 +324,9 @@ size_t pln_l1_entry_bytes(const struct pln_l1 *l1, const struct entry *entry);
  * the moment. Lock-free. */
 struct entry *pln_l1_cell_take(struct pln_l1 *l1, struct thread_record *record, size_t bytes,
                                size_t limit);
+/* A free cell that is somewhat larger than need be, or NULL. */
+struct entry *pln_l1_cell_take_larger(struct pln_l1 *l1, struct thread_record *record,
+                                      size_t bytes);
 void pln_l1_cell_free(struct pln_l1 *l1, struct entry *entry);
 /* True where it has pages of its own. */
 bool pln_l1_is_large(const struct pln_l1 *l1, const struct entry *entry);

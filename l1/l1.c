@@ -278,11 +278,12 @@ static int store(struct pln_l1 *l1, struct thread_record *record, const struct p
 /* What writers do for the table now and then. */
 static void look_after(struct pln_l1 *l1, struct thread_record *record, pln_ms now) {
     if (pln_l1_is_reclaim_due(l1)) {
-        pln_l1_reclaim(l1);
+        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
     }
     if (++record->n_puts % REFIT_EVERY == 0) {
         pln_l1_refit(l1, record);
         pln_l1_set_tick(l1, now);
+        pln_l1_trim(l1, record, 1);
     }
     pln_l1_move(l1, record, now, MOVES_A_PUT);
 }
@@ -326,7 +327,7 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
     unsigned n = pln_l1_kill_key(l1, record, key);
     pln_l1_leave(record);
     if (pln_l1_is_reclaim_due(l1)) {
-        pln_l1_reclaim(l1);
+        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
     }
     return n > 0 ? PLN_OK : PLN_MISS;
 }

@@ -40,6 +40,7 @@ enum {
     FULL_AT = 82, /* percent of all slots: from here on too many buckets are full */
     FULL_TO = 62, /* percent, after a replacement */
     FULL_OF_FEW = 50,
+    ROOM_SHARE = 16, /* of the budget, over which nothing is to go */
 };
 
 /* ---- tables ---- */
@@ -113,6 +114,7 @@ static void begin(struct pln_l1 *l1, size_t n_buckets) {
     *view = (struct view){.present = table, .old = pln_l1_view(l1)->present};
     /* relaxed each: a sum; the stage publishes the others */
     atomic_fetch_add_explicit(&l1->table_bytes, table.map_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l1->table_wanted, 0, memory_order_relaxed);
     atomic_store_explicit(&l1->move_at, 0, memory_order_relaxed);
     atomic_store_explicit(&l1->move_end, view->old.n_buckets, memory_order_relaxed);
     publish(l1, view);
@@ -150,6 +152,35 @@ void pln_l1_set_budget(struct pln_l1 *l1, size_t max_bytes) {
     atomic_store_explicit(&l1->share_bytes, max_bytes / 4096, memory_order_relaxed);
 }
 
+/* Begins with a table of so many buckets once there is room for it beside the present one: until
+ * then puts find less room, and sweeps and puts give slabs up. */
+static void want(struct pln_l1 *l1, size_t n_buckets) {
+    size_t max_bytes = pln_l1_max_bytes(l1), bytes = n_buckets * sizeof(struct bucket);
+    /* relaxed each: sums */
+    size_t held = atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) +
+                  atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    atomic_store_explicit(&l1->table_wanted, bytes, memory_order_relaxed);
+    if (held + bytes <= max_bytes + max_bytes / ROOM_SHARE) {
+        begin(l1, n_buckets);
+    }
+}
+
+/* How many buckets the table should have; `n`, its present number, where that will do. */
+static size_t wanted(const struct pln_l1 *l1, size_t n) {
+    size_t fit = pln_l1_table_fit(pln_l1_max_bytes(l1), l1->max_entries);
+    /* relaxed: about how many */
+    ssize_t counted = (ssize_t) atomic_load_explicit(&l1->entries, memory_order_relaxed);
+    size_t entries = counted > 0 ? (size_t) counted : 0;
+    size_t needed = entries * 100 / FULL_TO / SLOTS + 1;
+    if (entries * 100 > n * SLOTS * FULL_AT) {
+        return needed > fit ? needed : fit;
+    }
+    if (fit > n + n / 4) {
+        return fit;
+    }
+    return fit < n / 2 && needed < n / 2 ? (needed > fit ? needed : fit) : n;
+}
+
 void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
     if (stage_of(l1) != STAGE_IDLE) {
         return;
@@ -157,16 +188,12 @@ void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
     pln_l1_enter(l1, record); /* the view */
     size_t n = pln_l1_view(l1)->present.n_buckets;
     pln_l1_leave(record);
-    size_t fit = pln_l1_table_fit(pln_l1_max_bytes(l1), l1->max_entries);
-    /* relaxed: about how many */
-    size_t entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
-    size_t needed = entries * 100 / FULL_TO / SLOTS + 1;
-    if ((ssize_t) entries > 0 && entries * 100 > n * SLOTS * FULL_AT) {
-        begin(l1, needed > fit ? needed : fit);
-    } else if (fit > n + n / 4) {
-        begin(l1, fit);
-    } else if (fit < n / 2 && needed < n / 2) {
-        begin(l1, needed > fit ? needed : fit);
+    size_t better = wanted(l1, n);
+    if (better != n) {
+        want(l1, better);
+    } else {
+        /* relaxed: a bound */
+        atomic_store_explicit(&l1->table_wanted, 0, memory_order_relaxed);
     }
 }
 

@@ -32,6 +32,7 @@ enum {
     SLABS_A_BUDGET = 256,
     GROWTH = 16, /* address space for so many times the first budget */
     CUT_TRIES = 16,
+    LARGER_CLASSES = 8,
     BY_SIZE_UP_TO = 2048,
     HUGE_PAGE = 2 << 20,
     HUGE_FROM = 32 << 20, /* smaller budgets would be rounded up too much */
@@ -357,6 +358,17 @@ struct entry *pln_l1_cell_take(struct pln_l1 *l1, struct thread_record *record, 
     }
     for (int i = 0; cell == NULL && i < CUT_TRIES && cut(slabs, kind, limit, slab); i++) {
         cell = take_from(slabs, kind, *slab, start);
+    }
+    return cell;
+}
+
+struct entry *pln_l1_cell_take_larger(struct pln_l1 *l1, struct thread_record *record,
+                                      size_t bytes) {
+    struct slabs *slabs = &l1->slabs;
+    unsigned kind = class_for(slabs, bytes);
+    struct entry *cell = NULL;
+    for (unsigned i = 1; cell == NULL && i <= LARGER_CLASSES && kind + i < slabs->n_classes; i++) {
+        cell = search(slabs, kind + i, &record->slab_of[kind + i], record->limbo * 8);
     }
     return cell;
 }
