@@ -124,6 +124,7 @@ static bool release(struct slabs *slabs, size_t slab) {
         !take_all(slabs, &slabs->classes[(class & ~PLN_SLAB_CLOSED) - 1], slab)) {
         return false;
     }
+    PLN_UNPOISON(pln_l1_slab_at(slabs, slab), slabs->slab_bytes);
     madvise(pln_l1_slab_at(slabs, slab), slabs->slab_bytes, MADV_DONTNEED);
     /* P12 release: pairs with take_from; the unused bit hands the slab on to cut */
     atomic_store_explicit(&slabs->class_of[slab], 0, memory_order_release);

@@ -163,6 +163,12 @@ int pln_l1_slabs_init(struct slabs *slabs, size_t max_bytes) {
 
 void pln_l1_slabs_fini(struct slabs *slabs) {
     if (slabs->reserved != NULL) {
+        for (size_t i = 0; slabs->map != NULL && i < slabs->n_slabs; i++) {
+            /* relaxed: no other thread uses them any more */
+            if (atomic_load_explicit(&slabs->class_of[i], memory_order_relaxed) != 0) {
+                PLN_UNPOISON(pln_l1_slab_at(slabs, i), slabs->slab_bytes);
+            }
+        }
         munmap(slabs->reserved, slabs->reserved_bytes);
     }
     if (slabs->map != NULL) {
@@ -253,8 +259,9 @@ static struct entry *take_from(struct slabs *slabs, unsigned kind, size_t slab, 
                 return NULL;
             }
             size_t cell = at * 64 + (size_t) __builtin_ctzll(bit);
-            return (struct entry *) (void *) (pln_l1_slab_at(slabs, slab) +
-                                              cell * cells->cell_bytes);
+            char *taken = pln_l1_slab_at(slabs, slab) + cell * cells->cell_bytes;
+            PLN_UNPOISON(taken, cells->cell_bytes);
+            return (struct entry *) (void *) taken;
         }
     }
     return NULL;
@@ -387,6 +394,7 @@ void pln_l1_cell_free(struct pln_l1 *l1, struct entry *entry) {
     uint64_t offset = (uint64_t) ((char *) entry - pln_l1_slab_at(slabs, slab));
     size_t cell = (size_t) (offset * cells->reciprocal >> 32);
     _Atomic uint64_t *has_free = &cells->has_free[slab / 64];
+    PLN_POISON(entry, cells->cell_bytes);
     /* P4 release: the last reads of this entry before the next one's writes; pairs with take_from.
      * seq_cst: before the look at has_free (store, then load), see forget */
     atomic_fetch_or_explicit(&slabs->free_cells[slab * slabs->words + cell / 64],

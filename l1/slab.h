@@ -8,6 +8,17 @@
 
 #include "entry.h"
 
+/* AddressSanitizer is told which cells are free: the header alone may be looked at then. */
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#define PLN_POISON(cell, bytes)                                                                    \
+    __asan_poison_memory_region((char *) (cell) + ENTRY_KEY_AT, (bytes) - (ENTRY_KEY_AT))
+#define PLN_UNPOISON(cell, bytes) __asan_unpoison_memory_region((cell), (bytes))
+#else
+#define PLN_POISON(cell, bytes) ((void) 0)
+#define PLN_UNPOISON(cell, bytes) ((void) 0)
+#endif
+
 struct thread_record;
 
 enum {

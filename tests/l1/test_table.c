@@ -191,10 +191,10 @@ static void *lend(void *arg) {
         struct pln_value *value;
         struct pln_hashed key = key_of(round % N_KEYS, bytes);
         if (pln_l1_borrow(table.l1, &key, 0, 0, &hit, &value) == PLN_OK) {
-            const struct claim *claims = pln_value_data(value);
-            struct claim first = claims[0];
+            struct claim claims[VALUE_BYTES / sizeof(struct claim)];
+            memcpy(claims, pln_value_data(value), sizeof claims);
             for (size_t i = 0; i < VALUE_BYTES / sizeof(struct claim); i++) {
-                if (claims[i].key != round % N_KEYS || claims[i].write != first.write) {
+                if (claims[i].key != round % N_KEYS || claims[i].write != claims[0].write) {
                     atomic_store(&stress.has_failed, true);
                 }
             }
