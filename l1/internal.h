@@ -212,8 +212,7 @@ static inline void pln_hot_hit(struct pln_hot *hot, struct pln_hot_turn *turn, u
 struct thread_record {
     _Alignas(PLN_CACHE_LINE) ck_epoch_record_t record;
     struct pln_hot_turn turn;
-    _Atomic uint32_t no_stamp; /* written where nothing is to be touched */
-    unsigned limbo;            /* the one this thread pushes on */
+    unsigned limbo; /* the one this thread pushes on */
     atomic_bool is_taken;
     uint32_t n_puts;
     /* this thread's shares not yet added to the table's; others only read them */

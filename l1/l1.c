@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * l1.c - the facade: limits, sections, the two-phase store, sweep and iteration.
+ * l1.c - the facade: limits, generations, the two-phase store, removal.
  *
  * Each operation is: the thread's record, a section, a few calls into table.c. No section is held
  * across a caller's code, but for the check of a put and the visit of an iteration, which must not
@@ -11,7 +11,6 @@
 #include <errno.h>
 
 enum {
-    BATCH = 32,        /* keys whose memory is asked for together */
     REFIT_EVERY = 256, /* puts of a thread between two looks at the table's size */
     MOVES_A_PUT = 2,   /* buckets of an old table */
     FULL_SWEEP = 16384,
@@ -117,126 +116,6 @@ void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
     atomic_thread_fence(memory_order_seq_cst);
     if (before / FULL_SWEEP != generation / FULL_SWEEP) {
         pln_l1_sweep_dropped(l1); /* entries know the low half of theirs only */
-    }
-}
-
-/* ---- reading ---- */
-
-/* A hit's only store to what others see, at most once a tick and entry (see pln_l1_set_tick). */
-static void touch(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
-                  struct entry *entry, pln_ms now, unsigned flags) {
-    if ((flags & PLN_L1_QUIET) != 0) {
-        return;
-    }
-    if (l1->hot != NULL) {
-        pln_hot_hit(l1->hot, &record->turn, hash);
-    }
-    /* relaxed each: a guess for eviction. Not settled: the stamp is a version. Chosen without a
-     * branch, which would be mispredicted for every other entry, when its line has come at last */
-    uint32_t tick = atomic_load_explicit(&l1->tick, memory_order_relaxed);
-    uint32_t age = (uint32_t) now - atomic_load_explicit(&entry->stamp, memory_order_relaxed);
-    bool is_due = (age > tick) & ((atomic_load_explicit(&entry->state, memory_order_relaxed) &
-                                   ENTRY_SETTLED) != 0);
-    if (l1->eviction == PLN_L1_ADAPTIVE) {
-        pln_l1_adapt_hit(l1, entry, age);
-    } else if (l1->eviction != PLN_L1_LRU) {
-        return;
-    }
-    _Atomic uint32_t *at = is_due ? &entry->stamp : &record->no_stamp;
-    __asm__("" : "+r"(at)); /* the compiler is not to make it a branch again */
-    /* relaxed: as above */
-    atomic_store_explicit(at, (uint32_t) now, memory_order_relaxed);
-}
-
-int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
-               void *buffer, size_t size, struct pln_l1_hit *hit) {
-    struct thread_record *record = pln_l1_record(l1);
-    if (record == NULL) {
-        return PLN_MISS;
-    }
-    pln_l1_enter(l1, record);
-    struct entry *entry = pln_l1_look_up(l1, key, now, hit);
-    if (entry != NULL) {
-        touch(l1, record, key->hash, entry, now, flags);
-        size_t n = hit->len < size ? hit->len : size;
-        if (n > 0) {
-            memcpy(buffer, (const char *) entry + entry->value.offset, n);
-        }
-    }
-    pln_l1_leave(record);
-    return entry != NULL ? PLN_OK : PLN_MISS;
-}
-
-static int borrow(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
-                  pln_ms now, unsigned flags, struct pln_l1_hit *hit, struct pln_value **value) {
-    struct entry *entry = pln_l1_look_up(l1, key, now, hit);
-    if (entry == NULL) {
-        return PLN_MISS;
-    }
-    touch(l1, record, key->hash, entry, now, flags);
-    pln_value_ref(&entry->value); /* the table's own reference lasts as long as this section */
-    *value = &entry->value;
-    return PLN_OK;
-}
-
-int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
-                  struct pln_l1_hit *hit, struct pln_value **value) {
-    struct thread_record *record = pln_l1_record(l1);
-    if (record == NULL) {
-        return PLN_MISS;
-    }
-    pln_l1_enter(l1, record);
-    int status = borrow(l1, record, key, now, flags, hit, value);
-    pln_l1_leave(record);
-    return status;
-}
-
-void pln_l1_release(struct pln_l1 *l1, struct pln_value *value) {
-    assert(value->home == PLN_HOME_L1);
-    pln_l1_unref(l1, PLN_CONTAINER_OF(value, struct entry, value));
-}
-
-static const struct half *home_of(const struct pln_l1 *l1, const struct pln_hashed *key) {
-    return pln_l1_home(pln_l1_bucket(&pln_l1_view(l1)->present, key->hash), key->hash);
-}
-
-/* Asks for the first lines of the entry that a key's tag points to. */
-static void prefetch_entry(const struct pln_l1 *l1, const struct pln_hashed *key) {
-    const struct half *home = home_of(l1, key);
-    for (size_t i = 0; i < PLN_L1_HALF; i++) {
-        /* relaxed: only an address to ask for */
-        uint64_t slot = atomic_load_explicit(&home->slots[i], memory_order_relaxed);
-        if (((slot ^ key->hash) >> 48) == 0) {
-            const char *entry = (const char *) pln_l1_slot_entry(slot);
-            __builtin_prefetch(entry);
-            __builtin_prefetch(entry + PLN_CACHE_LINE);
-            __builtin_prefetch(entry + 2 * PLN_CACHE_LINE);
-        }
-    }
-}
-
-void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t n, pln_ms now,
-                        struct pln_l1_hit *hits, struct pln_value **values, int *statuses) {
-    struct thread_record *record = pln_l1_record(l1);
-    for (size_t begin = 0; begin < n; begin += BATCH) {
-        size_t end = begin + BATCH < n ? begin + BATCH : n;
-        for (size_t i = begin; i < end; i++) {
-            statuses[i] = PLN_MISS;
-        }
-        if (record == NULL) {
-            continue;
-        }
-        pln_l1_enter(l1, record);
-        for (size_t i = begin; i < end; i++) {
-            __builtin_prefetch(home_of(l1, &keys[i]));
-        }
-        for (size_t i = begin; i < end; i++) {
-            prefetch_entry(l1, &keys[i]);
-        }
-        for (size_t i = begin; i < end; i++) {
-            statuses[i] = borrow(l1, record, &keys[i], now, 0, &hits[i], &values[i]);
-        }
-        pln_l1_leave(record);
     }
 }
 

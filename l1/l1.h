@@ -5,8 +5,8 @@
  *
  *     hash ──► half a bucket: 8 slots, one line ──► entry (header + key + value, one block)
  *
- *   l1.c      the facade: limits, reading, the two-phase store
- *   table.c   buckets: finding and linking
+ *   l1.c      the facade: limits, generations, the two-phase store
+ *   table.c   reading
  *   rival.c   the entries of one key: storing, overwriting and removing, with the argument
  *   entry.c   how an entry is written, and what its life says
  *   change.c  new times, claims, the sweep, usage

@@ -34,6 +34,7 @@
 
 enum {
     MOST_RIVALS = 4 * PLN_L1_HALF,
+    LINK_TRIES = 64, /* each failed try is another thread's success on this bucket */
 };
 
 /* ---- ending ---- */
@@ -170,6 +171,73 @@ void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struc
             }
         }
     }
+}
+
+/* ---- linking ---- */
+
+static uint64_t slot_of(const struct entry *entry, uint64_t hash) {
+    return (uint64_t) (uintptr_t) entry | (hash & ~(UINT64_MAX >> 16));
+}
+
+/* Puts an entry into an empty slot. */
+static bool link_at(struct place place, struct entry *entry, uint64_t hash) {
+    uint64_t expected = 0;
+    /* P1 release: pairs with match. relaxed on failure: another slot is looked for */
+    return atomic_compare_exchange_strong_explicit(&place.half->slots[place.at], &expected,
+                                                   slot_of(entry, hash), memory_order_release,
+                                                   memory_order_relaxed);
+}
+
+static bool find_empty(struct half *half, struct place *place) {
+    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
+        /* relaxed: the exchange decides */
+        if (atomic_load_explicit(&half->slots[i], memory_order_relaxed) == 0) {
+            *place = (struct place){half, i};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Empties a slot whose entry is dead (its thread stopped half way) or gone. */
+static bool make_empty(struct pln_l1 *l1, struct thread_record *record, struct half *half,
+                       pln_ms now, struct place *place) {
+    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
+        /* P1 acquire: pairs with link_at */
+        uint64_t slot = atomic_load_explicit(&half->slots[i], memory_order_acquire);
+        struct entry *entry = pln_l1_slot_entry(slot);
+        *place = (struct place){half, i};
+        uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_DEAD;
+        if (entry != NULL && (state & ENTRY_DEAD) != 0) {
+            pln_l1_unlink(l1, record, *place, entry);
+        } else if (pln_l1_is_visible(state) && pln_l1_is_gone(l1, entry, now)) {
+            pln_l1_kill(l1, record, *place, entry, PLN_COUNT_L1_EXPIRATIONS);
+            state = ENTRY_DEAD;
+        }
+        if ((state & ENTRY_DEAD) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct index *table,
+                 uint64_t hash, struct entry *entry, pln_ms now, struct place *place) {
+    struct bucket *bucket = pln_l1_bucket(table, hash);
+    struct half *home = pln_l1_home(bucket, hash), *away = pln_l1_home(bucket, ~hash);
+    for (int i = 0; i < LINK_TRIES; i++) {
+        bool has_room = find_empty(home, place) || find_empty(away, place) ||
+                        make_empty(l1, record, home, now, place) ||
+                        make_empty(l1, record, away, now, place);
+        if (has_room && link_at(*place, entry, hash)) {
+            PLN_POINT(linked);
+            return true;
+        }
+        if (!has_room && !pln_l1_evict_one(l1, record, bucket, now, PLN_COUNT_L1_CROWDED)) {
+            return false;
+        }
+    }
+    return false;
 }
 
 /* ---- storing ---- */

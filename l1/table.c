@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * table.c - buckets: where a key may be, who of its entries is the newest, finding and linking.
+ * table.c - reading: where a key may be, who of its entries is the newest, what it says.
  *
  * The value of a key is the newest visible entry in its home half, or else in the away half
  * (rival.c says why that never goes back).
@@ -23,16 +23,12 @@
 enum {
     TAG_SHIFT = 48,
     READ_TRIES = 4,
-    LINK_TRIES = 64, /* each failed try is another thread's success on this bucket */
+    BATCH = 32, /* keys whose memory is asked for together */
 };
 
 #define ADDRESS_MASK (((uint64_t) 1 << TAG_SHIFT) - 1)
 
 /* ---- places ---- */
-
-static uint64_t slot_of(const struct entry *entry, uint64_t hash) {
-    return (uint64_t) (uintptr_t) entry | (hash & ~ADDRESS_MASK);
-}
 
 /* The old table comes first: what is moved from it goes down in precedence, and is seen on its way
  * by whoever looks in this order. */
@@ -147,39 +143,12 @@ uint32_t pln_l1_version_of(struct pln_l1 *l1, uint64_t hash, struct entry *entry
 
 /* ---- what an entry says ---- */
 
-/* Copies what a hit says; false where the entry died meanwhile. */
-static inline bool read_hit(const struct pln_l1 *l1, const struct entry *entry,
-                            struct pln_l1_hit *hit) {
-    /* relaxed each: the fence and the state decide whether they count */
-    uint64_t times = atomic_load_explicit(&entry->times, memory_order_relaxed);
-    uint32_t present = atomic_load_explicit(&l1->generation, memory_order_relaxed);
-    pln_ms stale = pln_l1_unpack_stale(times);
-    hit->life.created = pln_l1_unpack_created(times);
-    hit->life.stale = stale;
-    hit->life.refresh = stale;
-    hit->life.end = stale;
-    if (pln_l1_has_extra(entry)) {
-        /* relaxed both: as above */
-        hit->life.refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
-        hit->life.end = atomic_load_explicit(&entry->end, memory_order_relaxed);
-    }
-    hit->len = entry->value.len;
-    hit->generation = present - (uint16_t) (present - entry->generation);
-    hit->format = entry->value.format;
-    /* P3 acquire: not an address in its place; pairs with pln_l1_retire */
-    atomic_thread_fence(memory_order_acquire);
-    uint8_t state = pln_l1_state(entry);
-    hit->is_absent = (state & ENTRY_ABSENT) != 0;
-    return pln_l1_is_visible(state);
-}
-
-static uint32_t generation_of(const struct pln_l1 *l1) {
+static inline uint32_t generation_of(const struct pln_l1 *l1) {
     /* P5 acquire: pairs with pln_l1_set_generation */
     return atomic_load_explicit(&l1->generation, memory_order_acquire);
 }
 
-static __attribute__((noinline)) bool is_marked(const struct pln_l1 *l1,
-                                                const struct entry *entry) {
+static bool is_marked(const struct pln_l1 *l1, const struct entry *entry) {
     uint64_t stamp;
     uint16_t mark;
     const char *at = (const char *) entry + entry->value.offset + entry->value.len;
@@ -200,24 +169,46 @@ bool pln_l1_is_served(const struct pln_l1 *l1, uint32_t generation) {
     return generation == present || (present % 2 == 1 && generation == present - 1);
 }
 
-/* The low half is enough: pln_l1_set_generation ends what a later one could be taken for. */
-static inline bool is_of_dropped_generation(const struct pln_l1 *l1, const struct entry *entry) {
-    uint32_t present = generation_of(l1);
-    uint16_t behind = (uint16_t) (present - entry->generation);
-    return behind != 0 && !(present % 2 == 1 && behind == 1);
+/* By how many generations an entry is behind; more than it may be where it is of a dropped one. The
+ * low half is enough: pln_l1_set_generation ends what a later one could be taken for. */
+static inline uint32_t behind(const struct entry *entry, uint32_t present) {
+    return (uint16_t) (present - entry->generation);
 }
 
-static inline bool is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now) {
-    /* relaxed both: as in read_hit; a dead one's may be anything, and it is gone too */
-    pln_ms end = pln_l1_has_extra(entry) ? atomic_load_explicit(&entry->end, memory_order_relaxed)
-                                         : pln_l1_unpack_stale(atomic_load_explicit(
-                                               &entry->times, memory_order_relaxed));
-    return is_of_dropped_generation(l1, entry) || now >= end ||
-           (pln_l1_n_marks(entry) > 0 && is_marked(l1, entry));
+/* What few entries say beside what all do; false where the entry is gone. */
+static __attribute__((noinline)) bool read_extra(const struct pln_l1 *l1, const struct entry *entry,
+                                                 pln_ms now, struct pln_l1_hit *hit) {
+    /* relaxed both: the state, looked at afterwards, decides whether they count */
+    hit->life.refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
+    hit->life.end = atomic_load_explicit(&entry->end, memory_order_relaxed);
+    return now < hit->life.end && (entry->n_marks == 0 || !is_marked(l1, entry));
+}
+
+/* Copies what a hit says; false where the entry is gone: past its end, of a dropped generation, or
+ * with a mark against it. */
+static inline bool read_hit(const struct pln_l1 *l1, const struct entry *entry, pln_ms now,
+                            struct pln_l1_hit *hit) {
+    /* relaxed: the state, looked at afterwards, decides whether it counts */
+    uint64_t times = atomic_load_explicit(&entry->times, memory_order_relaxed);
+    uint32_t present = generation_of(l1), dropped = behind(entry, present);
+    pln_ms stale = pln_l1_unpack_stale(times);
+    hit->life.created = pln_l1_unpack_created(times);
+    hit->life.refresh = stale;
+    hit->life.stale = stale;
+    hit->life.end = stale;
+    hit->len = entry->value.len;
+    hit->generation = present - dropped;
+    hit->format = entry->value.format;
+    if (__builtin_expect(dropped > (present & 1), 0)) {
+        return false;
+    }
+    return __builtin_expect(pln_l1_has_extra(entry), 0) ? read_extra(l1, entry, now, hit)
+                                                        : now < stale;
 }
 
 bool pln_l1_is_gone(const struct pln_l1 *l1, const struct entry *entry, pln_ms now) {
-    return is_gone(l1, entry, now);
+    struct pln_l1_hit hit;
+    return !read_hit(l1, entry, now, &hit);
 }
 
 /* ---- finding ---- */
@@ -276,7 +267,7 @@ static __attribute__((noinline)) struct entry *find_elsewhere(struct pln_l1 *l1,
 
 /* Linearization: the load of the state of the match at home, or the second look at home. Wait-free:
  * a bounded number of looks at the slots. */
-static inline struct entry *find(struct pln_l1 *l1, const struct pln_hashed *key) {
+struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key) {
     const struct view *view = pln_l1_view(l1);
     if (view->old.n_buckets == 0) {
         const struct bucket *bucket = pln_l1_bucket(&view->present, key->hash);
@@ -288,85 +279,185 @@ static inline struct entry *find(struct pln_l1 *l1, const struct pln_hashed *key
     return find_elsewhere(l1, key);
 }
 
-struct entry *pln_l1_find(struct pln_l1 *l1, const struct pln_hashed *key) {
-    return find(l1, key);
+/* The same where it is easy, as it is for most: one slot at home has the tag, and it is the key's.
+ * NULL says nothing. */
+static inline struct entry *find_alone(const struct pln_l1 *l1, const struct pln_hashed *key) {
+    const struct view *view = pln_l1_view(l1);
+    if (view->old.n_buckets > 0) {
+        return NULL;
+    }
+    const struct half *home = pln_l1_home(pln_l1_bucket(&view->present, key->hash), key->hash);
+    unsigned matches = tag_matches(home, key->hash);
+    if (matches == 0 || (matches & (matches - 1)) != 0) {
+        return NULL;
+    }
+    struct entry *entry = match(home, (unsigned) __builtin_ctz(matches), key);
+    return entry != NULL && pln_l1_is_visible(pln_l1_state(entry)) ? entry : NULL;
+}
+
+/* True where an entry is still visible after it was read: what was read is of it then. */
+static inline bool is_still_visible(const struct entry *entry, struct pln_l1_hit *hit,
+                                    uint8_t *state) {
+    /* P3 acquire: not an address in the place of its times; pairs with pln_l1_retire */
+    atomic_thread_fence(memory_order_acquire);
+    *state = pln_l1_state(entry);
+    hit->is_absent = (*state & ENTRY_ABSENT) != 0;
+    return PLN_RECHECK(pln_l1_is_visible(*state));
 }
 
 /* An entry that dies while it is read is looked for anew: its successor may be there; a bounded
  * number of times. */
-struct entry *pln_l1_look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
-                             struct pln_l1_hit *hit) {
+static __attribute__((noinline)) struct entry *look_on(struct pln_l1 *l1,
+                                                       const struct pln_hashed *key, pln_ms now,
+                                                       struct pln_l1_hit *hit, uint8_t *state) {
     for (int i = 0; i < READ_TRIES; i++) {
-        struct entry *entry = find(l1, key);
-        if (entry == NULL || is_gone(l1, entry, now)) {
+        struct entry *entry = pln_l1_find(l1, key);
+        if (entry == NULL || !read_hit(l1, entry, now, hit)) {
             return NULL;
         }
-        if (PLN_RECHECK(read_hit(l1, entry, hit))) {
+        if (is_still_visible(entry, hit, state)) {
             return entry;
         }
     }
     return NULL;
 }
 
-/* ---- linking ---- */
-
-/* Puts an entry into an empty slot. */
-static bool link_at(struct place place, struct entry *entry, uint64_t hash) {
-    uint64_t expected = 0;
-    /* P1 release: pairs with match. relaxed on failure: another slot is looked for */
-    return atomic_compare_exchange_strong_explicit(&place.half->slots[place.at], &expected,
-                                                   slot_of(entry, hash), memory_order_release,
-                                                   memory_order_relaxed);
+static inline struct entry *look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                                    struct pln_l1_hit *hit, uint8_t *state) {
+    struct entry *entry = find_alone(l1, key);
+    if (__builtin_expect(entry == NULL, 0)) {
+        return look_on(l1, key, now, hit, state);
+    }
+    if (!read_hit(l1, entry, now, hit)) {
+        return NULL;
+    }
+    return __builtin_expect(is_still_visible(entry, hit, state), 1)
+               ? entry
+               : look_on(l1, key, now, hit, state);
 }
 
-static bool find_empty(struct half *half, struct place *place) {
-    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
-        /* relaxed: the exchange decides */
-        if (atomic_load_explicit(&half->slots[i], memory_order_relaxed) == 0) {
-            *place = (struct place){half, i};
-            return true;
-        }
-    }
-    return false;
+struct entry *pln_l1_look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                             struct pln_l1_hit *hit) {
+    uint8_t state;
+    return look_up(l1, key, now, hit, &state);
 }
 
-/* Empties a slot whose entry is dead (its thread stopped half way) or gone. */
-static bool make_empty(struct pln_l1 *l1, struct thread_record *record, struct half *half,
-                       pln_ms now, struct place *place) {
-    for (unsigned i = 0; i < PLN_L1_HALF; i++) {
-        /* P1 acquire: pairs with link_at */
-        uint64_t slot = atomic_load_explicit(&half->slots[i], memory_order_acquire);
-        struct entry *entry = pln_l1_slot_entry(slot);
-        *place = (struct place){half, i};
-        uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_DEAD;
-        if (entry != NULL && (state & ENTRY_DEAD) != 0) {
-            pln_l1_unlink(l1, record, *place, entry);
-        } else if (pln_l1_is_visible(state) && pln_l1_is_gone(l1, entry, now)) {
-            pln_l1_kill(l1, record, *place, entry, PLN_COUNT_L1_EXPIRATIONS);
-            state = ENTRY_DEAD;
-        }
-        if ((state & ENTRY_DEAD) != 0) {
-            return true;
-        }
+/* ---- reading ---- */
+
+/* A hit's only store to what others see, at most once a tick and entry (see pln_l1_set_tick). */
+static inline void touch(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+                         struct entry *entry, uint8_t state, pln_ms now, unsigned flags) {
+    if ((flags & PLN_L1_QUIET) != 0) {
+        return;
     }
-    return false;
+    if (l1->hot != NULL) {
+        pln_hot_hit(l1->hot, &record->turn, hash);
+    }
+    /* relaxed each: a guess for eviction. Not settled: the stamp is a version */
+    uint32_t tick = atomic_load_explicit(&l1->tick, memory_order_relaxed);
+    uint32_t age = (uint32_t) now - atomic_load_explicit(&entry->stamp, memory_order_relaxed);
+    if (l1->eviction == PLN_L1_ADAPTIVE) {
+        pln_l1_adapt_hit(l1, entry, age);
+    } else if (l1->eviction != PLN_L1_LRU) {
+        return;
+    }
+    if (age > tick && (state & ENTRY_SETTLED) != 0) {
+        /* relaxed: as above */
+        atomic_store_explicit(&entry->stamp, (uint32_t) now, memory_order_relaxed);
+    }
 }
 
-bool pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct index *table,
-                 uint64_t hash, struct entry *entry, pln_ms now, struct place *place) {
-    struct bucket *bucket = pln_l1_bucket(table, hash);
-    struct half *home = pln_l1_home(bucket, hash), *away = pln_l1_home(bucket, ~hash);
-    for (int i = 0; i < LINK_TRIES; i++) {
-        bool has_room = find_empty(home, place) || find_empty(away, place) ||
-                        make_empty(l1, record, home, now, place) ||
-                        make_empty(l1, record, away, now, place);
-        if (has_room && link_at(*place, entry, hash)) {
-            PLN_POINT(linked);
-            return true;
-        }
-        if (!has_room && !pln_l1_evict_one(l1, record, bucket, now, PLN_COUNT_L1_CROWDED)) {
-            return false;
+int pln_l1_get(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
+               void *buffer, size_t size, struct pln_l1_hit *hit) {
+    struct thread_record *record = pln_l1_record(l1);
+    if (record == NULL) {
+        return PLN_MISS;
+    }
+    pln_l1_enter(l1, record);
+    uint8_t state;
+    struct entry *entry = look_up(l1, key, now, hit, &state);
+    if (entry != NULL) {
+        touch(l1, record, key->hash, entry, state, now, flags);
+        size_t n = hit->len < size ? hit->len : size;
+        if (n > 0) {
+            memcpy(buffer, (const char *) entry + entry->value.offset, n);
         }
     }
-    return false;
+    pln_l1_leave(record);
+    return entry != NULL ? PLN_OK : PLN_MISS;
+}
+
+static inline int borrow(struct pln_l1 *l1, struct thread_record *record,
+                         const struct pln_hashed *key, pln_ms now, unsigned flags,
+                         struct pln_l1_hit *hit, struct pln_value **value) {
+    uint8_t state;
+    struct entry *entry = look_up(l1, key, now, hit, &state);
+    if (entry == NULL) {
+        return PLN_MISS;
+    }
+    touch(l1, record, key->hash, entry, state, now, flags);
+    pln_value_ref(&entry->value); /* the table's own reference lasts as long as this section */
+    *value = &entry->value;
+    return PLN_OK;
+}
+
+int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, unsigned flags,
+                  struct pln_l1_hit *hit, struct pln_value **value) {
+    struct thread_record *record = pln_l1_record(l1);
+    if (record == NULL) {
+        return PLN_MISS;
+    }
+    pln_l1_enter(l1, record);
+    int status = borrow(l1, record, key, now, flags, hit, value);
+    pln_l1_leave(record);
+    return status;
+}
+
+void pln_l1_release(struct pln_l1 *l1, struct pln_value *value) {
+    assert(value->home == PLN_HOME_L1);
+    pln_l1_unref(l1, PLN_CONTAINER_OF(value, struct entry, value));
+}
+
+static const struct half *home_of(const struct pln_l1 *l1, const struct pln_hashed *key) {
+    return pln_l1_home(pln_l1_bucket(&pln_l1_view(l1)->present, key->hash), key->hash);
+}
+
+/* Asks for the first lines of the entry that a key's tag points to. */
+static void prefetch_entry(const struct pln_l1 *l1, const struct pln_hashed *key) {
+    const struct half *home = home_of(l1, key);
+    for (size_t i = 0; i < PLN_L1_HALF; i++) {
+        /* relaxed: only an address to ask for */
+        uint64_t slot = atomic_load_explicit(&home->slots[i], memory_order_relaxed);
+        if (((slot ^ key->hash) >> 48) == 0) {
+            const char *entry = (const char *) pln_l1_slot_entry(slot);
+            __builtin_prefetch(entry);
+            __builtin_prefetch(entry + PLN_CACHE_LINE);
+            __builtin_prefetch(entry + 2 * PLN_CACHE_LINE);
+        }
+    }
+}
+
+void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t n, pln_ms now,
+                        struct pln_l1_hit *hits, struct pln_value **values, int *statuses) {
+    struct thread_record *record = pln_l1_record(l1);
+    for (size_t begin = 0; begin < n; begin += BATCH) {
+        size_t end = begin + BATCH < n ? begin + BATCH : n;
+        for (size_t i = begin; i < end; i++) {
+            statuses[i] = PLN_MISS;
+        }
+        if (record == NULL) {
+            continue;
+        }
+        pln_l1_enter(l1, record);
+        for (size_t i = begin; i < end; i++) {
+            __builtin_prefetch(home_of(l1, &keys[i]));
+        }
+        for (size_t i = begin; i < end; i++) {
+            prefetch_entry(l1, &keys[i]);
+        }
+        for (size_t i = begin; i < end; i++) {
+            statuses[i] = borrow(l1, record, &keys[i], now, 0, &hits[i], &values[i]);
+        }
+        pln_l1_leave(record);
+    }
 }
