@@ -217,6 +217,7 @@ static uint64_t begin(struct pln_l1 *l1, struct thread_record *record) {
     if (slab < 0 || !close_slab(&l1->slabs, (size_t) slab)) {
         return 0;
     }
+    PLN_POINT(closed);
     empty_slab(l1, record, (size_t) slab);
     return (uint64_t) slab + 1;
 }

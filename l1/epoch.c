@@ -189,8 +189,19 @@ static struct entry *next_of(const struct entry *entry) {
     return (struct entry *) (uintptr_t) (link & ~IS_ADDRESS);
 }
 
+/* This thread's limbo, or another while somebody is at it: he may have stopped. */
+static struct limbo *limbo_for(struct pln_l1 *l1, const struct thread_record *record) {
+    size_t at = record->limbo;
+    /* relaxed: any will do */
+    while (at < record->limbo + PLN_L1_LIMBOS &&
+           atomic_load_explicit(&l1->limbos[at % PLN_L1_LIMBOS].is_taken, memory_order_relaxed)) {
+        at++;
+    }
+    return &l1->limbos[at % PLN_L1_LIMBOS];
+}
+
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
-    struct limbo *limbo = &l1->limbos[record->limbo];
+    struct limbo *limbo = limbo_for(l1, record);
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
     pln_l1_account(l1, record, -bytes, -1);
     if (l1->eviction == PLN_L1_ADAPTIVE) {
@@ -307,6 +318,7 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo, size_t most,
                   struct entry *lists[PLN_L1_BATCHES]) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     collect(l1, limbo);
+    PLN_POINT(emptying);
     /* the other half of pln_l1_enter's fence: after what waits was unlinked, before the marks */
     if (l1->has_membarrier && !membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)) {
         return; /* cannot fail once registered; without it nothing may be freed */

@@ -24,6 +24,7 @@ enum {
     WAITING_LEAST = 4 << 20,
     RECLAIM_SHARE = 400,
     TICKS = 64,
+    FIRST_TICKS = 16,
     ROOM_SHARE = 256, /* of the budget, for what one store evicts */
 };
 
@@ -156,7 +157,7 @@ static bool evict_of(struct pln_l1 *l1, struct thread_record *record,
 
 /* A time of last use need not be more exact than a 64th of how long entries stay unused: what a hit
  * would write then is left out. (1 M keys: 10 ns of 94; 10 k keys: 4 of 26.) Before anything was
- * evicted entries have stayed since the first one came. */
+ * evicted entries have stayed since the first one came, and a 16th will do. */
 void pln_l1_set_tick(struct pln_l1 *l1, pln_ms now) {
     /* relaxed each: guesses */
     pln_ms began = atomic_load_explicit(&l1->began, memory_order_relaxed);
@@ -165,7 +166,9 @@ void pln_l1_set_tick(struct pln_l1 *l1, pln_ms now) {
         atomic_store_explicit(&l1->began, now, memory_order_relaxed);
         began = now;
     }
-    age = age != 0 ? age : (uint32_t) (now - began < INT32_MAX ? now - began : INT32_MAX);
+    if (age == 0) {
+        age = (uint32_t) (now - began < INT32_MAX ? now - began : INT32_MAX) / FIRST_TICKS * TICKS;
+    }
     /* relaxed both: as above */
     if (atomic_load_explicit(&l1->tick, memory_order_relaxed) != age / TICKS) {
         atomic_store_explicit(&l1->tick, age / TICKS, memory_order_relaxed);

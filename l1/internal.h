@@ -236,13 +236,12 @@ static inline struct thread_record *pln_l1_record(struct pln_l1 *l1) {
  * The mark "active" must be seen by whoever frees before this thread looks at a slot: a store, then
  * a load, which processors exchange. A fence in every hit would also end what one hit can overlap
  * with the next (a bare index of 1 M records takes 46 ns, with an lfence behind each request 122).
- * Taking it out of the hit has shown no gain so far (1 M keys: 101 ns with, 100 without), so
- * something else holds the hits apart. The one who frees pays for both sides: membarrier() makes
+ * The one who frees pays for both sides: membarrier() makes
  * every running thread of the process pass a fence at some point, before the marks are looked at
  * (see pln_l1_reclaim). A mark that was made before that point is seen; a look at a slot that comes
  * after it finds the slot emptied. Where the system has no membarrier, the fence is here. */
 static inline void pln_l1_enter(const struct pln_l1 *l1, struct thread_record *record) {
-    if (l1->has_membarrier) {
+    if (__builtin_expect(l1->has_membarrier, 1)) {
         ck_pr_store_uint(&record->record.active, 1);
         /* seq_cst, no pair: the compiler is to keep the order too */
         atomic_signal_fence(memory_order_seq_cst);

@@ -118,6 +118,7 @@ static void begin(struct pln_l1 *l1, size_t n_buckets) {
     atomic_store_explicit(&l1->move_at, 0, memory_order_relaxed);
     atomic_store_explicit(&l1->move_end, view->old.n_buckets, memory_order_relaxed);
     publish(l1, view);
+    PLN_POINT(published);
     advance(l1, STAGE_BEGINNING, STAGE_PUBLISHED);
 }
 

@@ -93,10 +93,12 @@ static void *park(void *arg) {
 }
 
 static const struct parked places[] = {
-    {"linked", false, 0},   {"versioned", false, 0}, {"fenced", false, 0},
-    {"checked", false, 0},  {"visible", false, 0},   {"killed", false, 0},
-    {"unlinked", false, 0}, {"killed", true, 0},     {"unlinked", true, 0},
+    {"linked", false, 0},   {"versioned", false, 0},  {"collected", false, 0}, {"fenced", false, 0},
+    {"checked", false, 0},  {"unrivalled", false, 0}, {"visible", false, 0},   {"killed", false, 0},
+    {"unlinked", false, 0}, {"killed", true, 0},      {"unlinked", true, 0},
 };
+
+enum { N_NOT_VISIBLE = 6 }; /* of them: a store that no reader sees yet */
 
 START_TEST(a_stopped_thread_stops_nobody) {
     struct parked parked = places[_i];
@@ -121,7 +123,7 @@ START_TEST(a_stopped_thread_stops_nobody) {
 END_TEST
 
 START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove) {
-    struct parked parked = places[_i]; /* the first four: not yet visible */
+    struct parked parked = places[_i]; /* not yet visible */
     pthread_t thread;
     put_crowded(1, "old");
     pthread_create(&thread, NULL, park, &parked);
@@ -152,6 +154,90 @@ START_TEST(a_store_stopped_before_it_shows_gives_way_to_a_later_one) {
 }
 END_TEST
 
+/* ---- moving to another table ---- */
+
+static const char *const mover_points[] = {"marked", "twice", "moved"};
+
+static void *sweep_parked(void *arg) {
+    stop_at = arg;
+    pln_l1_sweep(table.l1, 0, 1);
+    return NULL;
+}
+
+/* A table that is being replaced by a larger one, with a thread stopped while it moves key 1. */
+static pthread_t park_mover(const char *point) {
+    pthread_t thread;
+    put_crowded(1, "old");
+    ck_assert_int_eq(pln_l1_resize(table.l1, 128 << 20), PLN_OK);
+    pthread_create(&thread, NULL, sweep_parked, (void *) (uintptr_t) point);
+    sem_wait(&is_parked);
+    return thread;
+}
+
+static void let_go(pthread_t thread) {
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < 400; i++) { /* until the old table is gone */
+        pln_l1_sweep(table.l1, 0, SIZE_MAX);
+    }
+    ck_assert_uint_eq(pln_l1_stage(atomic_load(&table.l1->stage)), STAGE_IDLE);
+}
+
+START_TEST(a_stopped_mover_stops_nobody) {
+    pthread_t thread = park_mover(mover_points[_i]);
+    work_beside();
+    ck_assert_str_eq(get_crowded(1), "old");
+    let_go(thread);
+    ck_assert_str_eq(get_crowded(1), "old");
+    work_beside();
+}
+END_TEST
+
+START_TEST(an_entry_removed_while_its_mover_is_stopped_stays_removed) {
+    struct pln_l1_usage usage;
+    pthread_t thread = park_mover(mover_points[_i]);
+    ck_assert_int_eq(remove_crowded(1), PLN_OK);
+    ck_assert_ptr_null(get_crowded(1));
+    work_beside();
+    ck_assert_ptr_null(get_crowded(1));
+    let_go(thread);
+    ck_assert_ptr_null(get_crowded(1));
+    pln_l1_usage(table.l1, &usage);
+    ck_assert_uint_eq(usage.entries, 0);
+    ck_assert_uint_eq(usage.waiting_bytes, 0);
+}
+END_TEST
+
+/* ---- memory ---- */
+
+static void *fill_parked(void *arg) {
+    static char value[3000];
+    char bytes[16];
+    stop_at = arg;
+    for (unsigned i = 0; i < 200000 && (arg == NULL) == (stop_at == NULL);
+         i++) { /* until it has stopped once */
+        struct pln_hashed key = key_of(i, bytes);
+        struct pln_l1_item item = item_of(pln_bytes_of(value, i % sizeof value), 0, PLN_FOREVER);
+        (void) pln_l1_put(table.l1, &key, &item, 0, NULL, NULL);
+    }
+    return NULL;
+}
+
+START_TEST(a_thread_stopped_while_it_frees_memory_stops_nobody) {
+    static const char *const points[] = {"emptying", "closed"};
+    pthread_t thread;
+    table_close(&table);
+    table_open(&table, 4 << 20, PLN_L1_LRU); /* soon full, of all sizes */
+    pthread_create(&thread, NULL, fill_parked, (void *) (uintptr_t) points[_i]);
+    sem_wait(&is_parked);
+    work_beside();
+    fill_parked(NULL);
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    work_beside();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("parked");
     TCase *tests = tcase_create("parked");
@@ -160,7 +246,12 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_stopped_thread_stops_nobody, 0, PLN_ARRAY_LEN(places));
     tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove, 0,
-                        4);
-    tcase_add_loop_test(tests, a_store_stopped_before_it_shows_gives_way_to_a_later_one, 0, 4);
+                        N_NOT_VISIBLE);
+    tcase_add_loop_test(tests, a_store_stopped_before_it_shows_gives_way_to_a_later_one, 0,
+                        N_NOT_VISIBLE);
+    tcase_add_loop_test(tests, a_stopped_mover_stops_nobody, 0, PLN_ARRAY_LEN(mover_points));
+    tcase_add_loop_test(tests, an_entry_removed_while_its_mover_is_stopped_stays_removed, 0,
+                        PLN_ARRAY_LEN(mover_points));
+    tcase_add_loop_test(tests, a_thread_stopped_while_it_frees_memory_stops_nobody, 0, 2);
     return run_suite(suite);
 }
