@@ -141,7 +141,7 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     pln_l1_refit(l1, record);
     pln_l1_set_tick(l1, now);
     pln_l1_move(l1, record, now, MOVES_A_SWEEP);
-    pln_l1_move_end(l1, record, now);
+    pln_l1_move_end(l1, record, now, SIZE_MAX);
     pln_l1_trim(l1, record, SLABS_A_SWEEP);
     pln_l1_reclaim(l1, SIZE_MAX);
     return n;

@@ -157,7 +157,7 @@ static size_t entries_of(struct slabs *slabs, size_t slab, size_t *from, struct 
 /* ---- entries ---- */
 
 /* What slabs and large entries may have of memory. */
-static size_t max_held(const struct pln_l1 *l1) {
+size_t pln_l1_max_held(const struct pln_l1 *l1) {
     size_t max_bytes = pln_l1_max_bytes(l1);
     /* relaxed both: sums that change with the table */
     size_t table_bytes = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed) +
@@ -250,20 +250,21 @@ static bool drain(struct pln_l1 *l1, struct thread_record *record) {
 
 struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes) {
     size_t tries = CELL_TRIES + 2 * (bytes / l1->slabs.slab_bytes);
-    struct entry *cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
+    struct entry *cell = pln_l1_cell_take(l1, record, bytes, pln_l1_max_held(l1));
     if (cell == NULL) {
         pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
-        cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
+        cell = pln_l1_cell_take(l1, record, bytes, pln_l1_max_held(l1));
     }
     for (size_t i = 0; cell == NULL && i < tries && drain(l1, record); i++) {
-        cell = pln_l1_cell_take(l1, record, bytes, max_held(l1));
+        cell = pln_l1_cell_take(l1, record, bytes, pln_l1_max_held(l1));
     }
     return cell != NULL ? cell : pln_l1_cell_take_larger(l1, record, bytes);
 }
 
 void pln_l1_trim(struct pln_l1 *l1, struct thread_record *record, unsigned n) {
     /* relaxed: a sum */
-    while (n-- > 0 && atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) > max_held(l1) &&
+    while (n-- > 0 &&
+           atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) > pln_l1_max_held(l1) &&
            drain(l1, record)) {
     }
 }

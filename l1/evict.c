@@ -260,7 +260,8 @@ int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t h
         pln_l1_leave(record);
         over = is_over(l1, record, bytes, waiting_bytes);
     }
-    if (over && !has_evicted) { /* else the next store goes on (the budget was lowered) */
+    /* else the next store goes on: the budget was lowered, or there are two tables for a while */
+    if (over && !has_evicted && (l1->eviction == PLN_L1_NONE || !pln_l1_is_replacing(l1))) {
         return pln_fail(PLN_EBUSY, "l1: the budget of %zu bytes%s is used up%s",
                         pln_l1_max_bytes(l1), l1->max_entries > 0 ? " or entries" : "",
                         l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");

@@ -390,6 +390,8 @@ void pln_l1_adapt_retired(struct pln_l1 *l1, struct entry *entry);
 
 /* ---- drain.c ---- */
 
+/* What slabs and large entries may have of memory. */
+size_t pln_l1_max_held(const struct pln_l1 *l1);
 /* Memory for an entry, made free where there is none; NULL after a bounded effort. Outside a
  * section. */
 struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes);
@@ -411,8 +413,11 @@ size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries);
 void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record);
 /* Moves what is in up to `n` buckets of an old table. Outside a section. */
 void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n);
-/* Takes an emptied old table away. Outside a section; may take milliseconds. */
-void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now);
+/* Takes an emptied old table away, if it has no more than `most` buckets to be looked at. Outside a
+ * section. */
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t most);
+/* True while there are two tables, or are about to be. */
+bool pln_l1_is_replacing(const struct pln_l1 *l1);
 /* A grace period has passed since `seen` was the stage. */
 void pln_l1_grace(struct pln_l1 *l1, uint32_t seen);
 /* In a child: takes up what a thread that is no more was at. */

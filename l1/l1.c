@@ -11,8 +11,9 @@
 #include <errno.h>
 
 enum {
-    REFIT_EVERY = 256, /* puts of a thread between two looks at the table's size */
-    MOVES_A_PUT = 2,   /* buckets of an old table */
+    REFIT_EVERY = 256,   /* puts of a thread between two looks at the table's size */
+    MOVES_A_PUT = 2,     /* buckets of an old table */
+    ENDED_BY_PUT = 4096, /* a larger one is left to a sweep: it takes over 100 us to look through */
     FULL_SWEEP = 16384,
     HOT_FROM = 2 << 20, /* bytes of budget: the summary takes 64 KB */
 };
@@ -163,6 +164,7 @@ static void look_after(struct pln_l1 *l1, struct thread_record *record, pln_ms n
         pln_l1_refit(l1, record);
         pln_l1_set_tick(l1, now);
         pln_l1_trim(l1, record, 1);
+        pln_l1_move_end(l1, record, now, ENDED_BY_PUT);
     }
     pln_l1_move(l1, record, now, MOVES_A_PUT);
 }

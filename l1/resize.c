@@ -40,7 +40,6 @@ enum {
     FULL_AT = 82, /* percent of all slots: from here on too many buckets are full */
     FULL_TO = 62, /* percent, after a replacement */
     FULL_OF_FEW = 50,
-    ROOM_SHARE = 16, /* of the budget, over which nothing is to go */
 };
 
 /* ---- tables ---- */
@@ -88,6 +87,12 @@ static bool advance(struct pln_l1 *l1, enum stage from, enum stage to) {
 static enum stage stage_of(const struct pln_l1 *l1) {
     /* P13 acquire: what the stage stands for; pairs with advance */
     return pln_l1_stage(atomic_load_explicit(&l1->stage, memory_order_acquire));
+}
+
+bool pln_l1_is_replacing(const struct pln_l1 *l1) {
+    /* relaxed: a sum */
+    return stage_of(l1) != STAGE_IDLE ||
+           atomic_load_explicit(&l1->table_wanted, memory_order_relaxed) > 0;
 }
 
 /* The view that nobody sees: the other one was published, and what followed waited for all who had
@@ -156,12 +161,10 @@ void pln_l1_set_budget(struct pln_l1 *l1, size_t max_bytes) {
 /* Begins with a table of so many buckets once there is room for it beside the present one: until
  * then puts find less room, and sweeps and puts give slabs up. */
 static void want(struct pln_l1 *l1, size_t n_buckets) {
-    size_t max_bytes = pln_l1_max_bytes(l1), bytes = n_buckets * sizeof(struct bucket);
-    /* relaxed each: sums */
-    size_t held = atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) +
-                  atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
-    atomic_store_explicit(&l1->table_wanted, bytes, memory_order_relaxed);
-    if (held + bytes <= max_bytes + max_bytes / ROOM_SHARE) {
+    /* relaxed both: sums */
+    atomic_store_explicit(&l1->table_wanted, n_buckets * sizeof(struct bucket),
+                          memory_order_relaxed);
+    if (atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) <= pln_l1_max_held(l1)) {
         begin(l1, n_buckets);
     }
 }
@@ -341,11 +344,12 @@ static bool is_all_moved(struct pln_l1 *l1, struct thread_record *record, pln_ms
     return is_empty;
 }
 
-void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now) {
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t most) {
     /* relaxed both: whether it is time */
-    bool is_time = atomic_load_explicit(&l1->move_at, memory_order_relaxed) >=
-                   atomic_load_explicit(&l1->move_end, memory_order_relaxed);
-    if (stage_of(l1) != STAGE_MOVING || !is_time || !advance(l1, STAGE_MOVING, STAGE_ENDING)) {
+    size_t end = atomic_load_explicit(&l1->move_end, memory_order_relaxed);
+    bool is_time = atomic_load_explicit(&l1->move_at, memory_order_relaxed) >= end;
+    if (stage_of(l1) != STAGE_MOVING || !is_time || end > most ||
+        !advance(l1, STAGE_MOVING, STAGE_ENDING)) {
         return;
     }
     if (!is_all_moved(l1, record, now)) {
