@@ -126,7 +126,7 @@ void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln
     forget_loads(stripe_of(inval, key->hash));
     if (pln_l1_get(inval->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK &&
         hit.life.stale > now) {
-        pln_l1_retime(inval->l1, key, now, now, hit.life.end);
+        pln_l1_retime(inval->l1, key, now, now, now, hit.life.end);
     }
 }
 

@@ -74,8 +74,9 @@ void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
 
 void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
     struct pln_l1_hit hit;
-    if (pln_l1_get(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
-        pln_l1_retime(cache->l1, key, hit.life.refresh, hit.life.stale, hit.life.end);
+    pln_ms now = pln_now(&cache->host);
+    if (pln_l1_get(cache->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
+        pln_l1_retime(cache->l1, key, now, hit.life.refresh, hit.life.stale, hit.life.end);
     }
 }
 

@@ -291,8 +291,9 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     pln_count(cache->counts, PLN_COUNT_TOUCHES, 1);
     const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
     pln_ms life_left = pln_after(ttl_ms, pln_life_grace(terms));
-    struct pln_l1_life life = pln_life_of(terms, pln_now(&cache->host), 0, ttl_ms, life_left);
-    int in_l1 = pln_l1_retime(cache->l1, &key, life.refresh, life.stale, life.end);
+    pln_ms now = pln_now(&cache->host);
+    struct pln_l1_life life = pln_life_of(terms, now, 0, ttl_ms, life_left);
+    int in_l1 = pln_l1_retime(cache->l1, &key, now, life.refresh, life.stale, life.end);
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {
         status = pln_l2_touch(cache->l2, &key, ttl_ms, life_left,

@@ -18,20 +18,21 @@ static void reopen(struct entry *entry) {
     atomic_fetch_and_explicit(&entry->state, (uint8_t) ~ENTRY_CLAIMED, memory_order_relaxed);
 }
 
-int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms refresh, pln_ms stale,
-                  pln_ms end) {
+int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, pln_ms refresh,
+                  pln_ms stale, pln_ms end) {
     struct thread_record *record = pln_l1_record(l1);
     if (record == NULL) {
         return PLN_MISS;
     }
     pln_l1_enter(l1, record);
     struct entry *entry = pln_l1_find(l1, key);
-    if (entry != NULL) {
+    bool is_found = entry != NULL && !pln_l1_is_gone(l1, entry, now);
+    if (is_found) {
         pln_l1_retime_entry(entry, refresh, stale, end); /* should it die, nobody reads them */
         reopen(entry);
     }
     pln_l1_leave(record);
-    return entry != NULL ? PLN_OK : PLN_MISS;
+    return is_found ? PLN_OK : PLN_MISS;
 }
 
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {

@@ -132,10 +132,12 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
  * Threads: any, lock-free. */
 int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
 
-/* Moves the present entry's points in time earlier or later, in place. Points are those of a
- * pln_l1_life; `created` is kept. Returns: PLN_OK, PLN_MISS. Threads: any, lock-free. */
-int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms refresh, pln_ms stale,
-                  pln_ms end);
+/* Moves a live entry's points in time earlier or later, in place. Points are those of a
+ * pln_l1_life; `created` is kept. An entry that was stored with one point alone (refresh, stale and
+ * end the same) has but one later: it lives until `stale`. Returns: PLN_OK, PLN_MISS. Threads: any,
+ * lock-free. */
+int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, pln_ms refresh,
+                  pln_ms stale, pln_ms end);
 
 /* True for one caller of all that see an entry due for refresh; the others are to leave it alone.
  * A put or retime opens it again. Threads: any, wait-free. */
