@@ -15,6 +15,7 @@
 enum {
     SEARCHED = 16, /* slabs */
     CELL_TRIES = 32,
+    MOST_TRIES = 1024,
     DRAIN_TRIES = 1000,
     EMPTY_EVERY = 100,
     SLACK_SHARE = 16,
@@ -248,8 +249,18 @@ static bool drain(struct pln_l1 *l1, struct thread_record *record) {
     return true;
 }
 
+/* As many as make room for it, and for what is over a budget that was lowered; in bounds. */
+static size_t tries_for(const struct pln_l1 *l1, size_t bytes) {
+    /* relaxed: a sum */
+    size_t held = atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed);
+    size_t max_held = pln_l1_max_held(l1);
+    size_t over = (held > max_held ? held - max_held : 0) + bytes;
+    size_t tries = CELL_TRIES + 2 * (over / l1->slabs.slab_bytes);
+    return tries < MOST_TRIES ? tries : MOST_TRIES;
+}
+
 struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes) {
-    size_t tries = CELL_TRIES + 2 * (bytes / l1->slabs.slab_bytes);
+    size_t tries = tries_for(l1, bytes);
     struct entry *cell = pln_l1_cell_take(l1, record, bytes, pln_l1_max_held(l1));
     if (cell == NULL) {
         pln_l1_reclaim(l1, PLN_L1_RECLAIMED);

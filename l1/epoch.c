@@ -110,32 +110,6 @@ struct thread_record *pln_l1_record_new(struct pln_l1 *l1) {
     return record;
 }
 
-void pln_l1_after_fork(struct pln_l1 *l1) {
-    const struct thread_record *own = pthread_getspecific(l1->record_key);
-    l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-    /* relaxed each: the child has one thread */
-    for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
-         record != NULL; record = record->next) {
-        if (record != own) {
-            ck_pr_store_uint(&record->record.active, 0);
-            give_back(record);
-        }
-    }
-    for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
-        struct limbo *limbo = &l1->limbos[i];
-        /* relaxed both: as above */
-        if (atomic_load_explicit(&limbo->is_taken, memory_order_relaxed)) {
-            /* somebody was at it: what it held is in no known order, and stays waiting for good */
-            memset(limbo->record.pending, 0, sizeof limbo->record.pending);
-            limbo->record.n_pending = 0;
-            memset(limbo->batches, 0, sizeof limbo->batches);
-            /* relaxed: as above */
-            atomic_store_explicit(&limbo->is_taken, false, memory_order_relaxed);
-        }
-    }
-    pln_l1_stage_after_fork(l1);
-}
-
 /* ---- counting ---- */
 
 /* Adds to a thread's share of a sum, and hands it on where it is over a bound. */
@@ -360,4 +334,41 @@ void pln_l1_reclaim(struct pln_l1 *l1, size_t most) {
             }
         }
     }
+}
+
+/* ---- after a fork ---- */
+
+/* A limbo that somebody was at. Its batches are whole, and nobody is left to see their entries;
+ * what he held in his hands is lost. */
+static void salvage(struct pln_l1 *l1, struct limbo *limbo) {
+    for (size_t i = 0; i < PLN_L1_BATCHES; i++) {
+        if (limbo->batches[i].is_used) {
+            free_all(l1, limbo->batches[i].first);
+        }
+    }
+    memset(limbo->record.pending, 0, sizeof limbo->record.pending);
+    limbo->record.n_pending = 0;
+    memset(limbo->batches, 0, sizeof limbo->batches);
+    /* relaxed: the child has one thread */
+    atomic_store_explicit(&limbo->is_taken, false, memory_order_relaxed);
+}
+
+void pln_l1_after_fork(struct pln_l1 *l1) {
+    const struct thread_record *own = pthread_getspecific(l1->record_key);
+    l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+    /* relaxed each: the child has one thread */
+    for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
+         record != NULL; record = record->next) {
+        if (record != own) {
+            ck_pr_store_uint(&record->record.active, 0);
+            give_back(record);
+        }
+    }
+    for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
+        /* relaxed: as above */
+        if (atomic_load_explicit(&l1->limbos[i].is_taken, memory_order_relaxed)) {
+            salvage(l1, &l1->limbos[i]);
+        }
+    }
+    pln_l1_stage_after_fork(l1);
 }

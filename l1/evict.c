@@ -23,6 +23,7 @@ enum {
     WAITING_SHARE = 20,
     WAITING_LEAST = 4 << 20,
     RECLAIM_SHARE = 400,
+    RECLAIM_LEAST = 64 << 10,
     TICKS = 64,
     FIRST_TICKS = 16,
     ROOM_SHARE = 256, /* of the budget, for what one store evicts */
@@ -276,9 +277,12 @@ int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t h
     return PLN_OK;
 }
 
-/* A 400th of the budget waits: time to look what can be freed. */
+/* A 400th of the budget waits: time to look what can be freed. Of a small one more, for each look
+ * costs a system call. */
 bool pln_l1_is_reclaim_due(const struct pln_l1 *l1) {
     /* relaxed: a sum */
-    return is_more(atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed),
-                   pln_l1_max_bytes(l1) / RECLAIM_SHARE);
+    size_t max_bytes = pln_l1_max_bytes(l1);
+    size_t least = max_bytes / 32 < RECLAIM_LEAST ? max_bytes / 32 : RECLAIM_LEAST;
+    size_t due = max_bytes / RECLAIM_SHARE > least ? max_bytes / RECLAIM_SHARE : least;
+    return is_more(atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed), due);
 }
