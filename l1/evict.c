@@ -26,7 +26,7 @@ enum {
     RECLAIM_LEAST = 64 << 10,
     TICKS = 64,
     FIRST_TICKS = 16,
-    ROOM_SHARE = 256, /* of the budget, for what one store evicts */
+    ROOM_SHARE = 128, /* of the budget, for what one store evicts */
 };
 
 /* ---- who ---- */

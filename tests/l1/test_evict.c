@@ -219,13 +219,15 @@ END_TEST
 START_TEST(a_budget_goes_up_and_down_while_it_is_used) {
     static const size_t budgets[] = {16 << 20, 2 << 20, 8 << 20, 1 << 20};
     struct pln_l1_usage usage;
-    char text[256];
+    char text[256], value[400];
     unsigned number = 0;
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = 0;
     open_with((struct pln_l1_options){.eviction = PLN_L1_LRU, .max_bytes = 4 << 20});
     for (size_t at = 0; at < PLN_ARRAY_LEN(budgets); at++) {
         ck_assert_int_eq(pln_l1_resize(table.l1, budgets[at]), PLN_OK);
-        for (unsigned i = 0; i < 200000; i++, number++) {
-            int status = put_text(&table, number, "a value of some length, as values are", number);
+        for (unsigned i = 0; i < 50000; i++, number++) {
+            int status = put_text(&table, number, value, number);
             ck_assert_msg(status == PLN_OK, "%u %zu: %s", i, at, pln_error_text());
             ck_assert_ptr_nonnull(get_text(&table, number, number, text));
             if (i % 100 == 0) {
