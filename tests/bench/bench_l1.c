@@ -22,7 +22,7 @@ enum {
     N_DRAWS = 1 << 22,
     N_OPS = 1500000, /* a thread and run */
     TICK = 4096,     /* requests in a millisecond of the cache's clock */
-    SWEPT = 1024, /* buckets */
+    SWEPT = 1024,    /* buckets */
     FLOOR_SLOTS = 8,
     MOST_MANY = 128,
 };

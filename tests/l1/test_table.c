@@ -158,7 +158,7 @@ static bool visit_known(void *arg, struct pln_bytes key, const struct pln_l1_hit
 
 static void visit_both(struct oracle *oracle) {
     struct tour tour = {oracle, 0};
-    struct known *known, *next;
+    struct known *known = NULL, *next = NULL;
     unsigned n_live = 0;
     pln_l1_each(table.l1, oracle->now, pln_key("key 1"), visit_known, &tour);
     HASH_ITER(hh, oracle->map, known, next) {
@@ -201,7 +201,7 @@ START_TEST(random_steps_agree_with_a_plain_map) {
     const char *wanted = getenv("PLN_STEPS");
     unsigned n_steps = wanted != NULL ? (unsigned) atoi(wanted) : 100000;
     struct oracle oracle = {.state = 42, .may_miss = _i > 0};
-    struct known *known, *next;
+    struct known *known = NULL, *next = NULL;
     table_close(&table);
     table_open(&table, (size_t) (oracle.may_miss ? 1 : 64) << 20, policies[_i]);
     for (unsigned step = 1; step <= n_steps; step++) {
