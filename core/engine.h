@@ -200,6 +200,7 @@ struct pln_cache {
     /* line 0: read by every get, written only at open */
     _Alignas(PLN_CACHE_LINE) struct pln_l1 *l1;
     struct pln_counts *counts;
+    struct pln_cache *next; /* of all caches of the process: fork.c */
     uint64_t seed;
     struct pln_host host;
 
@@ -240,8 +241,18 @@ typedef int (*pln_l2_maker)(void *arg, const struct pln_l2_options *options, str
 int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *arg,
                   struct pln_cache **cache);
 
+/* ---- fork.c ---- */
+
+/* Puts a cache on the list of those that a child looks after, and takes it off. */
+void pln_fork_remember(struct pln_cache *cache);
+void pln_fork_forget(struct pln_cache *cache);
+
 /* ---- options.c ---- */
 
+/* The names of an option's values, in the order of what they stand for; ending in NULL. */
+extern const char *const pln_evictions[], *const pln_weighings[];
+/* Where a name stands among others, or -1. */
+int pln_option_index(const char *const *names, const char *name);
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */
 int pln_options_resolve(const struct pln_options *options, bool has_l2,
                         struct pln_options *resolved);

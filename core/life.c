@@ -66,6 +66,8 @@ void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
         .value = item->value,
         .life = *life,
         .format = item->format,
+        .weight = terms->weight,
+        .priority = terms->priority,
         .is_absent = item->is_absent,
     };
     pln_stamp_tags(stamp, item->tags, item->n_tags);

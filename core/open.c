@@ -71,7 +71,9 @@ static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
     struct pln_l1_options l1_options = {
         .max_bytes = options->max_bytes,
         .max_item_bytes = options->max_item_bytes,
-        .eviction = strcmp(options->eviction, "none") == 0 ? PLN_L1_NONE : PLN_L1_LRU,
+        .max_entries = options->max_entries,
+        .eviction = (enum pln_l1_eviction) pln_option_index(pln_evictions, options->eviction),
+        .weighs_bytes = pln_option_index(pln_weighings, options->weigh) == 1,
         .seed = cache->seed,
         .counts = cache->counts,
         .marks = pln_inval_marks(cache->inval),
@@ -174,6 +176,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
         pln_close(created);
         return status;
     }
+    pln_fork_remember(created);
     *cache = created;
     return PLN_OK;
 }
@@ -182,6 +185,7 @@ void pln_close(struct pln_cache *cache) {
     if (cache == NULL) {
         return;
     }
+    pln_fork_forget(cache);
     pln_workers_free(cache->workers);
     pln_l2_close(cache->l2);
     if (cache->policy != NULL) {

@@ -29,7 +29,9 @@ static const struct option {
     {"ns", TEXT, offsetof(struct pln_options, ns)},
     {"max_bytes", SIZE, offsetof(struct pln_options, max_bytes)},
     {"max_item_bytes", SIZE, offsetof(struct pln_options, max_item_bytes)},
+    {"max_entries", SIZE, offsetof(struct pln_options, max_entries)},
     {"eviction", TEXT, offsetof(struct pln_options, eviction)},
+    {"weigh", TEXT, offsetof(struct pln_options, weigh)},
     {"redis", TEXT, offsetof(struct pln_options, redis)},
     {"username", TEXT, offsetof(struct pln_options, username)},
     {"password", TEXT, offsetof(struct pln_options, password)},
@@ -49,6 +51,9 @@ static const struct option {
     {"lease", DURATION, offsetof(struct pln_options, lease_ms)},
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
 };
+
+const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
+const char *const pln_weighings[] = {"entries", "bytes", NULL};
 
 enum { N_OPTIONS = sizeof table / sizeof table[0] };
 
@@ -128,7 +133,8 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->max_bytes = options->max_bytes != 0 ? options->max_bytes : (size_t) 64 << 20;
     options->max_item_bytes = options->max_item_bytes != 0 ? options->max_item_bytes
                                                            : options->max_bytes / 16;
-    options->eviction = options->eviction != NULL ? options->eviction : "lru";
+    options->eviction = options->eviction != NULL ? options->eviction : pln_evictions[0];
+    options->weigh = options->weigh != NULL ? options->weigh : pln_weighings[0];
     options->pool = options->pool != 0 ? options->pool : 4;
     options->workers = options->workers != 0 ? options->workers : 2;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
@@ -157,10 +163,29 @@ static int check_durations(const struct pln_options *options) {
     return PLN_OK;
 }
 
+int pln_option_index(const char *const *names, const char *name) {
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(names[i], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int refuse_name(const char *option, const char *const *names, const char *name) {
+    char list[128] = "";
+    for (size_t i = 0; names[i] != NULL; i++) {
+        strcat(strcat(list, i > 0 ? ", " : ""), names[i]);
+    }
+    return pln_fail(PLN_EINVAL, "%s: must be one of %s, got '%.64s'", option, list, name);
+}
+
 static int check(const struct pln_options *options) {
-    if (strcmp(options->eviction, "lru") != 0 && strcmp(options->eviction, "none") != 0) {
-        return pln_fail(PLN_EINVAL, "eviction: must be \"lru\" or \"none\", got '%.64s'",
-                        options->eviction);
+    if (pln_option_index(pln_evictions, options->eviction) < 0) {
+        return refuse_name("eviction", pln_evictions, options->eviction);
+    }
+    if (pln_option_index(pln_weighings, options->weigh) < 0) {
+        return refuse_name("weigh", pln_weighings, options->weigh);
     }
     if (options->max_bytes < (size_t) 1 << 16) {
         return pln_fail(PLN_EINVAL, "max_bytes: must be at least 64k, got %zu", options->max_bytes);

@@ -115,7 +115,11 @@ struct pln_options {
     const char *ns;            /* prefix of all keys in Redis ("namespace"); default: name */
     size_t max_bytes;          /* budget of L1, all included; default 64 MiB */
     size_t max_item_bytes;     /* larger values live in L2 only; default max_bytes / 16 */
-    const char *eviction;      /* "lru" (default) or "none" */
+    size_t max_entries;        /* of L1, beside its budget; default: no bound */
+    const char *eviction;      /* who goes when L1 is full: "lru" (default), "adaptive", "fifo",
+                                  "random", or "none": then what does not fit is refused */
+    const char *weigh;         /* "entries" (default); "bytes": of two equally old entries the
+                                  larger goes first */
     const char *redis;         /* redis://[user[:password]@]host[:port][/db] or unix:path[?db=n];
                                   default: none, L1 only */
     const char *username;      /* for AUTH; wins over the URL's */
@@ -248,7 +252,8 @@ struct pln_set_options {
     pln_ms stale_ms;
     const struct pln_bytes *tags; /* beside the rule's */
     size_t n_tags;
-    uint32_t cost; /* weight against eviction: of two equally old, the dearer stays; 0..255 */
+    uint32_t weight;  /* against eviction: it counts as 1 + weight times younger; 0..255 */
+    int32_t priority; /* what has a lower one is evicted first; -128..127 */
     pln_ms timeout_ms;
 };
 
@@ -331,6 +336,27 @@ PLN_API size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t
 
 /* The same in Prometheus's text format; returns the whole length, as snprintf does. */
 PLN_API size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size);
+
+/* ---- L1 as a whole ---- */
+
+/* Changes L1's budget, up to some 16 times the one it was opened with. Returns at once; what is
+ * over goes bit by bit, with writes and in the background. Returns: PLN_OK, PLN_EINVAL (the bounds
+ * are in the text). Threads: any. */
+PLN_API int pln_resize(struct pln_cache *cache, size_t max_bytes);
+
+/* Called for a key; false stops. It must not use the cache, and the key is not its to keep. */
+typedef bool (*pln_key_visit)(void *arg, struct pln_bytes key);
+/* The same with what is known of its use: requests of late, and their share of all hits in L1;
+ * estimated from one hit in 16. */
+typedef bool (*pln_hot_visit)(void *arg, struct pln_bytes key, uint64_t requests, double share);
+
+/* Visits the live keys in L1 that begin with `prefix`, in no order; one that is there all the time
+ * exactly once. Returns: PLN_OK, PLN_ENOMEM. Threads: any. */
+PLN_API int pln_each(struct pln_cache *cache, struct pln_bytes prefix, pln_key_visit visit,
+                     void *arg);
+/* Visits at most `n` of the hottest keys in L1, hottest first. Budgets under 2 MiB know none.
+ * Returns: PLN_OK, PLN_ENOMEM. Threads: any. */
+PLN_API int pln_hottest(struct pln_cache *cache, size_t n, pln_hot_visit visit, void *arg);
 
 /* ---- errors ---- */
 

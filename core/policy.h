@@ -26,6 +26,8 @@ struct pln_terms {
     double jitter;    /* 0 to 0.9 */
     double refresh;   /* 0: off; else 0.1 to 0.99 of the ttl */
     size_t max_bytes; /* larger values are handed out but not stored; 0: the cache's limits */
+    uint8_t weight;   /* against eviction from L1 */
+    int8_t priority;
     bool use_l1, use_l2;
     bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
 };

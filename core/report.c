@@ -9,7 +9,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 10, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 11, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -25,6 +25,7 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
     }
     const struct pln_stat gauges[N_GAUGES] = {
         {"l1_bytes", "bytes of L1's budget in use", usage.bytes, true},
+        {"l1_held_bytes", "memory for L1's entries, taken from the system", usage.held_bytes, true},
         {"l1_max_bytes", "L1's budget in bytes", usage.max_bytes, true},
         {"l1_waiting_bytes", "of the bytes in use: ended, waiting for readers", usage.waiting_bytes,
          true},

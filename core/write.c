@@ -22,7 +22,8 @@ struct write {
     struct pln_load shape; /* tags and ttl */
     struct pln_l2_item item;
     uint32_t flags;
-    uint8_t cost;
+    uint8_t weight;
+    int8_t priority;
     pln_ns deadline;
 };
 
@@ -101,7 +102,8 @@ static int prepare(struct write *write, struct pln_bytes value,
     write->item.format = options->format;
     write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;
     write->flags = options->flags;
-    write->cost = (uint8_t) options->cost;
+    write->weight = options->weight != 0 ? (uint8_t) options->weight : write->terms->weight;
+    write->priority = options->priority != 0 ? (int8_t) options->priority : write->terms->priority;
     write->deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
                                               : PLN_FOREVER;
     int status = collect_tags(write, options);
@@ -133,7 +135,8 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
         .n_marks = stamp->n_marks,
         .generation = stamp->generation,
         .format = write->item.format,
-        .weight = write->cost,
+        .weight = write->weight,
+        .priority = write->priority,
         .is_absent = write->item.is_absent,
     };
     int status = pln_l1_put(cache->l1, &write->key, &entry, now, pln_stamp_holds, stamp);
@@ -205,8 +208,12 @@ static int check_set(const struct write *write, const struct pln_set_options *op
     if (options->ttl_ms < 0 || options->stale_ms < 0 || options->timeout_ms < 0) {
         return pln_fail(PLN_EINVAL, "set: ttl, stale and timeout must not be negative");
     }
-    if (options->cost > UINT8_MAX) {
-        return pln_fail(PLN_EINVAL, "set: cost must be from 0 to 255, got %u", options->cost);
+    if (options->weight > UINT8_MAX) {
+        return pln_fail(PLN_EINVAL, "set: weight must be from 0 to 255, got %u", options->weight);
+    }
+    if (options->priority < INT8_MIN || options->priority > INT8_MAX) {
+        return pln_fail(PLN_EINVAL, "set: priority must be from -128 to 127, got %d",
+                        options->priority);
     }
     return PLN_OK;
 }

@@ -91,11 +91,14 @@ static uint64_t end_of_bucket(const struct pln_l1 *l1, uint64_t from) {
     return end < (uint64_t) 1 << 32 ? end : (uint64_t) 1 << 32;
 }
 
-void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
-                 void *arg) {
+int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
+                void *arg) {
     struct thread_record *record = pln_l1_record(l1);
     struct walk walk = {.l1 = l1, .prefix = prefix};
-    bool goes_on = record != NULL;
+    bool goes_on = true;
+    if (record == NULL) {
+        return pln_fail(PLN_ENOMEM, "l1: no memory to go through the keys");
+    }
     for (; goes_on && walk.from < (uint64_t) 1 << 32; walk.from = walk.to) {
         pln_l1_enter(l1, record);
         walk.to = end_of_bucket(l1, walk.from);
@@ -109,6 +112,7 @@ void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_
         }
         pln_l1_leave(record);
     }
+    return PLN_OK;
 }
 
 /* ---- the hottest ---- */

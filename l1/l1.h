@@ -149,10 +149,10 @@ size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets);
 
 /* Calls `visit` for each live entry whose key begins with `prefix`; false stops. A key that is
  * there all the time is visited exactly once; one that comes or goes meanwhile once or not. `visit`
- * must not use the table. Threads: any, lock-free. */
+ * must not use the table. Returns: PLN_OK, PLN_ENOMEM. Threads: any, lock-free. */
 typedef bool (*pln_l1_visit)(void *arg, struct pln_bytes key, const struct pln_l1_hit *hit);
-void pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
-                 void *arg);
+int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
+                void *arg);
 
 /* Calls `visit` for the hottest keys of late, at most `n`, hottest first, as far as they are still
  * here; false stops. Estimated from one hit in 16; those of ten million hits ago count half.

@@ -28,6 +28,14 @@ static bool is_refresh(double share) {
     return share == 0 || (share >= 0.1 && share <= 0.99);
 }
 
+static bool is_weight(double number) {
+    return number >= 0 && number <= UINT8_MAX;
+}
+
+static bool is_priority(double number) {
+    return number >= INT8_MIN && number <= INT8_MAX;
+}
+
 #define POSITIVE "more than 0 and at most 10 years, or \"forever\""
 #define ANY_LENGTH "at most 10 years, or \"forever\""
 #define SHORT "more than 0 and at most 1 hour"
@@ -47,6 +55,8 @@ const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
     {"l1", PLN_FIELD_BOOLEAN, AT(use_l1), NULL, NULL},
     {"l2", PLN_FIELD_BOOLEAN, AT(use_l2), NULL, NULL},
     {"local_writes", PLN_FIELD_BOOLEAN, AT(local_writes), NULL, NULL},
+    {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
+    {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
 };
 
 static void *place_of(const struct pln_policy_field *field, struct pln_terms *terms) {
@@ -79,6 +89,21 @@ static enum pln_read_result read_share(const struct pln_policy_field *field, lua
     return PLN_READ_OK;
 }
 
+/* One byte, signed or not: the same bits. */
+static enum pln_read_result read_number(const struct pln_policy_field *field, lua_State *L,
+                                        int index, uint8_t *number) {
+    int is_integer = 0;
+    lua_Integer value = lua_tointegerx(L, index, &is_integer);
+    if (!is_integer || lua_type(L, index) != LUA_TNUMBER) {
+        return PLN_READ_WRONG_KIND;
+    }
+    if (!field->is_valid((double) value)) {
+        return PLN_READ_WRONG_RANGE;
+    }
+    *number = (uint8_t) value;
+    return PLN_READ_OK;
+}
+
 enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field, lua_State *L,
                                            int index, struct pln_terms *terms) {
     void *place = place_of(field, terms);
@@ -89,6 +114,8 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
         return read_share(field, L, index, place);
     case PLN_FIELD_SIZE:
         return pln_lua_to_size(L, index, place) ? PLN_READ_OK : PLN_READ_WRONG_KIND;
+    case PLN_FIELD_NUMBER:
+        return read_number(field, L, index, place);
     default:
         if (!lua_isboolean(L, index)) {
             return PLN_READ_WRONG_KIND;
@@ -104,6 +131,7 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_SIZE] = "a size such as \"64k\" or bytes",
         [PLN_FIELD_SHARE] = "a share such as \"10%\" or 0.1",
         [PLN_FIELD_BOOLEAN] = "true or false",
+        [PLN_FIELD_NUMBER] = "a whole number",
     };
     return wanted[field->kind];
 }
@@ -111,10 +139,9 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
 void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_terms *to,
                            const struct pln_terms *from) {
     static const size_t sizes[] = {
-        [PLN_FIELD_DURATION] = sizeof(pln_ms),
-        [PLN_FIELD_SIZE] = sizeof(size_t),
-        [PLN_FIELD_SHARE] = sizeof(double),
-        [PLN_FIELD_BOOLEAN] = sizeof(bool),
+        [PLN_FIELD_DURATION] = sizeof(pln_ms), [PLN_FIELD_SIZE] = sizeof(size_t),
+        [PLN_FIELD_SHARE] = sizeof(double),    [PLN_FIELD_BOOLEAN] = sizeof(bool),
+        [PLN_FIELD_NUMBER] = sizeof(uint8_t),
     };
     memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
 }
@@ -151,6 +178,10 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         break;
     case PLN_FIELD_SHARE:
         snprintf(text, size, "%g", *(const double *) place);
+        break;
+    case PLN_FIELD_NUMBER:
+        snprintf(text, size, "%d",
+                 field->is_valid(-1) ? *(const int8_t *) place : *(const uint8_t *) place);
         break;
     default:
         snprintf(text, size, "%s", *(const bool *) place ? "true" : "false");

@@ -190,8 +190,8 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
-    const luaL_Reg *const lists[] = {life, pln_lua_reads, pln_lua_writes, pln_lua_wraps,
-                                     pln_lua_controls};
+    const luaL_Reg *const lists[] = {life,          pln_lua_reads,    pln_lua_writes,
+                                     pln_lua_wraps, pln_lua_controls, pln_lua_keys};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");

@@ -124,6 +124,7 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
 
 /* ---- methods, a list per file ---- */
 
-extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[];
+extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
+    pln_lua_keys[];
 
 #endif

@@ -85,12 +85,12 @@ pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name) {
 
 /* ---- options of one call ---- */
 
-enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, COST, TAGS };
+enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, WEIGHT, PRIORITY, TAGS };
 
 struct field {
     const char *name;
     enum kind kind;
-    size_t offset; /* of the duration, the flags, the cost, or the tags' pointer */
+    size_t offset; /* of the duration, the flags, the number, or the tags' pointer */
     uint32_t flag;
 };
 
@@ -112,15 +112,12 @@ static const char *const get_names[] = {"ttl",      "stale",   "negative", "time
                                         "no_stale", "no_load", "l1",       "l2",      NULL};
 
 static const struct field set_fields[] = {
-    {"ttl", DURATION, SET(ttl_ms), 0},
-    {"stale", DURATION, SET(stale_ms), 0},
-    {"timeout", DURATION, SET(timeout_ms), 0},
-    {"cost", COST, SET(cost), 0},
-    {"tags", TAGS, SET(tags), 0},
-    {"nx", FLAG, SET(flags), PLN_SET_NX},
-    {"xx", FLAG, SET(flags), PLN_SET_XX},
+    {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},
+    {"timeout", DURATION, SET(timeout_ms), 0}, {"weight", WEIGHT, SET(weight), 0},
+    {"priority", PRIORITY, SET(priority), 0},  {"tags", TAGS, SET(tags), 0},
+    {"nx", FLAG, SET(flags), PLN_SET_NX},      {"xx", FLAG, SET(flags), PLN_SET_XX},
 };
-static const char *const set_names[] = {"ttl",  "stale", "timeout", "cost",
+static const char *const set_names[] = {"ttl",  "stale", "timeout", "weight", "priority",
                                         "tags", "nx",    "xx",      NULL};
 
 static size_t read_tag(lua_State *L, int index, struct pln_bytes *tags, size_t n) {
@@ -154,13 +151,14 @@ static void read_flag(lua_State *L, int index, const struct field *field, uint32
     }
 }
 
-static void read_cost(lua_State *L, int index, uint32_t *cost) {
+static int32_t read_number(lua_State *L, int index, const char *name, int least, int most) {
     int is_integer = 0;
     lua_Integer value = lua_tointegerx(L, -1, &is_integer);
-    if (!is_integer || value < 0 || value > 255) {
-        refuse_value(L, index, "cost", "an integer from 0 to 255");
+    if (!is_integer || value < least || value > most) {
+        const char *wanted = lua_pushfstring(L, "an integer from %d to %d", least, most);
+        refuse_value(L, index, name, wanted);
     }
-    *cost = (uint32_t) value;
+    return (int32_t) value;
 }
 
 /* Puts the value on top of the stack into its place, and leaves the stack to its caller. Returns
@@ -178,8 +176,11 @@ static size_t read_field(lua_State *L, int index, const struct field *field, cha
     case FLAG_WHEN_FALSE:
         read_flag(L, index, field, place);
         return 0;
-    case COST:
-        read_cost(L, index, place);
+    case WEIGHT:
+        *(uint32_t *) place = (uint32_t) read_number(L, index, field->name, 0, 255);
+        return 0;
+    case PRIORITY:
+        *(int32_t *) place = read_number(L, index, field->name, -128, 127);
         return 0;
     case TAGS:
         *(const struct pln_bytes **) place = tags;

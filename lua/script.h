@@ -82,7 +82,13 @@ void pln_sandbox_open(lua_State *L, bool is_trusted);
 
 /* ---- fields.c ---- */
 
-enum pln_field_kind { PLN_FIELD_DURATION, PLN_FIELD_SIZE, PLN_FIELD_SHARE, PLN_FIELD_BOOLEAN };
+enum pln_field_kind {
+    PLN_FIELD_DURATION,
+    PLN_FIELD_SIZE,
+    PLN_FIELD_SHARE,
+    PLN_FIELD_BOOLEAN,
+    PLN_FIELD_NUMBER, /* whole, in one byte */
+};
 
 /* A field with a plain value, of classes and rules alike. */
 struct pln_policy_field {
@@ -93,7 +99,7 @@ struct pln_policy_field {
     const char *range;              /* what is_valid wants, for people */
 };
 
-enum { PLN_N_POLICY_FIELDS = 13 };
+enum { PLN_N_POLICY_FIELDS = 15 };
 extern const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS];
 
 enum pln_read_result { PLN_READ_OK, PLN_READ_WRONG_KIND, PLN_READ_WRONG_RANGE };

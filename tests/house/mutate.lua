@@ -119,7 +119,8 @@ end
 
 local function main(pattern)
     local folder, counts = prepare ".", { killed = 0, excused = 0, survived = 0 }
-    assert(not killer(folder), "the tests fail before anything is taken out")
+    local before = killer(folder)
+    assert(not before, "before anything is taken out there is a failure: " .. tostring(before))
     for _, file in ipairs(tree.read(".", "l1", { c = true, h = true })) do
         for _, site in ipairs(sites(file.text)) do
             local title = ("%s:%d %s"):format(file.path, site.line, site.what)

@@ -79,7 +79,7 @@ end)
 
 spec.test("a wrong value is refused with the option's name and the value", function()
   for option, value in pairs { ttl = "15 parsecs", max_bytes = "64 parsecs", jitter = 3,
-    eviction = "fifo", workers = 0, tracking = "perhaps", negative = -1 } do
+    eviction = "mru", workers = 0, tracking = "perhaps", negative = -1 } do
     spec.raises(option, perilune.open, { [option] = value })
     spec.raises(tostring(value), perilune.open, { [option] = value })
   end

@@ -141,6 +141,8 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "l1 true (cache)\n"
                                                  "l2 true (cache)\n"
                                                  "local_writes false (cache)\n"
+                                                 "weight 0 (cache)\n"
+                                                 "priority 0 (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;

@@ -48,11 +48,11 @@ spec.test("options are checked", function()
     { tag = "x" })
   spec.raises("option 'ttl' must be a positive duration", cache.set, cache, "k", "v",
     { ttl = "15 parsecs" })
-  spec.raises("option 'cost' must be an integer from 0 to 255", cache.set, cache, "k", "v",
-    { cost = 256 })
+  spec.raises("option 'weight' must be an integer from 0 to 255", cache.set, cache, "k", "v",
+    { weight = 256 })
   spec.raises("option 'nx' must be true or false", cache.set, cache, "k", "v", { nx = 1 })
   spec.raises("table expected", cache.set, cache, "k", "v", 60)
-  spec.same(cache:set("k", "v", { cost = 9, stale = 5, timeout = "1s" }), true)
+  spec.same(cache:set("k", "v", { weight = 9, priority = -3, stale = 5, timeout = "1s" }), true)
 end)
 
 spec.test("nx and xx keep a value out: nil, nil, not_stored", function()
