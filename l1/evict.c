@@ -16,6 +16,7 @@ enum {
                   * exact LRU in the worst of 32 cells, at 118, 126, 129, 135 ns a fill */
     SAMPLED_HALVES = 14,
     SEARCHED_HALVES = 4096, /* where they are almost empty: until there is anybody */
+    OVERLAPPING = 8,        /* samples of one store */
     TRIES = 64, /* evictions for one store, and as many as small entries make up its bytes */
     LEAST_ENTRY = 64,
     /* A 20th of the budget may wait for readers, or 4 MB of at most a quarter: some large values.
@@ -232,20 +233,33 @@ bool pln_l1_is_backed_up(const struct pln_l1 *l1, const struct thread_record *re
     return is_more(waiting(l1, record), max_waiting(l1));
 }
 
-/* Evicts one entry: of the sample that begins at a hash's bucket and goes `skip` buckets on. */
-static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t skip,
-                       pln_ms now) {
-    struct candidate candidates[SAMPLE + PLN_L1_HALF];
-    const struct view *view = pln_l1_view(l1);
-    /* the old table first: it is to become empty anyway */
-    const struct index *table = view->old.n_buckets > 0 && skip % 2 == 0 ? &view->old
-                                                                         : &view->present;
-    size_t at = (size_t) (pln_l1_bucket(table, hash) - table->buckets) + skip, n = 0;
-    for (unsigned i = 0;
-         n < SAMPLE && i < (n > 0 ? SAMPLED_HALVES : SEARCHED_HALVES) && i < 2 * table->n_buckets;
+/* Adds what stands in the buckets from a hash's on, `skip` left out. */
+static size_t sample(const struct index *table, uint64_t hash, size_t skip,
+                     struct candidate *candidates, size_t n) {
+    size_t at = (size_t) (pln_l1_bucket(table, hash) - table->buckets) + skip, before = n;
+    for (unsigned i = 0; n < SAMPLE && i < (n > before ? SAMPLED_HALVES : SEARCHED_HALVES) &&
+                         i < 2 * table->n_buckets;
          i++) {
         struct bucket *bucket = &table->buckets[(at + i / 2) % table->n_buckets];
         n = sample_half(&bucket->halves[i % 2], candidates, n);
+    }
+    return n;
+}
+
+/* Evicts one entry of a sample: of both tables where there are two, for one of them may have few,
+ * and just those that should stay. Of the samples of one store some overlap, for what was looked at
+ * is in the cache (a fill of 100 k entries: 23 % faster), and then one is taken far from these, or
+ * a place would run out of all but those that should stay. */
+static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t i,
+                       pln_ms now) {
+    struct candidate candidates[SAMPLE + PLN_L1_HALF];
+    const struct view *view = pln_l1_view(l1);
+    const struct index *tables[] = {&view->present, &view->old};
+    bool has_old = view->old.n_buckets > 0;
+    hash += i / OVERLAPPING * UINT64_C(0x9e3779b97f4a7c15);
+    size_t n = sample(tables[has_old && i % 2 == 1], hash, i % OVERLAPPING, candidates, 0);
+    if (has_old && n < SAMPLE) {
+        n = sample(tables[i % 2 == 0], hash, i % OVERLAPPING, candidates, n);
     }
     return evict_of(l1, record, candidates, n, now, PLN_COUNT_L1_EVICTIONS);
 }

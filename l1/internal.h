@@ -154,6 +154,8 @@ struct pln_l1 {
     /* of resize.c */
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t stage; /* enum stage */
     _Atomic size_t move_at, move_end;                /* the old table's next bucket; their number */
+    size_t end_at;      /* so many of its buckets are empty; for STAGE_ENDING alone, as the next */
+    unsigned end_looks; /* in vain, at the bucket after those */
     _Atomic size_t table_wanted; /* bytes that are to be free before a larger table is made */
     _Atomic size_t table_bytes;  /* present and old table, slabs' maps, this struct */
     struct view views[2];
@@ -411,13 +413,14 @@ void pln_l1_table_free(struct index *table);
 size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries);
 /* Begins to replace the table where it does not suit what it holds. Outside a section. */
 void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record);
+/* Begins to replace the table by one twice as large, if the budget has room for it and nothing is
+ * under way. Outside a section. */
+void pln_l1_double(struct pln_l1 *l1, struct thread_record *record);
 /* Moves what is in up to `n` buckets of an old table. Outside a section. */
 void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n);
-/* Takes an emptied old table away, if it has no more than `most` buckets to be looked at. Outside a
- * section. */
-void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t most);
-/* True while there are two tables, or are about to be. */
-bool pln_l1_is_replacing(const struct pln_l1 *l1);
+/* Looks through up to `n` buckets of an old table that was moved, and takes it away when it was
+ * found empty to its end. Outside a section. */
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n);
 /* A grace period has passed since `seen` was the stage. */
 void pln_l1_grace(struct pln_l1 *l1, uint32_t seen);
 /* In a child: takes up what a thread that is no more was at. */

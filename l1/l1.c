@@ -13,7 +13,7 @@
 enum {
     REFIT_EVERY = 256,   /* puts of a thread between two looks at the table's size */
     MOVES_A_PUT = 2,     /* buckets of an old table */
-    ENDED_BY_PUT = 4096, /* a larger one is left to a sweep: it takes over 100 us to look through */
+    ENDED_BY_PUT = 4096, /* buckets of an old table looked through: in some 100 us */
     FULL_SWEEP = 16384,
     HOT_FROM = 2 << 20, /* bytes of budget: the summary takes 64 KB */
 };
@@ -148,6 +148,12 @@ static int store(struct pln_l1 *l1, struct thread_record *record, const struct p
     pln_l1_enter(l1, record);
     int status = pln_l1_store(l1, record, key, entry, generation, now, check, check_arg);
     pln_l1_leave(record);
+    if (status < 0 && l1->eviction == PLN_L1_NONE) {
+        pln_l1_double(l1, record); /* nobody may go from the bucket: there must be more of them */
+        pln_l1_enter(l1, record);
+        status = pln_l1_store(l1, record, key, entry, generation, now, check, check_arg);
+        pln_l1_leave(record);
+    }
     if (status < 0) {
         pln_l1_account(l1, record, -bytes, -1);
         pln_l1_cell_free(l1, entry);
@@ -164,7 +170,10 @@ static void look_after(struct pln_l1 *l1, struct thread_record *record, pln_ms n
         pln_l1_refit(l1, record);
         pln_l1_set_tick(l1, now);
         pln_l1_trim(l1, record, 1);
-        pln_l1_move_end(l1, record, now, ENDED_BY_PUT);
+        if (pln_l1_is_replacing(l1)) {
+            pln_l1_reclaim(l1, PLN_L1_RECLAIMED); /* its stages wait for grace periods */
+            pln_l1_move_end(l1, record, now, ENDED_BY_PUT);
+        }
     }
     pln_l1_move(l1, record, now, MOVES_A_PUT);
 }

@@ -147,6 +147,10 @@ bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
  * stopped. Returns: entries freed. Threads: any. */
 size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets);
 
+/* True while the table is being replaced by one of another size, which sweeps bring to its end: the
+ * next one is wanted soon. Threads: any. */
+bool pln_l1_is_replacing(const struct pln_l1 *l1);
+
 /* Calls `visit` for each live entry whose key begins with `prefix`; false stops. A key that is
  * there all the time is visited exactly once; one that comes or goes meanwhile once or not. `visit`
  * must not use the table. Returns: PLN_OK, PLN_ENOMEM. Threads: any, lock-free. */

@@ -39,7 +39,11 @@ enum {
     SLOTS = 2 * PLN_L1_HALF,
     FULL_AT = 82, /* percent of all slots: from here on too many buckets are full */
     FULL_TO = 62, /* percent, after a replacement */
+    /* the same while a third of the budget is free: then nothing should go for want of a slot */
+    ROOMY_AT = 55,
+    ROOMY_TO = 40,
     FULL_OF_FEW = 50,
+    STOPPED_AFTER = 64, /* looks at an entry that is being moved: its mover has stopped */
 };
 
 /* ---- tables ---- */
@@ -122,6 +126,8 @@ static void begin(struct pln_l1 *l1, size_t n_buckets) {
     atomic_store_explicit(&l1->table_wanted, 0, memory_order_relaxed);
     atomic_store_explicit(&l1->move_at, 0, memory_order_relaxed);
     atomic_store_explicit(&l1->move_end, view->old.n_buckets, memory_order_relaxed);
+    l1->end_at = 0;
+    l1->end_looks = 0;
     publish(l1, view);
     PLN_POINT(published);
     advance(l1, STAGE_BEGINNING, STAGE_PUBLISHED);
@@ -169,14 +175,26 @@ static void want(struct pln_l1 *l1, size_t n_buckets) {
     }
 }
 
+/* The bytes of entries and tables. */
+static size_t used(const struct pln_l1 *l1) {
+    /* relaxed both: sums, the first may be below zero for a moment */
+    ssize_t live = (ssize_t) atomic_load_explicit(&l1->live_bytes, memory_order_relaxed);
+    size_t table = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
+    return table + (live > 0 ? (size_t) live : 0);
+}
+
 /* How many buckets the table should have; `n`, its present number, where that will do. */
 static size_t wanted(const struct pln_l1 *l1, size_t n) {
     size_t fit = pln_l1_table_fit(pln_l1_max_bytes(l1), l1->max_entries);
+    bool roomy = used(l1) < pln_l1_max_bytes(l1) / 3 * 2;
     /* relaxed: about how many */
     ssize_t counted = (ssize_t) atomic_load_explicit(&l1->entries, memory_order_relaxed);
     size_t entries = counted > 0 ? (size_t) counted : 0;
-    size_t needed = entries * 100 / FULL_TO / SLOTS + 1;
-    if (entries * 100 > n * SLOTS * FULL_AT) {
+    size_t needed = entries * 100 / (roomy ? ROOMY_TO : FULL_TO) / SLOTS + 1;
+    if (l1->eviction == PLN_L1_NONE) {
+        return n; /* only pln_l1_double may change it */
+    }
+    if (entries * 100 > n * SLOTS * (roomy ? ROOMY_AT : FULL_AT)) {
         return needed > fit ? needed : fit;
     }
     if (fit > n + n / 4) {
@@ -198,6 +216,17 @@ void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
     } else {
         /* relaxed: a bound */
         atomic_store_explicit(&l1->table_wanted, 0, memory_order_relaxed);
+    }
+}
+
+/* Twice as many, because then each bucket's entries go into two of their own, and find room there:
+ * with other numbers some might not. */
+void pln_l1_double(struct pln_l1 *l1, struct thread_record *record) {
+    pln_l1_enter(l1, record); /* the view */
+    size_t n = pln_l1_view(l1)->present.n_buckets;
+    pln_l1_leave(record);
+    if (used(l1) + 2 * n * sizeof(struct bucket) < pln_l1_max_bytes(l1)) {
+        begin(l1, 2 * n);
     }
 }
 
@@ -312,47 +341,59 @@ void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, si
 }
 
 /* What is left in a slot after everything was moved: a put that was under way, or an entry whose
- * mover has stopped. Nobody puts into the old table any more. */
+ * mover is at it, or has stopped. Nobody puts into the old table any more. */
 static bool is_empty_for_good(struct pln_l1 *l1, struct thread_record *record, struct place place,
                               pln_ms now) {
     move_slot(l1, record, place, now);
     /* P1 acquire: pairs with link_at */
     struct entry *entry = pln_l1_slot_entry(
         atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
-    if (entry != NULL && (pln_l1_state(entry) & ENTRY_MOVING) != 0) {
+    if (entry != NULL && l1->end_looks >= STOPPED_AFTER &&
+        (pln_l1_state(entry) & ENTRY_MOVING) != 0) {
         pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_CROWDED);
         entry = NULL;
     }
     return entry == NULL;
 }
 
-static bool is_all_moved(struct pln_l1 *l1, struct thread_record *record, pln_ms now) {
-    const struct index *old = &pln_l1_view(l1)->old; /* this thread alone may take it away */
+static bool is_bucket_empty(struct pln_l1 *l1, struct thread_record *record, struct bucket *bucket,
+                            pln_ms now) {
     bool is_empty = true;
-    for (size_t at = 0; at < old->n_buckets && is_empty; at++) {
-        pln_l1_enter(l1, record);
-        for (unsigned i = 0; i < SLOTS; i++) {
-            struct place place = {&old->buckets[at].halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
-            /* relaxed: whether it is worth a look */
-            is_empty = (atomic_load_explicit(&place.half->slots[place.at], memory_order_relaxed) ==
-                            0 ||
-                        is_empty_for_good(l1, record, place, now)) &&
-                       is_empty;
-        }
-        pln_l1_leave(record);
+    pln_l1_enter(l1, record);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct place place = {&bucket->halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
+        /* relaxed: whether it is worth a look */
+        is_empty = (atomic_load_explicit(&place.half->slots[place.at], memory_order_relaxed) == 0 ||
+                    is_empty_for_good(l1, record, place, now)) &&
+                   is_empty;
     }
+    pln_l1_leave(record);
     return is_empty;
 }
 
-void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t most) {
+/* Looks through up to `n` buckets of the old table, from where the last look ended: what was empty
+ * stays so. True at the table's end. */
+static bool is_all_moved(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n) {
+    const struct index *old = &pln_l1_view(l1)->old; /* this thread alone may take it away */
+    for (; l1->end_at < old->n_buckets && n > 0; n--) {
+        if (!is_bucket_empty(l1, record, &old->buckets[l1->end_at], now)) {
+            l1->end_looks++;
+            return false;
+        }
+        l1->end_at++;
+        l1->end_looks = 0;
+    }
+    return l1->end_at == old->n_buckets;
+}
+
+void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n) {
     /* relaxed both: whether it is time */
     size_t end = atomic_load_explicit(&l1->move_end, memory_order_relaxed);
     bool is_time = atomic_load_explicit(&l1->move_at, memory_order_relaxed) >= end;
-    if (stage_of(l1) != STAGE_MOVING || !is_time || end > most ||
-        !advance(l1, STAGE_MOVING, STAGE_ENDING)) {
+    if (stage_of(l1) != STAGE_MOVING || !is_time || !advance(l1, STAGE_MOVING, STAGE_ENDING)) {
         return;
     }
-    if (!is_all_moved(l1, record, now)) {
+    if (!is_all_moved(l1, record, now, n)) {
         advance(l1, STAGE_ENDING, STAGE_MOVING);
         return;
     }

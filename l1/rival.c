@@ -282,8 +282,10 @@ int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct p
     struct rival rivals[MOST_RIVALS];
     struct place place;
     if (!pln_l1_link(l1, record, &pln_l1_view(l1)->present, key->hash, entry, now, &place)) {
-        return pln_fail(PLN_EBUSY, "l1: no room in the key's bucket%s",
-                        l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");
+        return pln_fail(PLN_EBUSY, "l1: the key's bucket is full%s",
+                        l1->eviction == PLN_L1_NONE ? ", and the budget has no room for a larger "
+                                                      "table (eviction is \"none\")"
+                                                    : "");
     }
     uint32_t version = pln_l1_version_of(l1, key->hash, entry);
     PLN_POINT(versioned);

@@ -216,6 +216,34 @@ START_TEST(entries_smaller_than_was_thought_get_a_larger_table) {
 }
 END_TEST
 
+START_TEST(while_there_is_room_hardly_anything_goes_for_want_of_a_slot) {
+    open_with((struct pln_l1_options){.eviction = PLN_L1_LRU});
+    for (unsigned i = 0; i < 40000; i++) { /* half of the budget */
+        put_item(i, (struct pln_l1_item){.value = pln_key("")}, i);
+    }
+    ck_assert_uint_ge(held(0, 40000), 40000 - 40000 / 100);
+}
+END_TEST
+
+START_TEST(without_eviction_nothing_stored_goes_and_the_budget_is_used) {
+    static const unsigned lens[] = {0, 100, 1000};
+    static char value[1000];
+    struct pln_l1_usage usage;
+    unsigned n = 0;
+    int status;
+    open_with((struct pln_l1_options){.eviction = PLN_L1_NONE});
+    do {
+        struct pln_hashed key = key_of(n++, bytes);
+        struct pln_l1_item item = item_of(pln_bytes_of(value, lens[_i]), 0, PLN_FOREVER);
+        status = pln_l1_put(table.l1, &key, &item, 0, NULL, NULL);
+    } while (status == PLN_OK);
+    ck_assert_int_eq(status, PLN_EBUSY);
+    pln_l1_usage(table.l1, &usage);
+    ck_assert_uint_gt(usage.bytes, usage.max_bytes / 10 * 7);
+    ck_assert_uint_eq(held(0, n), n - 1);
+}
+END_TEST
+
 START_TEST(a_budget_goes_up_and_down_while_it_is_used) {
     static const size_t budgets[] = {16 << 20, 2 << 20, 8 << 20, 1 << 20};
     struct pln_l1_usage usage;
@@ -315,6 +343,8 @@ int main(void) {
     tcase_add_test(tests, weighed_by_bytes_the_larger_goes_first);
     tcase_add_test(tests, a_value_over_the_limit_disturbs_nothing);
     tcase_add_test(tests, entries_smaller_than_was_thought_get_a_larger_table);
+    tcase_add_test(tests, while_there_is_room_hardly_anything_goes_for_want_of_a_slot);
+    tcase_add_loop_test(tests, without_eviction_nothing_stored_goes_and_the_budget_is_used, 0, 3);
     tcase_add_test(tests, a_budget_goes_up_and_down_while_it_is_used);
     tcase_add_loop_test(tests, iteration_by_prefix_sees_each_key_once_also_in_two_tables, 0, 2);
     tcase_add_test(tests, the_hottest_keys_are_told_by_name);

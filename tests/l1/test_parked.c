@@ -177,8 +177,11 @@ static pthread_t park_mover(const char *point) {
 static void let_go(pthread_t thread) {
     sem_post(&may_go_on);
     pthread_join(thread, NULL);
-    for (int i = 0; i < 400; i++) { /* until the old table is gone */
-        pln_l1_sweep(table.l1, 0, SIZE_MAX);
+    for (int i = 0; i < 400 && pln_l1_is_replacing(table.l1); i++) {
+        pln_l1_sweep(table.l1, 0, 1024); /* until the old table is gone */
+    }
+    for (int i = 0; i < 4; i++) { /* and what waits, too */
+        pln_l1_sweep(table.l1, 0, 1);
     }
     ck_assert_uint_eq(pln_l1_stage(atomic_load(&table.l1->stage)), STAGE_IDLE);
 }
