@@ -78,6 +78,9 @@ void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
 void pln_inval_all(struct pln_inval *inval);
 void pln_inval_down(struct pln_inval *inval);
 void pln_inval_up(struct pln_inval *inval);
+/* Around a fork; likewise below. */
+void pln_inval_freeze(struct pln_inval *inval);
+void pln_inval_thaw(struct pln_inval *inval);
 
 /* ---- load.c ---- */
 
@@ -115,6 +118,9 @@ struct pln_flights; /* all of them */
 int pln_flights_new(struct pln_flights **flights);
 void pln_flights_free(struct pln_flights *flights);
 size_t pln_flights_count(struct pln_flights *flights);
+void pln_flights_freeze(struct pln_flights *flights);
+/* A child has none of the flights that were under way: nobody is left to end them. */
+void pln_flights_thaw(struct pln_flights *flights, bool is_child);
 
 /* Joins the load of a key, or begins one. A load that began before the key was last invalidated
  * is not joined: what it brings may be older than what this caller has seen. Returns NULL where
@@ -193,6 +199,9 @@ void pln_workers_free(struct pln_workers *workers);
  * (somebody waits) go before those that run behind. */
 int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
 size_t pln_workers_depth(struct pln_workers *workers);
+void pln_workers_freeze(struct pln_workers *workers);
+/* A child has no workers, and what is submitted is refused. */
+void pln_workers_thaw(struct pln_workers *workers, bool is_child);
 
 /* ---- the cache itself ---- */
 

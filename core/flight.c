@@ -218,3 +218,17 @@ void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key) {
     }
     pthread_mutex_unlock(&flights->lock);
 }
+
+/* ---- around a fork ---- */
+
+void pln_flights_freeze(struct pln_flights *flights) {
+    pthread_mutex_lock(&flights->lock);
+}
+
+void pln_flights_thaw(struct pln_flights *flights, bool is_child) {
+    if (is_child) {
+        flights->by_key = NULL; /* their memory is lost: threads that are no more had hold of it */
+        flights->n_live = 0;
+    }
+    pthread_mutex_unlock(&flights->lock);
+}

@@ -3,9 +3,10 @@
  * fork.c - what a child does after fork(): L1 goes on, in every cache that was open.
  *
  * The caches of the process stand in a list, the one thing here that is global, because fork()
- * tells nobody else. It is locked across the fork, so that the child finds it whole. Threads and
- * connections do not come along into a child: what needs them (Redis, policies' loaders) is not
- * repaired here.
+ * tells nobody else. It and the locks of each cache are held across the fork, so that the child
+ * finds what they guard whole. Threads do not come along, nor are connections of use to two: in the
+ * child L2 is down for good, what L1 holds of it counts as with a lost link, and what a policy's
+ * functions would have to do is refused. Loaders of the caller's own run as ever.
  */
 #include "engine.h"
 
@@ -14,17 +15,37 @@ static struct pln_cache *caches;
 
 static void before(void) {
     pthread_mutex_lock(&lock);
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pthread_mutex_lock(&cache->policy_lock);
+        pln_flights_freeze(cache->flights);
+        pln_workers_freeze(cache->workers);
+        pln_inval_freeze(cache->inval);
+    }
+}
+
+static void after(bool is_child) {
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_inval_thaw(cache->inval);
+        pln_workers_thaw(cache->workers, is_child);
+        pln_flights_thaw(cache->flights, is_child);
+        pthread_mutex_unlock(&cache->policy_lock);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 static void after_in_parent(void) {
-    pthread_mutex_unlock(&lock);
+    after(false);
 }
 
 static void after_in_child(void) {
+    after(true);
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_l1_after_fork(cache->l1);
+        if (cache->has_l2) {
+            cache->l2 = pln_l2_gone();
+            pln_inval_down(cache->inval);
+        }
     }
-    pthread_mutex_unlock(&lock);
 }
 
 static void watch(void) {

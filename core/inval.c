@@ -195,3 +195,13 @@ void pln_inval_down(struct pln_inval *inval) {
 void pln_inval_up(struct pln_inval *inval) {
     step(inval, is_lost, 1);
 }
+
+/* ---- around a fork ---- */
+
+void pln_inval_freeze(struct pln_inval *inval) {
+    pthread_mutex_lock(&inval->lock);
+}
+
+void pln_inval_thaw(struct pln_inval *inval) {
+    pthread_mutex_unlock(&inval->lock);
+}

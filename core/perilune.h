@@ -252,8 +252,10 @@ struct pln_set_options {
     pln_ms stale_ms;
     const struct pln_bytes *tags; /* beside the rule's */
     size_t n_tags;
-    uint32_t weight;  /* against eviction: it counts as 1 + weight times younger; 0..255 */
-    int32_t priority; /* what has a lower one is evicted first; -128..127 */
+    uint32_t weight;  /* against eviction: it counts as 1 + weight times younger; 1..255;
+                         0: the rule's */
+    int32_t priority; /* of what eviction looks at, some 40 at a time, the lowest goes first;
+                         -128..127; 0: the rule's */
     pln_ms timeout_ms;
 };
 

@@ -4,7 +4,8 @@
  *
  * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
  * that a caller waits for go first. The first worker also sweeps L1 once a second, so that ended
- * entries give their memory back where nobody asks for them.
+ * entries give their memory back where nobody asks for them, and a table that is being replaced
+ * goes.
  */
 #include "engine.h"
 
@@ -13,7 +14,8 @@
 
 enum {
     SWEEP_EVERY_MS = 1000,
-    SWEEP_BUCKETS = 4096, /* 64 k slots a second: some 2 ms of one core */
+    MOVE_EVERY_MS = 10,   /* while L1's table is being replaced */
+    SWEEP_BUCKETS = 4096, /* 64 k slots: some 2 ms of one core */
 };
 
 struct queue {
@@ -35,6 +37,7 @@ struct pln_workers {
     struct queue urgent, behind;
     size_t depth;
     bool is_closing;
+    bool is_gone; /* this is a forked child */
 };
 
 static void queue_init(struct queue *queue) {
@@ -53,11 +56,9 @@ static struct pln_job *queue_take(struct queue *queue) {
     return job;
 }
 
-/* The next job, or NULL after a second without one, or when the pool closes. */
-static struct pln_job *next_locked(struct pln_workers *pool) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += SWEEP_EVERY_MS / 1000;
+/* The next job, or NULL where there is none until a point in time, or when the pool closes. */
+static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
+    struct timespec until = {at / 1000000000, at % 1000000000};
     int waited = 0;
     while (pool->depth == 0 && !pool->is_closing && waited == 0) {
         waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
@@ -73,20 +74,25 @@ static struct pln_job *next_locked(struct pln_workers *pool) {
     return job;
 }
 
+/* Returns when it is to be done again. */
+static pln_ns sweep(struct pln_cache *cache) {
+    pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
+    return pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
+}
+
 static void *work(void *arg) {
     struct pln_worker *worker = arg;
     struct pln_workers *pool = worker->pool;
-    pln_ns sweep_at = 0;
+    pln_ns sweep_at = worker->number == 0 ? pln_deadline(SWEEP_EVERY_MS) : PLN_FOREVER;
     pthread_mutex_lock(&pool->lock);
     while (!pool->is_closing) {
-        struct pln_job *job = next_locked(pool);
+        struct pln_job *job = next_locked(pool, sweep_at);
         pthread_mutex_unlock(&pool->lock);
         if (job != NULL) {
             job->run(job, worker->number);
         }
-        if (worker->number == 0 && pln_clock_precise() >= sweep_at) {
-            pln_l1_sweep(pool->cache->l1, pln_now(&pool->cache->host), SWEEP_BUCKETS);
-            sweep_at = pln_clock_precise() + (pln_ns) SWEEP_EVERY_MS * 1000000;
+        if (pln_clock_precise() >= sweep_at) {
+            sweep_at = sweep(pool->cache);
         }
         pthread_mutex_lock(&pool->lock);
     }
@@ -158,6 +164,9 @@ int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_ur
     pthread_mutex_lock(&pool->lock);
     if (pool->depth >= PLN_QUEUE_MAX) {
         status = pln_fail(PLN_EBUSY, "load: %d loads are waiting for a worker", PLN_QUEUE_MAX);
+    } else if (pool->is_gone) {
+        status = pln_fail(PLN_ECLOSED, "load: this process was forked from the one that opened the "
+                                       "cache; open one here to run a policy's functions");
     } else if (pool->is_closing) {
         status = pln_fail(PLN_ECLOSED, "load: the cache is being closed");
     } else {
@@ -177,4 +186,22 @@ size_t pln_workers_depth(struct pln_workers *pool) {
     size_t depth = pool->depth;
     pthread_mutex_unlock(&pool->lock);
     return depth;
+}
+
+/* ---- around a fork ---- */
+
+void pln_workers_freeze(struct pln_workers *pool) {
+    pthread_mutex_lock(&pool->lock);
+}
+
+void pln_workers_thaw(struct pln_workers *pool, bool is_child) {
+    if (is_child) {
+        pool->is_gone = true;
+        pool->n_started = 0;
+        pool->depth = 0;
+        queue_init(&pool->urgent); /* those who had submitted them are no more */
+        queue_init(&pool->behind);
+        pthread_cond_init(&pool->changed, NULL); /* nor those who waited */
+    }
+    pthread_mutex_unlock(&pool->lock);
 }

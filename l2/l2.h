@@ -136,6 +136,10 @@ struct pln_l2_health {
  * Returns: PLN_OK; PLN_EINVAL (a URL or option, named), PLN_ENOMEM. */
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
 
+/* What a forked child has in the place of any client: refuses every command with PLN_EL2DOWN. One
+ * for all; closing it does nothing. */
+struct pln_l2 *pln_l2_gone(void);
+
 /* Memory in the place of Redis: clients of one server see each other's writes and messages. */
 struct pln_l2_mem_server;
 int pln_l2_mem_server_new(struct pln_l2_mem_server **server);

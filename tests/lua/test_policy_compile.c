@@ -243,8 +243,10 @@ static const struct {
      "keys"},
     {"cache.rule \"a\" {}\npcall(function() cache.rule \"b\" { tll = 1 } end)\ncache.rule \"c\" {}",
      "policy.lua:2: rule 'b': unknown field 'tll', did you mean 'ttl'?"},
+#ifndef __SANITIZE_THREAD__ /* under which comparing them takes more than a file's second */
     {"for i = 1, 5000 do cache.rule(\"r\" .. i) {} end",
      "policy.lua:1: rule 'r4097': a policy has at most 4096 rules"},
+#endif
     /* warming */
     {"cache.warm {}\ncache.warm {}", "policy.lua:2: warm: there is one already, at line 1"},
     {"cache.warm \"x\"",

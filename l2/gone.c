@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * gone.c - what stands in the place of a client in a forked child. Threads do not come along into
+ * it, and a connection that two processes write to serves neither: every command is refused.
+ */
+#include "internal.h"
+
+static int refuse(void) {
+    return pln_fail(PLN_EL2DOWN, "l2: this process was forked from the one that opened the cache; "
+                                 "open one here to use Redis");
+}
+
+/* The client itself is the parent's: its memory is left alone. */
+static void leave(struct pln_l2 *l2) {
+    (void) l2;
+}
+
+static int start(struct pln_l2 *l2) {
+    (void) l2;
+    return refuse();
+}
+
+static int on_key(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
+    (void) l2;
+    (void) key;
+    (void) deadline;
+    return refuse();
+}
+
+static int get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
+               struct pln_l2_value *value) {
+    (void) value;
+    return on_key(l2, key, deadline);
+}
+
+static int get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
+                    struct pln_l2_value *values, int *statuses) {
+    (void) values;
+    for (size_t i = 0; i < n; i++) {
+        statuses[i] = PLN_EL2DOWN;
+    }
+    return on_key(l2, keys, deadline);
+}
+
+static int set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
+               uint32_t set_flags, pln_ns deadline) {
+    (void) item;
+    (void) set_flags;
+    return on_key(l2, key, deadline);
+}
+
+static int touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
+                 pln_ns deadline) {
+    (void) fresh;
+    (void) life;
+    return on_key(l2, key, deadline);
+}
+
+static int lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length, pln_ns deadline,
+                 struct pln_l2_lease *granted) {
+    (void) length;
+    (void) granted;
+    return on_key(l2, key, deadline);
+}
+
+static int commit(struct pln_l2 *l2, const struct pln_hashed *key,
+                  const struct pln_l2_lease *granted, const struct pln_l2_item *item,
+                  pln_ns deadline) {
+    (void) granted;
+    (void) item;
+    return on_key(l2, key, deadline);
+}
+
+static int release(struct pln_l2 *l2, const struct pln_hashed *key,
+                   const struct pln_l2_lease *granted, pln_ns deadline) {
+    (void) granted;
+    return on_key(l2, key, deadline);
+}
+
+static int drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
+    (void) tag;
+    return on_key(l2, NULL, deadline);
+}
+
+static int clear(struct pln_l2 *l2, pln_ns deadline) {
+    return on_key(l2, NULL, deadline);
+}
+
+static int top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
+               bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
+    (void) zset;
+    (void) n;
+    (void) visit;
+    (void) arg;
+    return on_key(l2, NULL, deadline);
+}
+
+static void health(struct pln_l2 *l2, struct pln_l2_health *health) {
+    (void) l2;
+    *health = (struct pln_l2_health){.breaker_open = true};
+}
+
+struct pln_l2 *pln_l2_gone(void) {
+    static const struct pln_l2_ops ops = {
+        .close = leave,
+        .start = start,
+        .get = get,
+        .get_many = get_many,
+        .set = set,
+        .remove = on_key,
+        .expire = on_key,
+        .touch = touch,
+        .lease = lease,
+        .commit = commit,
+        .release = release,
+        .drop_tag = drop_tag,
+        .clear = clear,
+        .top = top,
+        .health = health,
+    };
+    static struct pln_l2 gone = {&ops};
+    return &gone;
+}
