@@ -119,7 +119,7 @@ static int cache_hottest(lua_State *L) {
     return 1;
 }
 
-/* resize(bytes) -> true, or nil and why not; bytes may be a text such as "64m" */
+/* resize(bytes) -> true; bytes may be a text such as "64m", and one out of bounds raises */
 static int cache_resize(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     size_t max_bytes;

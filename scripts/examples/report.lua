@@ -258,6 +258,18 @@ local function show_queries(first, second)
     row("queries saved", saved(first), saved(second))
 end
 
+-- The keys that each process was asked for most, with their share of its hits in L1.
+local function show_hottest(first, second)
+    local function cell(hot)
+        local name = hot and hot.key:match ":(.*)":sub(1, 14)
+        return hot and ("%s %4.1f %%"):format(name, 100 * hot.share) or "-"
+    end
+    head("hottest keys in L1", "first", "second")
+    for i = 1, 3 do
+        row(("  %d"):format(i), cell(first.hottest[i]), cell(second.hottest[i]))
+    end
+end
+
 -- One line of the changes: how fast the other process read the new value.
 local function show_changes(title, changes)
     local times = table.move(changes.times, 1, #changes.times, 1, {})
@@ -297,6 +309,7 @@ local function show(first, second)
     show_requests("requests", first.requests, second.requests)
     show_latencies(first.requests, second.requests)
     show_queries(first, second)
+    show_hottest(first, second)
     show_changes(" changes by first", second.changes)
     if first.outage.n > 0 then
         show_requests("Redis killed, then back", first.outage, second.outage)
@@ -315,7 +328,7 @@ end
 function report.finish(name, results, cache, db, other)
     results.requests, results.outage = summary(results.requests), summary(results.outage)
     results.n_compared, results.n_differ = audit(cache, db)
-    results.stats = cache:stats()
+    results.stats, results.hottest = cache:stats(), cache:hottest(3)
     if name == "second" then
         assert(cache:set("report:second", results))
         other:tell "the report is there"

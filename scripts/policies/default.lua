@@ -32,6 +32,7 @@ cache.class "catalog" {
   refresh = "90%",
   stale = "1h",
   stale_if_error = "3d", -- served that long while loading fails
+  priority = 1,          -- when L1 is full, anything of a lower one (0) goes first
 }
 
 -- {id} takes the bytes up to the next byte of the pattern; tags are filled with it. Everything with

@@ -188,5 +188,58 @@ spec.test("prometheus is the same in text, with the cache's name escaped", funct
   spec.same(text:sub(-1), "\n")
 end)
 
+spec.test("keys lists what L1 holds, by prefix and up to a limit", function()
+  local cache <close> = perilune.open { log = false }
+  for i = 1, 2000 do
+    cache:set("user:" .. i, "value")
+  end
+  cache:set("page\0:1", "value")
+  spec.same(#cache:keys "user:", 2000)
+  spec.same(#cache:keys "user:199", 11)
+  spec.same(#cache:keys(nil, 7), 7)
+  spec.same(cache:keys("page")[1], "page\0:1")
+  spec.same(#cache:keys "nothing", 0)
+  spec.raises("limit must be positive", cache.keys, cache, "", 0)
+end)
+
+spec.test("hottest names the keys that are asked for most", function()
+  local cache <close> = perilune.open { log = false }
+  for i = 1, 20 do
+    cache:set("k" .. i, "value")
+  end
+  for i = 1, 20000 do
+    cache:get(i % 2 == 0 and "k7" or "k" .. i % 20 + 1)
+  end
+  local list = cache:hottest(3)
+  spec.same(#list, 3)
+  spec.same(list[1].key, "k7")
+  assert(list[1].share > 0.35 and list[1].share < 0.65, list[1].share)
+  assert(list[1].requests > 5000, list[1].requests)
+  spec.same(math.type(list[1].requests), "integer")
+  spec.raises("n must be positive", cache.hottest, cache, 0)
+end)
+
+spec.test("resize takes sizes, and says what cannot be", function()
+  local cache <close> = perilune.open { max_bytes = "4m", log = false }
+  spec.same(cache:resize "8m", true)
+  spec.same(cache:stats().l1_max_bytes, 8 << 20)
+  spec.raises("resize: 1000 bytes are less than one value may have", cache.resize, cache, 1000)
+  spec.raises('expected a size such as "64m"', cache.resize, cache, "64 parsecs")
+end)
+
+spec.test("a rule's weight and priority are numbers in range", function()
+  for field, value in pairs { weight = 256, priority = -129 } do
+    local wrong = policy("wrong.lua", ("cache.rule 'k' { %s = %d }"):format(field, value))
+    local cache, message = perilune.open { policy = wrong, log = false }
+    spec.same(cache, nil)
+    spec.contains(message, field)
+    spec.contains(message, tostring(value))
+  end
+  local good = policy("good.lua", "cache.rule 'k' { weight = 3, priority = -2 }")
+  local cache <close> = assert(perilune.open { policy = good, log = false })
+  spec.contains(cache:explain "k", "weight 3 (good.lua:1)")
+  spec.contains(cache:explain "k", "priority -2 (good.lua:1)")
+end)
+
 remove_folder()
 spec.finish()

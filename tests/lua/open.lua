@@ -41,7 +41,7 @@ spec.test("closing twice is fine, using a closed cache raises", function()
   spec.same(cache:close(), true)
   for _, method in ipairs { "get", "peek", "set", "delete", "expire", "touch", "get_many",
     "invalidate_tag", "clear", "raise", "wrap", "load_policy", "warm", "explain", "stats",
-    "prometheus" } do
+    "prometheus", "keys", "hottest", "resize" } do
     spec.raises("attempt to use a closed cache", cache[method], cache, "a", "b")
   end
 end)
@@ -87,6 +87,16 @@ spec.test("a wrong value is refused with the option's name and the value", funct
   spec.raises("option 'redis' must be", perilune.open, { redis = {} })
   spec.raises("option 'trusted' must be", perilune.open, { trusted = 1 })
   spec.raises("option 'policy' must be", perilune.open, { policy = 1 })
+end)
+
+spec.test("every eviction can be chosen", function()
+  for _, eviction in ipairs { "lru", "adaptive", "fifo", "random", "none" } do
+    local cache <close> = perilune.open { eviction = eviction, weigh = "bytes",
+      max_entries = 1000 }
+    cache:set("k", "value")
+    spec.same(cache:get "k", "value")
+  end
+  spec.raises("must be one of entries, bytes, got 'gold'", perilune.open, { weigh = "gold" })
 end)
 
 spec.test("numbers are seconds and bytes", function()
