@@ -4,16 +4,20 @@
  *
  * In the order of the hashes, which is the order of the buckets of any table: so a table that is
  * replaced meanwhile does not lead astray. A bucket's worth of hashes is looked at at a time, in
- * the present table and in the old one if there is one. Where anything was linked there meanwhile
- * it is looked at again, so that a key that is overwritten while one looks is not missed between
- * two slots; what was found twice is visited once. Each key found is then looked up as a reader
- * does it. A key that is there all the time is thus seen exactly once.
+ * the present table and in the old one if there is one. Each key found is then looked up as a
+ * reader does it.
+ *
+ * A key that is there all the time is seen exactly once. It could be missed where it is
+ * overwritten: its new entry is linked in a slot that was passed, and the old one is gone from the
+ * slot that comes. (Two looks that see the same do not prove that this did not happen: the entry
+ * may have jumped back and forth.) So, while anybody walks, each put notes between its link and its
+ * end of the old entry that it changed its range of hashes. Whoever finds the old slot empty finds
+ * the note, and looks again: after another thread's success, each time.
  */
 #include "internal.h"
 
 enum {
     FOUND = 4 * 4 * PLN_L1_HALF, /* keys: three buckets of either table at most */
-    TRIES = 64,
 };
 
 struct walk {
@@ -46,39 +50,62 @@ static void note(struct walk *walk, const struct entry *entry) {
     }
 }
 
-/* Looks at the buckets of a table that hold the walk's range of hashes. Returns a sum that changes
- * when a slot does. */
-static uint64_t look(struct walk *walk, const struct index *table) {
-    uint64_t sum = 0;
+/* Looks at the buckets of a table that hold the walk's range of hashes. */
+static void look(struct walk *walk, const struct index *table) {
     size_t first = (size_t) (walk->from * table->n_buckets >> 32);
     size_t last = (size_t) ((walk->to - 1) * table->n_buckets >> 32);
     for (size_t at = first; at <= last && table->n_buckets > 0; at++) {
         for (unsigned i = 0; i < 2 * PLN_L1_HALF; i++) {
-            /* P1 acquire: pairs with link_at */
+            PLN_POINT(slot);
+            /* P1 acquire: pairs with link_at; and what was noted before it was emptied */
             uint64_t slot = atomic_load_explicit(
                 &table->buckets[at].halves[i / PLN_L1_HALF].slots[i % PLN_L1_HALF],
                 memory_order_acquire);
-            sum = (sum ^ slot) * UINT64_C(0x9e3779b97f4a7c15);
             if (slot != 0) {
                 note(walk, pln_l1_slot_entry(slot));
             }
         }
     }
+}
+
+/* What puts note: a number that grows with each of the ranges' from `from` on, below `to`. */
+static uint32_t changes(const struct pln_l1 *l1, uint64_t from, uint64_t to) {
+    uint32_t sum = 0;
+    for (uint64_t at = from / PLN_L1_RANGE; at <= (to - 1) / PLN_L1_RANGE; at++) {
+        /* P15 acquire: what was linked before, for the looks that follow; pairs with
+         * pln_l1_note_change. Of looks that were before, their own acquire says so */
+        sum += atomic_load_explicit(&l1->changes[at], memory_order_acquire);
+    }
     return sum;
 }
 
-/* Collects the keys of the range, until two looks in a row have seen the same. */
+/* Collects the keys of the range: in one look during which no put linked anything, and of which no
+ * table came that took some over. */
 static void collect(struct walk *walk) {
-    uint64_t before = 0;
-    walk->n = 0;
-    for (int i = 0; i < TRIES; i++) {
-        const struct view *view = pln_l1_view(walk->l1);
-        uint64_t sum = look(walk, &view->old) ^ look(walk, &view->present) << 1;
-        if (i > 0 && PLN_RECHECK(sum == before)) {
-            return;
-        }
-        before = sum;
-    }
+    const struct pln_l1 *l1 = walk->l1;
+    const struct view *view;
+    uint32_t before;
+    do {
+        before = changes(l1, walk->from, walk->to);
+        view = pln_l1_view(l1);
+        walk->n = 0;
+        look(walk, &view->old);
+        look(walk, &view->present);
+    } while (!PLN_RECHECK(changes(l1, walk->from, walk->to) == before) ||
+             !PLN_RECHECK(pln_l1_view(l1) == view));
+}
+
+/* As a reader does it, but not overtaken: one that is may miss what is overwritten. */
+static struct entry *look_up(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now,
+                             struct pln_l1_hit *hit) {
+    uint64_t at = key->hash & UINT32_MAX;
+    struct entry *entry;
+    uint32_t before;
+    do {
+        before = changes(l1, at, at + 1);
+        entry = pln_l1_look_up(l1, key, now, hit);
+    } while (entry == NULL && !PLN_RECHECK(changes(l1, at, at + 1) == before));
+    return entry;
 }
 
 /* Where the hashes end that share a bucket with `from` in the larger of the tables. */
@@ -99,19 +126,25 @@ int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_v
     if (record == NULL) {
         return pln_fail(PLN_ENOMEM, "l1: no memory to go through the keys");
     }
+    /* relaxed: ordered by the fence */
+    atomic_fetch_add_explicit(&l1->walkers, 1, memory_order_relaxed);
+    /* seq_cst: before the first look (store, then load); pairs with the fence in pln_l1_store */
+    atomic_thread_fence(memory_order_seq_cst);
     for (; goes_on && walk.from < (uint64_t) 1 << 32; walk.from = walk.to) {
         pln_l1_enter(l1, record);
         walk.to = end_of_bucket(l1, walk.from);
         collect(&walk);
         for (size_t i = 0; goes_on && i < walk.n; i++) {
             struct pln_l1_hit hit;
-            struct entry *entry = pln_l1_look_up(l1, &walk.found[i], now, &hit);
+            struct entry *entry = look_up(l1, &walk.found[i], now, &hit);
             if (entry != NULL) {
                 goes_on = visit(arg, pln_l1_key(entry), &hit);
             }
         }
         pln_l1_leave(record);
     }
+    /* relaxed: who notes some more in vain does no harm */
+    atomic_fetch_sub_explicit(&l1->walkers, 1, memory_order_relaxed);
     return PLN_OK;
 }
 

@@ -357,6 +357,7 @@ void pln_l1_after_fork(struct pln_l1 *l1) {
     const struct thread_record *own = pthread_getspecific(l1->record_key);
     l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     /* relaxed each: the child has one thread */
+    atomic_store_explicit(&l1->walkers, 0, memory_order_relaxed);
     for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
          record != NULL; record = record->next) {
         if (record != own) {

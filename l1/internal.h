@@ -18,6 +18,7 @@
  *   P12 a slab's class set / read by who has taken a cell of it
  *   P13 a stage of a table's change ended / begun
  *   P14 a place for a slab on its way out left / taken
+ *   P15 a put linked / looks of those who go through all entries
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -47,6 +48,7 @@
 enum {
     PLN_L1_HALF = 8,       /* slots of a cache line */
     PLN_L1_VERSIONS = 256, /* stripes of version counters: two writers seldom share one */
+    PLN_L1_RANGES = 256,   /* of the low half of hashes, for which changes are noted */
     PLN_L1_LIMBOS = 4,
     PLN_L1_BATCHES = 16,
     PLN_L1_RECLAIMED = 1024, /* entries freed on a request's way: some 50 us */
@@ -122,6 +124,8 @@ static inline enum stage pln_l1_stage(uint32_t stage) {
     return (enum stage)(stage % STAGES);
 }
 
+#define PLN_L1_RANGE (((uint64_t) 1 << 32) / PLN_L1_RANGES)
+
 struct pln_l1 {
     /* line 0: read by every operation, seldom written */
     _Alignas(PLN_CACHE_LINE) struct view *_Atomic view;
@@ -140,6 +144,7 @@ struct pln_l1 {
     size_t max_item_bytes, max_entries;
     pln_l1_hash hash;
     uint64_t seed;
+    _Atomic uint32_t walkers; /* who goes through all entries, now */
 
     /* line 2: written by every writer now and then */
     _Alignas(PLN_CACHE_LINE) _Atomic size_t live_bytes; /* linked; without the records' shares */
@@ -162,6 +167,7 @@ struct pln_l1 {
     struct index withdrawn;
 
     _Alignas(PLN_CACHE_LINE) _Atomic uint32_t versions[PLN_L1_VERSIONS];
+    _Alignas(PLN_CACHE_LINE) _Atomic uint32_t changes[PLN_L1_RANGES]; /* of each.c */
     ck_epoch_t epoch;
     struct thread_record *_Atomic records;
     struct adapt adapt;
@@ -294,6 +300,16 @@ static inline struct bucket *pln_l1_bucket(const struct index *table, uint64_t h
 
 static inline struct half *pln_l1_home(const struct bucket *bucket, uint64_t hash) {
     return (struct half *) (uintptr_t) &bucket->halves[hash >> 32 & 1];
+}
+
+/* For each.c, of a put that has linked its entry, and fenced that. */
+static inline void pln_l1_note_change(struct pln_l1 *l1, uint64_t hash) {
+    /* relaxed: ordered by the fence */
+    if (atomic_load_explicit(&l1->walkers, memory_order_relaxed) > 0) {
+        /* P15 release: the link before it; pairs with changes() */
+        atomic_fetch_add_explicit(&l1->changes[(hash & UINT32_MAX) / PLN_L1_RANGE], 1,
+                                  memory_order_release);
+    }
 }
 
 static inline const struct view *pln_l1_view(const struct pln_l1 *l1) {

@@ -87,6 +87,7 @@ static size_t collect(struct pln_l1 *l1, const struct pln_hashed *key, const str
     size_t n;
     do { /* again where a new table may have taken some over: once in a section at most */
         view = pln_l1_view(l1);
+        PLN_POINT(viewed);
         struct places places = pln_l1_places(view, key->hash);
         n = 0;
         for (unsigned i = 0; i < places.n; i++) {
@@ -295,6 +296,7 @@ int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct p
      * whoever raises the stamp before it looks for entries */
     atomic_thread_fence(memory_order_seq_cst);
     PLN_POINT(fenced);
+    pln_l1_note_change(l1, key->hash);
     bool holds = PLN_RECHECK(pln_l1_is_served(l1, generation)) &&
                  PLN_RECHECK(check == NULL || check(check_arg));
     PLN_POINT(checked);

@@ -91,6 +91,7 @@ static bool is_same(const char *a, const char *b, size_t len) {
 /* The entry of a slot if it is of this key, else NULL. */
 static inline struct entry *match(const struct half *half, unsigned at,
                                   const struct pln_hashed *key) {
+    PLN_POINT(match);
     /* P1 acquire: pairs with link_at */
     uint64_t slot = atomic_load_explicit(&half->slots[at], memory_order_acquire);
     if (slot == 0 || ((slot ^ key->hash) & ~ADDRESS_MASK) != 0) {
@@ -188,6 +189,7 @@ static __attribute__((noinline)) bool read_extra(const struct pln_l1 *l1, const 
  * with a mark against it. */
 static inline bool read_hit(const struct pln_l1 *l1, const struct entry *entry, pln_ms now,
                             struct pln_l1_hit *hit) {
+    PLN_POINT(found);
     /* relaxed: the state, looked at afterwards, decides whether it counts */
     uint64_t times = atomic_load_explicit(&entry->times, memory_order_relaxed);
     uint32_t present = generation_of(l1), dropped = behind(entry, present);
@@ -239,6 +241,7 @@ static inline struct entry *newest_in(struct pln_l1 *l1, const struct half *half
 static struct entry *first_in(struct pln_l1 *l1, const struct places *places, unsigned n,
                               const struct pln_hashed *key, unsigned *at) {
     for (*at = 0; *at < n; ++*at) {
+        PLN_POINT(place);
         struct entry *entry = newest_in(l1, places->halves[*at], key);
         if (entry != NULL) {
             return entry;
@@ -253,6 +256,7 @@ static __attribute__((noinline)) struct entry *find_elsewhere(struct pln_l1 *l1,
     for (int i = 0; i < READ_TRIES; i++) {
         unsigned at, above;
         const struct view *view = pln_l1_view(l1);
+        PLN_POINT(viewed);
         struct places places = pln_l1_places(view, key->hash);
         struct entry *entry = first_in(l1, &places, places.n, key, &at);
         bool is_value = entry != NULL &&

@@ -19,8 +19,9 @@ local WEAKER = {
     memory_order_seq_cst = "memory_order_relaxed",
 }
 local TESTS = {
-    plain = { "test_l1", "test_table", "test_evict", "test_parked", "test_linear" },
-    tsan = { "test_linear", "test_table", "test_parked" }, -- those with threads
+    plain = { "test_looks", "test_l1", "test_table", "test_evict", "test_parked",
+        "test_linear" },
+    tsan = { "test_looks", "test_linear", "test_table", "test_parked" }, -- those with threads
 }
 local REACH = 8 -- lines above a site in which its comment may stand
 
