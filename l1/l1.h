@@ -91,7 +91,7 @@ void pln_l1_free(struct pln_l1 *l1);
 
 /* The current generation; starts at 0. An entry serves while its own equals it, or is one less and
  * the current one is odd (the caller then treats it as of doubtful freshness); all others are gone.
- * Threads: any. */
+ * It grows, by at most 16384 at once. Threads: any may ask, one at a time may set. */
 uint32_t pln_l1_generation(const struct pln_l1 *l1);
 void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation);
 

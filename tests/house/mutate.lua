@@ -19,9 +19,9 @@ local WEAKER = {
     memory_order_seq_cst = "memory_order_relaxed",
 }
 local TESTS = {
-    plain = { "test_looks", "test_l1", "test_table", "test_evict", "test_parked",
+    plain = { "test_looks", "test_l1", "test_table", "test_evict", "test_parked", "test_torture",
         "test_linear" },
-    tsan = { "test_looks", "test_linear", "test_table", "test_parked" }, -- those with threads
+    tsan = { "test_linear", "test_table", "test_torture", "test_looks", "test_parked" },
 }
 local REACH = 8 -- lines above a site in which its comment may stand
 
@@ -59,7 +59,7 @@ local function sites(text)
         end
     end
     for from, inner, to in text:gmatch "()PLN_RECHECK(%b())()" do
-        if not text:sub(1, from):match "#define%s+$" then
+        if not text:sub(1, from - 1):match "#define%s+$" then
             add("recheck " .. inner:sub(1, 40):gsub("%s+", " ") .. " -> true", from, to - 1,
                 "((void) " .. inner .. ", true)")
         end
