@@ -116,11 +116,22 @@ static bool is_older(const struct rival *rival, uint32_t version) {
     return rival->version == 0 || pln_l1_is_newer(version, rival->version);
 }
 
+/* A slot may be filled anew between the look at the tags and the look at the entry. So the newest
+ * rival collected may have come after that first look, and with it older ones, in other slots, that
+ * were not seen. All of these were linked before its version was taken: a second look has them.
+ * What is newer still came after the remove began, and stays. */
 unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
                          const struct pln_hashed *key) {
     struct rival rivals[MOST_RIVALS];
     size_t n = collect(l1, key, NULL, rivals);
+    uint32_t newest = n > 0 ? rivals[n - 1].version : 0;
     unsigned n_visible = 0;
+    if (newest != 0) { /* else it is settled, and the last of all */
+        n = collect(l1, key, NULL, rivals);
+    }
+    while (n > 0 && newest != 0 && !is_older(&rivals[n - 1], newest + 1)) {
+        n--;
+    }
     for (size_t i = 0; i < n; i++) {
         n_visible += kill_one(l1, record, rivals[i].place, rivals[i].entry, PLN_COUNT_L1_REMOVES);
     }

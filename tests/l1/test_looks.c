@@ -197,6 +197,26 @@ START_TEST(a_remove_finds_what_a_new_table_took_over) {
 }
 END_TEST
 
+/* The remover has seen that slot 0 has the key's tag. Before it looks at the entry, that one is
+ * gone, an entry stands in slot 1, and a newer one in slot 0, whose put has not yet ended the
+ * other: to end just the newer one would bring the older one back. */
+START_TEST(a_remove_ends_no_entry_before_an_older_one) {
+    struct actor remover = {.act = act_remove, .stops = {"match", {0}, 1}};
+    struct actor writer = {.act = act_put, .stops = {"visible", {0}, 1}};
+    char seen[256];
+    put(9, "in slot 0");
+    begin(&remover);
+    put(9, "in slot 1");
+    begin(&writer);
+    ck_assert_int_eq(get(9, seen), PLN_OK);
+    ck_assert_str_eq(seen, "newest");
+    end(&remover);
+    ck_assert_int_eq(get(9, seen), PLN_MISS);
+    end(&writer);
+    ck_assert_int_eq(get(9, seen), PLN_MISS);
+}
+END_TEST
+
 START_TEST(a_get_finds_what_a_new_table_took_over) {
     struct actor actor = {.act = act_get, .stops = {"viewed", {0}, 1}};
     put_all(1, 9); /* 9 is away from home, where looking takes longer */
@@ -270,6 +290,7 @@ int main(void) {
     tcase_add_test(tests, an_iteration_sees_what_a_new_table_took_over);
     tcase_add_test(tests, an_iteration_looks_up_what_jumps_until_it_has_it);
     tcase_add_test(tests, a_remove_finds_what_a_new_table_took_over);
+    tcase_add_test(tests, a_remove_ends_no_entry_before_an_older_one);
     tcase_add_test(tests, a_get_finds_what_a_new_table_took_over);
     tcase_add_test(tests, a_get_does_not_return_what_is_shadowed_from_home);
     tcase_add_test(tests, a_get_does_not_return_the_times_of_what_was_retired);
