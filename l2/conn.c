@@ -110,12 +110,13 @@ bool pln_conn_is_open(const struct pln_conn *conn) {
     return conn->reader != NULL;
 }
 
+bool pln_conn_is_ahead(const struct pln_conn *conn) {
+    return conn->reader->len > conn->reader->pos;
+}
+
 bool pln_conn_is_spoilt(const struct pln_conn *conn) {
     char byte;
-    if (conn->reader->len > conn->reader->pos) {
-        return true;
-    }
-    return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+    return pln_conn_is_ahead(conn) || recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
            (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 

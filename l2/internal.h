@@ -3,14 +3,17 @@
  * internal.h - what the files of this folder, and their tests, share.
  *
  * From the ground up: url, resp (commands as bytes), conn (one socket), pool (data connections and
- * breaker), script (what runs in the server), redis (the operations), bus (the link). None calls
- * what stands above it; the pool asks the link to go down through a function pointer.
+ * breaker), line (callers on one connection), script (what runs in the server), redis (the
+ * operations), bus (the link). None calls what stands above it; the pool asks the link to go down
+ * through a function pointer.
  *
- * Locks: the pool's and the floor's; neither is held while the other is taken, nor across a system
- * call that may wait. Who takes several slots does so in the order of their index.
+ * Locks: a line's, the pool's and the floor's; the pool's may be taken with a line's held, else
+ * none is held while another is taken, and none across a system call that may wait.
  *
- * Order labels: none. All atomics here are relaxed, each with its reason; what must be ordered is
- * ordered by a mutex or by the server.
+ * Order labels, a pair each:
+ *   Q1 a request's outcome, or the lead / its caller takes it
+ * All other atomics here are relaxed, each with its reason; what must be ordered is ordered by a
+ * mutex or by the server.
  */
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
@@ -125,6 +128,8 @@ void pln_batch_fini(struct pln_batch *batch);
 /* Begins a command; n_args calls of the others must follow. */
 void pln_batch_command(struct pln_batch *batch, size_t n_args);
 void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes);
+/* Adds another batch's commands. */
+void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other);
 void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b);
 void pln_batch_text(struct pln_batch *batch, const char *text);
 void pln_batch_number(struct pln_batch *batch, int64_t number);
@@ -160,6 +165,8 @@ void pln_conn_set_patience(struct pln_conn *conn, pln_ns timeout);
 int pln_conn_login(struct pln_conn *conn, const struct pln_url *url, const char *name,
                    pln_ns deadline);
 bool pln_conn_is_open(const struct pln_conn *conn);
+/* Whether bytes were received that no reply has taken yet. */
+bool pln_conn_is_ahead(const struct pln_conn *conn);
 /* Whether the other end has closed, or said something unasked. */
 bool pln_conn_is_spoilt(const struct pln_conn *conn);
 void pln_conn_close(struct pln_conn *conn);
@@ -202,13 +209,65 @@ enum { PLN_SHA = 40 };
 /* Adds SCRIPT LOAD of every script; each reply is the script's hash. */
 void pln_script_load(struct pln_batch *batch);
 
+/* ---- line.c: many callers on one connection ---- */
+
+struct pln_slot;
+
+enum {
+    PLN_MOST_QUEUED = 1024, /* callers that wait for one connection */
+    PLN_MOST_IN_FLIGHT = 256,
+    PLN_MOST_WOKEN = 40,
+};
+
+enum pln_request_state { PLN_REQUEST_QUEUED, PLN_REQUEST_SENT, PLN_REQUEST_DONE };
+
+/* One command of one caller, which has one reply. */
+struct pln_request {
+    /* adds it to a batch; any thread may call this while the caller waits */
+    void (*write)(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
+    void *arg;
+    bool is_link; /* the link asks, which nobody can ask to go down */
+
+    /* of line.c */
+    _Atomic uint32_t turn; /* a futex: what its caller waits for */
+    pln_ns deadline;
+    bool is_late;
+    int status; /* with reply and text: the outcome, once it is the caller's turn to have it */
+    redisReply *reply;
+    char text[PLN_ERROR_TEXT];
+
+    /* under the line's lock */
+    enum pln_request_state state;
+    struct pln_request *next;
+};
+
+struct pln_in_flight {
+    struct pln_request *request; /* NULL: its caller has left */
+    bool is_time;                /* a TIME of our own */
+};
+
+struct pln_line {
+    pthread_mutex_t lock;                    /* guards all below */
+    const struct pln_request *leader;        /* NULL: nobody has the connection */
+    _Atomic uint32_t *woken[PLN_MOST_WOKEN]; /* whose turn has come: to be woken without the lock */
+    size_t n_woken;
+    bool is_taken;  /* from the pool, for the leader */
+    bool is_broken; /* nothing can be sent or received any more */
+    struct pln_request *queue, **last;
+    size_t n_queued;
+    struct pln_in_flight in_flight[PLN_MOST_IN_FLIGHT]; /* a ring: sent, and not yet answered */
+    size_t first_in_flight, n_in_flight;
+    pln_ns heard_at; /* the last answer, or the first command that waits for one */
+};
+
+void pln_line_init(struct pln_line *line);
+void pln_line_fini(struct pln_line *line);
+
 /* ---- pool.c: the data connections of a node ---- */
 
 struct pln_slot {
-    /* guarded by the pool's lock */
-    pthread_cond_t freed;
-    bool is_taken;
-    bool is_probe; /* the taker decides whether the breaker closes */
+    struct pln_line line;
+    bool is_probe; /* the taker decides whether the breaker closes; guarded by the pool's lock */
 
     /* the taker's */
     struct pln_conn conn;
@@ -216,7 +275,6 @@ struct pln_slot {
     long long ghost_id; /* of the connection before: it may still have a command in the air */
     char ghost_run_id[PLN_RUN_ID + 1];
     pln_ns used_at, clock_at;
-    bool asks_time;   /* TIME was sent behind the commands */
     bool is_done_for; /* the server said something after which the connection must go */
 
     _Atomic uint32_t incarnation; /* 0: not connected */
@@ -240,8 +298,9 @@ struct pln_pool {
     pthread_cond_t agreed;
     char required_run_id[PLN_RUN_ID + 1]; /* the link's server; "" while there is no link */
     uint32_t last_incarnation;
-    unsigned n_failures; /* in a row */
-    bool is_open, is_probing;
+    _Atomic unsigned n_failures; /* in a row; read without the lock, to see whether there are any */
+    atomic_bool is_open;         /* likewise */
+    bool is_probing;
     pln_ns backoff, retry_at;
     char reason[256];
 };
@@ -250,21 +309,30 @@ struct pln_pool {
 int pln_pool_init(struct pln_pool *pool);
 void pln_pool_fini(struct pln_pool *pool);
 
-/* A connection that is ready to send, the caller's until pln_pool_give(). Takers of more
- * than one take them in order of index. `is_link`: the link asks, which nobody can ask to go down.
- * Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT (nothing was sent), PLN_ENOMEM. */
+/* Sends a command over a connection, together with those of others, and waits for its reply, which
+ * is the caller's to free. Returns: PLN_OK (the reply may be an error); PLN_ETIMEOUT, PLN_EL2DOWN
+ * (the outcome of the command is unknown where the text does not say that it was not sent),
+ * PLN_EBUSY (too many wait), PLN_ENOMEM. */
+int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
+                 redisReply **reply);
+
+/* For line.c. A connection that is ready to send, the taker's until pln_pool_give(); one taker at a
+ * time. Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT (nothing was sent), PLN_ENOMEM. */
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
                   struct pln_slot **slot);
-/* Sends a batch; TIME may be added to it. Then receives the replies of its commands. */
-int pln_pool_send(struct pln_pool *pool, struct pln_slot *slot, struct pln_batch *batch,
-                  pln_ns deadline);
-int pln_pool_receive(struct pln_pool *pool, struct pln_slot *slot, size_t n, pln_ns deadline,
-                     redisReply **replies);
-/* Gives the connection back; `result` is that of the last send or receive. */
+/* Gives it back; `result` is that of the last send or receive. */
 void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result);
+/* PLN_EL2DOWN while the breaker is open, and it is nobody's turn to try. */
+int pln_pool_admit(struct pln_pool *pool);
+/* Whether it is time to ask the server for its clock; and what is to be learnt from a reply. */
+bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slot);
+void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
+                         const redisReply *reply);
+/* For the breaker: the server has answered; one command was not answered in time. */
+void pln_pool_praise(struct pln_pool *pool);
+void pln_pool_blame(struct pln_pool *pool);
 /* The failure of an error reply, with the server and the command in its text. */
-int pln_pool_refused(struct pln_pool *pool, struct pln_slot *slot, const char *command,
-                     const redisReply *reply);
+int pln_pool_refused(struct pln_pool *pool, const char *command, const redisReply *reply);
 
 /* Only connections to this server are right from now on; "" for any. */
 void pln_pool_require(struct pln_pool *pool, const char *run_id);
@@ -336,7 +404,7 @@ void pln_floor_raise(struct pln_redis *redis, uint64_t clock, bool is_own);
 void pln_floor_forget(struct pln_redis *redis);
 uint64_t pln_floor_now(struct pln_redis *redis);
 int pln_floor_read(struct pln_redis *redis, pln_ns deadline);
-/* Sends a batch of one command to a slot and takes its reply, which is no error but perhaps
+/* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. */
 int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
                   const char *command, pln_ns deadline, redisReply **reply);

@@ -4,9 +4,7 @@
  * node that is away.
  *
  * A key belongs to one connection, by its hash, so commands for a key are executed in the order in
- * which they were sent. A connection belongs to one caller at a time, who waits for it until the
- * deadline. (A flag with a condition rather than a mutex with a timeout: pthread_mutex_clocklock()
- * is unknown to the thread sanitizer.)
+ * which they were sent. Of the callers of a connection one at a time has it (line.c).
  *
  * A connection that fails is closed at once: an answer that comes too late finds nobody. What was
  * sent over it may still be executed, so the next connection of the slot first has the server kill
@@ -70,18 +68,56 @@ static bool note_failure_locked(struct pln_pool *pool, bool is_probe, bool is_fi
         pool->is_open = true;
         pool->retry_at = pln_clock_precise() + pln_backoff_next(&pool->backoff);
         snprintf(pool->reason, sizeof pool->reason, "%s", pln_error_text());
-        for (size_t i = 0; i < pool->n_slots; i++) {
-            pthread_cond_broadcast(&pool->slots[i].freed); /* who waits need not wait longer */
-        }
     }
     return opens;
 }
 
 bool pln_pool_is_open(struct pln_pool *pool) {
+    /* relaxed: it may change at any time */
+    return atomic_load_explicit(&pool->is_open, memory_order_relaxed);
+}
+
+int pln_pool_admit(struct pln_pool *pool) {
+    if (!pln_pool_is_open(pool)) {
+        return PLN_OK;
+    }
     pthread_mutex_lock(&pool->lock);
-    bool is_open = pool->is_open;
+    int result = admit_locked(pool);
     pthread_mutex_unlock(&pool->lock);
-    return is_open;
+    return result;
+}
+
+static void tell_open(struct pln_pool *pool, const char *reason) {
+    pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", reason);
+}
+
+static void tell_closed(struct pln_pool *pool) {
+    /* who was warned is told of the end */
+    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->url->label);
+}
+
+void pln_pool_praise(struct pln_pool *pool) {
+    /* relaxed: whether there is anything to do */
+    if (atomic_load_explicit(&pool->n_failures, memory_order_relaxed) == 0 &&
+        !pln_pool_is_open(pool)) {
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    bool closes = note_success_locked(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (closes) {
+        tell_closed(pool);
+    }
+}
+
+void pln_pool_blame(struct pln_pool *pool) {
+    pln_count(pool->counts, PLN_COUNT_L2_TIMEOUTS, 1);
+    pthread_mutex_lock(&pool->lock);
+    bool opens = note_failure_locked(pool, false, false);
+    pthread_mutex_unlock(&pool->lock);
+    if (opens) {
+        tell_open(pool, pln_error_text());
+    }
 }
 
 /* ---- which server ---- */
@@ -210,7 +246,7 @@ enum outcome {
     REFUSED, /* not even connected */
 };
 
-/* Ends the caller's turn, and says what changed for all. */
+/* Ends the taker's turn, and says what changed for all. */
 static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome outcome) {
     char reason[sizeof pool->reason];
     bool opens = false, closes = false;
@@ -223,42 +259,22 @@ static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome 
     if (slot->is_probe) {
         slot->is_probe = pool->is_probing = false;
     }
-    slot->is_taken = false;
-    if (pool->is_open) {
-        pthread_cond_broadcast(&slot->freed); /* the first to wake may not be the one to try */
-    } else {
-        pthread_cond_signal(&slot->freed);
-    }
     if (opens) {
         memcpy(reason, pool->reason, sizeof reason);
     }
     pthread_mutex_unlock(&pool->lock);
     if (opens) {
-        pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", reason);
+        tell_open(pool, reason);
     } else if (closes) {
-        /* who was warned is told of the end */
-        pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->url->label);
+        tell_closed(pool);
     }
 }
 
-/* Waits for the slot. Where the breaker is open, whoever gets it is the one to try. */
-static int claim(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline, bool *is_wrong) {
-    struct timespec until = point_of(deadline);
-    int waited = 0;
+/* Where the breaker is open, who is admitted is the one to try. */
+static int claim(struct pln_pool *pool, struct pln_slot *slot, bool *is_wrong) {
     pthread_mutex_lock(&pool->lock);
     int result = admit_locked(pool);
-    while (result == PLN_OK && slot->is_taken && waited == 0) {
-        waited = pthread_cond_clockwait(&slot->freed, &pool->lock, CLOCK_MONOTONIC, &until);
-        /* while we waited, who had the slot may have found that the server is away */
-        result = admit_locked(pool);
-    }
-    if (result == PLN_OK && slot->is_taken) {
-        result = pln_fail(PLN_ETIMEOUT,
-                          "l2: redis at %s: the connection was busy until the deadline",
-                          pool->url->label);
-    }
     if (result == PLN_OK) {
-        slot->is_taken = true;
         slot->is_probe = pool->is_open;
         pool->is_probing = pool->is_probing || pool->is_open;
         *is_wrong = !is_right_locked(pool, &slot->conn);
@@ -279,7 +295,7 @@ int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns dead
     if (deadline <= pln_clock_precise()) {
         return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
     }
-    int result = claim(pool, slot, deadline, &is_wrong);
+    int result = claim(pool, slot, &is_wrong);
     if (result != PLN_OK) {
         return result;
     }
@@ -295,54 +311,39 @@ int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns dead
     return PLN_OK;
 }
 
-int pln_pool_send(struct pln_pool *pool, struct pln_slot *slot, struct pln_batch *batch,
-                  pln_ns deadline) {
-    pln_count(pool->counts, PLN_COUNT_L2_COMMANDS, batch->n_commands);
-    slot->asks_time = pln_clock_precise() - slot->clock_at > pool->clock_period;
-    if (slot->asks_time) {
-        pln_batch_texts(batch, "TIME", NULL);
-    }
-    return pln_conn_send(&slot->conn, batch, deadline);
+bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slot) {
+    return pln_clock_precise() - slot->clock_at > pool->clock_period;
 }
 
-int pln_pool_receive(struct pln_pool *pool, struct pln_slot *slot, size_t n, pln_ns deadline,
-                     redisReply **replies) {
-    redisReply *time = NULL;
-    int result = PLN_OK;
-    size_t got = 0;
-    while (got < n && result == PLN_OK) {
-        result = pln_conn_receive(&slot->conn, deadline, &replies[got]);
-        got += result == PLN_OK;
+/* After an error of these the connection is of no more use. */
+static bool is_last_word(const redisReply *reply) {
+    static const char *const last_words[] = {"NOAUTH", "LOADING", "MASTERDOWN"};
+    bool is_last = false;
+    for (size_t i = 0; i < PLN_ARRAY_LEN(last_words); i++) {
+        is_last = is_last || pln_reply_is(reply, last_words[i]);
     }
-    if (result == PLN_OK && slot->asks_time) {
-        result = pln_conn_receive(&slot->conn, deadline, &time);
-    }
-    if (result != PLN_OK) {
-        pln_replies_free(replies, got);
-        return result;
-    }
-    if (time != NULL && pln_conn_take_time(&slot->conn, time)) {
+    return is_last;
+}
+
+void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
+                         const redisReply *reply) {
+    if (is_time && pln_conn_take_time(&slot->conn, reply)) {
         note_clock(pool, slot);
     }
-    pln_replies_free(&time, 1);
-    return PLN_OK;
+    if (reply->type == REDIS_REPLY_ERROR) {
+        bool is_demoted = strstr(reply->str, "READONLY") != NULL;
+        slot->is_done_for = slot->is_done_for || is_demoted || is_last_word(reply);
+        if (is_demoted) {
+            pool->on_other_server(pool->arg); /* the link has to look where the master is, too */
+        }
+    }
 }
 
-int pln_pool_refused(struct pln_pool *pool, struct pln_slot *slot, const char *command,
-                     const redisReply *reply) {
-    static const char *const last_words[] = {"NOAUTH", "LOADING", "MASTERDOWN"};
+int pln_pool_refused(struct pln_pool *pool, const char *command, const redisReply *reply) {
     pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
     if (reply->type != REDIS_REPLY_ERROR) {
-        slot->is_done_for = true;
         return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
                         pool->url->label, command, reply->type);
-    }
-    for (size_t i = 0; i < PLN_ARRAY_LEN(last_words); i++) {
-        slot->is_done_for = slot->is_done_for || pln_reply_is(reply, last_words[i]);
-    }
-    if (strstr(reply->str, "READONLY") != NULL) {
-        slot->is_done_for = true; /* demoted: the link has to look where the master is, too */
-        pool->on_other_server(pool->arg);
     }
     return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->url->label, command, reply->str);
 }
@@ -351,7 +352,7 @@ void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
     bool has_failed = result < 0 && result != PLN_EL2;
     slot->used_at = pln_clock_precise();
     /* an answer nobody asked for would be taken for that of the next command */
-    if (has_failed || slot->is_done_for || slot->conn.reader->len > slot->conn.reader->pos) {
+    if (has_failed || slot->is_done_for || pln_conn_is_ahead(&slot->conn)) {
         hang_up(slot);
     }
     if (has_failed) {
@@ -395,7 +396,7 @@ int pln_pool_init(struct pln_pool *pool) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for %zu connections", pool->n_slots);
     }
     for (size_t i = 0; i < pool->n_slots; i++) {
-        pthread_cond_init(&pool->slots[i].freed, NULL);
+        pln_line_init(&pool->slots[i].line);
         pool->slots[i].conn.fd = -1;
     }
     pthread_mutex_init(&pool->lock, NULL);
@@ -409,7 +410,7 @@ void pln_pool_fini(struct pln_pool *pool) {
     }
     for (size_t i = 0; i < pool->n_slots; i++) {
         pln_conn_close(&pool->slots[i].conn);
-        pthread_cond_destroy(&pool->slots[i].freed);
+        pln_line_fini(&pool->slots[i].line);
     }
     pthread_cond_destroy(&pool->agreed);
     pthread_mutex_destroy(&pool->lock);

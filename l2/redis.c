@@ -87,23 +87,20 @@ int pln_floor_read(struct pln_redis *redis, pln_ns deadline) {
 
 /* ---- plain commands ---- */
 
+static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+    (void) slot;
+    pln_batch_add(batch, arg);
+}
+
 int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
                   const char *command, pln_ns deadline, redisReply **reply) {
-    struct pln_slot *slot;
-    redisReply *got = NULL;
-    int result = pln_pool_take(&redis->pool, index, false, deadline, &slot);
-    if (result != PLN_OK) {
-        return result;
-    }
-    result = pln_pool_send(&redis->pool, slot, batch, deadline);
-    if (result == PLN_OK) {
-        result = pln_pool_receive(&redis->pool, slot, 1, deadline, &got);
-    }
+    struct pln_request request = {.write = write_batch, .arg = batch};
+    redisReply *got;
+    int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
     if (result == PLN_OK && got->type == REDIS_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
-        result = pln_pool_refused(&redis->pool, slot, command, got);
-        pln_replies_free(&got, 1);
+        result = pln_pool_refused(&redis->pool, command, got);
+        freeReplyObject(got);
     }
-    pln_pool_give(&redis->pool, slot, result);
     if (result == PLN_OK) {
         *reply = got;
     }
@@ -312,35 +309,37 @@ static int redis_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns 
     return result;
 }
 
-int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline) {
-    uint8_t payload[8], bytes[PLN_MESSAGE_MAX];
-    struct pln_slot *slot;
-    struct pln_batch batch;
-    redisReply *reply = NULL;
-    int result = pln_pool_take(&redis->pool, 0, true, deadline, &slot);
-    if (result != PLN_OK) {
-        return result;
-    }
-    pln_put_big(payload, number, sizeof payload);
-    /* relaxed: written by whoever holds the slot, and that is this thread */
+struct ping {
+    const struct pln_redis *redis;
+    uint8_t payload[8];
+};
+
+static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+    const struct ping *ping = arg;
+    uint8_t bytes[PLN_MESSAGE_MAX];
+    /* relaxed: written by whoever leads the connection, and that is this thread */
     uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-    struct pln_message message = {
-        PLN_MESSAGE_PING, {redis->instance, incarnation}, pln_bytes_of(payload, sizeof payload)};
-    pln_batch_init(&batch);
-    pln_batch_command(&batch, 3);
-    pln_batch_text(&batch, "PUBLISH");
-    pln_batch_text(&batch, redis->names.channel);
-    pln_batch_bytes(&batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
-    result = pln_pool_send(&redis->pool, slot, &batch, deadline);
-    pln_batch_fini(&batch);
+    struct pln_message message = {PLN_MESSAGE_PING,
+                                  {ping->redis->instance, incarnation},
+                                  pln_bytes_of(ping->payload, sizeof ping->payload)};
+    pln_batch_command(batch, 3);
+    pln_batch_text(batch, "PUBLISH");
+    pln_batch_text(batch, ping->redis->names.channel);
+    pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
+}
+
+int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline) {
+    struct ping ping = {.redis = redis};
+    struct pln_request request = {.write = write_ping, .arg = &ping, .is_link = true};
+    redisReply *reply;
+    pln_put_big(ping.payload, number, sizeof ping.payload);
+    int result = pln_line_ask(&redis->pool, 0, &request, deadline, &reply);
     if (result == PLN_OK) {
-        result = pln_pool_receive(&redis->pool, slot, 1, deadline, &reply);
+        result = reply->type == REDIS_REPLY_INTEGER
+                     ? PLN_OK
+                     : pln_pool_refused(&redis->pool, "PUBLISH", reply);
+        freeReplyObject(reply);
     }
-    if (result == PLN_OK && reply->type != REDIS_REPLY_INTEGER) {
-        result = pln_pool_refused(&redis->pool, slot, "PUBLISH", reply);
-    }
-    pln_replies_free(&reply, 1);
-    pln_pool_give(&redis->pool, slot, result);
     return result;
 }
 

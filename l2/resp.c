@@ -78,6 +78,12 @@ void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_by
     append(batch, "\r\n", 2);
 }
 
+void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other) {
+    append(batch, other->bytes, other->len);
+    batch->n_commands += other->n_commands;
+    batch->has_failed = batch->has_failed || other->has_failed;
+}
+
 void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes) {
     pln_batch_joined(batch, bytes, pln_bytes_of(NULL, 0));
 }

@@ -204,7 +204,7 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
 
 /* ---- running ---- */
 
-static void write_keys(struct pln_redis *redis, const struct pln_script_call *call,
+static void write_keys(const struct pln_redis *redis, const struct pln_script_call *call,
                        struct pln_batch *batch) {
     if (call->key == NULL) {
         pln_batch_text(batch, "1");
@@ -216,22 +216,31 @@ static void write_keys(struct pln_redis *redis, const struct pln_script_call *ca
     pln_batch_text(batch, redis->names.tags);
 }
 
+struct running {
+    const struct pln_redis *redis;
+    const struct pln_script_call *call;
+    bool by_text; /* wanted, or used since the server has no hash of it */
+};
+
 /* EVALSHA, or EVAL where the server does not have the script. */
-static void write_call(struct pln_redis *redis, struct pln_slot *slot,
-                       const struct pln_script_call *call, bool by_text, struct pln_batch *batch) {
-    const char *text = by_text ? scripts[call->script].text : slot->hashes[call->script];
+static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+    struct running *running = arg;
+    const struct pln_script_call *call = running->call;
+    running->by_text = running->by_text || slot->hashes[call->script][0] == 0;
+    const char *text = running->by_text ? scripts[call->script].text : slot->hashes[call->script];
     size_t n_keys = call->key == NULL ? 1 : 3;
     size_t n_message = call->kind == 0 ? 0 : 2;
     pln_batch_command(batch, 3 + n_keys + n_message + call->n_args);
-    pln_batch_text(batch, by_text ? "EVAL" : "EVALSHA");
+    pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
-    write_keys(redis, call, batch);
+    write_keys(running->redis, call, batch);
     if (call->kind != 0) {
         uint8_t bytes[PLN_MESSAGE_MAX];
-        /* relaxed: written by whoever holds the slot, and that is this thread */
+        /* relaxed: written by whoever leads the connection, and that is this thread */
         uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-        struct pln_message message = {call->kind, {redis->instance, incarnation}, call->payload};
-        pln_batch_text(batch, redis->names.channel);
+        struct pln_message message = {
+            call->kind, {running->redis->instance, incarnation}, call->payload};
+        pln_batch_text(batch, running->redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
     }
     for (size_t i = 0; i < call->n_args; i++) {
@@ -239,40 +248,22 @@ static void write_call(struct pln_redis *redis, struct pln_slot *slot,
     }
 }
 
-static int run_once(struct pln_redis *redis, struct pln_slot *slot,
-                    const struct pln_script_call *call, bool by_text, pln_ns deadline,
-                    redisReply **reply) {
-    struct pln_batch batch;
-    pln_batch_init(&batch);
-    write_call(redis, slot, call, by_text, &batch);
-    int result = pln_pool_send(&redis->pool, slot, &batch, deadline);
-    pln_batch_fini(&batch);
-    if (result == PLN_OK) {
-        result = pln_pool_receive(&redis->pool, slot, 1, deadline, reply);
-    }
-    return result;
-}
-
 int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
                    redisReply **reply) {
-    struct pln_slot *slot;
-    redisReply *got = NULL;
+    struct running running = {redis, call, false};
+    struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
+    redisReply *got;
     size_t index = call->key == NULL ? 0 : call->key->hash % redis->pool.n_slots;
-    int result = pln_pool_take(&redis->pool, index, call->is_link, deadline, &slot);
-    if (result != PLN_OK) {
-        return result;
-    }
-    bool by_text = slot->hashes[call->script][0] == 0;
-    result = run_once(redis, slot, call, by_text, deadline, &got);
-    if (result == PLN_OK && !by_text && pln_reply_is(got, "NOSCRIPT")) {
-        pln_replies_free(&got, 1);
-        result = run_once(redis, slot, call, true, deadline, &got);
+    int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
+    if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
+        freeReplyObject(got);
+        running.by_text = true;
+        result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
     }
     if (result == PLN_OK && got->type == REDIS_REPLY_ERROR) {
-        result = pln_pool_refused(&redis->pool, slot, scripts[call->script].name, got);
-        pln_replies_free(&got, 1);
+        result = pln_pool_refused(&redis->pool, scripts[call->script].name, got);
+        freeReplyObject(got);
     }
-    pln_pool_give(&redis->pool, slot, result);
     if (result == PLN_OK) {
         *reply = got;
     }

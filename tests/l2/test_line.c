@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT
+ * test_line.c - l2/line.c: callers of one connection are sent together and answered each with its
+ * own; a deadline, a lost connection, or a crowd concerns just those it should. */
+#include <check.h>
+#include <poll.h>
+#include <stdio.h>
+
+#include "../../l2/internal.h"
+#include "client.h"
+#include "proxy.h"
+#include "server.h"
+
+static struct server server;
+static struct proxy proxy;
+static struct client a;
+
+static void set_up(void) {
+    pln_test_redis_start(&server, NULL);
+    pln_test_proxy_start(&proxy, server.path);
+    client_init(&a);
+    struct pln_l2_options options = client_options(&a, proxy.url);
+    options.pool = 1; /* every key shares it */
+    options.timeout_ms = 5000;
+    ck_assert_msg(pln_l2_redis_new(&options, &a.l2) == PLN_OK, "%s", pln_error_text());
+}
+
+static void tear_down(void) {
+    client_fini(&a);
+    pln_test_proxy_stop(&proxy);
+    pln_test_redis_stop(&server);
+}
+
+/* A thread that reads or stores one key once. */
+struct caller {
+    pthread_t thread;
+    char key[24], text[24];
+    bool sets;
+    int patience_ms;
+    int result;
+    bool is_right;
+    char error[200];
+};
+
+static void *call(void *arg) {
+    struct caller *caller = arg;
+    struct pln_hashed key = key_of(caller->key);
+    pln_ns deadline = pln_clock_precise() + caller->patience_ms * 1000000LL;
+    if (caller->sets) {
+        struct pln_l2_item item = item_of(caller->text);
+        caller->result = pln_l2_set(a.l2, &key, &item, 0, deadline);
+        return NULL;
+    }
+    struct pln_l2_value value;
+    caller->result = pln_l2_get(a.l2, &key, deadline, &value);
+    if (caller->result == PLN_OK) {
+        caller->is_right = value.item.value.len == strlen(caller->text) &&
+                           memcmp(value.item.value.data, caller->text, strlen(caller->text)) == 0;
+        pln_l2_value_fini(&value);
+    } else {
+        snprintf(caller->error, sizeof caller->error, "%s", pln_error_text());
+    }
+    return NULL;
+}
+
+static void begin(struct caller *caller, unsigned number, bool sets, int patience_ms) {
+    pthread_attr_t attributes;
+    *caller = (struct caller){.sets = sets, .patience_ms = patience_ms};
+    snprintf(caller->key, sizeof caller->key, "key %u", number);
+    snprintf(caller->text, sizeof caller->text, "text %u", number);
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 * 1024);
+    ck_assert_int_eq(pthread_create(&caller->thread, &attributes, call, caller), 0);
+    pthread_attr_destroy(&attributes);
+}
+
+static void end(struct caller *caller) {
+    pthread_join(caller->thread, NULL);
+}
+
+static void do_all(struct caller *callers, unsigned n, bool sets) {
+    for (unsigned i = 0; i < n; i++) {
+        begin(&callers[i], i, sets, 5000);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        end(&callers[i]);
+        ck_assert_int_eq(callers[i].result, PLN_OK);
+        ck_assert(sets || callers[i].is_right);
+    }
+}
+
+/* Waits until so many are in flight, and so many queue. */
+static void await(size_t n_in_flight, size_t n_queued) {
+    struct pln_line *line = &pln_redis_of(a.l2)->pool.slots[0].line;
+    pln_ns until = soon();
+    bool is_so = false;
+    while (!is_so) {
+        ck_assert(pln_clock_precise() < until);
+        poll(NULL, 0, 1);
+        pthread_mutex_lock(&line->lock);
+        is_so = line->n_in_flight == n_in_flight && line->n_queued == n_queued;
+        pthread_mutex_unlock(&line->lock);
+    }
+}
+
+static long reads_of_server(void) {
+    char *stats = pln_test_redis_command(&server, "INFO stats");
+    const char *at = strstr(stats, "total_reads_processed:");
+    ck_assert_ptr_nonnull(at);
+    long n = atol(at + strlen("total_reads_processed:"));
+    free(stats);
+    return n;
+}
+
+START_TEST(who_comes_meanwhile_is_sent_together) {
+    struct caller callers[41];
+    do_all(callers, 1, true);
+    long before = reads_of_server();
+    pln_test_proxy_hold(&proxy);
+    begin(&callers[0], 0, true, 5000);
+    await(1, 0);
+    for (unsigned i = 1; i < 41; i++) {
+        begin(&callers[i], i, true, 5000);
+    }
+    await(1, 40);
+    pln_test_proxy_release(&proxy);
+    for (unsigned i = 0; i < 41; i++) {
+        end(&callers[i]);
+        ck_assert_int_eq(callers[i].result, PLN_OK);
+    }
+    /* one for each send, and some where a send was long; and those of the operator */
+    ck_assert_int_lt(reads_of_server() - before, 12);
+    do_all(callers, 41, false);
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 1);
+}
+END_TEST
+
+static void *get_and_set_often(void *arg) {
+    unsigned number = (unsigned) (uintptr_t) arg;
+    for (unsigned i = 0; i < 300; i++) {
+        struct caller caller = {.sets = i % 3 == 0, .patience_ms = 5000};
+        snprintf(caller.key, sizeof caller.key, "key %u", number);
+        snprintf(caller.text, sizeof caller.text, "text %u of %u", i / 3, number);
+        call(&caller);
+        if (caller.result != PLN_OK || !(caller.sets || caller.is_right)) {
+            return arg; /* each is the only one to write its key: it reads what it wrote */
+        }
+    }
+    return NULL;
+}
+
+START_TEST(each_is_answered_with_its_own) {
+    pthread_t threads[16];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        pthread_create(&threads[i], NULL, get_and_set_often, (void *) (i + 1));
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        ck_assert_ptr_null(failed);
+    }
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 1);
+}
+END_TEST
+
+/* The leader's patience ends first. Its answer, which comes later, is nobody else's. */
+START_TEST(a_leader_that_leaves_takes_nobody_along) {
+    struct caller callers[4];
+    do_all(callers, 4, true);
+    pln_test_proxy_hold(&proxy);
+    begin(&callers[0], 0, false, 50);
+    await(1, 0);
+    for (unsigned i = 1; i < 4; i++) {
+        begin(&callers[i], i, false, 5000);
+    }
+    end(&callers[0]);
+    ck_assert_int_eq(callers[0].result, PLN_ETIMEOUT);
+    await(4, 0); /* another leads, and has sent what had queued */
+    pln_test_proxy_release(&proxy);
+    for (unsigned i = 1; i < 4; i++) {
+        end(&callers[i]);
+        ck_assert_msg(callers[i].is_right, "%u: %s", i, callers[i].error);
+    }
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 1);
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_TIMEOUTS), 1);
+}
+END_TEST
+
+START_TEST(who_waits_leaves_at_its_own_deadline) {
+    struct caller leader, queued;
+    do_all(&leader, 1, true);
+    pln_test_proxy_hold(&proxy);
+    begin(&leader, 0, false, 5000);
+    await(1, 0);
+    begin(&queued, 1, true, 50);
+    end(&queued);
+    ck_assert_int_eq(queued.result, PLN_ETIMEOUT);
+    await(1, 0);
+    pln_test_proxy_release(&proxy);
+    end(&leader);
+    ck_assert(leader.is_right);
+    begin(&queued, 1, false, 5000);
+    end(&queued);
+    ck_assert_int_eq(queued.result, PLN_MISS); /* it was not sent */
+}
+END_TEST
+
+START_TEST(a_lost_connection_ends_what_is_in_flight_at_once) {
+    struct caller callers[8];
+    do_all(callers, 8, true);
+    pln_test_proxy_hold(&proxy);
+    begin(&callers[0], 0, false, 60000);
+    await(1, 0);
+    for (unsigned i = 1; i < 8; i++) {
+        begin(&callers[i], i, false, 60000);
+    }
+    await(1, 7);
+    pln_test_redis_kill(&server);
+    for (unsigned i = 0; i < 8; i++) {
+        end(&callers[i]); /* those that queued meet the refused connection of the next leader */
+        ck_assert_int_eq(callers[i].result, PLN_EL2DOWN);
+    }
+}
+END_TEST
+
+START_TEST(a_crowd_is_refused_past_its_bound) {
+    enum { N = 1 + PLN_MOST_QUEUED };
+    struct caller *callers = calloc(N, sizeof *callers), refused;
+    do_all(callers, 1, true);
+    pln_test_proxy_hold(&proxy);
+    begin(&callers[0], 0, true, 30000);
+    await(1, 0);
+    for (unsigned i = 1; i < N; i++) {
+        begin(&callers[i], 0, true, 30000);
+    }
+    await(1, PLN_MOST_QUEUED);
+    begin(&refused, 0, true, 30000);
+    end(&refused);
+    ck_assert_int_eq(refused.result, PLN_EBUSY);
+    pln_test_proxy_release(&proxy);
+    for (unsigned i = 0; i < N; i++) {
+        end(&callers[i]);
+        ck_assert_int_eq(callers[i].result, PLN_OK);
+    }
+    free(callers);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("line");
+    TCase *tests = tcase_create("line");
+    suite_add_tcase(suite, tests);
+    tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, who_comes_meanwhile_is_sent_together);
+    tcase_add_test(tests, each_is_answered_with_its_own);
+    tcase_add_test(tests, a_leader_that_leaves_takes_nobody_along);
+    tcase_add_test(tests, who_waits_leaves_at_its_own_deadline);
+    tcase_add_test(tests, a_lost_connection_ends_what_is_in_flight_at_once);
+    tcase_add_test(tests, a_crowd_is_refused_past_its_bound);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
