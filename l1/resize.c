@@ -271,14 +271,43 @@ static bool unmark(struct entry *entry) {
     return false;
 }
 
-/* Moves a settled entry. Linearization: none, its key's value stays. */
+static bool stands_at(struct place place, const struct entry *entry) {
+    /* P1 acquire: pairs with link_at */
+    return pln_l1_slot_entry(atomic_load_explicit(&place.half->slots[place.at],
+                                                  memory_order_acquire)) == entry;
+}
+
+/* An entry that was ended while this thread had it marked: it is this thread's to retire, once it
+ * stands in the new table no more, where another mover may have put it. */
+static void retire_marked(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
+                          uint64_t hash) {
+    struct bucket *bucket = pln_l1_bucket(&pln_l1_view(l1)->present, hash);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct place place = {&bucket->halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
+        if (stands_at(place, entry)) {
+            pln_l1_unlink(l1, record, place, entry);
+        }
+    }
+    pln_l1_retire(l1, record, entry);
+}
+
+/* Moves a settled entry. Linearization: none, its key's value stays. What was marked, but stood no
+ * longer where it was seen, has been moved before, or was ended. */
 static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct place old,
                        struct entry *entry, uint64_t hash, pln_ms now) {
     struct place place;
-    if (!mark(entry, pln_l1_state(entry))) {
+    uint8_t state = pln_l1_state(entry);
+    PLN_POINT(unmarked);
+    if (!mark(entry, state)) {
         return; /* ended, or somebody else moves it */
     }
     PLN_POINT(marked);
+    if (!PLN_RECHECK(stands_at(old, entry))) {
+        if (!unmark(entry)) {
+            retire_marked(l1, record, entry, hash);
+        }
+        return;
+    }
     bool is_linked = pln_l1_link(l1, record, &pln_l1_view(l1)->present, hash, entry, now, &place);
     PLN_POINT(twice);
     if (is_linked) {
@@ -287,11 +316,10 @@ static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct p
         if (PLN_RECHECK(unmark(entry))) {
             return;
         }
-        pln_l1_unlink(l1, record, place, entry);
     } else {
         pln_l1_kill(l1, record, old, entry, PLN_COUNT_L1_CROWDED);
     }
-    pln_l1_retire(l1, record, entry);
+    retire_marked(l1, record, entry, hash);
 }
 
 /* Empties a slot of the old table, as far as that can be done now. */

@@ -200,6 +200,61 @@ END_TEST
 /* The remover has seen that slot 0 has the key's tag. Before it looks at the entry, that one is
  * gone, an entry stands in slot 1, and a newer one in slot 0, whose put has not yet ended the
  * other: to end just the newer one would bring the older one back. */
+static void act_sweep(struct actor *actor) {
+    for (int i = 0; i < 40 && actor->stops.n_passed == 0; i++) {
+        pln_l1_sweep(table.l1, 0, 1);
+    }
+}
+
+/* A key of the last bucket, which is moved last. */
+static unsigned last_key(void) {
+    char bytes[16];
+    unsigned number = 0;
+    while ((key_of(number, bytes).hash & UINT32_MAX) < UINT32_MAX / 1000 * 999) {
+        number++;
+    }
+    return number;
+}
+
+static void sweep_to_the_end(void) {
+    for (int i = 0; i < 400 && pln_l1_is_replacing(table.l1); i++) {
+        pln_l1_sweep(table.l1, 0, 1);
+    }
+    for (int i = 0; i < 4; i++) {
+        pln_l1_sweep(table.l1, 0, 1);
+    }
+}
+
+/* A mover has seen an entry where it was. Meanwhile another has moved it, and it may even have been
+ * removed: it is not moved, nor retired, once more. */
+START_TEST(an_entry_is_moved_once) {
+    struct actor mover = {.act = act_sweep, .stops = {"unmarked", {0}, 1}};
+    struct pln_l1_usage usage;
+    unsigned number = last_key();
+    char seen[256];
+    put_text(&table, number, "value", 0);
+    ck_assert_int_eq(pln_l1_resize(table.l1, 128 << 20), PLN_OK);
+    for (int i = 0; i < 6; i++) {
+        pln_l1_sweep(table.l1, 0, 1); /* until all see both tables */
+    }
+    ck_assert_uint_eq(pln_l1_stage(atomic_load(&table.l1->stage)), STAGE_MOVING);
+    begin(&mover);
+    for (int i = 0; i < 40; i++) {
+        pln_l1_sweep(table.l1, 0, 1);
+    }
+    if (_i == 1) {
+        remove_key(&table, number);
+    }
+    end(&mover);
+    ck_assert_int_eq(get_text(&table, number, 0, seen) == NULL, _i == 1);
+    remove_key(&table, number);
+    sweep_to_the_end();
+    pln_l1_usage(table.l1, &usage);
+    ck_assert_uint_eq(usage.entries, 0);
+    ck_assert_uint_eq(usage.waiting_bytes, 0);
+}
+END_TEST
+
 START_TEST(a_remove_ends_no_entry_before_an_older_one) {
     struct actor remover = {.act = act_remove, .stops = {"match", {0}, 1}};
     struct actor writer = {.act = act_put, .stops = {"visible", {0}, 1}};
@@ -290,6 +345,7 @@ int main(void) {
     tcase_add_test(tests, an_iteration_sees_what_a_new_table_took_over);
     tcase_add_test(tests, an_iteration_looks_up_what_jumps_until_it_has_it);
     tcase_add_test(tests, a_remove_finds_what_a_new_table_took_over);
+    tcase_add_loop_test(tests, an_entry_is_moved_once, 0, 2);
     tcase_add_test(tests, a_remove_ends_no_entry_before_an_older_one);
     tcase_add_test(tests, a_get_finds_what_a_new_table_took_over);
     tcase_add_test(tests, a_get_does_not_return_what_is_shadowed_from_home);

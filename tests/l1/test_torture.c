@@ -10,7 +10,8 @@ enum { N_ROUNDS = 10000 };
 enum { N_ROUNDS = 40000 };
 #endif
 
-enum { N_KEYS = 2000, N_WRITERS = 2, N_KEEPERS = 2, MOST_BYTES = 3000 };
+enum { N_KEYS = 2000, N_WRITERS = 2, N_KEEPERS = 2, N_ALL = N_WRITERS + N_KEEPERS };
+enum { MOST_BYTES = 3000 };
 
 static struct table table;
 static atomic_uint n_wrong, n_writing;
@@ -95,6 +96,13 @@ static bool visit_hot(void *arg, struct pln_bytes key, const struct pln_l1_hot *
     return visit(arg, key, &hit);
 }
 
+/* Threads that come and go take each other's records. */
+static void *visit_shortly(void *arg) {
+    put_sized((unsigned) (uintptr_t) arg % N_KEYS, 10, 0);
+    read_one((unsigned) (uintptr_t) arg % N_KEYS, 0, true);
+    return NULL;
+}
+
 static void *keep(void *arg) {
     uint64_t state = 100 + (uintptr_t) arg;
     unsigned n = 0;
@@ -113,6 +121,11 @@ static void *keep(void *arg) {
             pln_l1_set_generation(table.l1, pln_l1_generation(table.l1) +
                                                 (chance(&state) % 4 == 0 ? 16384 : 2));
         }
+        if (turn % 16 == 5) {
+            pthread_t visitor;
+            pthread_create(&visitor, NULL, visit_shortly, (void *) (uintptr_t) turn);
+            pthread_join(visitor, NULL);
+        }
         pln_l1_usage(table.l1, &usage);
     }
     return NULL;
@@ -124,15 +137,15 @@ static void teardown(void) {
 
 START_TEST(everything_at_once_leaves_a_whole_table) {
     static const enum pln_l1_eviction policies[] = {PLN_L1_LRU, PLN_L1_ADAPTIVE};
-    pthread_t threads[N_WRITERS + N_KEEPERS];
+    pthread_t threads[N_ALL];
     struct pln_l1_usage usage;
     unsigned n = 0;
     table_open(&table, 4 << 20, policies[_i]);
     atomic_store(&n_writing, N_WRITERS);
-    for (uintptr_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+    for (uintptr_t i = 0; i < N_ALL; i++) {
         pthread_create(&threads[i], NULL, i < N_WRITERS ? write_and_read : keep, (void *) i);
     }
-    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+    for (size_t i = 0; i < N_ALL; i++) {
         pthread_join(threads[i], NULL);
     }
     ck_assert_uint_eq(n_wrong, 0);
