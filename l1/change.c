@@ -61,7 +61,7 @@ static size_t sweep_half(struct pln_l1 *l1, struct thread_record *record, struct
     size_t n = 0;
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
         struct place place = {half, i};
-        /* P1 acquire: pairs with link_at */
+        /* P1 acquire: pairs with link_at. no test: state */
         struct entry *entry = pln_l1_slot_entry(
             atomic_load_explicit(&half->slots[i], memory_order_acquire));
         uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
@@ -90,7 +90,7 @@ static size_t sweep_bucket(struct pln_l1 *l1, struct thread_record *record, size
 }
 
 static void drop_slot(struct pln_l1 *l1, struct thread_record *record, struct place place) {
-    /* P1 acquire: pairs with link_at */
+    /* P1 acquire: pairs with link_at. no test: state */
     struct entry *entry = pln_l1_slot_entry(
         atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
     if (entry != NULL && pln_l1_is_gone(l1, entry, INT64_MIN)) {

@@ -70,7 +70,8 @@ static bool close_slab(struct slabs *slabs, size_t slab) {
     /* relaxed: the exchange decides */
     uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
     return class != 0 && (class & PLN_SLAB_CLOSED) == 0 &&
-           /* P12 release: pairs with take_from. relaxed on failure: nothing was done */
+           /* P12 release: pairs with take_from. relaxed on failure: nothing was done. no test: x86
+            */
            atomic_compare_exchange_strong_explicit(&slabs->class_of[slab], &class,
                                                    class | PLN_SLAB_CLOSED, memory_order_acq_rel,
                                                    memory_order_relaxed);
@@ -88,7 +89,7 @@ static bool take_all(struct slabs *slabs, const struct cell_class *cells, size_t
     for (; at < n_words; at++) {
         uint64_t all = all_free(cells, at);
         /* P4 acquire: the last reads of what lived there; pairs with pln_l1_cell_free. relaxed
-         * on failure: nothing was taken */
+         * on failure: nothing was taken. no test: x86 */
         if (!atomic_compare_exchange_strong_explicit(&bits[at], &all, 0, memory_order_acquire,
                                                      memory_order_relaxed)) {
             break;
@@ -96,7 +97,7 @@ static bool take_all(struct slabs *slabs, const struct cell_class *cells, size_t
     }
     bool has_all = at == n_words;
     while (!has_all && at-- > 0) {
-        /* P4 release: as if they had never been taken; pairs with take_from */
+        /* P4 release: as if they had never been taken; pairs with take_from. no test: x86 */
         atomic_fetch_or_explicit(&bits[at], all_free(cells, at), memory_order_release);
     }
     return has_all;
@@ -107,7 +108,8 @@ static void open_slab(struct slabs *slabs, size_t slab) {
     /* relaxed: the exchange decides */
     uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
     if ((class & PLN_SLAB_CLOSED) != 0 &&
-        /* P12 release: pairs with take_from. relaxed on failure: it has been released */
+        /* P12 release: pairs with take_from. relaxed on failure: it has been released. no test: x86
+         */
         atomic_compare_exchange_strong_explicit(&slabs->class_of[slab], &class,
                                                 class & ~PLN_SLAB_CLOSED, memory_order_release,
                                                 memory_order_relaxed)) {
@@ -127,7 +129,7 @@ static bool release(struct slabs *slabs, size_t slab) {
     }
     PLN_UNPOISON(pln_l1_slab_at(slabs, slab), slabs->slab_bytes);
     madvise(pln_l1_slab_at(slabs, slab), slabs->slab_bytes, MADV_DONTNEED);
-    /* P12 release: pairs with take_from; the unused bit hands the slab on to cut */
+    /* P12 release: pairs with take_from; the unused bit hands the slab on to cut. no test: x86 */
     atomic_store_explicit(&slabs->class_of[slab], 0, memory_order_release);
     atomic_fetch_or_explicit(&slabs->unused[slab / 64], (uint64_t) 1 << slab % 64,
                              memory_order_release);
@@ -184,14 +186,15 @@ static void empty_slab(struct pln_l1 *l1, struct thread_record *record, size_t s
 /* Takes a place of those for slabs on their way out, for oneself. Whoever stops while he has it
  * keeps the others from this one, not from the rest. */
 static bool take_place(_Atomic uint64_t *place, uint64_t draining) {
-    /* P14 acquire: pairs with leave_place. relaxed on failure: it is somebody else's */
+    /* P14 acquire: pairs with leave_place. relaxed on failure: it is somebody else's. no test: x86
+     */
     return (draining & BUSY) == 0 &&
            atomic_compare_exchange_strong_explicit(place, &draining, draining | BUSY,
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
 static void leave_place(_Atomic uint64_t *place, uint64_t draining) {
-    /* P14 release: what was done to the slab; pairs with take_place */
+    /* P14 release: what was done to the slab; pairs with take_place. no test: x86 */
     atomic_store_explicit(place, draining, memory_order_release);
 }
 

@@ -73,7 +73,7 @@ static uint32_t changes(const struct pln_l1 *l1, uint64_t from, uint64_t to) {
     uint32_t sum = 0;
     for (uint64_t at = from / PLN_L1_RANGE; at <= (to - 1) / PLN_L1_RANGE; at++) {
         /* P15 acquire: what was linked before, for the looks that follow; pairs with
-         * pln_l1_note_change. Of looks that were before, their own acquire says so */
+         * pln_l1_note_change. Of looks that were before, their own acquire says so. no test: x86 */
         sum += atomic_load_explicit(&l1->changes[at], memory_order_acquire);
     }
     return sum;
@@ -128,7 +128,8 @@ int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_v
     }
     /* relaxed: ordered by the fence */
     atomic_fetch_add_explicit(&l1->walkers, 1, memory_order_relaxed);
-    /* seq_cst: before the first look (store, then load); pairs with the fence in pln_l1_store */
+    /* seq_cst: before the first look (store, then load); pairs with the fence in pln_l1_store. no
+     * test: fence */
     atomic_thread_fence(memory_order_seq_cst);
     for (; goes_on && walk.from < (uint64_t) 1 << 32; walk.from = walk.to) {
         pln_l1_enter(l1, record);

@@ -71,7 +71,7 @@ void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_
     do {
         /* relaxed: the fence and the state decide whether it is times or an address */
         times = atomic_load_explicit(&entry->times, memory_order_relaxed);
-        /* P3 acquire: pairs with pln_l1_retire */
+        /* P3 acquire: pairs with pln_l1_retire. no test: fence */
         atomic_thread_fence(memory_order_acquire);
         if (!pln_l1_is_visible(pln_l1_state(entry))) {
             return;

@@ -68,7 +68,8 @@ static_assert(offsetof(struct entry, weight) == ENTRY_KEY_AT, "an entry's header
 static_assert(sizeof(struct entry) == ENTRY_KEY_AT_EXTRA, "an entry's header has grown");
 
 static inline uint8_t pln_l1_state(const struct entry *entry) {
-    /* P2 acquire: version and everything else of a VISIBLE entry; pairs with show and kill */
+    /* P2 acquire: version and everything else of a VISIBLE entry; pairs with show and kill. no
+     * test: x86 */
     return atomic_load_explicit(&entry->state, memory_order_acquire);
 }
 

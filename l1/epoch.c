@@ -139,7 +139,7 @@ void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage) {
     size_t live = atomic_load_explicit(&l1->live_bytes, memory_order_relaxed);
     usage->entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
     usage->waiting_bytes = atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed);
-    /* P7 acquire: pairs with link_new */
+    /* P7 acquire: pairs with link_new. no test: x86 */
     for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_acquire);
          record != NULL; record = record->next) {
         /* relaxed each: as above */
@@ -182,7 +182,8 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
         pln_l1_adapt_retired(l1, entry);
     }
     add(&record->waiting_bytes, &l1->waiting_bytes, bytes, share_bytes(l1));
-    /* P3 release: the entry is DEAD before `times` is overwritten; pairs with read_hit */
+    /* P3 release: the entry is DEAD before `times` is overwritten; pairs with read_hit. no test:
+     * fence */
     atomic_thread_fence(memory_order_release);
     /* Treiber's stack; taken only as a whole, so that addresses may come back. relaxed: the
      * exchange looks again */
@@ -190,7 +191,8 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
     do {
         /* relaxed: ordered by the fence above and the exchange below */
         atomic_store_explicit(&entry->times, (uintptr_t) first | IS_ADDRESS, memory_order_relaxed);
-        /* P8 release: pairs with empty. relaxed on failure: only the pointer is used */
+        /* P8 release: pairs with empty. relaxed on failure: only the pointer is used. no test: x86
+         */
     } while (!atomic_compare_exchange_weak_explicit(&limbo->incoming, &first, entry,
                                                     memory_order_release, memory_order_relaxed));
 }
@@ -273,14 +275,14 @@ static bool needs_grace(uint32_t stage) {
 
 /* Moves what has come into the limbo's record. */
 static void collect(struct pln_l1 *l1, struct limbo *limbo) {
-    /* P13 acquire: the stage's view was published before; pairs with resize.c */
+    /* P13 acquire: the stage's view was published before; pairs with resize.c. no test: x86 */
     uint32_t stage = atomic_load_explicit(&l1->stage, memory_order_acquire);
     /* relaxed: only whether there is work */
     bool has_come = atomic_load_explicit(&limbo->incoming, memory_order_relaxed) != NULL ||
                     needs_grace(stage);
     struct batch *batch = has_come ? unused_batch(limbo) : NULL;
     if (batch != NULL) {
-        /* P8 acquire: the links; pairs with pln_l1_retire */
+        /* P8 acquire: the links; pairs with pln_l1_retire. no test: x86 */
         batch->first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
         batch->stage = stage;
         batch->is_used = true;

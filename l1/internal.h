@@ -19,6 +19,13 @@
  *   P13 a stage of a table's change ended / begun
  *   P14 a place for a slab on its way out left / taken
  *   P15 a put linked / looks of those who go through all entries
+ *
+ * Each order is needed by the language's rules; tests/house/mutate.lua takes one after the other
+ * out. Where no test fails then on this kind of processor, the place says "no test:" and why: state
+ * what follows reads the state first, which has an acquire of its own x86    the processor orders
+ * it anyway, and ThreadSanitizer finds no race without it, for what it orders is atomic, or is
+ * ordered by another pair as well fence  the processor orders it anyway, or the exchange beside it
+ * does, and ThreadSanitizer does not see fences
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -306,7 +313,7 @@ static inline struct half *pln_l1_home(const struct bucket *bucket, uint64_t has
 static inline void pln_l1_note_change(struct pln_l1 *l1, uint64_t hash) {
     /* relaxed: ordered by the fence */
     if (atomic_load_explicit(&l1->walkers, memory_order_relaxed) > 0) {
-        /* P15 release: the link before it; pairs with changes() */
+        /* P15 release: the link before it; pairs with changes(). no test: x86 */
         atomic_fetch_add_explicit(&l1->changes[(hash & UINT32_MAX) / PLN_L1_RANGE], 1,
                                   memory_order_release);
     }

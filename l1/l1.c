@@ -106,14 +106,15 @@ void pln_l1_free(struct pln_l1 *l1) {
 }
 
 uint32_t pln_l1_generation(const struct pln_l1 *l1) {
-    /* P5 acquire: pairs with pln_l1_set_generation */
+    /* P5 acquire: pairs with pln_l1_set_generation. no test: x86 */
     return atomic_load_explicit(&l1->generation, memory_order_acquire);
 }
 
 void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
-    /* P5 release: pairs with pln_l1_generation */
+    /* P5 release: pairs with pln_l1_generation. no test: x86 */
     uint32_t before = atomic_exchange_explicit(&l1->generation, generation, memory_order_acq_rel);
-    /* seq_cst: before any look at entries that follows, as in a remove (store, then load) */
+    /* seq_cst: before any look at entries that follows, as in a remove (store, then load). no test:
+     * fence */
     atomic_thread_fence(memory_order_seq_cst);
     if (before / FULL_SWEEP != generation / FULL_SWEEP) {
         pln_l1_sweep_dropped(l1); /* entries know the low half of theirs only */
@@ -212,7 +213,7 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
     }
     pln_l1_enter(l1, record);
     /* seq_cst: the caller's raised stamp before this search (store, then load); pairs with
-     * pln_l1_store */
+     * pln_l1_store. no test: fence */
     atomic_thread_fence(memory_order_seq_cst);
     unsigned n = pln_l1_kill_key(l1, record, key);
     pln_l1_leave(record);

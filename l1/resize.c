@@ -89,7 +89,7 @@ static bool advance(struct pln_l1 *l1, enum stage from, enum stage to) {
 }
 
 static enum stage stage_of(const struct pln_l1 *l1) {
-    /* P13 acquire: what the stage stands for; pairs with advance */
+    /* P13 acquire: what the stage stands for; pairs with advance. no test: x86 */
     return pln_l1_stage(atomic_load_explicit(&l1->stage, memory_order_acquire));
 }
 
@@ -261,7 +261,7 @@ static bool unmark(struct entry *entry) {
     uint8_t state = atomic_load_explicit(&entry->state, memory_order_relaxed);
     while ((state & ENTRY_DEAD) == 0) {
         /* P2 release: its new place before it; pairs with pln_l1_state. relaxed on failure: it is
-         * looked at again */
+         * looked at again. no test: x86 */
         if (atomic_compare_exchange_weak_explicit(&entry->state, &state,
                                                   state & (uint8_t) ~ENTRY_MOVING,
                                                   memory_order_release, memory_order_relaxed)) {
@@ -272,9 +272,9 @@ static bool unmark(struct entry *entry) {
 }
 
 static bool stands_at(struct place place, const struct entry *entry) {
-    /* P1 acquire: pairs with link_at */
-    return pln_l1_slot_entry(atomic_load_explicit(&place.half->slots[place.at],
-                                                  memory_order_acquire)) == entry;
+    /* P1 acquire: pairs with link_at. no test: state */
+    return pln_l1_slot_entry(
+               atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire)) == entry;
 }
 
 /* An entry that was ended while this thread had it marked: it is this thread's to retire, once it
@@ -325,7 +325,7 @@ static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct p
 /* Empties a slot of the old table, as far as that can be done now. */
 static void move_slot(struct pln_l1 *l1, struct thread_record *record, struct place place,
                       pln_ms now) {
-    /* P1 acquire: pairs with link_at */
+    /* P1 acquire: pairs with link_at. no test: state */
     struct entry *entry = pln_l1_slot_entry(
         atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
     uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
@@ -373,7 +373,7 @@ void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, si
 static bool is_empty_for_good(struct pln_l1 *l1, struct thread_record *record, struct place place,
                               pln_ms now) {
     move_slot(l1, record, place, now);
-    /* P1 acquire: pairs with link_at */
+    /* P1 acquire: pairs with link_at. no test: state */
     struct entry *entry = pln_l1_slot_entry(
         atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
     if (entry != NULL && l1->end_looks >= STOPPED_AFTER &&

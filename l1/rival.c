@@ -49,7 +49,7 @@ void pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct place
     uint64_t slot = atomic_load_explicit(at, memory_order_relaxed);
     if (pln_l1_slot_entry(slot) == entry &&
         /* acq_rel: the unlinked entry is ours alone to retire. relaxed on failure: another has
-         * unlinked it */
+         * unlinked it. no test: x86 */
         atomic_compare_exchange_strong_explicit(at, &slot, 0, memory_order_acq_rel,
                                                 memory_order_relaxed)) {
         PLN_POINT(unlinked);
@@ -63,7 +63,7 @@ void pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct place
 static bool kill_one(struct pln_l1 *l1, struct thread_record *record, struct place place,
                      struct entry *entry, enum pln_count why) {
     /* P2 release: seen dead before it is unlinked; pairs with pln_l1_state. P2 acquire: its
-     * version and times */
+     * version and times. no test: x86 */
     uint8_t before = atomic_fetch_or_explicit(&entry->state, ENTRY_DEAD, memory_order_acq_rel);
     PLN_POINT(killed);
     bool was_visible = pln_l1_is_visible(before);
@@ -215,7 +215,7 @@ static bool find_empty(struct half *half, struct place *place) {
 static bool make_empty(struct pln_l1 *l1, struct thread_record *record, struct half *half,
                        pln_ms now, struct place *place) {
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
-        /* P1 acquire: pairs with link_at */
+        /* P1 acquire: pairs with link_at. no test: state */
         uint64_t slot = atomic_load_explicit(&half->slots[i], memory_order_acquire);
         struct entry *entry = pln_l1_slot_entry(slot);
         *place = (struct place){half, i};
@@ -256,10 +256,10 @@ bool pln_l1_link(struct pln_l1 *l1, struct thread_record *record, const struct i
 
 /* Says that no older entry of its key is left, and puts a time where the version was. */
 static void settle(struct entry *entry, pln_ms now) {
-    /* P2 release: as in show; whether it is still visible does not matter */
+    /* P2 release: as in show; whether it is still visible does not matter. no test: x86 */
     uint8_t before = atomic_fetch_or_explicit(&entry->state, ENTRY_SETTLED, memory_order_release);
     if ((before & ENTRY_SETTLED) == 0) {
-        /* P10 release: SETTLED before the time; pairs with version_of */
+        /* P10 release: SETTLED before the time; pairs with version_of. no test: fence */
         atomic_thread_fence(memory_order_release);
         /* relaxed: ordered by the fence */
         atomic_store_explicit(&entry->stamp, (uint32_t) now, memory_order_relaxed);
@@ -283,7 +283,7 @@ static bool show(struct entry *entry) {
     uint8_t made = atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_MADE;
     uint8_t pending = made | ENTRY_PENDING;
     /* P2 release: version and bytes before VISIBLE; pairs with pln_l1_state. relaxed on failure:
-     * it is dead, nothing of it is used */
+     * it is dead, nothing of it is used. no test: x86 */
     return atomic_compare_exchange_strong_explicit(&entry->state, &pending, made | ENTRY_VISIBLE,
                                                    memory_order_release, memory_order_relaxed);
 }
@@ -304,7 +304,7 @@ int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct p
     size_t n = collect(l1, key, entry, rivals);
     PLN_POINT(collected);
     /* seq_cst: the link before the look at the stamp (store, then load); pairs with the fence of
-     * whoever raises the stamp before it looks for entries */
+     * whoever raises the stamp before it looks for entries. no test: fence */
     atomic_thread_fence(memory_order_seq_cst);
     PLN_POINT(fenced);
     pln_l1_note_change(l1, key->hash);

@@ -252,9 +252,10 @@ static struct entry *take_from(struct slabs *slabs, unsigned kind, size_t slab, 
             if ((present & bit) == 0) {
                 continue;
             }
-            /* P12 acquire: after the bit; pairs with cut and close */
+            /* P12 acquire: after the bit; pairs with cut and close. no test: x86 */
             if (atomic_load_explicit(&slabs->class_of[slab], memory_order_acquire) != kind + 1) {
-                /* P4 release: as if it had never been taken; pairs with the clearing above */
+                /* P4 release: as if it had never been taken; pairs with the clearing above. no
+                 * test: x86 */
                 atomic_fetch_or_explicit(&bits[at], bit, memory_order_release);
                 return NULL;
             }
@@ -269,7 +270,8 @@ static struct entry *take_from(struct slabs *slabs, unsigned kind, size_t slab, 
 
 static bool has_free_cell(struct slabs *slabs, size_t slab) {
     for (size_t i = 0; i < slabs->words; i++) {
-        /* seq_cst: after the clearing in `forget`; pairs with the setting in pln_l1_cell_free */
+        /* seq_cst: after the clearing in `forget`; pairs with the setting in pln_l1_cell_free. no
+         * test: x86 */
         if (atomic_load_explicit(&slabs->free_cells[slab * slabs->words + i],
                                  memory_order_seq_cst) != 0) {
             return true;
@@ -283,7 +285,7 @@ static bool has_free_cell(struct slabs *slabs, size_t slab) {
  * at: one of the two sees the other. */
 static void forget(struct slabs *slabs, _Atomic uint64_t *word, size_t slab) {
     uint64_t bit = (uint64_t) 1 << slab % 64;
-    /* seq_cst both: see above (store, then load) */
+    /* seq_cst both: see above (store, then load). no test: x86 */
     atomic_fetch_and_explicit(word, ~bit, memory_order_seq_cst);
     if (has_free_cell(slabs, slab)) {
         atomic_fetch_or_explicit(word, bit, memory_order_seq_cst);
@@ -302,7 +304,7 @@ static bool cut(struct slabs *slabs, unsigned kind, size_t limit, uint32_t *foun
         uint64_t present = atomic_load_explicit(&slabs->unused[at], memory_order_relaxed);
         while (present != 0) {
             uint64_t bit = present & -present;
-            /* P12 acquire: the slab as it was left; pairs with release */
+            /* P12 acquire: the slab as it was left; pairs with release. no test: x86 */
             present = atomic_fetch_and_explicit(&slabs->unused[at], ~bit, memory_order_acquire);
             if ((present & bit) == 0) {
                 continue;
@@ -315,7 +317,7 @@ static bool cut(struct slabs *slabs, unsigned kind, size_t limit, uint32_t *foun
                                       left < 64 ? ((uint64_t) 1 << left) - 1 : UINT64_MAX,
                                       memory_order_relaxed);
             }
-            /* P12 release: pairs with take_from */
+            /* P12 release: pairs with take_from. no test: x86 */
             atomic_store_explicit(&slabs->class_of[slab], kind + 1, memory_order_release);
             /* relaxed: a hint, which may come late */
             atomic_fetch_or_explicit(&cells->has_free[at], bit, memory_order_relaxed);
@@ -399,7 +401,8 @@ void pln_l1_cell_free(struct pln_l1 *l1, struct entry *entry) {
      * seq_cst: before the look at has_free (store, then load), see forget */
     atomic_fetch_or_explicit(&slabs->free_cells[slab * slabs->words + cell / 64],
                              (uint64_t) 1 << cell % 64, memory_order_seq_cst);
-    /* seq_cst: as above. Where it was released meanwhile the bit is a false hint, no harm */
+    /* seq_cst: as above. Where it was released meanwhile the bit is a false hint, no harm. no test:
+     * x86 */
     if ((atomic_load_explicit(has_free, memory_order_seq_cst) >> slab % 64 & 1) == 0) {
         atomic_fetch_or_explicit(has_free, (uint64_t) 1 << slab % 64, memory_order_seq_cst);
     }

@@ -119,11 +119,11 @@ static uint32_t give_version(struct pln_l1 *l1, uint64_t hash, struct entry *ent
     _Atomic uint32_t *counter = &l1->versions[hash % PLN_L1_VERSIONS];
     uint32_t version, present = 0;
     do { /* twice at most: 0 means none */
-        /* P9 release and P9 acquire: all links before it, all searches after it */
+        /* P9 release and P9 acquire: all links before it, all searches after it. no test: x86 */
         version = atomic_fetch_add_explicit(counter, 1, memory_order_acq_rel) + 1;
     } while (version == 0);
     /* P9 release: who gets a version from us has it after what was linked before. P9 acquire, on
-     * failure too: the same, where somebody else gave it */
+     * failure too: the same, where somebody else gave it. no test: x86 */
     return atomic_compare_exchange_strong_explicit(&entry->stamp, &present, version,
                                                    memory_order_acq_rel, memory_order_acquire)
                ? version
@@ -132,9 +132,9 @@ static uint32_t give_version(struct pln_l1 *l1, uint64_t hash, struct entry *ent
 
 /* An entry's version; 0 where it is settled, and older than all that have one. */
 uint32_t pln_l1_version_of(struct pln_l1 *l1, uint64_t hash, struct entry *entry) {
-    /* P9 acquire: pairs with give_version */
+    /* P9 acquire: pairs with give_version. no test: x86 */
     uint32_t stamp = atomic_load_explicit(&entry->stamp, memory_order_acquire);
-    /* P10 acquire: not a time in its place; pairs with settle */
+    /* P10 acquire: not a time in its place; pairs with settle. no test: fence */
     atomic_thread_fence(memory_order_acquire);
     if ((pln_l1_state(entry) & ENTRY_SETTLED) != 0) {
         return 0;
@@ -145,7 +145,7 @@ uint32_t pln_l1_version_of(struct pln_l1 *l1, uint64_t hash, struct entry *entry
 /* ---- what an entry says ---- */
 
 static inline uint32_t generation_of(const struct pln_l1 *l1) {
-    /* P5 acquire: pairs with pln_l1_set_generation */
+    /* P5 acquire: pairs with pln_l1_set_generation. no test: x86 */
     return atomic_load_explicit(&l1->generation, memory_order_acquire);
 }
 
@@ -157,7 +157,7 @@ static bool is_marked(const struct pln_l1 *l1, const struct entry *entry) {
     at += sizeof stamp;
     for (size_t i = 0; i < entry->n_marks; i++, at += sizeof mark) {
         memcpy(&mark, at, sizeof mark);
-        /* acquire, no pair in this folder: the caller raises marks; see l1.h */
+        /* acquire, no pair in this folder: the caller raises marks; see l1.h. no test: x86 */
         if (atomic_load_explicit(&l1->marks[mark], memory_order_acquire) > stamp) {
             return true;
         }
@@ -302,7 +302,8 @@ static inline struct entry *find_alone(const struct pln_l1 *l1, const struct pln
 /* True where an entry is still visible after it was read: what was read is of it then. */
 static inline bool is_still_visible(const struct entry *entry, struct pln_l1_hit *hit,
                                     uint8_t *state) {
-    /* P3 acquire: not an address in the place of its times; pairs with pln_l1_retire */
+    /* P3 acquire: not an address in the place of its times; pairs with pln_l1_retire. no test:
+     * fence */
     atomic_thread_fence(memory_order_acquire);
     *state = pln_l1_state(entry);
     hit->is_absent = (*state & ENTRY_ABSENT) != 0;

@@ -119,7 +119,7 @@ static void *keep(void *arg) {
         } else if (turn % 16 == 3 && (uintptr_t) arg == N_WRITERS) { /* one at a time */
             /* now and then so many that all are looked through */
             pln_l1_set_generation(table.l1, pln_l1_generation(table.l1) +
-                                                (chance(&state) % 4 == 0 ? 16384 : 2));
+                                                (chance(&state) % 4 > 0 ? 16384 : 2));
         }
         if (turn % 16 == 5) {
             pthread_t visitor;
