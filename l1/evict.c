@@ -19,10 +19,10 @@ enum {
     OVERLAPPING = 8,        /* samples of one store */
     TRIES = 64, /* evictions for one store, and as many as small entries make up its bytes */
     LEAST_ENTRY = 64,
-    /* A 20th of the budget may wait for readers, or 4 MB of at most a quarter: some large values.
+    /* A 20th of the budget may wait for readers, or 16 MB of at most a quarter: some large values.
      */
     WAITING_SHARE = 20,
-    WAITING_LEAST = 4 << 20,
+    WAITING_LEAST = 16 << 20,
     RECLAIM_SHARE = 400,
     RECLAIM_LEAST = 64 << 10,
     TICKS = 64,
@@ -264,8 +264,19 @@ static bool evict_near(struct pln_l1 *l1, struct thread_record *record, uint64_t
     return evict_of(l1, record, candidates, n, now, PLN_COUNT_L1_EVICTIONS);
 }
 
+static bool reclaim_enough(struct pln_l1 *l1, const struct thread_record *record) {
+    for (int i = 0; i < CK_EPOCH_LENGTH && pln_l1_is_backed_up(l1, record); i++) {
+        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
+    }
+    return !pln_l1_is_backed_up(l1, record);
+}
+
 int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
                      pln_ms now) {
+    if (!reclaim_enough(l1, record)) { /* to evict more would not help */
+        return pln_fail(PLN_EBUSY, "l1: over %zu bytes of ended entries wait for readers",
+                        max_waiting(l1));
+    }
     /* what is evicted here will wait too, and is counted from the next store on */
     size_t waiting_bytes = waiting(l1, record), tries = TRIES + bytes / LEAST_ENTRY;
     bool has_evicted = false, over = is_over(l1, record, bytes, waiting_bytes);
@@ -281,13 +292,7 @@ int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t h
                         pln_l1_max_bytes(l1), l1->max_entries > 0 ? " or entries" : "",
                         l1->eviction == PLN_L1_NONE ? " (eviction is \"none\")" : "");
     }
-    for (int i = 0; i < CK_EPOCH_LENGTH && pln_l1_is_backed_up(l1, record); i++) {
-        pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
-    }
-    if (pln_l1_is_backed_up(l1, record)) {
-        return pln_fail(PLN_EBUSY, "l1: over %zu bytes of ended entries wait for readers",
-                        max_waiting(l1));
-    }
+    (void) reclaim_enough(l1, record); /* for the next one */
     return PLN_OK;
 }
 
