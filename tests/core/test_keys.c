@@ -33,11 +33,20 @@ static struct pln_bytes numbered(char *text, size_t size, const char *prefix, un
     return pln_bytes_of(text, (size_t) snprintf(text, size, "%s%06u", prefix, i));
 }
 
+/* While a budget is lowered a store may be refused for a moment. */
+static int set_patiently(struct pln_bytes key, const struct pln_set_options *options) {
+    pln_ns end = pln_deadline(10000);
+    int status;
+    do {
+        status = pln_set(CACHE, key, pln_key("value"), options);
+    } while (status == PLN_EBUSY && pln_clock_precise() < end);
+    return status;
+}
+
 static void fill(const char *prefix, unsigned n, const struct pln_set_options *options) {
     char key[32];
     for (unsigned i = 0; i < n; i++) {
-        int status = pln_set(CACHE, numbered(key, sizeof key, prefix, i), pln_key("value"),
-                             options);
+        int status = set_patiently(numbered(key, sizeof key, prefix, i), options);
         ck_assert_msg(status == PLN_OK, "%s", pln_error_text());
     }
 }
