@@ -61,9 +61,7 @@ static size_t sweep_half(struct pln_l1 *l1, struct thread_record *record, struct
     size_t n = 0;
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
         struct place place = {half, i};
-        /* P1 acquire: pairs with link_at. no test: state */
-        struct entry *entry = pln_l1_slot_entry(
-            atomic_load_explicit(&half->slots[i], memory_order_acquire));
+        struct entry *entry = pln_l1_entry_at(half, i);
         uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
         if ((state & ENTRY_DEAD) != 0) {
             pln_l1_unlink(l1, record, place, entry); /* its thread stopped half way */
@@ -90,9 +88,7 @@ static size_t sweep_bucket(struct pln_l1 *l1, struct thread_record *record, size
 }
 
 static void drop_slot(struct pln_l1 *l1, struct thread_record *record, struct place place) {
-    /* P1 acquire: pairs with link_at. no test: state */
-    struct entry *entry = pln_l1_slot_entry(
-        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    struct entry *entry = pln_l1_entry_at(place.half, place.at);
     if (entry != NULL && pln_l1_is_gone(l1, entry, INT64_MIN)) {
         pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_EXPIRATIONS);
     }
@@ -116,20 +112,13 @@ void pln_l1_sweep_dropped(struct pln_l1 *l1) {
     pln_l1_leave(record);
 }
 
-static size_t count_buckets(struct pln_l1 *l1, struct thread_record *record) {
-    pln_l1_enter(l1, record);
-    size_t n = pln_l1_view(l1)->present.n_buckets;
-    pln_l1_leave(record);
-    return n;
-}
-
 size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets) {
     struct thread_record *record = pln_l1_record(l1);
     size_t n = 0;
     if (record == NULL) {
         return 0;
     }
-    size_t all = count_buckets(l1, record);
+    size_t all = pln_l1_count_buckets(l1, record);
     n_buckets = n_buckets < all ? n_buckets : all;
     /* relaxed: sweepers only share the work */
     size_t at = atomic_fetch_add_explicit(&l1->sweep_at, n_buckets, memory_order_relaxed);

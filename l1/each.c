@@ -57,12 +57,11 @@ static void look(struct walk *walk, const struct index *table) {
     for (size_t at = first; at <= last && table->n_buckets > 0; at++) {
         for (unsigned i = 0; i < 2 * PLN_L1_HALF; i++) {
             PLN_POINT(slot);
-            /* P1 acquire: pairs with link_at; and what was noted before it was emptied */
-            uint64_t slot = atomic_load_explicit(
-                &table->buckets[at].halves[i / PLN_L1_HALF].slots[i % PLN_L1_HALF],
-                memory_order_acquire);
-            if (slot != 0) {
-                note(walk, pln_l1_slot_entry(slot));
+            /* what was noted before a slot was emptied is seen with it: the acquire is both's */
+            struct entry *entry = pln_l1_entry_at(&table->buckets[at].halves[i / PLN_L1_HALF],
+                                                  i % PLN_L1_HALF);
+            if (entry != NULL) {
+                note(walk, entry);
             }
         }
     }

@@ -40,9 +40,7 @@ struct candidate {
 /* Adds a half's entries, their memory asked for all at once. */
 static size_t sample_half(struct half *half, struct candidate *candidates, size_t n) {
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
-        /* P1 acquire: pairs with link_at. no test: state */
-        struct entry *entry = pln_l1_slot_entry(
-            atomic_load_explicit(&half->slots[i], memory_order_acquire));
+        struct entry *entry = pln_l1_entry_at(half, i);
         if (entry != NULL) {
             __builtin_prefetch(entry);
             candidates[n++] = (struct candidate){entry, {half, i}};

@@ -20,12 +20,12 @@
  *   P14 a place for a slab on its way out left / taken
  *   P15 a put linked / looks of those who go through all entries
  *
- * Each order is needed by the language's rules; tests/house/mutate.lua takes one after the other
- * out. Where no test fails then on this kind of processor, the place says "no test:" and why: state
- * what follows reads the state first, which has an acquire of its own x86    the processor orders
- * it anyway, and ThreadSanitizer finds no race without it, for what it orders is atomic, or is
- * ordered by another pair as well fence  the processor orders it anyway, or the exchange beside it
- * does, and ThreadSanitizer does not see fences
+ * Each order is needed by the language's rules; tests/house/mutate.lua takes them out in turn.
+ * Where no test fails then on this kind of processor, the place says "no test:" and why.
+ *   x86    the processor orders it anyway, and ThreadSanitizer finds no race without it: what it
+ *          orders is atomic, or is ordered by another pair as well
+ *   fence  the processor orders it anyway, or the exchange beside it does, and ThreadSanitizer
+ *          does not see fences
  */
 #ifndef PLN_L1_INTERNAL_H
 #define PLN_L1_INTERNAL_H
@@ -301,6 +301,11 @@ static inline struct entry *pln_l1_slot_entry(uint64_t slot) {
     return (struct entry *) (uintptr_t) (slot & (UINT64_MAX >> 16));
 }
 
+static inline struct entry *pln_l1_entry_at(const struct half *half, unsigned at) {
+    /* P1 acquire: pairs with link_at */
+    return pln_l1_slot_entry(atomic_load_explicit(&half->slots[at], memory_order_acquire));
+}
+
 static inline struct bucket *pln_l1_bucket(const struct index *table, uint64_t hash) {
     return &table->buckets[((hash & UINT32_MAX) * table->n_buckets) >> 32];
 }
@@ -434,6 +439,8 @@ int pln_l1_table_new(struct index *table, size_t n_buckets, bool has_ghosts);
 void pln_l1_table_free(struct index *table);
 /* How many buckets suit a budget, or a bound of entries. */
 size_t pln_l1_table_fit(size_t max_bytes, size_t max_entries);
+/* How many buckets the present table has. Outside a section. */
+size_t pln_l1_count_buckets(struct pln_l1 *l1, struct thread_record *record);
 /* Begins to replace the table where it does not suit what it holds. Outside a section. */
 void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record);
 /* Begins to replace the table by one twice as large, if the budget has room for it and nothing is

@@ -191,9 +191,6 @@ static size_t wanted(const struct pln_l1 *l1, size_t n) {
     ssize_t counted = (ssize_t) atomic_load_explicit(&l1->entries, memory_order_relaxed);
     size_t entries = counted > 0 ? (size_t) counted : 0;
     size_t needed = entries * 100 / (roomy ? ROOMY_TO : FULL_TO) / SLOTS + 1;
-    if (l1->eviction == PLN_L1_NONE) {
-        return n; /* only pln_l1_double may change it */
-    }
     if (entries * 100 > n * SLOTS * (roomy ? ROOMY_AT : FULL_AT)) {
         return needed > fit ? needed : fit;
     }
@@ -203,14 +200,18 @@ static size_t wanted(const struct pln_l1 *l1, size_t n) {
     return fit < n / 2 && needed < n / 2 ? (needed > fit ? needed : fit) : n;
 }
 
-void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
-    if (stage_of(l1) != STAGE_IDLE) {
-        return;
-    }
+size_t pln_l1_count_buckets(struct pln_l1 *l1, struct thread_record *record) {
     pln_l1_enter(l1, record); /* the view */
     size_t n = pln_l1_view(l1)->present.n_buckets;
     pln_l1_leave(record);
-    size_t better = wanted(l1, n);
+    return n;
+}
+
+void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
+    if (stage_of(l1) != STAGE_IDLE || l1->eviction == PLN_L1_NONE) {
+        return; /* with "none" only pln_l1_double may change it */
+    }
+    size_t n = pln_l1_count_buckets(l1, record), better = wanted(l1, n);
     if (better != n) {
         want(l1, better);
     } else {
@@ -222,9 +223,7 @@ void pln_l1_refit(struct pln_l1 *l1, struct thread_record *record) {
 /* Twice as many, because then each bucket's entries go into two of their own, and find room there:
  * with other numbers some might not. */
 void pln_l1_double(struct pln_l1 *l1, struct thread_record *record) {
-    pln_l1_enter(l1, record); /* the view */
-    size_t n = pln_l1_view(l1)->present.n_buckets;
-    pln_l1_leave(record);
+    size_t n = pln_l1_count_buckets(l1, record);
     if (used(l1) + 2 * n * sizeof(struct bucket) < pln_l1_max_bytes(l1)) {
         begin(l1, 2 * n);
     }
@@ -271,12 +270,6 @@ static bool unmark(struct entry *entry) {
     return false;
 }
 
-static bool stands_at(struct place place, const struct entry *entry) {
-    /* P1 acquire: pairs with link_at. no test: state */
-    return pln_l1_slot_entry(
-               atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire)) == entry;
-}
-
 /* An entry that was ended while this thread had it marked: it is this thread's to retire, once it
  * stands in the new table no more, where another mover may have put it. */
 static void retire_marked(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
@@ -284,9 +277,7 @@ static void retire_marked(struct pln_l1 *l1, struct thread_record *record, struc
     struct bucket *bucket = pln_l1_bucket(&pln_l1_view(l1)->present, hash);
     for (unsigned i = 0; i < SLOTS; i++) {
         struct place place = {&bucket->halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
-        if (stands_at(place, entry)) {
-            pln_l1_unlink(l1, record, place, entry);
-        }
+        pln_l1_unlink(l1, record, place, entry);
     }
     pln_l1_retire(l1, record, entry);
 }
@@ -302,7 +293,7 @@ static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct p
         return; /* ended, or somebody else moves it */
     }
     PLN_POINT(marked);
-    if (!PLN_RECHECK(stands_at(old, entry))) {
+    if (!PLN_RECHECK(pln_l1_entry_at(old.half, old.at) == entry)) {
         if (!unmark(entry)) {
             retire_marked(l1, record, entry, hash);
         }
@@ -325,9 +316,7 @@ static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct p
 /* Empties a slot of the old table, as far as that can be done now. */
 static void move_slot(struct pln_l1 *l1, struct thread_record *record, struct place place,
                       pln_ms now) {
-    /* P1 acquire: pairs with link_at. no test: state */
-    struct entry *entry = pln_l1_slot_entry(
-        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    struct entry *entry = pln_l1_entry_at(place.half, place.at);
     uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_PENDING;
     if (entry == NULL || (state & (ENTRY_VISIBLE | ENTRY_DEAD)) == 0) {
         return; /* nothing, or a put that is under way */
@@ -373,9 +362,7 @@ void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, si
 static bool is_empty_for_good(struct pln_l1 *l1, struct thread_record *record, struct place place,
                               pln_ms now) {
     move_slot(l1, record, place, now);
-    /* P1 acquire: pairs with link_at. no test: state */
-    struct entry *entry = pln_l1_slot_entry(
-        atomic_load_explicit(&place.half->slots[place.at], memory_order_acquire));
+    struct entry *entry = pln_l1_entry_at(place.half, place.at);
     if (entry != NULL && l1->end_looks >= STOPPED_AFTER &&
         (pln_l1_state(entry) & ENTRY_MOVING) != 0) {
         pln_l1_kill(l1, record, place, entry, PLN_COUNT_L1_CROWDED);

@@ -215,9 +215,7 @@ static bool find_empty(struct half *half, struct place *place) {
 static bool make_empty(struct pln_l1 *l1, struct thread_record *record, struct half *half,
                        pln_ms now, struct place *place) {
     for (unsigned i = 0; i < PLN_L1_HALF; i++) {
-        /* P1 acquire: pairs with link_at. no test: state */
-        uint64_t slot = atomic_load_explicit(&half->slots[i], memory_order_acquire);
-        struct entry *entry = pln_l1_slot_entry(slot);
+        struct entry *entry = pln_l1_entry_at(half, i);
         *place = (struct place){half, i};
         uint8_t state = entry != NULL ? pln_l1_state(entry) : ENTRY_DEAD;
         if (entry != NULL && (state & ENTRY_DEAD) != 0) {
