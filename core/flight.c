@@ -177,7 +177,7 @@ void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flig
 
 /* Waits for a change of the flight; false once the deadline has passed. */
 static bool wait_locked(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline) {
-    struct timespec until = {.tv_sec = deadline / 1000000000, .tv_nsec = deadline % 1000000000};
+    struct timespec until = pln_timespec(deadline);
     return pthread_cond_clockwait(&flight->changed, &flights->lock, CLOCK_MONOTONIC, &until) == 0;
 }
 

@@ -134,7 +134,7 @@ static int gather(struct pln_cache *cache, const struct pln_warm_plan *plan,
 /* ---- reading ---- */
 
 static void sleep_until(pln_ns time) {
-    struct timespec until = {.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+    struct timespec until = pln_timespec(time);
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
     }
 }
@@ -208,7 +208,7 @@ static void watch(struct warming *warming, pln_warm_progress progress, void *arg
     pthread_mutex_lock(&warming->lock);
     while (warming->n_running > 0) {
         pln_ns wake = pln_clock_precise() + (pln_ns) PROGRESS_EVERY_MS * 1000000;
-        struct timespec until = {.tv_sec = wake / 1000000000, .tv_nsec = wake % 1000000000};
+        struct timespec until = pln_timespec(wake);
         pthread_cond_clockwait(&warming->changed, &warming->lock, CLOCK_MONOTONIC, &until);
         if (progress != NULL) {
             struct pln_warm_report report = snapshot_locked(warming);

@@ -58,7 +58,7 @@ static struct pln_job *queue_take(struct queue *queue) {
 
 /* The next job, or NULL where there is none until a point in time, or when the pool closes. */
 static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
-    struct timespec until = {at / 1000000000, at % 1000000000};
+    struct timespec until = pln_timespec(at);
     int waited = 0;
     while (pool->depth == 0 && !pool->is_closing && waited == 0) {
         waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);

@@ -284,7 +284,7 @@ static bool has_bytes(struct pln_link *link, pln_ns until) {
     bool is_open = pln_conn_is_open(&link->conn);
     pln_ns left = until - pln_clock_precise();
     left = left < 0 ? 0 : left;
-    struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    struct timespec timeout = pln_timespec(left);
     struct pollfd polls[] = {{.fd = link->wake_fd, .events = POLLIN},
                              {.fd = link->conn.fd, .events = POLLIN}};
     int n = ppoll(polls, is_open ? 2 : 1, &timeout, NULL);

@@ -132,7 +132,7 @@ void pln_conn_close(struct pln_conn *conn) {
 
 static int wait_for(struct pln_conn *conn, short events, pln_ns left) {
     struct pollfd poll = {.fd = conn->fd, .events = events};
-    struct timespec timeout = {.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    struct timespec timeout = pln_timespec(left);
     if (left <= 0) {
         return lost(conn, PLN_ETIMEOUT, "no answer before the deadline");
     }

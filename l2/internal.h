@@ -211,6 +211,7 @@ void pln_script_load(struct pln_batch *batch);
 
 /* ---- line.c: many callers on one connection ---- */
 
+struct pln_pool;
 struct pln_slot;
 
 enum {
@@ -262,6 +263,12 @@ struct pln_line {
 
 void pln_line_init(struct pln_line *line);
 void pln_line_fini(struct pln_line *line);
+/* Sends a command over a connection, together with those of others, and waits for its reply, which
+ * is the caller's to free. Returns: PLN_OK (the reply may be an error); PLN_ETIMEOUT, PLN_EL2DOWN
+ * (the outcome of the command is unknown where the text does not say that it was not sent),
+ * PLN_EBUSY (too many wait), PLN_ENOMEM. */
+int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
+                 redisReply **reply);
 
 /* ---- pool.c: the data connections of a node ---- */
 
@@ -308,13 +315,6 @@ struct pln_pool {
 /* Sets up the pool from its constants, which the caller has filled in. */
 int pln_pool_init(struct pln_pool *pool);
 void pln_pool_fini(struct pln_pool *pool);
-
-/* Sends a command over a connection, together with those of others, and waits for its reply, which
- * is the caller's to free. Returns: PLN_OK (the reply may be an error); PLN_ETIMEOUT, PLN_EL2DOWN
- * (the outcome of the command is unknown where the text does not say that it was not sent),
- * PLN_EBUSY (too many wait), PLN_ENOMEM. */
-int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
-                 redisReply **reply);
 
 /* For line.c. A connection that is ready to send, the taker's until pln_pool_give(); one taker at a
  * time. Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT (nothing was sent), PLN_ENOMEM. */

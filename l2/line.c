@@ -105,7 +105,7 @@ static void give_turn(struct pln_line *line, struct pln_request *request, enum t
 
 /* Sleeps until it is this caller's turn, or its deadline. */
 static enum turn await(struct pln_request *request) {
-    struct timespec until = {request->deadline / 1000000000, request->deadline % 1000000000};
+    struct timespec until = pln_timespec(request->deadline);
     bool is_late = false;
     for (;;) {
         /* Q1 acquire: pairs with give_turn */
@@ -361,10 +361,10 @@ static void leave(struct pln_pool *pool, struct pln_line *line, struct pln_reque
     bool was_sent = request->state == PLN_REQUEST_SENT;
     forget(line, request);
     request->is_late = was_sent;
-    request->status = pln_fail(PLN_ETIMEOUT, "l2: redis at %s: %s", pool->url->label,
-                               was_sent ? "no answer before the deadline"
-                                        : "the connection was busy until the deadline");
-    snprintf(request->text, sizeof request->text, "%s", pln_error_text());
+    request->status = PLN_ETIMEOUT;
+    snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pool->url->label,
+             was_sent ? "no answer before the deadline"
+                      : "the connection was busy until the deadline");
 }
 
 /* Waits among the others; then it has its outcome, or it leads, or it was too late. */

@@ -28,10 +28,6 @@ static const pln_ns last_backoff = 2000 * 1000000LL;
 /* A connection that was used within this time is not looked at before it is used again. */
 static const pln_ns idle_after = 10 * 1000000LL;
 
-static struct timespec point_of(pln_ns point) {
-    return (struct timespec){.tv_sec = point / 1000000000, .tv_nsec = point % 1000000000};
-}
-
 pln_ns pln_backoff_next(pln_ns *backoff) {
     pln_ns longest = *backoff < first_backoff ? first_backoff : *backoff;
     *backoff = longest * 2 < last_backoff ? longest * 2 : last_backoff;
@@ -137,7 +133,7 @@ static bool is_right_locked(struct pln_pool *pool, const struct pln_conn *conn) 
  * is sent, since its messages say nothing about this server's values. */
 static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_link,
                  pln_ns deadline) {
-    struct timespec until = point_of(deadline);
+    struct timespec until = pln_timespec(deadline);
     int waited = 0;
     pthread_mutex_lock(&pool->lock);
     while (waited == 0 && !is_link && !is_right_locked(pool, conn)) {

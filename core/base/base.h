@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "../perilune.h"
 
@@ -79,6 +80,10 @@ static inline pln_ms pln_now(const struct pln_host *host) {
 pln_ms pln_clock_coarse(void *arg);
 /* A precise monotonic reading for deadlines of system calls, which no virtual clock rules. */
 pln_ns pln_clock_precise(void);
+/* A point of that clock, or a duration, as system calls take it. */
+static inline struct timespec pln_timespec(pln_ns time) {
+    return (struct timespec){.tv_sec = time / 1000000000, .tv_nsec = time % 1000000000};
+}
 
 void pln_logf(const struct pln_host *host, int level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
