@@ -95,18 +95,26 @@ static int add_file(struct key_list *list, const char *name) {
     return status;
 }
 
-static bool add_member(void *arg, struct pln_bytes member) {
-    return list_add(arg, member) == PLN_OK;
-}
-
 static int add_zset(struct pln_cache *cache, struct key_list *list,
                     const struct pln_warm_source *source) {
     if (!cache->has_l2) {
         return pln_fail(PLN_EL2DOWN, "warm: zset '%s': the cache has no Redis", source->name);
     }
-    size_t top = source->top != 0 ? source->top : DEFAULT_TOP;
-    return pln_l2_top(cache->l2, pln_key(source->name), top,
-                      pln_cache_l2_deadline(cache, PLN_FOREVER), add_member, list);
+    char last[24];
+    struct pln_bytes name = pln_key(source->name);
+    struct pln_reply *reply;
+    snprintf(last, sizeof last, "%zu", (source->top != 0 ? source->top : DEFAULT_TOP) - 1);
+    struct pln_bytes args[] = {pln_key("ZREVRANGE"), name, pln_key("0"), pln_key(last)};
+    int status = pln_l2_command(cache->l2, &name, args, PLN_ARRAY_LEN(args),
+                                pln_cache_l2_deadline(cache, PLN_FOREVER), &reply);
+    if (status != PLN_OK) {
+        return status;
+    }
+    for (size_t i = 0; status == PLN_OK && i < reply->n_elements; i++) {
+        status = list_add(list, reply->elements[i].bytes);
+    }
+    pln_reply_free(reply);
+    return status;
 }
 
 static int gather(struct pln_cache *cache, const struct pln_warm_plan *plan,

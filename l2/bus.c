@@ -119,61 +119,61 @@ static void take_message(struct pln_redis *redis, struct pln_bytes bytes) {
 
 /* Keys that the server saw change, whoever changed them: our own writes come back too, since the
  * server does not say whose they were. Without a list: all of them. */
-static void take_invalidation(struct pln_redis *redis, const redisReply *keys) {
+static void take_invalidation(struct pln_redis *redis, const struct pln_reply *keys) {
     size_t prefix = strlen(redis->names.value);
-    if (keys->type != REDIS_REPLY_ARRAY) {
+    if (keys->kind != PLN_REPLY_ARRAY) {
         pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
         take_all_for_void(redis);
         return;
     }
-    for (size_t i = 0; i < keys->elements; i++) {
-        const redisReply *key = keys->element[i];
+    for (size_t i = 0; i < keys->n_elements; i++) {
+        const struct pln_reply *key = &keys->elements[i];
         pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
-        if (key->type == REDIS_REPLY_STRING && key->len >= prefix && is_set(&redis->link.is_up) &&
-            redis->events.on_key != NULL) {
-            redis->events.on_key(redis->events.arg,
-                                 pln_bytes_of(key->str + prefix, key->len - prefix));
+        if (key->kind == PLN_REPLY_STRING && key->bytes.len >= prefix &&
+            is_set(&redis->link.is_up) && redis->events.on_key != NULL) {
+            redis->events.on_key(redis->events.arg, pln_bytes_of(pln_reply_text(key) + prefix,
+                                                                 key->bytes.len - prefix));
         }
     }
 }
 
-static bool is_text(const redisReply *reply, const char *text) {
-    return reply->type == REDIS_REPLY_STRING && reply->len == strlen(text) &&
-           memcmp(reply->str, text, reply->len) == 0;
+static bool is_text(const struct pln_reply *reply, const char *text) {
+    return reply->kind == PLN_REPLY_STRING && reply->bytes.len == strlen(text) &&
+           memcmp(reply->bytes.data, text, reply->bytes.len) == 0;
 }
 
 /* Returns: PLN_OK, or PLN_EL2DOWN where the reply makes no sense. */
-static int take_reply(struct pln_redis *redis, const redisReply *reply) {
-    redisReply *const *part = reply->element;
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 && is_text(part[0], "message")) {
-        if (is_text(part[1], tracking_channel)) {
-            take_invalidation(redis, part[2]);
+static int take_reply(struct pln_redis *redis, const struct pln_reply *reply) {
+    const struct pln_reply *part = reply->elements;
+    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
+        if (is_text(&part[1], tracking_channel)) {
+            take_invalidation(redis, &part[2]);
             return PLN_OK;
         }
-        if (is_text(part[1], redis->names.channel) && part[2]->type == REDIS_REPLY_STRING) {
-            take_message(redis, pln_bytes_of(part[2]->str, part[2]->len));
+        if (is_text(&part[1], redis->names.channel) && part[2].kind == PLN_REPLY_STRING) {
+            take_message(redis, part[2].bytes);
             return PLN_OK;
         }
-    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
-               is_text(part[0], "subscribe")) {
+    } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 &&
+               is_text(&part[0], "subscribe")) {
         redis->link.n_subscribed++;
         return PLN_OK;
-    } else if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 &&
-               is_text(part[0], "pong")) {
+    } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
+               is_text(&part[0], "pong")) {
         return PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
                     redis->url.label,
-                    reply->type == REDIS_REPLY_ERROR ? reply->str : "of an unknown kind");
+                    reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
 /* Takes all whole replies that have arrived. */
 static int take_replies(struct pln_redis *redis) {
-    redisReply *reply;
+    struct pln_reply *reply;
     int result;
     while ((result = pln_conn_next(&redis->link.conn, &reply)) == PLN_OK) {
         result = take_reply(redis, reply);
-        freeReplyObject(reply);
+        pln_reply_free(reply);
         if (result != PLN_OK) {
             return result;
         }
@@ -200,17 +200,17 @@ static int send_texts(struct pln_redis *redis, struct pln_batch *batch, pln_ns d
 
 static int track(struct pln_redis *redis, pln_ns deadline) {
     struct pln_batch batch;
-    redisReply *reply = NULL;
+    struct pln_reply *reply = NULL;
     char id[24];
     snprintf(id, sizeof id, "%lld", redis->link.conn.id);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX",
                     redis->names.value, NULL);
     int result = pln_conn_exchange(&redis->link.conn, &batch, deadline, &reply);
-    if (result == PLN_OK && reply->type == REDIS_REPLY_ERROR) {
+    if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR) {
         /* going on without would serve what foreign programs have replaced */
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
-                          redis->url.label, reply->str);
+                          redis->url.label, pln_reply_text(reply));
     }
     pln_replies_free(&reply, 1);
     pln_batch_fini(&batch);

@@ -10,7 +10,8 @@
  * The usual exchange is two system calls, as with plain hiredis: where the deadline is further
  * away than the socket's own receive timeout, recv() sleeps; only near the deadline poll() does.
  *
- * Replies are bounded: in bytes (max_reply), in elements of one array, in depth by hiredis.
+ * Replies are bounded: in bytes (max_reply), in elements (reply.c), in depth by hiredis. A string
+ * that announces more bytes than are allowed is refused at its announcement.
  */
 #include "internal.h"
 
@@ -25,9 +26,8 @@
 #include <unistd.h>
 
 enum {
-    FEED_BYTES = 16 * 1024,     /* measured: larger reads parse slower */
-    MAX_ELEMENTS = 1024 * 1024, /* of one array; what we ask for is bounded below that */
-    USER_TIMEOUT_MS = 5000,     /* unacknowledged bytes end a TCP connection after that */
+    FEED_BYTES = 16 * 1024, /* measured: larger reads parse slower */
+    USER_TIMEOUT_MS = 5000, /* unacknowledged bytes end a TCP connection after that */
 };
 
 static const pln_ns one_ms = 1000000;
@@ -39,19 +39,6 @@ static int lost(struct pln_conn *conn, int status, const char *what) {
 }
 
 /* ---- opening ---- */
-
-#if HIREDIS_MAJOR >= 1
-static void *create_array(const redisReadTask *task, size_t n)
-#else
-static void *create_array(const redisReadTask *task, int n)
-#endif
-{
-    struct pln_conn *conn = task->privdata;
-    if ((size_t) n > MAX_ELEMENTS) {
-        return NULL;
-    }
-    return conn->defaults->createArray(task, n);
-}
 
 static redisContext *dial(const struct pln_url *url, pln_ns left) {
     struct timeval timeout = {.tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 + 1};
@@ -77,7 +64,7 @@ int pln_conn_open(struct pln_conn *conn, const struct pln_url *url, pln_ns deadl
         redisFree(context);
         return result;
     }
-    conn->reader = redisReaderCreate();
+    conn->reader = pln_reader_new(&conn->state);
     if (conn->reader == NULL) {
         redisFree(context);
         return lost(conn, PLN_ENOMEM, "no memory for a connection");
@@ -90,11 +77,6 @@ int pln_conn_open(struct pln_conn *conn, const struct pln_url *url, pln_ns deadl
         setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
         setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
-    conn->defaults = conn->reader->fn;
-    conn->functions = *conn->defaults;
-    conn->functions.createArray = create_array;
-    conn->reader->fn = &conn->functions;
-    conn->reader->privdata = conn;
     return PLN_OK;
 }
 
@@ -198,20 +180,31 @@ int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
     }
 }
 
-int pln_conn_next(struct pln_conn *conn, redisReply **reply) {
+/* Of a string that has begun, the reader has its length in front of it: whether it is too long. */
+static bool announces_too_much(const struct pln_conn *conn) {
+    const redisReader *reader = conn->reader;
+    return reader->pos < reader->len && reader->buf[reader->pos] == '$' &&
+           strtoull(reader->buf + reader->pos + 1, NULL, 10) > conn->max_reply &&
+           reader->buf[reader->pos + 1] != '-';
+}
+
+int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
     void *object = NULL;
     if (redisReaderGetReply(conn->reader, &object) != REDIS_OK) {
-        return lost(conn, PLN_EL2DOWN, conn->reader->errstr);
+        return lost(conn, PLN_EL2DOWN,
+                    conn->state.refusal[0] != 0 ? conn->state.refusal : conn->reader->errstr);
     }
     if (object == NULL) {
-        return PLN_MISS;
+        return announces_too_much(conn)
+                   ? lost(conn, PLN_EL2DOWN, "a reply over the limit of its size")
+                   : PLN_MISS;
     }
     conn->reply_bytes = 0;
     *reply = object;
     return PLN_OK;
 }
 
-int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, redisReply **reply) {
+int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, struct pln_reply **reply) {
     int result;
     while ((result = pln_conn_next(conn, reply)) == PLN_MISS) {
         result = pln_conn_fill(conn, deadline);
@@ -222,17 +215,8 @@ int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, redisReply **reply)
     return result;
 }
 
-void pln_replies_free(redisReply **replies, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        if (replies[i] != NULL) {
-            freeReplyObject(replies[i]);
-            replies[i] = NULL;
-        }
-    }
-}
-
 int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline,
-                      redisReply **replies) {
+                      struct pln_reply **replies) {
     int result = pln_conn_send(conn, batch, deadline);
     for (size_t i = 0; result == PLN_OK && i < batch->n_commands; i++) {
         result = pln_conn_receive(conn, deadline, &replies[i]);
@@ -245,24 +229,19 @@ int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_
 
 /* ---- logging in ---- */
 
-bool pln_reply_is(const redisReply *reply, const char *error_prefix) {
-    return reply->type == REDIS_REPLY_ERROR &&
-           strncmp(reply->str, error_prefix, strlen(error_prefix)) == 0;
-}
-
-static pln_ms time_of(const redisReply *reply) {
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-        reply->element[0]->type != REDIS_REPLY_STRING ||
-        reply->element[1]->type != REDIS_REPLY_STRING) {
+static pln_ms time_of(const struct pln_reply *reply) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
+        reply->elements[0].kind != PLN_REPLY_STRING ||
+        reply->elements[1].kind != PLN_REPLY_STRING) {
         return -1;
     }
-    long long seconds = strtoll(reply->element[0]->str, NULL, 10);
-    long long micros = strtoll(reply->element[1]->str, NULL, 10);
+    long long seconds = strtoll(pln_reply_text(&reply->elements[0]), NULL, 10);
+    long long micros = strtoll(pln_reply_text(&reply->elements[1]), NULL, 10);
     bool is_sane = seconds >= 0 && seconds < PLN_L2_LONGEST / 1000 && micros >= 0;
     return is_sane ? seconds * 1000 + micros / 1000 : -1;
 }
 
-bool pln_conn_take_time(struct pln_conn *conn, const redisReply *reply) {
+bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply) {
     pln_ms server = time_of(reply);
     if (server >= 0) {
         /* the server looked at its clock somewhere between our sending and now */
@@ -272,18 +251,19 @@ bool pln_conn_take_time(struct pln_conn *conn, const redisReply *reply) {
     return server >= 0;
 }
 
-static int take_done(struct pln_conn *conn, const redisReply *reply) {
+static int take_done(struct pln_conn *conn, const struct pln_reply *reply) {
     (void) conn, (void) reply;
     return PLN_OK;
 }
 
-static int take_id(struct pln_conn *conn, const redisReply *reply) {
-    conn->id = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
+static int take_id(struct pln_conn *conn, const struct pln_reply *reply) {
+    conn->id = reply->kind == PLN_REPLY_INTEGER ? reply->integer : 0;
     return PLN_OK;
 }
 
-static int take_info(struct pln_conn *conn, const redisReply *reply) {
-    const char *found = reply->type == REDIS_REPLY_STRING ? strstr(reply->str, "\nrun_id:") : NULL;
+static int take_info(struct pln_conn *conn, const struct pln_reply *reply) {
+    const char *found = reply->kind == PLN_REPLY_STRING ? strstr(pln_reply_text(reply), "\nrun_id:")
+                                                        : NULL;
     if (found != NULL) {
         snprintf(conn->run_id, sizeof conn->run_id, "%s", found + strlen("\nrun_id:"));
         conn->run_id[strcspn(conn->run_id, "\r\n")] = 0;
@@ -291,18 +271,19 @@ static int take_info(struct pln_conn *conn, const redisReply *reply) {
     return PLN_OK;
 }
 
-static int take_role(struct pln_conn *conn, const redisReply *reply) {
-    const redisReply *role = reply->type == REDIS_REPLY_ARRAY && reply->elements > 0
-                                 ? reply->element[0]
-                                 : NULL;
-    if (role != NULL && role->type == REDIS_REPLY_STRING && strcmp(role->str, "master") != 0) {
+static int take_role(struct pln_conn *conn, const struct pln_reply *reply) {
+    const struct pln_reply *role = reply->kind == PLN_REPLY_ARRAY && reply->n_elements > 0
+                                       ? &reply->elements[0]
+                                       : NULL;
+    if (role != NULL && role->kind == PLN_REPLY_STRING &&
+        strcmp(pln_reply_text(role), "master") != 0) {
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s is a %s, not the master", conn->label,
-                        role->str);
+                        pln_reply_text(role));
     }
     return PLN_OK;
 }
 
-static int take_time(struct pln_conn *conn, const redisReply *reply) {
+static int take_time(struct pln_conn *conn, const struct pln_reply *reply) {
     return pln_conn_take_time(conn, reply)
                ? PLN_OK
                : lost(conn, PLN_EL2DOWN, "TIME did not answer with a time");
@@ -313,7 +294,7 @@ static int take_time(struct pln_conn *conn, const redisReply *reply) {
 static const struct step {
     const char *name;
     bool is_needed;
-    int (*take)(struct pln_conn *conn, const redisReply *reply);
+    int (*take)(struct pln_conn *conn, const struct pln_reply *reply);
 } steps[] = {
     {"AUTH", true, take_done},
     {"SELECT", true, take_done},
@@ -343,7 +324,7 @@ static void write_login(struct pln_batch *batch, const struct pln_url *url, cons
 }
 
 /* Errors after which no other command will do better. */
-static bool is_fatal(const redisReply *reply) {
+static bool is_fatal(const struct pln_reply *reply) {
     static const char *const prefixes[] = {"NOAUTH",     "WRONGPASS", "LOADING",
                                            "MASTERDOWN", "DENIED",    "ERR max number of clients"};
     for (size_t i = 0; i < PLN_ARRAY_LEN(prefixes); i++) {
@@ -354,13 +335,14 @@ static bool is_fatal(const redisReply *reply) {
     return false;
 }
 
-static int take_step(struct pln_conn *conn, const struct step *step, const redisReply *reply) {
-    if (reply->type != REDIS_REPLY_ERROR) {
+static int take_step(struct pln_conn *conn, const struct step *step,
+                     const struct pln_reply *reply) {
+    if (reply->kind != PLN_REPLY_ERROR) {
         return step->take(conn, reply);
     }
     if (step->is_needed || is_fatal(reply)) {
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s refused %s: %s", conn->label, step->name,
-                        reply->str);
+                        pln_reply_text(reply));
     }
     return PLN_OK;
 }
@@ -374,11 +356,11 @@ int pln_conn_login(struct pln_conn *conn, const struct pln_url *url, const char 
     int sent = pln_conn_send(conn, &batch, deadline);
     int result = sent == PLN_EL2DOWN ? PLN_OK : sent;
     for (size_t i = 0; result == PLN_OK && i < PLN_ARRAY_LEN(steps); i++) {
-        redisReply *reply = NULL;
+        struct pln_reply *reply = NULL;
         result = pln_conn_receive(conn, deadline, &reply);
         if (result == PLN_OK) {
             result = take_step(conn, &steps[i], reply);
-            freeReplyObject(reply);
+            pln_reply_free(reply);
         }
     }
     pln_batch_fini(&batch);

@@ -86,12 +86,12 @@ static int clear(struct pln_l2 *l2, pln_ns deadline) {
     return on_key(l2, NULL, deadline);
 }
 
-static int top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
-               bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
-    (void) zset;
-    (void) n;
-    (void) visit;
-    (void) arg;
+static int command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
+                   size_t n_args, pln_ns deadline, struct pln_reply **reply) {
+    (void) key;
+    (void) args;
+    (void) n_args;
+    (void) reply;
     return on_key(l2, NULL, deadline);
 }
 
@@ -115,7 +115,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .release = release,
         .drop_tag = drop_tag,
         .clear = clear,
-        .top = top,
+        .command = command,
         .health = health,
     };
     static struct pln_l2 gone = {&ops};

@@ -2,10 +2,10 @@
  *
  * internal.h - what the files of this folder, and their tests, share.
  *
- * From the ground up: url, resp (commands as bytes), conn (one socket), pool (data connections and
- * breaker), line (callers on one connection), script (what runs in the server), redis (the
- * operations), bus (the link). None calls what stands above it; the pool asks the link to go down
- * through a function pointer.
+ * From the ground up: url, resp (commands as bytes), reply (answers as trees), conn (one socket),
+ * pool (data connections and breaker), line (callers on one connection), script (what runs in the
+ * server), redis (the operations), bus (the link). None calls what stands above it; the pool asks
+ * the link to go down through a function pointer.
  *
  * Locks: a line's, the pool's and the floor's; the pool's may be taken with a line's held, else
  * none is held while another is taken, and none across a system call that may wait.
@@ -136,6 +136,25 @@ void pln_batch_number(struct pln_batch *batch, int64_t number);
 /* A command all of texts. The last argument is NULL. */
 void pln_batch_texts(struct pln_batch *batch, ...) __attribute__((sentinel));
 
+/* ---- reply.c: what a server answers ---- */
+
+/* Of one reader: the tree being built, and why an object was refused. */
+struct pln_reader_state {
+    struct root *root;
+    size_t n_elements;
+    char refusal[64];
+};
+
+/* A reader of hiredis's that makes struct pln_reply. NULL where memory is out. `state` must live
+ * as long as the reader, at one place. */
+redisReader *pln_reader_new(struct pln_reader_state *state);
+/* The bytes of a string, a status or an error, which end with a zero. */
+static inline const char *pln_reply_text(const struct pln_reply *reply) {
+    return reply->bytes.data;
+}
+bool pln_reply_is(const struct pln_reply *reply, const char *error_prefix);
+void pln_replies_free(struct pln_reply **replies, size_t n);
+
 /* ---- conn.c: one connection ---- */
 
 enum { PLN_RUN_ID = 40 };
@@ -145,8 +164,7 @@ enum { PLN_RUN_ID = 40 };
 struct pln_conn {
     int fd; /* meaningful where `reader` is set */
     redisReader *reader;
-    redisReplyObjectFunctions functions;
-    const redisReplyObjectFunctions *defaults;
+    struct pln_reader_state state;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
     pln_ns receive_timeout;        /* the socket's own, 0 for none */
     pln_ns sent_at;                /* when the last batch began to go out */
@@ -173,20 +191,18 @@ void pln_conn_close(struct pln_conn *conn);
 
 /* Return: PLN_OK; PLN_ETIMEOUT, PLN_EL2DOWN (connection lost, protocol error), PLN_ENOMEM. */
 int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline);
-int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, redisReply **reply);
+int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, struct pln_reply **reply);
 /* The parts of receive: takes bytes from the socket; takes a whole reply from the bytes, PLN_MISS
  * where there is none yet. */
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline);
-int pln_conn_next(struct pln_conn *conn, redisReply **reply);
+int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply);
 /* Sends a batch and receives a reply for each of its commands; on failure there are none. */
 int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline,
-                      redisReply **replies);
+                      struct pln_reply **replies);
 
-void pln_replies_free(redisReply **replies, size_t n);
-bool pln_reply_is(const redisReply *reply, const char *error_prefix);
 /* Learns the offset of the server's clock from the answer to TIME, which was sent with the last
  * batch. Returns false where it is no time. */
-bool pln_conn_take_time(struct pln_conn *conn, const redisReply *reply);
+bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply);
 
 /* ---- script.c, first half: what a connection has to load ---- */
 
@@ -234,7 +250,7 @@ struct pln_request {
     pln_ns deadline;
     bool is_late;
     int status; /* with reply and text: the outcome, once it is the caller's turn to have it */
-    redisReply *reply;
+    struct pln_reply *reply;
     char text[PLN_ERROR_TEXT];
 
     /* under the line's lock */
@@ -268,7 +284,7 @@ void pln_line_fini(struct pln_line *line);
  * (the outcome of the command is unknown where the text does not say that it was not sent),
  * PLN_EBUSY (too many wait), PLN_ENOMEM. */
 int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
-                 redisReply **reply);
+                 struct pln_reply **reply);
 
 /* ---- pool.c: the data connections of a node ---- */
 
@@ -327,12 +343,12 @@ int pln_pool_admit(struct pln_pool *pool);
 /* Whether it is time to ask the server for its clock; and what is to be learnt from a reply. */
 bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slot);
 void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
-                         const redisReply *reply);
+                         const struct pln_reply *reply);
 /* For the breaker: the server has answered; one command was not answered in time. */
 void pln_pool_praise(struct pln_pool *pool);
 void pln_pool_blame(struct pln_pool *pool);
 /* The failure of an error reply, with the server and the command in its text. */
-int pln_pool_refused(struct pln_pool *pool, const char *command, const redisReply *reply);
+int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pln_reply *reply);
 
 /* Only connections to this server are right from now on; "" for any. */
 void pln_pool_require(struct pln_pool *pool, const char *run_id);
@@ -407,7 +423,7 @@ int pln_floor_read(struct pln_redis *redis, pln_ns deadline);
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. */
 int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, redisReply **reply);
+                  const char *command, pln_ns deadline, struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline);
@@ -445,7 +461,7 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
                          uint8_t after[PLN_ENVELOPE_AFTER_MAX]);
 /* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
 int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
-                   redisReply **reply);
+                   struct pln_reply **reply);
 
 /* ---- bus.c: the link ---- */
 

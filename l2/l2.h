@@ -94,6 +94,31 @@ struct pln_l2_lease {
     pln_ms left;        /* where another holds it: at most so long */
 };
 
+enum pln_reply_kind {
+    PLN_REPLY_NIL,
+    PLN_REPLY_STATUS, /* bytes; likewise ERROR and STRING */
+    PLN_REPLY_ERROR,
+    PLN_REPLY_INTEGER,
+    PLN_REPLY_STRING,
+    PLN_REPLY_ARRAY, /* elements; likewise MAP (keys and values in turn), SET and PUSH */
+    PLN_REPLY_DOUBLE,
+    PLN_REPLY_BOOL, /* integer */
+    PLN_REPLY_MAP,
+    PLN_REPLY_SET,
+    PLN_REPLY_PUSH,
+};
+
+/* What a server answered. A tree is one piece of memory: who has its root frees it. */
+struct pln_reply {
+    enum pln_reply_kind kind;
+    int64_t integer;
+    double number;
+    struct pln_bytes bytes; /* with a zero behind them */
+    const struct pln_reply *elements;
+    size_t n_elements;
+};
+void pln_reply_free(struct pln_reply *reply); /* a root; NULL is allowed */
+
 /* The function table. Semantics of each stand at the inline functions below. `deadline` is a point
  * of pln_clock_precise(). */
 struct pln_l2_ops {
@@ -116,8 +141,8 @@ struct pln_l2_ops {
                    pln_ns deadline);
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
     int (*clear)(struct pln_l2 *, pln_ns deadline);
-    int (*top)(struct pln_l2 *, struct pln_bytes zset, size_t n, pln_ns deadline,
-               bool (*visit)(void *arg, struct pln_bytes member), void *arg);
+    int (*command)(struct pln_l2 *, const struct pln_bytes *key, const struct pln_bytes *args,
+                   size_t n_args, pln_ns deadline, struct pln_reply **reply);
     void (*health)(struct pln_l2 *, struct pln_l2_health *);
 };
 
@@ -244,11 +269,15 @@ static inline int pln_l2_clear(struct pln_l2 *l2, pln_ns deadline) {
     return l2->ops->clear(l2, deadline);
 }
 
-/* The n highest members of a sorted set, best first; its name is taken as it is, without the
- * namespace. Returns: PLN_OK, also where there is no such set. */
-static inline int pln_l2_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
-                             bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
-    return l2->ops->top(l2, zset, n, deadline, visit, arg);
+/* Any command, as a program gives it; names are taken as they are, without the namespace. `key`
+ * says which server of several it is for: one of the names in it, or NULL where it has none (then
+ * it goes to any). Commands that change what a connection is (SUBSCRIBE, MULTI, BLPOP ...) are for
+ * the caller to refuse. Returns: PLN_OK (the reply is the caller's to free, and no error), PLN_EL2
+ * with the server's own words where it refuses. */
+static inline int pln_l2_command(struct pln_l2 *l2, const struct pln_bytes *key,
+                                 const struct pln_bytes *args, size_t n_args, pln_ns deadline,
+                                 struct pln_reply **reply) {
+    return l2->ops->command(l2, key, args, n_args, deadline, reply);
 }
 
 static inline void pln_l2_health(struct pln_l2 *l2, struct pln_l2_health *health) {

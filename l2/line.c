@@ -120,7 +120,7 @@ static enum turn await(struct pln_request *request) {
 }
 
 static void end(struct pln_line *line, struct pln_request *request, int status, const char *text,
-                redisReply *reply) {
+                struct pln_reply *reply) {
     request->status = status;
     request->reply = reply;
     if (text != NULL) {
@@ -193,7 +193,7 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
 }
 
 static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
-                     redisReply *reply) {
+                     struct pln_reply *reply) {
     struct pln_in_flight *awaited = in_flight(line, 0);
     struct pln_request *request = awaited->request;
     line->first_in_flight = (line->first_in_flight + 1) % PLN_ARRAY_LEN(line->in_flight);
@@ -202,13 +202,13 @@ static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_sl
     if (request != NULL) {
         end(line, request, PLN_OK, NULL, reply);
     } else {
-        freeReplyObject(reply);
+        pln_reply_free(reply);
     }
 }
 
 /* Hands out the answers that have arrived. Returns how many, or a failure. */
 static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot) {
-    redisReply *replies[AT_ONCE];
+    struct pln_reply *replies[AT_ONCE];
     size_t awaited = line->n_in_flight, n = 0;
     int result = PLN_OK;
     unlock(line);
@@ -385,7 +385,7 @@ static void wait_or_lead(struct pln_pool *pool, struct pln_line *line, size_t in
 }
 
 int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
-                 redisReply **reply) {
+                 struct pln_reply **reply) {
     struct pln_line *line = &pool->slots[index].line;
     if (deadline <= pln_clock_precise()) {
         return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");

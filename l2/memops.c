@@ -372,12 +372,11 @@ static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
 }
 
 /* No operation stores a sorted set, so there is none. */
-static int mem_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
-                   bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
-    struct mem_client *client = pln_mem_client(l2);
-    (void) zset, (void) n, (void) deadline, (void) visit, (void) arg;
-    int result = enter(client);
-    return result == PLN_OK ? leave(client, PLN_OK) : result;
+static int mem_command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
+                       size_t n_args, pln_ns deadline, struct pln_reply **reply) {
+    (void) l2, (void) key, (void) n_args, (void) deadline, (void) reply;
+    return pln_fail(PLN_EL2, "l2: memory has no commands of Redis, and so no %.*s",
+                    args[0].len > 24 ? 24 : (int) args[0].len, (const char *) args[0].data);
 }
 
 static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
@@ -421,6 +420,6 @@ const struct pln_l2_ops pln_mem_ops = {
     .release = mem_release,
     .drop_tag = mem_drop_tag,
     .clear = mem_clear,
-    .top = mem_top,
+    .command = mem_command,
     .health = mem_health,
 };

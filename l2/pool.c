@@ -165,14 +165,14 @@ static void hang_up(struct pln_slot *slot) {
 }
 
 /* Keeps the script's hash where the server has taken it; else the text will be sent. */
-static void take_hash(struct pln_slot *slot, size_t i, const redisReply *reply) {
-    bool is_hash = reply->type == REDIS_REPLY_STRING && reply->len == PLN_SHA;
-    snprintf(slot->hashes[i], sizeof slot->hashes[i], "%s", is_hash ? reply->str : "");
+static void take_hash(struct pln_slot *slot, size_t i, const struct pln_reply *reply) {
+    bool is_hash = reply->kind == PLN_REPLY_STRING && reply->bytes.len == PLN_SHA;
+    snprintf(slot->hashes[i], sizeof slot->hashes[i], "%s", is_hash ? pln_reply_text(reply) : "");
 }
 
 /* Kills the slot's former connection and loads the scripts. */
 static int prepare(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline) {
-    redisReply *replies[1 + PLN_N_SCRIPTS] = {NULL};
+    struct pln_reply *replies[1 + PLN_N_SCRIPTS] = {NULL};
     struct pln_batch batch;
     bool has_ghost = slot->ghost_id != 0 && strcmp(slot->ghost_run_id, slot->conn.run_id) == 0;
     pln_batch_init(&batch);
@@ -312,7 +312,7 @@ bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slo
 }
 
 /* After an error of these the connection is of no more use. */
-static bool is_last_word(const redisReply *reply) {
+static bool is_last_word(const struct pln_reply *reply) {
     static const char *const last_words[] = {"NOAUTH", "LOADING", "MASTERDOWN"};
     bool is_last = false;
     for (size_t i = 0; i < PLN_ARRAY_LEN(last_words); i++) {
@@ -322,12 +322,12 @@ static bool is_last_word(const redisReply *reply) {
 }
 
 void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
-                         const redisReply *reply) {
+                         const struct pln_reply *reply) {
     if (is_time && pln_conn_take_time(&slot->conn, reply)) {
         note_clock(pool, slot);
     }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        bool is_demoted = strstr(reply->str, "READONLY") != NULL;
+    if (reply->kind == PLN_REPLY_ERROR) {
+        bool is_demoted = strstr(pln_reply_text(reply), "READONLY") != NULL;
         slot->is_done_for = slot->is_done_for || is_demoted || is_last_word(reply);
         if (is_demoted) {
             pool->on_other_server(pool->arg); /* the link has to look where the master is, too */
@@ -335,13 +335,14 @@ void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_t
     }
 }
 
-int pln_pool_refused(struct pln_pool *pool, const char *command, const redisReply *reply) {
+int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pln_reply *reply) {
     pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
-    if (reply->type != REDIS_REPLY_ERROR) {
+    if (reply->kind != PLN_REPLY_ERROR) {
         return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
-                        pool->url->label, command, reply->type);
+                        pool->url->label, command, reply->kind);
     }
-    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->url->label, command, reply->str);
+    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->url->label, command,
+                    pln_reply_text(reply));
 }
 
 void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {

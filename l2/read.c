@@ -16,8 +16,8 @@ static size_t slot_of(struct pln_redis *redis, const struct pln_hashed *key) {
     return (size_t) (key->hash % redis->pool.n_slots);
 }
 
-static uint64_t number_in(const redisReply *reply) {
-    return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
+static uint64_t number_in(const struct pln_reply *reply) {
+    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
 }
 
 /* ---- tags of what was read ---- */
@@ -71,17 +71,17 @@ static void write_times(struct pln_redis *redis, const struct reading *reading, 
 }
 
 /* Drops what is older than its tags. `times`: base, clear, then those of the tags in order. */
-static void apply_times(struct reading *reading, redisReply *const *times) {
+static void apply_times(struct reading *reading, const struct pln_reply *times) {
     size_t at = 2;
-    bool is_lost = times[0]->type != REDIS_REPLY_STRING;
+    bool is_lost = times[0].kind != PLN_REPLY_STRING;
     for (size_t i = 0; i < reading->n; i++) {
         if (reading->statuses[i] != PLN_OK) {
             continue;
         }
         uint64_t clock = reading->values[i].item.tag_clock;
-        bool is_void = is_lost || number_in(times[0]) > clock || number_in(times[1]) > clock;
+        bool is_void = is_lost || number_in(&times[0]) > clock || number_in(&times[1]) > clock;
         for (size_t j = 0; j < reading->values[i].item.n_tags; j++) {
-            is_void = number_in(times[at++]) > clock || is_void;
+            is_void = number_in(&times[at++]) > clock || is_void;
         }
         if (is_void) {
             drop(reading, i, PLN_MISS);
@@ -93,7 +93,7 @@ static void apply_times(struct reading *reading, redisReply *const *times) {
 static int check_times(struct pln_redis *redis, size_t index, struct reading *reading,
                        pln_ns deadline) {
     struct pln_batch batch;
-    redisReply *reply = NULL;
+    struct pln_reply *reply = NULL;
     size_t n_tags;
     if (!needs_times(redis, reading, &n_tags)) {
         return PLN_OK;
@@ -101,8 +101,8 @@ static int check_times(struct pln_redis *redis, size_t index, struct reading *re
     pln_batch_init(&batch);
     write_times(redis, reading, n_tags, &batch);
     int result = pln_redis_ask(redis, index, &batch, "HMGET", deadline, &reply);
-    if (result == PLN_OK && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 + n_tags) {
-        apply_times(reading, reply->element);
+    if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
+        apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
                           redis->url.label, redis->names.tags);
@@ -120,15 +120,14 @@ static int check_times(struct pln_redis *redis, size_t index, struct reading *re
 /* ---- get ---- */
 
 /* A value from its reply; what cannot be one is counted, and a miss. */
-static int read_value(struct pln_redis *redis, const redisReply *reply,
+static int read_value(struct pln_redis *redis, const struct pln_reply *reply,
                       struct pln_l2_value *value) {
     int result = PLN_EINVAL;
-    if (reply->type == REDIS_REPLY_NIL) {
+    if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
     }
-    if (reply->type == REDIS_REPLY_STRING) {
-        result = pln_envelope_read(pln_bytes_of(reply->str, reply->len),
-                                   pln_pool_server_now(&redis->pool), value);
+    if (reply->kind == PLN_REPLY_STRING) {
+        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&redis->pool), value);
     }
     if (result == PLN_EINVAL) {
         pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
@@ -141,7 +140,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
                   struct pln_l2_value *value) {
     struct pln_redis *redis = pln_redis_of(l2);
     struct pln_batch batch;
-    redisReply *reply;
+    struct pln_reply *reply;
     struct pln_l2_value read = {0};
     int status = pln_redis_check_key(key);
     if (status != PLN_OK) {
@@ -157,7 +156,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
         return status;
     }
     status = read_value(redis, reply, &read);
-    freeReplyObject(reply);
+    pln_reply_free(reply);
     struct reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
         check_times(redis, slot_of(redis, key), &reading, deadline);
@@ -188,19 +187,19 @@ static void write_many(struct pln_redis *redis, const struct pln_hashed *keys, s
 static int get_some(struct pln_redis *redis, const struct pln_hashed *keys, pln_ns deadline,
                     struct reading *reading) {
     struct pln_batch batch;
-    redisReply *reply = NULL;
+    struct pln_reply *reply = NULL;
     size_t index = slot_of(redis, keys);
     pln_batch_init(&batch);
     write_many(redis, keys, reading->n, &batch);
     int result = pln_redis_ask(redis, index, &batch, "MGET", deadline, &reply);
     pln_batch_fini(&batch);
-    if (result == PLN_OK && (reply->type != REDIS_REPLY_ARRAY || reply->elements != reading->n)) {
+    if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: MGET: an answer of an unexpected kind",
                           redis->url.label);
     }
     for (size_t i = 0; i < reading->n; i++) {
         reading->statuses[i] = result == PLN_OK
-                                   ? read_value(redis, reply->element[i], &reading->values[i])
+                                   ? read_value(redis, &reply->elements[i], &reading->values[i])
                                    : result;
     }
     pln_replies_free(&reply, 1);

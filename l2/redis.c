@@ -59,20 +59,20 @@ void pln_floor_forget(struct pln_redis *redis) {
     pthread_mutex_unlock(&redis->floor_lock);
 }
 
-static uint64_t number_in(const redisReply *reply) {
-    return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
+static uint64_t number_in(const struct pln_reply *reply) {
+    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
 }
 
 int pln_floor_read(struct pln_redis *redis, pln_ns deadline) {
     struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = true};
-    redisReply *reply;
+    struct pln_reply *reply;
     int result = pln_script_run(redis, &call, deadline, &reply);
     if (result != PLN_OK) {
         return result;
     }
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2) {
-        uint64_t base = number_in(reply->element[0]);
-        uint64_t cleared = number_in(reply->element[1]);
+    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2) {
+        uint64_t base = number_in(&reply->elements[0]);
+        uint64_t cleared = number_in(&reply->elements[1]);
         pthread_mutex_lock(&redis->floor_lock);
         cleared = cleared > redis->own_clear ? cleared : redis->own_clear;
         set_floor_locked(redis, cleared > base ? cleared : base);
@@ -81,7 +81,7 @@ int pln_floor_read(struct pln_redis *redis, pln_ns deadline) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
                           redis->url.label, redis->names.tags);
     }
-    freeReplyObject(reply);
+    pln_reply_free(reply);
     return result;
 }
 
@@ -93,13 +93,13 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 }
 
 int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, redisReply **reply) {
+                  const char *command, pln_ns deadline, struct pln_reply **reply) {
     struct pln_request request = {.write = write_batch, .arg = batch};
-    redisReply *got;
+    struct pln_reply *got;
     int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
-    if (result == PLN_OK && got->type == REDIS_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
+    if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
         result = pln_pool_refused(&redis->pool, command, got);
-        freeReplyObject(got);
+        pln_reply_free(got);
     }
     if (result == PLN_OK) {
         *reply = got;
@@ -112,14 +112,14 @@ int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch
 /* Runs a script that answers with a number. */
 static int run_for_number(struct pln_redis *redis, const struct pln_script_call *call,
                           pln_ns deadline, long long *number) {
-    redisReply *reply;
+    struct pln_reply *reply;
     int result = call->key == NULL ? PLN_OK : pln_redis_check_key(call->key);
     if (result == PLN_OK) {
         result = pln_script_run(redis, call, deadline, &reply);
     }
     if (result == PLN_OK) {
-        *number = reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0;
-        freeReplyObject(reply);
+        *number = reply->kind == PLN_REPLY_INTEGER ? reply->integer : 0;
+        pln_reply_free(reply);
     }
     return result;
 }
@@ -189,7 +189,7 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
     struct pln_redis *redis = pln_redis_of(l2);
     struct pln_script_call call = {.script = PLN_SCRIPT_LEASE, .key = key};
     struct pln_l2_lease taken = {.tag_clock = 0};
-    redisReply *reply;
+    struct pln_reply *reply;
     pln_put_big(taken.token, pln_random64(), 8);
     pln_put_big(taken.token + 8, pln_random64(), 8);
     pln_script_add(&call, pln_bytes_of(taken.token, sizeof taken.token));
@@ -203,21 +203,21 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
     if (result != PLN_OK) {
         return result;
     }
-    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
-        reply->element[0]->type != REDIS_REPLY_INTEGER ||
-        reply->element[1]->type != REDIS_REPLY_INTEGER) {
-        freeReplyObject(reply);
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
+        reply->elements[0].kind != PLN_REPLY_INTEGER ||
+        reply->elements[1].kind != PLN_REPLY_INTEGER) {
+        pln_reply_free(reply);
         return pln_fail(PLN_EL2, "l2: redis at %s: lease: an answer of an unexpected kind",
                         redis->url.label);
     }
-    long long number = reply->element[1]->integer;
-    if (reply->element[0]->integer == 1) {
+    long long number = reply->elements[1].integer;
+    if (reply->elements[0].integer == 1) {
         taken.tag_clock = (uint64_t) number;
     } else {
         result = PLN_PENDING;
         taken.left = number < 0 ? PLN_FOREVER : number; /* not by us, if it has no end */
     }
-    freeReplyObject(reply);
+    pln_reply_free(reply);
     *lease = taken;
     return result;
 }
@@ -278,34 +278,31 @@ static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
 
 /* ---- the rest ---- */
 
-static int redis_top(struct pln_l2 *l2, struct pln_bytes zset, size_t n, pln_ns deadline,
-                     bool (*visit)(void *arg, struct pln_bytes member), void *arg) {
+static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
+                         const struct pln_bytes *args, size_t n_args, pln_ns deadline,
+                         struct pln_reply **reply) {
     struct pln_redis *redis = pln_redis_of(l2);
     struct pln_batch batch;
-    redisReply *reply;
-    if (n == 0) {
-        return PLN_OK;
-    }
+    char name[32];
+    struct pln_reply *got;
+    assert(n_args > 0);
     pln_batch_init(&batch);
-    pln_batch_command(&batch, 4);
-    pln_batch_text(&batch, "ZREVRANGE");
-    pln_batch_bytes(&batch, zset);
-    pln_batch_text(&batch, "0");
-    pln_batch_number(&batch, n > INT32_MAX ? INT32_MAX : (int64_t) n - 1);
-    int result = pln_redis_ask(redis, 0, &batch, "ZREVRANGE", deadline, &reply);
+    pln_batch_command(&batch, n_args);
+    for (size_t i = 0; i < n_args; i++) {
+        pln_batch_bytes(&batch, args[i]);
+    }
+    snprintf(name, sizeof name, "%.*s", args[0].len > 24 ? 24 : (int) args[0].len,
+             (const char *) args[0].data);
+    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % redis->pool.n_slots;
+    int result = pln_redis_ask(redis, index, &batch, name, deadline, &got);
     pln_batch_fini(&batch);
-    if (result != PLN_OK) {
-        return result;
+    if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
+        result = pln_pool_refused(&redis->pool, name, got);
+        pln_reply_free(got);
     }
-    if (reply->type == REDIS_REPLY_ERROR) {
-        result = pln_fail(PLN_EL2, "l2: redis at %s: ZREVRANGE: %s", redis->url.label, reply->str);
+    if (result == PLN_OK) {
+        *reply = got;
     }
-    for (size_t i = 0; result == PLN_OK && i < reply->elements; i++) {
-        if (!visit(arg, pln_bytes_of(reply->element[i]->str, reply->element[i]->len))) {
-            break;
-        }
-    }
-    freeReplyObject(reply);
     return result;
 }
 
@@ -331,14 +328,14 @@ static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch 
 int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline) {
     struct ping ping = {.redis = redis};
     struct pln_request request = {.write = write_ping, .arg = &ping, .is_link = true};
-    redisReply *reply;
+    struct pln_reply *reply;
     pln_put_big(ping.payload, number, sizeof ping.payload);
     int result = pln_line_ask(&redis->pool, 0, &request, deadline, &reply);
     if (result == PLN_OK) {
-        result = reply->type == REDIS_REPLY_INTEGER
+        result = reply->kind == PLN_REPLY_INTEGER
                      ? PLN_OK
                      : pln_pool_refused(&redis->pool, "PUBLISH", reply);
-        freeReplyObject(reply);
+        pln_reply_free(reply);
     }
     return result;
 }
@@ -385,7 +382,7 @@ static const struct pln_l2_ops redis_ops = {
     .release = redis_release,
     .drop_tag = redis_drop_tag,
     .clear = redis_clear,
-    .top = redis_top,
+    .command = redis_command,
     .health = redis_health,
 };
 

@@ -270,11 +270,6 @@ static void many_keys_are_read_at_once(struct client *a, struct client *b) {
     }
 }
 
-static void the_top_of_a_set_that_is_not_there_is_empty(struct client *a, struct client *b) {
-    (void) b;
-    ck_assert_int_eq(pln_l2_top(a->l2, pln_key("none"), 10, soon(), NULL, NULL), PLN_OK);
-}
-
 #define SEMANTIC(function)                                                                         \
     { #function, function }
 const struct semantic semantics[] = {
@@ -292,6 +287,5 @@ const struct semantic semantics[] = {
     SEMANTIC(clear_voids_everything),
     SEMANTIC(what_was_read_before_a_drop_is_not_committed_after),
     SEMANTIC(many_keys_are_read_at_once),
-    SEMANTIC(the_top_of_a_set_that_is_not_there_is_empty),
 };
 const int n_semantics = PLN_ARRAY_LEN(semantics);

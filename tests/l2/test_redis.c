@@ -174,22 +174,40 @@ START_TEST(an_error_of_the_server_names_it_and_the_command) {
 }
 END_TEST
 
-static bool join(void *arg, struct pln_bytes member) {
-    char *text = arg;
-    snprintf(text + strlen(text), 32, "%.*s ", (int) member.len, (const char *) member.data);
-    return strstr(text, "stop") == NULL;
+static struct pln_reply *ask(const char *line) {
+    struct pln_bytes args[8];
+    struct pln_reply *reply;
+    size_t n = 0;
+    char *words = strdup(line), *rest = words, *word;
+    while ((word = strsep(&rest, " ")) != NULL) {
+        args[n++] = pln_key(word);
+    }
+    int status = pln_l2_command(a.l2, n > 1 ? &args[1] : NULL, args, n, soon(), &reply);
+    free(words);
+    return status == PLN_OK ? reply : NULL;
 }
 
-START_TEST(the_top_of_a_sorted_set_comes_best_first) {
-    char text[64] = "";
-    command("4", "ZADD hot 1 least 4 most 3 more 2 stop");
-    ck_assert_int_eq(pln_l2_top(a.l2, pln_key("hot"), 2, soon(), join, text), PLN_OK);
-    ck_assert_str_eq(text, "most more ");
-    text[0] = 0;
-    ck_assert_int_eq(pln_l2_top(a.l2, pln_key("hot"), 10, soon(), join, text), PLN_OK);
-    ck_assert_str_eq(text, "most more stop ");
-    command("OK", "SET hot none");
-    ck_assert_int_eq(pln_l2_top(a.l2, pln_key("hot"), 2, soon(), join, text), PLN_EL2);
+static bool says(const struct pln_reply *reply, enum pln_reply_kind kind, const char *text) {
+    return reply->kind == kind && pln_bytes_equal(reply->bytes, pln_key(text));
+}
+
+START_TEST(any_command_may_be_given_and_its_reply_is_a_tree) {
+    struct pln_reply *reply = ask("ZADD hot 1 least 4 most 3 more");
+    ck_assert(reply->kind == PLN_REPLY_INTEGER && reply->integer == 3);
+    pln_reply_free(reply);
+    reply = ask("ZREVRANGE hot 0 1");
+    ck_assert(reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2);
+    ck_assert(says(&reply->elements[0], PLN_REPLY_STRING, "most"));
+    ck_assert(says(&reply->elements[1], PLN_REPLY_STRING, "more"));
+    pln_reply_free(reply);
+    reply = ask("PING");
+    ck_assert(says(reply, PLN_REPLY_STATUS, "PONG"));
+    pln_reply_free(reply);
+    reply = ask("GET nothing");
+    ck_assert_int_eq(reply->kind, PLN_REPLY_NIL);
+    pln_reply_free(reply);
+    ck_assert_ptr_null(ask("GET hot"));
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), ": GET: WRONGTYPE"));
 }
 END_TEST
 
@@ -329,7 +347,7 @@ int main(void) {
     tcase_add_test(tests, a_lost_tag_clock_voids_tagged_values_and_never_restarts_low);
     tcase_add_test(tests, a_lease_ends_by_itself);
     tcase_add_test(tests, an_error_of_the_server_names_it_and_the_command);
-    tcase_add_test(tests, the_top_of_a_sorted_set_comes_best_first);
+    tcase_add_test(tests, any_command_may_be_given_and_its_reply_is_a_tree);
     tcase_add_test(tests, big_values_and_too_big_ones);
     tcase_add_test(tests, more_keys_than_go_into_one_command);
     tcase_add_test(tests, databases_are_apart);
