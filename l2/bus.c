@@ -59,80 +59,81 @@ static void note_life(struct pln_link *link) {
     atomic_store_explicit(&link->heard_at, pln_clock_precise(), memory_order_relaxed);
 }
 
-bool pln_link_is_ok(struct pln_redis *redis, pln_ms *beat_age) {
+bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age) {
     /* relaxed: only shown */
-    pln_ns heard_at = atomic_load_explicit(&redis->link.heard_at, memory_order_relaxed);
+    pln_ns heard_at = atomic_load_explicit(&node->link.heard_at, memory_order_relaxed);
     *beat_age = heard_at == 0 ? PLN_FOREVER : (pln_clock_precise() - heard_at) / 1000000;
-    return is_set(&redis->link.is_up) && *beat_age <= BEATS_TO_DEATH * redis->ping / 1000000;
+    return is_set(&node->link.is_up) && *beat_age <= BEATS_TO_DEATH * node->redis->ping / 1000000;
 }
 
 void pln_link_drop(void *arg) {
-    struct pln_redis *redis = arg;
-    set(&redis->link.is_unwanted, true);
-    wake(&redis->link);
+    struct pln_node *node = arg;
+    set(&node->link.is_unwanted, true);
+    wake(&node->link);
 }
 
 /* ---- what comes in ---- */
 
-static void call(struct pln_redis *redis, void (*event)(void *)) {
+static void call(struct pln_node *node, void (*event)(void *)) {
     if (event != NULL) {
-        event(redis->events.arg);
+        event(node->redis->events.arg);
     }
 }
 
-static void take_all_for_void(struct pln_redis *redis) {
-    if (is_set(&redis->link.is_up)) {
-        call(redis, redis->events.on_clear);
+static void take_all_for_void(struct pln_node *node) {
+    if (is_set(&node->link.is_up)) {
+        call(node, node->redis->events.on_clear);
     }
 }
 
-static void take_clear(struct pln_redis *redis, const struct pln_message *message) {
+static void take_clear(struct pln_node *node, const struct pln_message *message) {
     const uint8_t *payload = message->payload.data;
     /* channels know no databases, but each database has a clock of its own */
-    if (pln_take_big(payload, 2) == (uint64_t) redis->url.database) {
-        pln_floor_raise(redis, pln_take_big(payload + 2, 8), false);
+    if (pln_take_big(payload, 2) == (uint64_t) node->redis->url.database) {
+        pln_floor_raise(node, pln_take_big(payload + 2, 8), false);
     }
 }
 
-static void take_message(struct pln_redis *redis, struct pln_bytes bytes) {
+static void take_message(struct pln_node *node, struct pln_bytes bytes) {
     struct pln_message message;
     if (!pln_message_read(bytes, &message)) {
-        pln_count(redis->counts, PLN_COUNT_BUS_BAD, 1);
-        pln_floor_forget(redis); /* it may have been a clear; the next beat reads the floor */
-        take_all_for_void(redis);
+        pln_count(node->redis->counts, PLN_COUNT_BUS_BAD, 1);
+        pln_floor_forget(node); /* it may have been a clear; the next beat reads the floor */
+        take_all_for_void(node);
         return;
     }
-    bool is_own = message.origin.instance == redis->instance &&
-                  pln_pool_has(&redis->pool, message.origin.incarnation);
+    bool is_own = message.origin.instance == node->redis->instance &&
+                  pln_pool_has(&node->pool, message.origin.incarnation);
     if (message.kind == PLN_MESSAGE_CLEAR) {
-        take_clear(redis, &message);
+        take_clear(node, &message);
     } else if (message.kind == PLN_MESSAGE_PING && is_own) {
-        redis->link.has_pinged = redis->link.has_pinged ||
-                                 pln_take_big(message.payload.data, 8) == redis->link.ping;
+        node->link.has_pinged = node->link.has_pinged ||
+                                pln_take_big(message.payload.data, 8) == node->link.ping;
     }
-    if (!is_own && is_set(&redis->link.is_up)) {
-        pln_message_report(&redis->events, &message);
+    if (!is_own && is_set(&node->link.is_up)) {
+        pln_message_report(&node->redis->events, &message);
     }
     /* last, so that who sees the count may rely on what the message did */
-    pln_count(redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
+    pln_count(node->redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
 }
 
 /* Keys that the server saw change, whoever changed them: our own writes come back too, since the
  * server does not say whose they were. Without a list: all of them. */
-static void take_invalidation(struct pln_redis *redis, const struct pln_reply *keys) {
-    size_t prefix = strlen(redis->names.value);
+static void take_invalidation(struct pln_node *node, const struct pln_reply *keys) {
+    size_t prefix = strlen(node->redis->names.value);
     if (keys->kind != PLN_REPLY_ARRAY) {
-        pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
-        take_all_for_void(redis);
+        pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
+        take_all_for_void(node);
         return;
     }
     for (size_t i = 0; i < keys->n_elements; i++) {
         const struct pln_reply *key = &keys->elements[i];
-        pln_count(redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
+        pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
         if (key->kind == PLN_REPLY_STRING && key->bytes.len >= prefix &&
-            is_set(&redis->link.is_up) && redis->events.on_key != NULL) {
-            redis->events.on_key(redis->events.arg, pln_bytes_of(pln_reply_text(key) + prefix,
-                                                                 key->bytes.len - prefix));
+            is_set(&node->link.is_up) && node->redis->events.on_key != NULL) {
+            node->redis->events.on_key(
+                node->redis->events.arg,
+                pln_bytes_of(pln_reply_text(key) + prefix, key->bytes.len - prefix));
         }
     }
 }
@@ -143,36 +144,36 @@ static bool is_text(const struct pln_reply *reply, const char *text) {
 }
 
 /* Returns: PLN_OK, or PLN_EL2DOWN where the reply makes no sense. */
-static int take_reply(struct pln_redis *redis, const struct pln_reply *reply) {
+static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
     const struct pln_reply *part = reply->elements;
     if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
         if (is_text(&part[1], tracking_channel)) {
-            take_invalidation(redis, &part[2]);
+            take_invalidation(node, &part[2]);
             return PLN_OK;
         }
-        if (is_text(&part[1], redis->names.channel) && part[2].kind == PLN_REPLY_STRING) {
-            take_message(redis, part[2].bytes);
+        if (is_text(&part[1], node->redis->names.channel) && part[2].kind == PLN_REPLY_STRING) {
+            take_message(node, part[2].bytes);
             return PLN_OK;
         }
     } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 &&
                is_text(&part[0], "subscribe")) {
-        redis->link.n_subscribed++;
+        node->link.n_subscribed++;
         return PLN_OK;
     } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
                is_text(&part[0], "pong")) {
         return PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
-                    redis->url.label,
+                    node->redis->url.label,
                     reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
 /* Takes all whole replies that have arrived. */
-static int take_replies(struct pln_redis *redis) {
+static int take_replies(struct pln_node *node) {
     struct pln_reply *reply;
     int result;
-    while ((result = pln_conn_next(&redis->link.conn, &reply)) == PLN_OK) {
-        result = take_reply(redis, reply);
+    while ((result = pln_conn_next(&node->link.conn, &reply)) == PLN_OK) {
+        result = take_reply(node, reply);
         pln_reply_free(reply);
         if (result != PLN_OK) {
             return result;
@@ -181,100 +182,99 @@ static int take_replies(struct pln_redis *redis) {
     return result == PLN_MISS ? PLN_OK : result;
 }
 
-static int take_bytes(struct pln_redis *redis, pln_ns deadline) {
-    int result = pln_conn_fill(&redis->link.conn, deadline);
+static int take_bytes(struct pln_node *node, pln_ns deadline) {
+    int result = pln_conn_fill(&node->link.conn, deadline);
     if (result == PLN_OK) {
-        note_life(&redis->link);
-        result = take_replies(redis);
+        note_life(&node->link);
+        result = take_replies(node);
     }
     return result;
 }
 
 /* ---- going up ---- */
 
-static int send_texts(struct pln_redis *redis, struct pln_batch *batch, pln_ns deadline) {
-    int result = pln_conn_send(&redis->link.conn, batch, deadline);
+static int send_texts(struct pln_node *node, struct pln_batch *batch, pln_ns deadline) {
+    int result = pln_conn_send(&node->link.conn, batch, deadline);
     pln_batch_fini(batch);
     return result;
 }
 
-static int track(struct pln_redis *redis, pln_ns deadline) {
+static int track(struct pln_node *node, pln_ns deadline) {
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
     char id[24];
-    snprintf(id, sizeof id, "%lld", redis->link.conn.id);
+    snprintf(id, sizeof id, "%lld", node->link.conn.id);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX",
-                    redis->names.value, NULL);
-    int result = pln_conn_exchange(&redis->link.conn, &batch, deadline, &reply);
+                    node->redis->names.value, NULL);
+    int result = pln_conn_exchange(&node->link.conn, &batch, deadline, &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR) {
         /* going on without would serve what foreign programs have replaced */
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
-                          redis->url.label, pln_reply_text(reply));
+                          node->redis->url.label, pln_reply_text(reply));
     }
     pln_replies_free(&reply, 1);
     pln_batch_fini(&batch);
     return result;
 }
 
-static int subscribe(struct pln_redis *redis, pln_ns deadline) {
+static int subscribe(struct pln_node *node, pln_ns deadline) {
     struct pln_batch batch;
-    unsigned wanted = redis->tracking ? 2 : 1;
+    unsigned wanted = node->redis->tracking ? 2 : 1;
     pln_batch_init(&batch);
-    pln_batch_texts(&batch, "SUBSCRIBE", redis->names.channel,
-                    redis->tracking ? tracking_channel : NULL, NULL);
-    redis->link.n_subscribed = 0;
-    int result = send_texts(redis, &batch, deadline);
-    while (result == PLN_OK && redis->link.n_subscribed < wanted) {
-        result = take_bytes(redis, deadline);
+    pln_batch_texts(&batch, "SUBSCRIBE", node->redis->names.channel,
+                    node->redis->tracking ? tracking_channel : NULL, NULL);
+    node->link.n_subscribed = 0;
+    int result = send_texts(node, &batch, deadline);
+    while (result == PLN_OK && node->link.n_subscribed < wanted) {
+        result = take_bytes(node, deadline);
     }
     return result;
 }
 
 /* Hears a message of its own that went the way of all others. */
-static int test_itself(struct pln_redis *redis, pln_ns deadline) {
-    redis->link.ping = pln_random64();
-    redis->link.has_pinged = false;
-    int result = pln_redis_ping(redis, redis->link.ping, deadline);
-    while (result == PLN_OK && !redis->link.has_pinged) {
-        result = take_bytes(redis, deadline);
+static int test_itself(struct pln_node *node, pln_ns deadline) {
+    node->link.ping = pln_random64();
+    node->link.has_pinged = false;
+    int result = pln_redis_ping(node, node->link.ping, deadline);
+    while (result == PLN_OK && !node->link.has_pinged) {
+        result = take_bytes(node, deadline);
     }
     return result;
 }
 
-static int go_up(struct pln_redis *redis) {
-    struct pln_link *link = &redis->link;
-    pln_ns deadline = pln_clock_precise() + redis->connect_timeout;
+static int go_up(struct pln_node *node) {
+    struct pln_link *link = &node->link;
+    pln_ns deadline = pln_clock_precise() + node->redis->connect_timeout;
     set(&link->is_unwanted, false);
-    int result = pln_conn_open(&link->conn, &redis->url, deadline);
+    int result = pln_conn_open(&link->conn, &node->redis->url, deadline);
     if (result == PLN_OK) {
         link->conn.max_reply = MAX_MESSAGE;
-        result = pln_conn_login(&link->conn, &redis->url, redis->client_name, deadline);
+        result = pln_conn_login(&link->conn, &node->redis->url, node->redis->client_name, deadline);
     }
     if (result == PLN_OK) {
-        pln_pool_require(&redis->pool, link->conn.run_id);
-        pln_floor_server(redis, link->conn.run_id);
-        result = redis->tracking ? track(redis, deadline) : PLN_OK;
+        pln_pool_require(&node->pool, link->conn.run_id);
+        pln_floor_server(node, link->conn.run_id);
+        result = node->redis->tracking ? track(node, deadline) : PLN_OK;
     }
     if (result == PLN_OK) {
-        result = subscribe(redis, deadline);
+        result = subscribe(node, deadline);
     }
     if (result == PLN_OK) {
-        result = pln_floor_read(redis, deadline);
+        result = pln_floor_read(node, deadline);
     }
-    return result == PLN_OK ? test_itself(redis, deadline) : result;
+    return result == PLN_OK ? test_itself(node, deadline) : result;
 }
 
 /* ---- being up ---- */
 
-static int beat(struct pln_redis *redis) {
+static int beat(struct pln_node *node) {
     struct pln_batch batch;
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "PING", NULL);
-    int result = send_texts(redis, &batch, pln_clock_precise() + redis->timeout);
-    /* relaxed: 0 or not; who raises it meanwhile does so under its lock */
-    if (result == PLN_OK && atomic_load_explicit(&redis->floor, memory_order_relaxed) == 0) {
-        pln_floor_read(redis, pln_clock_precise() + redis->timeout);
+    int result = send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
+    if (result == PLN_OK && pln_floor_now(node) == 0) {
+        pln_floor_read(node, pln_clock_precise() + node->redis->timeout);
     }
     return result;
 }
@@ -303,14 +303,14 @@ static bool must_go(struct pln_link *link) {
 /* Listens until something is wrong, and says what. Life is any byte, so a link that is busy is not
  * taken for dead because its pong is late; and bytes are looked for first, so neither is one whose
  * process was asleep. */
-static int listen_on(struct pln_redis *redis) {
-    struct pln_link *link = &redis->link;
+static int listen_on(struct pln_node *node) {
+    struct pln_link *link = &node->link;
     pln_ns beat_at = pln_clock_precise();
     bool has_heard = true;
-    int result = take_replies(redis); /* what came with the answer to the test */
+    int result = take_replies(node); /* what came with the answer to the test */
     while (result == PLN_OK && !must_go(link)) {
         if (has_bytes(link, beat_at)) {
-            result = take_bytes(redis, pln_clock_precise());
+            result = take_bytes(node, pln_clock_precise());
             has_heard = true;
         }
         pln_ns now = pln_clock_precise();
@@ -319,36 +319,36 @@ static int listen_on(struct pln_redis *redis) {
         }
         if (!has_heard) {
             return pln_fail(PLN_EL2DOWN, "l2: redis at %s: no sign of life on the link",
-                            redis->url.label);
+                            node->redis->url.label);
         }
-        result = beat(redis);
+        result = beat(node);
         has_heard = false;
-        beat_at = now + redis->ping;
+        beat_at = now + node->redis->ping;
     }
     if (result == PLN_OK) {
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: data comes from another server",
-                          redis->url.label);
+                          node->redis->url.label);
     }
     return result;
 }
 
-static void go_down(struct pln_redis *redis) {
-    struct pln_link *link = &redis->link;
+static void go_down(struct pln_node *node) {
+    struct pln_link *link = &node->link;
     bool was_up = is_set(&link->is_up);
     set(&link->is_up, false);
     if (was_up && !is_set(&link->is_stopping)) {
-        call(redis, redis->events.on_down);
-        pln_count(redis->counts, PLN_COUNT_BUS_LOSSES, 1);
+        pln_redis_link_down(node->redis);
+        pln_count(node->redis->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
-    pln_floor_forget(redis);
+    pln_floor_forget(node);
     pln_conn_close(&link->conn);
-    pln_pool_require(&redis->pool, "");
+    pln_pool_require(&node->pool, "");
 }
 
 /* ---- the thread ---- */
 
-static void log_change(struct pln_redis *redis, enum pln_link_state state) {
-    struct pln_link *link = &redis->link;
+static void log_change(struct pln_node *node, enum pln_link_state state) {
+    struct pln_link *link = &node->link;
     if (link->logged == state || is_set(&link->is_stopping)) {
         return;
     }
@@ -356,12 +356,12 @@ static void log_change(struct pln_redis *redis, enum pln_link_state state) {
     link->logged = state;
     if (state == PLN_LINK_UP) {
         /* who was warned of the loss is told of its end */
-        pln_logf(&redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
-                 "l2: the link to redis at %s is up%s", redis->url.label,
+        pln_logf(&node->redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
+                 "l2: the link to redis at %s is up%s", node->redis->url.label,
                  is_return ? " again" : "");
     } else {
-        pln_logf(&redis->host, PLN_LOG_WARN, "the link is down, nothing is heard from others: %s",
-                 link->reason);
+        pln_logf(&node->redis->host, PLN_LOG_WARN,
+                 "the link is down, nothing is heard from others: %s", link->reason);
     }
 }
 
@@ -374,53 +374,53 @@ static void rest(struct pln_link *link) {
 }
 
 static void *run(void *arg) {
-    struct pln_redis *redis = arg;
-    struct pln_link *link = &redis->link;
+    struct pln_node *node = arg;
+    struct pln_link *link = &node->link;
     while (!is_set(&link->is_stopping)) {
-        int result = go_up(redis);
+        int result = go_up(node);
         pln_ns up_at = pln_clock_precise();
         if (result == PLN_OK) {
-            log_change(redis, PLN_LINK_UP);
+            log_change(node, PLN_LINK_UP);
             set(&link->is_up, true);
-            call(redis, redis->events.on_up);
-            listen_on(redis);
+            pln_redis_link_up(node->redis);
+            listen_on(node);
         }
         /* now, since on_down may fail at something of its own */
         snprintf(link->reason, sizeof link->reason, "%s", pln_error_text());
         if (result == PLN_OK && pln_clock_precise() - up_at > good_life) {
             link->backoff = 0;
         }
-        go_down(redis);
-        log_change(redis, PLN_LINK_DOWN);
+        go_down(node);
+        log_change(node, PLN_LINK_DOWN);
         rest(link);
     }
     return NULL;
 }
 
-int pln_link_init(struct pln_redis *redis) {
-    redis->link.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (redis->link.wake_fd < 0) {
+int pln_link_init(struct pln_node *node) {
+    node->link.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (node->link.wake_fd < 0) {
         return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the link: %s", strerror(errno));
     }
     return PLN_OK;
 }
 
-int pln_link_start(struct pln_redis *redis) {
+int pln_link_start(struct pln_node *node) {
     sigset_t all, before;
     sigfillset(&all);
     /* signals belong to the host's threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&redis->link.thread, NULL, run, redis);
+    int error = pthread_create(&node->link.thread, NULL, run, node);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) {
         return pln_fail(PLN_ESYSTEM, "l2: no thread for the link: %s", strerror(error));
     }
-    redis->link.is_started = true;
+    node->link.is_started = true;
     return PLN_OK;
 }
 
-void pln_link_stop(struct pln_redis *redis) {
-    struct pln_link *link = &redis->link;
+void pln_link_stop(struct pln_node *node) {
+    struct pln_link *link = &node->link;
     if (link->is_started) {
         set(&link->is_stopping, true);
         wake(link);

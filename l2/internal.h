@@ -386,6 +386,17 @@ struct pln_link {
     _Atomic int64_t heard_at; /* last byte */
 };
 
+/* One server that values come from: its connections, its link, its floor. */
+struct pln_node {
+    struct pln_redis *redis; /* the client */
+    struct pln_pool pool;
+    struct pln_link link;
+    pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
+    uint64_t own_clear;         /* the latest clear of this client's */
+    char floor_run_id[PLN_RUN_ID + 1];
+    _Atomic uint64_t floor;
+};
+
 struct pln_redis {
     struct pln_l2 l2; /* first, so that a pointer to it is one to the client */
     /* constants */
@@ -394,39 +405,50 @@ struct pln_redis {
     char *client_name;
     uint64_t instance;
     pln_ns connect_timeout, timeout, ping;
+    unsigned n_slots; /* data connections to each server */
     bool tracking;
     struct pln_host host;
     struct pln_counts *counts;
     struct pln_l2_events events;
 
-    struct pln_pool pool;
-    struct pln_link link;
+    struct pln_node *nodes;
+    size_t n_nodes;
 
-    /* The latest time of "everything": what is older than it is void. Kept here while the link is
-     * up, so that a value without tags needs no second look at the server; 0 while it is not. */
-    pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
-    uint64_t own_clear;         /* the latest clear of this client's */
-    char floor_run_id[PLN_RUN_ID + 1];
-    _Atomic uint64_t floor;
+    pthread_mutex_t links_lock; /* guards n_down, and is held while its changes are reported */
+    size_t n_down;              /* nodes whose link is not up */
 };
 
 static inline struct pln_redis *pln_redis_of(struct pln_l2 *l2) {
     return PLN_CONTAINER_OF(l2, struct pln_redis, l2);
 }
 
-/* The server that the link found: own clears of another one mean nothing there. */
-void pln_floor_server(struct pln_redis *redis, const char *run_id);
-void pln_floor_raise(struct pln_redis *redis, uint64_t clock, bool is_own);
-void pln_floor_forget(struct pln_redis *redis);
-uint64_t pln_floor_now(struct pln_redis *redis);
-int pln_floor_read(struct pln_redis *redis, pln_ns deadline);
+extern const struct pln_l2_ops pln_redis_ops;
+void pln_redis_close(struct pln_l2 *l2);
+int pln_redis_start(struct pln_l2 *l2);
+void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health);
+/* A server's link is up, or lost: reported where that changes it for all of them. */
+void pln_redis_link_up(struct pln_redis *redis);
+void pln_redis_link_down(struct pln_redis *redis);
+/* The server that has a key's value. */
+struct pln_node *pln_redis_node(struct pln_redis *redis, struct pln_bytes key);
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. */
-int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, struct pln_reply **reply);
+int pln_redis_ask(struct pln_node *node, size_t index, struct pln_batch *batch, const char *command,
+                  pln_ns deadline, struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
-int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline);
+int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
+
+/* ---- floor.c: the latest clear ---- */
+
+void pln_floor_init(struct pln_node *node);
+void pln_floor_fini(struct pln_node *node);
+/* The server that the link found: own clears of another one mean nothing there. */
+void pln_floor_server(struct pln_node *node, const char *run_id);
+void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own);
+void pln_floor_forget(struct pln_node *node);
+uint64_t pln_floor_now(struct pln_node *node);
+int pln_floor_read(struct pln_node *node, pln_ns deadline);
 
 /* ---- read.c: get and get_many ---- */
 
@@ -460,16 +482,16 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
                          uint8_t before[PLN_ENVELOPE_BEFORE],
                          uint8_t after[PLN_ENVELOPE_AFTER_MAX]);
 /* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
-int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
+int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply);
 
 /* ---- bus.c: the link ---- */
 
-int pln_link_init(struct pln_redis *redis);
-int pln_link_start(struct pln_redis *redis);
+int pln_link_init(struct pln_node *node);
+int pln_link_start(struct pln_node *node);
 /* Asks the link to go down and come up anew. */
-void pln_link_drop(void *redis);
-void pln_link_stop(struct pln_redis *redis);
-bool pln_link_is_ok(struct pln_redis *redis, pln_ms *beat_age);
+void pln_link_drop(void *node);
+void pln_link_stop(struct pln_node *node);
+bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age);
 
 #endif

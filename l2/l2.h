@@ -36,7 +36,7 @@
 struct pln_l2;
 struct pln_l2_health;
 
-/* What other instances did, and how the link fares. Called from the link's thread, one at a time.
+/* What other instances did, and how the link fares. Called from the thread of a link, one at a time for each server.
  * Own messages are not reported, unless a connection was lost in between. */
 struct pln_l2_events {
     void *arg;

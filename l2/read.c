@@ -12,8 +12,8 @@ enum {
     MANY_AT_ONCE = 8192, /* keys of one MGET: bounds the buffers, and how long a server is busy */
 };
 
-static size_t slot_of(struct pln_redis *redis, const struct pln_hashed *key) {
-    return (size_t) (key->hash % redis->pool.n_slots);
+static size_t slot_of(const struct pln_node *node, const struct pln_hashed *key) {
+    return (size_t) (key->hash % node->pool.n_slots);
 }
 
 static uint64_t number_in(const struct pln_reply *reply) {
@@ -36,8 +36,8 @@ static void drop(struct reading *reading, size_t i, int status) {
 
 /* Decides what the floor can decide. Returns how many times of tags have to be asked for, in *
  * n_tags, and whether anything has to be asked. */
-static bool needs_times(struct pln_redis *redis, struct reading *reading, size_t *n_tags) {
-    uint64_t floor = pln_floor_now(redis);
+static bool needs_times(struct pln_node *node, struct reading *reading, size_t *n_tags) {
+    uint64_t floor = pln_floor_now(node);
     bool needs = false;
     *n_tags = 0;
     for (size_t i = 0; i < reading->n; i++) {
@@ -55,11 +55,11 @@ static bool needs_times(struct pln_redis *redis, struct reading *reading, size_t
     return needs;
 }
 
-static void write_times(struct pln_redis *redis, const struct reading *reading, size_t n_tags,
+static void write_times(struct pln_node *node, const struct reading *reading, size_t n_tags,
                         struct pln_batch *batch) {
     pln_batch_command(batch, 4 + n_tags);
     pln_batch_text(batch, "HMGET");
-    pln_batch_text(batch, redis->names.tags);
+    pln_batch_text(batch, node->redis->names.tags);
     pln_batch_text(batch, "<");
     pln_batch_text(batch, "*");
     for (size_t i = 0; i < reading->n; i++) {
@@ -90,22 +90,22 @@ static void apply_times(struct reading *reading, const struct pln_reply *times) 
 }
 
 /* Turns what is void into misses. Where that cannot be found out, nothing is served. */
-static int check_times(struct pln_redis *redis, size_t index, struct reading *reading,
+static int check_times(struct pln_node *node, size_t index, struct reading *reading,
                        pln_ns deadline) {
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
     size_t n_tags;
-    if (!needs_times(redis, reading, &n_tags)) {
+    if (!needs_times(node, reading, &n_tags)) {
         return PLN_OK;
     }
     pln_batch_init(&batch);
-    write_times(redis, reading, n_tags, &batch);
-    int result = pln_redis_ask(redis, index, &batch, "HMGET", deadline, &reply);
+    write_times(node, reading, n_tags, &batch);
+    int result = pln_redis_ask(node, index, &batch, "HMGET", deadline, &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
         apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
-                          redis->url.label, redis->names.tags);
+                          node->pool.url->label, node->redis->names.tags);
     }
     for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
         if (reading->statuses[i] == PLN_OK) {
@@ -120,17 +120,17 @@ static int check_times(struct pln_redis *redis, size_t index, struct reading *re
 /* ---- get ---- */
 
 /* A value from its reply; what cannot be one is counted, and a miss. */
-static int read_value(struct pln_redis *redis, const struct pln_reply *reply,
+static int read_value(struct pln_node *node, const struct pln_reply *reply,
                       struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
     }
     if (reply->kind == PLN_REPLY_STRING) {
-        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&redis->pool), value);
+        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&node->pool), value);
     }
     if (result == PLN_EINVAL) {
-        pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
+        pln_count(node->redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
         return PLN_MISS;
     }
     return result;
@@ -138,7 +138,7 @@ static int read_value(struct pln_redis *redis, const struct pln_reply *reply,
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value) {
-    struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_node *node = pln_redis_node(pln_redis_of(l2), key->key);
     struct pln_batch batch;
     struct pln_reply *reply;
     struct pln_l2_value read = {0};
@@ -149,17 +149,17 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     pln_batch_init(&batch);
     pln_batch_command(&batch, 2);
     pln_batch_text(&batch, "GET");
-    pln_batch_joined(&batch, pln_key(redis->names.value), key->key);
-    status = pln_redis_ask(redis, slot_of(redis, key), &batch, "GET", deadline, &reply);
+    pln_batch_joined(&batch, pln_key(node->redis->names.value), key->key);
+    status = pln_redis_ask(node, slot_of(node, key), &batch, "GET", deadline, &reply);
     pln_batch_fini(&batch);
     if (status != PLN_OK) {
         return status;
     }
-    status = read_value(redis, reply, &read);
+    status = read_value(node, reply, &read);
     pln_reply_free(reply);
     struct reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
-        check_times(redis, slot_of(redis, key), &reading, deadline);
+        check_times(node, slot_of(node, key), &reading, deadline);
     }
     if (status == PLN_OK) {
         *value = read;
@@ -174,41 +174,41 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
  * connection finds the old value, as any read before that write does, and the write's own end, or
  * its message, forgets what was kept of it. */
 
-static void write_many(struct pln_redis *redis, const struct pln_hashed *keys, size_t n,
+static void write_many(struct pln_node *node, const struct pln_hashed *keys, size_t n,
                        struct pln_batch *batch) {
     pln_batch_command(batch, 1 + n);
     pln_batch_text(batch, "MGET");
     for (size_t i = 0; i < n; i++) {
-        pln_batch_joined(batch, pln_key(redis->names.value), keys[i].key);
+        pln_batch_joined(batch, pln_key(node->redis->names.value), keys[i].key);
     }
 }
 
 /* Reads what goes into one command. On failure no value is left. */
-static int get_some(struct pln_redis *redis, const struct pln_hashed *keys, pln_ns deadline,
+static int get_some(struct pln_node *node, const struct pln_hashed *keys, pln_ns deadline,
                     struct reading *reading) {
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
-    size_t index = slot_of(redis, keys);
+    size_t index = slot_of(node, keys);
     pln_batch_init(&batch);
-    write_many(redis, keys, reading->n, &batch);
-    int result = pln_redis_ask(redis, index, &batch, "MGET", deadline, &reply);
+    write_many(node, keys, reading->n, &batch);
+    int result = pln_redis_ask(node, index, &batch, "MGET", deadline, &reply);
     pln_batch_fini(&batch);
     if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: MGET: an answer of an unexpected kind",
-                          redis->url.label);
+                          node->pool.url->label);
     }
     for (size_t i = 0; i < reading->n; i++) {
         reading->statuses[i] = result == PLN_OK
-                                   ? read_value(redis, &reply->elements[i], &reading->values[i])
+                                   ? read_value(node, &reply->elements[i], &reading->values[i])
                                    : result;
     }
     pln_replies_free(&reply, 1);
-    return result == PLN_OK ? check_times(redis, index, reading, deadline) : result;
+    return result == PLN_OK ? check_times(node, index, reading, deadline) : result;
 }
 
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses) {
-    struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_node *node = pln_redis_node(pln_redis_of(l2), pln_key(""));
     int failure = PLN_OK;
     bool has_answer = n == 0;
     for (size_t i = 0; i < n; i++) {
@@ -220,7 +220,7 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
     for (size_t at = 0; at < n; at += MANY_AT_ONCE) {
         size_t now = n - at < MANY_AT_ONCE ? n - at : MANY_AT_ONCE;
         struct reading reading = {values + at, statuses + at, now};
-        int result = get_some(redis, keys + at, deadline, &reading);
+        int result = get_some(node, keys + at, deadline, &reading);
         if (result == PLN_OK) {
             has_answer = true;
         } else {

@@ -1,17 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * redis.c - a client of Redis: its life, and what changes a value. Each such operation is one
- * script (script.c); reading is in read.c.
+ * redis.c - what changes a value, and any other command. Each change is one script (script.c);
+ * reading is in read.c, and a client's life in client.c.
  */
 #include "internal.h"
 
 #include <stdio.h>
-
-enum {
-    DEFAULT_POOL = 4,
-    MOST_POOL = 256,
-    MAX_NAMESPACE = 256,
-};
 
 int pln_redis_check_key(const struct pln_hashed *key) {
     if (key->key.len > PLN_MAX_KEY) {
@@ -21,70 +15,6 @@ int pln_redis_check_key(const struct pln_hashed *key) {
     return PLN_OK;
 }
 
-/* ---- the floor ---- */
-
-void pln_floor_server(struct pln_redis *redis, const char *run_id) {
-    pthread_mutex_lock(&redis->floor_lock);
-    if (strcmp(redis->floor_run_id, run_id) != 0) {
-        snprintf(redis->floor_run_id, sizeof redis->floor_run_id, "%s", run_id);
-        redis->own_clear = 0;
-    }
-    pthread_mutex_unlock(&redis->floor_lock);
-}
-
-static void set_floor_locked(struct pln_redis *redis, uint64_t floor) {
-    /* relaxed, as all that touch it: a number by itself. A reader that still sees the old one is
-     * one that asked before the clear was answered */
-    atomic_store_explicit(&redis->floor, floor, memory_order_relaxed);
-}
-
-uint64_t pln_floor_now(struct pln_redis *redis) {
-    return atomic_load_explicit(&redis->floor, memory_order_relaxed); /* relaxed: as above */
-}
-
-void pln_floor_raise(struct pln_redis *redis, uint64_t clock, bool is_own) {
-    pthread_mutex_lock(&redis->floor_lock);
-    if (is_own && clock > redis->own_clear) {
-        redis->own_clear = clock;
-    }
-    if (pln_floor_now(redis) != 0 && clock > pln_floor_now(redis)) {
-        set_floor_locked(redis, clock);
-    }
-    pthread_mutex_unlock(&redis->floor_lock);
-}
-
-void pln_floor_forget(struct pln_redis *redis) {
-    pthread_mutex_lock(&redis->floor_lock);
-    set_floor_locked(redis, 0);
-    pthread_mutex_unlock(&redis->floor_lock);
-}
-
-static uint64_t number_in(const struct pln_reply *reply) {
-    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
-}
-
-int pln_floor_read(struct pln_redis *redis, pln_ns deadline) {
-    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = true};
-    struct pln_reply *reply;
-    int result = pln_script_run(redis, &call, deadline, &reply);
-    if (result != PLN_OK) {
-        return result;
-    }
-    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2) {
-        uint64_t base = number_in(&reply->elements[0]);
-        uint64_t cleared = number_in(&reply->elements[1]);
-        pthread_mutex_lock(&redis->floor_lock);
-        cleared = cleared > redis->own_clear ? cleared : redis->own_clear;
-        set_floor_locked(redis, cleared > base ? cleared : base);
-        pthread_mutex_unlock(&redis->floor_lock);
-    } else {
-        result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
-                          redis->url.label, redis->names.tags);
-    }
-    pln_reply_free(reply);
-    return result;
-}
-
 /* ---- plain commands ---- */
 
 static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
@@ -92,13 +22,13 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
     pln_batch_add(batch, arg);
 }
 
-int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, struct pln_reply **reply) {
+int pln_redis_ask(struct pln_node *node, size_t index, struct pln_batch *batch, const char *command,
+                  pln_ns deadline, struct pln_reply **reply) {
     struct pln_request request = {.write = write_batch, .arg = batch};
     struct pln_reply *got;
-    int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
+    int result = pln_line_ask(&node->pool, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
-        result = pln_pool_refused(&redis->pool, command, got);
+        result = pln_pool_refused(&node->pool, command, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {
@@ -110,13 +40,10 @@ int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch
 /* ---- what changes a value ---- */
 
 /* Runs a script that answers with a number. */
-static int run_for_number(struct pln_redis *redis, const struct pln_script_call *call,
+static int run_for_number(struct pln_node *node, const struct pln_script_call *call,
                           pln_ns deadline, long long *number) {
     struct pln_reply *reply;
-    int result = call->key == NULL ? PLN_OK : pln_redis_check_key(call->key);
-    if (result == PLN_OK) {
-        result = pln_script_run(redis, call, deadline, &reply);
-    }
+    int result = pln_script_run(node, call, deadline, &reply);
     if (result == PLN_OK) {
         *number = reply->kind == PLN_REPLY_INTEGER ? reply->integer : 0;
         pln_reply_free(reply);
@@ -128,7 +55,10 @@ static int run_for_number(struct pln_redis *redis, const struct pln_script_call 
 static int run(struct pln_redis *redis, const struct pln_script_call *call, int otherwise,
                pln_ns deadline) {
     long long number;
-    int result = run_for_number(redis, call, deadline, &number);
+    int result = pln_redis_check_key(call->key);
+    if (result == PLN_OK) {
+        result = run_for_number(pln_redis_node(redis, call->key->key), call, deadline, &number);
+    }
     return result != PLN_OK ? result : number == 1 ? PLN_OK : otherwise;
 }
 
@@ -186,7 +116,7 @@ static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms f
 
 static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
                        pln_ns deadline, struct pln_l2_lease *lease) {
-    struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_node *node = pln_redis_node(pln_redis_of(l2), key->key);
     struct pln_script_call call = {.script = PLN_SCRIPT_LEASE, .key = key};
     struct pln_l2_lease taken = {.tag_clock = 0};
     struct pln_reply *reply;
@@ -198,7 +128,7 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
                                                            : length);
     int result = pln_redis_check_key(key);
     if (result == PLN_OK) {
-        result = pln_script_run(redis, &call, deadline, &reply);
+        result = pln_script_run(node, &call, deadline, &reply);
     }
     if (result != PLN_OK) {
         return result;
@@ -208,7 +138,7 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
         reply->elements[1].kind != PLN_REPLY_INTEGER) {
         pln_reply_free(reply);
         return pln_fail(PLN_EL2, "l2: redis at %s: lease: an answer of an unexpected kind",
-                        redis->url.label);
+                        node->pool.url->label);
     }
     long long number = reply->elements[1].integer;
     if (reply->elements[0].integer == 1) {
@@ -246,11 +176,28 @@ static int redis_release(struct pln_l2 *l2, const struct pln_hashed *key,
 
 /* ---- all of a tag, all of everything ---- */
 
+/* Runs a script on every server; all are tried, and the first failure is told. */
+static int run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
+                          pln_ns deadline) {
+    int result = PLN_OK;
+    char text[PLN_ERROR_TEXT] = "";
+    for (size_t i = 0; i < redis->n_nodes; i++) {
+        long long clock = 0;
+        int ran = run_for_number(&redis->nodes[i], call, deadline, &clock);
+        if (ran == PLN_OK && call->script == PLN_SCRIPT_CLEAR) {
+            pln_floor_raise(&redis->nodes[i], (uint64_t) clock, true);
+        } else if (ran != PLN_OK && result == PLN_OK) {
+            result = ran;
+            snprintf(text, sizeof text, "%s", pln_error_text());
+        }
+    }
+    return result == PLN_OK ? PLN_OK : pln_fail(result, "%s", text);
+}
+
 static int redis_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     struct pln_script_call call = {
         .script = PLN_SCRIPT_DROP_TAG, .kind = PLN_MESSAGE_TAG, .payload = tag};
     char field[2 + PLN_MAX_TAG] = "t:";
-    long long clock;
     if (tag.len > PLN_MAX_TAG) {
         return pln_fail(PLN_EINVAL, "l2: a tag of %zu bytes, %d at most", tag.len, PLN_MAX_TAG);
     }
@@ -258,22 +205,17 @@ static int redis_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadli
         memcpy(field + 2, tag.data, tag.len);
     }
     pln_script_add(&call, pln_bytes_of(field, 2 + tag.len));
-    return run_for_number(pln_redis_of(l2), &call, deadline, &clock);
+    return run_everywhere(pln_redis_of(l2), &call, deadline);
 }
 
 static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
     struct pln_redis *redis = pln_redis_of(l2);
     uint8_t database[2]; /* the script appends the clock */
-    long long clock = 0;
     pln_put_big(database, (uint64_t) redis->url.database, sizeof database);
     struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR,
                                    .kind = PLN_MESSAGE_CLEAR,
                                    .payload = pln_bytes_of(database, sizeof database)};
-    int result = run_for_number(redis, &call, deadline, &clock);
-    if (result == PLN_OK) {
-        pln_floor_raise(redis, (uint64_t) clock, true);
-    }
-    return result;
+    return run_everywhere(redis, &call, deadline);
 }
 
 /* ---- the rest ---- */
@@ -282,6 +224,7 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
                          const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                          struct pln_reply **reply) {
     struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_node *node = pln_redis_node(redis, key == NULL ? pln_key("") : *key);
     struct pln_batch batch;
     char name[32];
     struct pln_reply *got;
@@ -293,11 +236,11 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     }
     snprintf(name, sizeof name, "%.*s", args[0].len > 24 ? 24 : (int) args[0].len,
              (const char *) args[0].data);
-    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % redis->pool.n_slots;
-    int result = pln_redis_ask(redis, index, &batch, name, deadline, &got);
+    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
+    int result = pln_redis_ask(node, index, &batch, name, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&redis->pool, name, got);
+        result = pln_pool_refused(&node->pool, name, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {
@@ -325,52 +268,23 @@ static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch 
     pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
 }
 
-int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline) {
-    struct ping ping = {.redis = redis};
+int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline) {
+    struct ping ping = {.redis = node->redis};
     struct pln_request request = {.write = write_ping, .arg = &ping, .is_link = true};
     struct pln_reply *reply;
     pln_put_big(ping.payload, number, sizeof ping.payload);
-    int result = pln_line_ask(&redis->pool, 0, &request, deadline, &reply);
+    int result = pln_line_ask(&node->pool, 0, &request, deadline, &reply);
     if (result == PLN_OK) {
-        result = reply->kind == PLN_REPLY_INTEGER
-                     ? PLN_OK
-                     : pln_pool_refused(&redis->pool, "PUBLISH", reply);
+        result = reply->kind == PLN_REPLY_INTEGER ? PLN_OK
+                                                  : pln_pool_refused(&node->pool, "PUBLISH", reply);
         pln_reply_free(reply);
     }
     return result;
 }
 
-static void redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
-    struct pln_redis *redis = pln_redis_of(l2);
-    struct pln_l2_health now = {.breaker_open = pln_pool_is_open(&redis->pool),
-                                .connections = (unsigned) pln_pool_connections(&redis->pool)};
-    now.bus_ok = pln_link_is_ok(redis, &now.beat_age);
-    *health = now;
-}
-
-static int redis_start(struct pln_l2 *l2) {
-    return pln_link_start(pln_redis_of(l2));
-}
-
-/* ---- life ---- */
-
-static void redis_close(struct pln_l2 *l2) {
-    struct pln_redis *redis = pln_redis_of(l2);
-    pln_link_stop(redis);
-    pln_pool_fini(&redis->pool);
-    pln_url_fini(&redis->url);
-    free(redis->names.value);
-    free(redis->names.lease);
-    free(redis->names.tags);
-    free(redis->names.channel);
-    free(redis->client_name);
-    pthread_mutex_destroy(&redis->floor_lock);
-    free(redis);
-}
-
-static const struct pln_l2_ops redis_ops = {
-    .close = redis_close,
-    .start = redis_start,
+const struct pln_l2_ops pln_redis_ops = {
+    .close = pln_redis_close,
+    .start = pln_redis_start,
     .get = pln_redis_get,
     .get_many = pln_redis_get_many,
     .set = redis_set,
@@ -383,91 +297,5 @@ static const struct pln_l2_ops redis_ops = {
     .drop_tag = redis_drop_tag,
     .clear = redis_clear,
     .command = redis_command,
-    .health = redis_health,
+    .health = pln_redis_health,
 };
-
-static int join(char **to, const char *a, const char *b) {
-    if (asprintf(to, "%s%s", a, b) < 0) {
-        *to = NULL;
-        return pln_fail(PLN_ENOMEM, "l2: no memory for names");
-    }
-    return PLN_OK;
-}
-
-static int make_names(struct pln_redis *redis, const char *ns) {
-    if (strlen(ns) > MAX_NAMESPACE) {
-        return pln_fail(PLN_EINVAL, "ns: a namespace of %zu bytes, %d at most", strlen(ns),
-                        MAX_NAMESPACE);
-    }
-    if (join(&redis->names.value, ns, ":v:") != PLN_OK ||
-        join(&redis->names.lease, ns, ":l:") != PLN_OK ||
-        join(&redis->names.tags, ns, ":tags") != PLN_OK ||
-        join(&redis->names.channel, ns, ":inv:1") != PLN_OK ||
-        join(&redis->client_name, "perilune:", redis->host.name) != PLN_OK) {
-        return PLN_ENOMEM;
-    }
-    for (char *c = redis->client_name; *c != 0; c++) {
-        *c = *c > ' ' && *c < 0x7f ? *c : '_'; /* what CLIENT SETNAME takes */
-    }
-    return PLN_OK;
-}
-
-static pln_ns ns_of(pln_ms duration, pln_ms otherwise) {
-    pln_ms day = 24 * 3600 * 1000;
-    duration = duration <= 0 ? otherwise : duration > day ? day : duration;
-    return duration * 1000000;
-}
-
-static int make_pool(struct pln_redis *redis, unsigned n_slots) {
-    if (n_slots > MOST_POOL) {
-        return pln_fail(PLN_EINVAL, "pool: %u connections, %d at most", n_slots, MOST_POOL);
-    }
-    redis->pool = (struct pln_pool){.url = &redis->url,
-                                    .client_name = redis->client_name,
-                                    .host = &redis->host,
-                                    .counts = redis->counts,
-                                    .connect_timeout = redis->connect_timeout,
-                                    .timeout = redis->timeout,
-                                    .clock_period = redis->ping,
-                                    .on_other_server = pln_link_drop,
-                                    .arg = redis,
-                                    .n_slots = n_slots == 0 ? DEFAULT_POOL : n_slots};
-    return pln_pool_init(&redis->pool);
-}
-
-int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
-    struct pln_redis *redis = calloc(1, sizeof *redis);
-    if (redis == NULL) {
-        return pln_fail(PLN_ENOMEM, "l2: no memory for a client");
-    }
-    redis->l2.ops = &redis_ops;
-    redis->instance = pln_random64();
-    redis->connect_timeout = ns_of(options->connect_timeout_ms, 1000);
-    redis->timeout = ns_of(options->timeout_ms, 250);
-    redis->ping = ns_of(options->ping_ms, 1000);
-    redis->tracking = options->tracking;
-    redis->host = *options->host;
-    redis->counts = options->counts;
-    redis->events = options->events;
-    redis->link.wake_fd = -1;
-    pthread_mutex_init(&redis->floor_lock, NULL);
-    int result = pln_url_read(options->url, &redis->url);
-    if (result == PLN_OK) {
-        result = pln_url_login(&redis->url, options->username, options->password);
-    }
-    if (result == PLN_OK) {
-        result = make_names(redis, options->ns);
-    }
-    if (result == PLN_OK) {
-        result = make_pool(redis, options->pool);
-    }
-    if (result == PLN_OK) {
-        result = pln_link_init(redis);
-    }
-    if (result != PLN_OK) {
-        redis_close(&redis->l2);
-        return result;
-    }
-    *l2 = &redis->l2;
-    return PLN_OK;
-}

@@ -248,20 +248,20 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     }
 }
 
-int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
+int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
-    struct running running = {redis, call, false};
+    struct running running = {node->redis, call, false};
     struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
     struct pln_reply *got;
-    size_t index = call->key == NULL ? 0 : call->key->hash % redis->pool.n_slots;
-    int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
+    size_t index = call->key == NULL ? 0 : call->key->hash % node->pool.n_slots;
+    int result = pln_line_ask(&node->pool, index, &request, deadline, &got);
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);
         running.by_text = true;
-        result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
+        result = pln_line_ask(&node->pool, index, &request, deadline, &got);
     }
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&redis->pool, scripts[call->script].name, got);
+        result = pln_pool_refused(&node->pool, scripts[call->script].name, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {

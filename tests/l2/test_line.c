@@ -90,7 +90,7 @@ static void do_all(struct caller *callers, unsigned n, bool sets) {
 
 /* Waits until so many are in flight, and so many queue. */
 static void await(size_t n_in_flight, size_t n_queued) {
-    struct pln_line *line = &pln_redis_of(a.l2)->pool.slots[0].line;
+    struct pln_line *line = &pln_redis_of(a.l2)->nodes[0].pool.slots[0].line;
     pln_ns until = soon();
     bool is_so = false;
     while (!is_so) {

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * floor.c - the latest time of "everything" on one server: what is older than it is void.
+ *
+ * It is kept here while the link is up, so that a value without tags needs no second look at the
+ * server; it is 0 while it is not known. It only rises while it is known. Own clears are kept
+ * apart, since an answer that was on its way may be older than a clear that has ended.
+ */
+#include "internal.h"
+
+#include <stdio.h>
+
+void pln_floor_server(struct pln_node *node, const char *run_id) {
+    pthread_mutex_lock(&node->floor_lock);
+    if (strcmp(node->floor_run_id, run_id) != 0) {
+        snprintf(node->floor_run_id, sizeof node->floor_run_id, "%s", run_id);
+        node->own_clear = 0;
+    }
+    pthread_mutex_unlock(&node->floor_lock);
+}
+
+static void set_floor_locked(struct pln_node *node, uint64_t floor) {
+    /* relaxed, as all that touch it: a number by itself. A reader that still sees the old one is
+     * one that asked before the clear was answered */
+    atomic_store_explicit(&node->floor, floor, memory_order_relaxed);
+}
+
+uint64_t pln_floor_now(struct pln_node *node) {
+    return atomic_load_explicit(&node->floor, memory_order_relaxed); /* relaxed: as above */
+}
+
+void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own) {
+    pthread_mutex_lock(&node->floor_lock);
+    if (is_own && clock > node->own_clear) {
+        node->own_clear = clock;
+    }
+    if (pln_floor_now(node) != 0 && clock > pln_floor_now(node)) {
+        set_floor_locked(node, clock);
+    }
+    pthread_mutex_unlock(&node->floor_lock);
+}
+
+void pln_floor_forget(struct pln_node *node) {
+    pthread_mutex_lock(&node->floor_lock);
+    set_floor_locked(node, 0);
+    pthread_mutex_unlock(&node->floor_lock);
+}
+
+static uint64_t number_in(const struct pln_reply *reply) {
+    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
+}
+
+int pln_floor_read(struct pln_node *node, pln_ns deadline) {
+    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = true};
+    struct pln_reply *reply;
+    int result = pln_script_run(node, &call, deadline, &reply);
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2) {
+        uint64_t base = number_in(&reply->elements[0]);
+        uint64_t cleared = number_in(&reply->elements[1]);
+        pthread_mutex_lock(&node->floor_lock);
+        cleared = cleared > node->own_clear ? cleared : node->own_clear;
+        set_floor_locked(node, cleared > base ? cleared : base);
+        pthread_mutex_unlock(&node->floor_lock);
+    } else {
+        result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
+                          node->pool.url->label, node->redis->names.tags);
+    }
+    pln_reply_free(reply);
+    return result;
+}
+
+void pln_floor_init(struct pln_node *node) {
+    pthread_mutex_init(&node->floor_lock, NULL);
+}
+
+void pln_floor_fini(struct pln_node *node) {
+    pthread_mutex_destroy(&node->floor_lock);
+}
