@@ -89,7 +89,7 @@ static void take_all_for_void(struct pln_redis *redis) {
 static void take_clear(struct pln_redis *redis, const struct pln_message *message) {
     const uint8_t *payload = message->payload.data;
     /* channels know no databases, but each database has a clock of its own */
-    if (pln_take_big(payload, 2) == (uint64_t) redis->url.database) {
+    if (pln_take_big(payload, 2) == (uint64_t) redis->url.login.database) {
         pln_floor_raise(redis, pln_take_big(payload + 2, 8), false);
     }
 }
@@ -163,7 +163,7 @@ static int take_reply(struct pln_redis *redis, const redisReply *reply) {
         return PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
-                    redis->url.label,
+                    redis->pool.endpoint->label,
                     reply->type == REDIS_REPLY_ERROR ? reply->str : "of an unknown kind");
 }
 
@@ -210,7 +210,7 @@ static int track(struct pln_redis *redis, pln_ns deadline) {
     if (result == PLN_OK && reply->type == REDIS_REPLY_ERROR) {
         /* going on without would serve what foreign programs have replaced */
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
-                          redis->url.label, reply->str);
+                          redis->pool.endpoint->label, reply->str);
     }
     pln_replies_free(&reply, 1);
     pln_batch_fini(&batch);
@@ -246,10 +246,10 @@ static int go_up(struct pln_redis *redis) {
     struct pln_link *link = &redis->link;
     pln_ns deadline = pln_clock_precise() + redis->connect_timeout;
     set(&link->is_unwanted, false);
-    int result = pln_conn_open(&link->conn, &redis->url, deadline);
+    int result = pln_conn_open(&link->conn, redis->pool.endpoint, redis->pool.tls, deadline);
     if (result == PLN_OK) {
         link->conn.max_reply = MAX_MESSAGE;
-        result = pln_conn_login(&link->conn, &redis->url, redis->client_name, deadline);
+        result = pln_conn_login(&link->conn, redis->pool.login, redis->client_name, deadline);
     }
     if (result == PLN_OK) {
         pln_pool_require(&redis->pool, link->conn.run_id);
@@ -319,7 +319,7 @@ static int listen_on(struct pln_redis *redis) {
         }
         if (!has_heard) {
             return pln_fail(PLN_EL2DOWN, "l2: redis at %s: no sign of life on the link",
-                            redis->url.label);
+                            redis->pool.endpoint->label);
         }
         result = beat(redis);
         has_heard = false;
@@ -327,7 +327,7 @@ static int listen_on(struct pln_redis *redis) {
     }
     if (result == PLN_OK) {
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: data comes from another server",
-                          redis->url.label);
+                          redis->pool.endpoint->label);
     }
     return result;
 }
@@ -357,7 +357,7 @@ static void log_change(struct pln_redis *redis, enum pln_link_state state) {
     if (state == PLN_LINK_UP) {
         /* who was warned of the loss is told of its end */
         pln_logf(&redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
-                 "l2: the link to redis at %s is up%s", redis->url.label,
+                 "l2: the link to redis at %s is up%s", redis->pool.endpoint->label,
                  is_return ? " again" : "");
     } else {
         pln_logf(&redis->host, PLN_LOG_WARN, "the link is down, nothing is heard from others: %s",

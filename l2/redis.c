@@ -265,7 +265,7 @@ static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
     struct pln_redis *redis = pln_redis_of(l2);
     uint8_t database[2]; /* the script appends the clock */
     long long clock = 0;
-    pln_put_big(database, (uint64_t) redis->url.database, sizeof database);
+    pln_put_big(database, (uint64_t) redis->url.login.database, sizeof database);
     struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR,
                                    .kind = PLN_MESSAGE_CLEAR,
                                    .payload = pln_bytes_of(database, sizeof database)};
@@ -425,7 +425,8 @@ static int make_pool(struct pln_redis *redis, unsigned n_slots) {
     if (n_slots > MOST_POOL) {
         return pln_fail(PLN_EINVAL, "pool: %u connections, %d at most", n_slots, MOST_POOL);
     }
-    redis->pool = (struct pln_pool){.url = &redis->url,
+    redis->pool = (struct pln_pool){.endpoint = &redis->url.endpoints[0],
+                                    .login = &redis->url.login,
                                     .client_name = redis->client_name,
                                     .host = &redis->host,
                                     .counts = redis->counts,
@@ -436,6 +437,16 @@ static int make_pool(struct pln_redis *redis, unsigned n_slots) {
                                     .arg = redis,
                                     .n_slots = n_slots == 0 ? DEFAULT_POOL : n_slots};
     return pln_pool_init(&redis->pool);
+}
+
+static int check_url(const struct pln_url *url) {
+    if (url->topology != PLN_ALONE) {
+        return pln_fail(PLN_EINVAL, "redis url: sentinels, clusters and rings are not built yet");
+    }
+    if (url->is_tls) {
+        return pln_fail(PLN_EINVAL, "redis url: TLS (rediss://) is not built in");
+    }
+    return PLN_OK;
 }
 
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
@@ -457,6 +468,9 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     int result = pln_url_read(options->url, &redis->url);
     if (result == PLN_OK) {
         result = pln_url_login(&redis->url, options->username, options->password);
+    }
+    if (result == PLN_OK) {
+        result = check_url(&redis->url);
     }
     if (result == PLN_OK) {
         result = make_names(redis, options->ns);
