@@ -89,7 +89,7 @@ static void take_all_for_void(struct pln_node *node) {
 static void take_clear(struct pln_node *node, const struct pln_message *message) {
     const uint8_t *payload = message->payload.data;
     /* channels know no databases, but each database has a clock of its own */
-    if (pln_take_big(payload, 2) == (uint64_t) node->redis->url.database) {
+    if (pln_take_big(payload, 2) == (uint64_t) node->redis->url.login.database) {
         pln_floor_raise(node, pln_take_big(payload + 2, 8), false);
     }
 }
@@ -164,7 +164,7 @@ static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
         return PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
-                    node->redis->url.label,
+                    node->pool.endpoint->label,
                     reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
@@ -211,7 +211,7 @@ static int track(struct pln_node *node, pln_ns deadline) {
     if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR) {
         /* going on without would serve what foreign programs have replaced */
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
-                          node->redis->url.label, pln_reply_text(reply));
+                          node->pool.endpoint->label, pln_reply_text(reply));
     }
     pln_replies_free(&reply, 1);
     pln_batch_fini(&batch);
@@ -247,10 +247,10 @@ static int go_up(struct pln_node *node) {
     struct pln_link *link = &node->link;
     pln_ns deadline = pln_clock_precise() + node->redis->connect_timeout;
     set(&link->is_unwanted, false);
-    int result = pln_conn_open(&link->conn, &node->redis->url, deadline);
+    int result = pln_conn_open(&link->conn, node->pool.endpoint, node->pool.tls, deadline);
     if (result == PLN_OK) {
         link->conn.max_reply = MAX_MESSAGE;
-        result = pln_conn_login(&link->conn, &node->redis->url, node->redis->client_name, deadline);
+        result = pln_conn_login(&link->conn, node->pool.login, node->redis->client_name, deadline);
     }
     if (result == PLN_OK) {
         pln_pool_require(&node->pool, link->conn.run_id);
@@ -319,7 +319,7 @@ static int listen_on(struct pln_node *node) {
         }
         if (!has_heard) {
             return pln_fail(PLN_EL2DOWN, "l2: redis at %s: no sign of life on the link",
-                            node->redis->url.label);
+                            node->pool.endpoint->label);
         }
         result = beat(node);
         has_heard = false;
@@ -327,7 +327,7 @@ static int listen_on(struct pln_node *node) {
     }
     if (result == PLN_OK) {
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: data comes from another server",
-                          node->redis->url.label);
+                          node->pool.endpoint->label);
     }
     return result;
 }
@@ -357,7 +357,7 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     if (state == PLN_LINK_UP) {
         /* who was warned of the loss is told of its end */
         pln_logf(&node->redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
-                 "l2: the link to redis at %s is up%s", node->redis->url.label,
+                 "l2: the link to redis at %s is up%s", node->pool.endpoint->label,
                  is_return ? " again" : "");
     } else {
         pln_logf(&node->redis->host, PLN_LOG_WARN,

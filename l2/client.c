@@ -26,7 +26,8 @@ static int init_node(struct pln_redis *redis, struct pln_node *node) {
     node->redis = redis;
     node->link.wake_fd = -1;
     pln_floor_init(node);
-    node->pool = (struct pln_pool){.url = &redis->url,
+    node->pool = (struct pln_pool){.endpoint = &redis->url.endpoints[0],
+                                   .login = &redis->url.login,
                                    .client_name = redis->client_name,
                                    .host = &redis->host,
                                    .counts = redis->counts,
@@ -147,6 +148,16 @@ static pln_ns ns_of(pln_ms duration, pln_ms otherwise) {
     return duration * 1000000;
 }
 
+static int check_url(const struct pln_url *url) {
+    if (url->topology != PLN_ALONE) {
+        return pln_fail(PLN_EINVAL, "redis url: sentinels, clusters and rings are not built yet");
+    }
+    if (url->is_tls) {
+        return pln_fail(PLN_EINVAL, "redis url: TLS (rediss://) is not built in");
+    }
+    return PLN_OK;
+}
+
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     struct pln_redis *redis = calloc(1, sizeof *redis);
     if (redis == NULL) {
@@ -170,6 +181,9 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     }
     if (result == PLN_OK) {
         result = pln_url_login(&redis->url, options->username, options->password);
+    }
+    if (result == PLN_OK) {
+        result = check_url(&redis->url);
     }
     if (result == PLN_OK) {
         result = make_names(redis, options->ns);

@@ -40,22 +40,26 @@ static int lost(struct pln_conn *conn, int status, const char *what) {
 
 /* ---- opening ---- */
 
-static redisContext *dial(const struct pln_url *url, pln_ns left) {
+static redisContext *dial(const struct pln_endpoint *endpoint, pln_ns left) {
     struct timeval timeout = {.tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 + 1};
-    if (url->path != NULL) {
-        return redisConnectUnixWithTimeout(url->path, timeout);
+    if (endpoint->path != NULL) {
+        return redisConnectUnixWithTimeout(endpoint->path, timeout);
     }
-    return redisConnectWithTimeout(url->host, url->port, timeout);
+    return redisConnectWithTimeout(endpoint->host, endpoint->port, timeout);
 }
 
-int pln_conn_open(struct pln_conn *conn, const struct pln_url *url, pln_ns deadline) {
+int pln_conn_open(struct pln_conn *conn, const struct pln_endpoint *endpoint, struct pln_tls *tls,
+                  pln_ns deadline) {
     *conn = (struct pln_conn){
-        .fd = -1, .label = url->label, .max_reply = (size_t) 513 * 1024 * 1024};
+        .fd = -1, .label = endpoint->label, .max_reply = (size_t) 513 * 1024 * 1024};
     pln_ns left = deadline - pln_clock_precise();
     if (left <= 0) {
         return lost(conn, PLN_ETIMEOUT, "the deadline passed before a connection was made");
     }
-    redisContext *context = dial(url, left);
+    if (tls != NULL) {
+        return lost(conn, PLN_EL2DOWN, "TLS is not built in");
+    }
+    redisContext *context = dial(endpoint, left);
     if (context == NULL) {
         return lost(conn, PLN_ENOMEM, "no memory for a connection");
     }
@@ -71,7 +75,7 @@ int pln_conn_open(struct pln_conn *conn, const struct pln_url *url, pln_ns deadl
     }
     conn->fd = redisFreeKeepFd(context);
     fcntl(conn->fd, F_SETFD, FD_CLOEXEC);
-    if (url->path == NULL) {
+    if (endpoint->path == NULL) {
         unsigned timeout = USER_TIMEOUT_MS;
         int on = 1;
         setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
@@ -305,17 +309,17 @@ static const struct step {
     {"TIME", true, take_time},
 };
 
-static void write_login(struct pln_batch *batch, const struct pln_url *url, const char *name) {
-    if (url->password != NULL && url->username != NULL) {
-        pln_batch_texts(batch, "AUTH", url->username, url->password, NULL);
-    } else if (url->password != NULL) {
-        pln_batch_texts(batch, "AUTH", url->password, NULL);
+static void write_login(struct pln_batch *batch, const struct pln_login *login, const char *name) {
+    if (login->password != NULL && login->username != NULL) {
+        pln_batch_texts(batch, "AUTH", login->username, login->password, NULL);
+    } else if (login->password != NULL) {
+        pln_batch_texts(batch, "AUTH", login->password, NULL);
     } else {
         pln_batch_texts(batch, "PING", NULL); /* so that the answers keep their places */
     }
     pln_batch_command(batch, 2);
     pln_batch_text(batch, "SELECT");
-    pln_batch_number(batch, url->database);
+    pln_batch_number(batch, login->database);
     pln_batch_texts(batch, "CLIENT", "SETNAME", name, NULL);
     pln_batch_texts(batch, "CLIENT", "ID", NULL);
     pln_batch_texts(batch, "INFO", "server", NULL);
@@ -347,11 +351,11 @@ static int take_step(struct pln_conn *conn, const struct step *step,
     return PLN_OK;
 }
 
-int pln_conn_login(struct pln_conn *conn, const struct pln_url *url, const char *name,
+int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const char *name,
                    pln_ns deadline) {
     struct pln_batch batch;
     pln_batch_init(&batch);
-    write_login(&batch, url, name);
+    write_login(&batch, login, name);
     /* a server that is full says so and closes: its word is worth more than our broken pipe */
     int sent = pln_conn_send(conn, &batch, deadline);
     int result = sent == PLN_EL2DOWN ? PLN_OK : sent;

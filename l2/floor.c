@@ -66,7 +66,7 @@ int pln_floor_read(struct pln_node *node, pln_ns deadline) {
         pthread_mutex_unlock(&node->floor_lock);
     } else {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
-                          node->pool.url->label, node->redis->names.tags);
+                          node->pool.endpoint->label, node->redis->names.tags);
     }
     pln_reply_free(reply);
     return result;

@@ -93,16 +93,35 @@ bool pln_message_read(struct pln_bytes bytes, struct pln_message *message);
 /* Calls the event a message stands for; events that are not set are passed over. */
 void pln_message_report(const struct pln_l2_events *events, const struct pln_message *message);
 
-/* ---- url.c: where a server is and how to log in ---- */
+/* ---- url.c: where the servers are and how to log in ---- */
 
-struct pln_url {
+enum pln_topology { PLN_ALONE, PLN_SENTINEL, PLN_CLUSTER, PLN_RING };
+
+/* One server. */
+struct pln_endpoint {
     char *host; /* NULL where there is a path */
     char *path;
+    int port;
+    unsigned weight; /* in a ring; 1 elsewhere */
+    char *label;     /* for people: no secrets in it */
+};
+
+struct pln_login {
     char *username;
     char *password;
-    char *label; /* for people: no secrets in it */
-    int port;
     int database;
+};
+
+struct pln_url {
+    enum pln_topology topology;
+    struct pln_endpoint *endpoints; /* at least one; of sentinels: theirs */
+    size_t n_endpoints;
+    struct pln_login login;
+    bool is_tls;
+    char *service; /* what sentinels call the servers; else NULL */
+    struct pln_login sentinel_login;
+    bool is_sentinel_tls;
+    char *label; /* for people: no secrets in it */
 };
 
 /* Returns: PLN_OK; PLN_EINVAL (what is wrong; the text shows no part of the URL, since that may be
@@ -159,6 +178,8 @@ void pln_replies_free(struct pln_reply **replies, size_t n);
 
 enum { PLN_RUN_ID = 40 };
 
+struct pln_tls;
+
 /* A connection belongs to one thread at a time. After any failure it is of no more use, but to be
  * closed. */
 struct pln_conn {
@@ -168,19 +189,21 @@ struct pln_conn {
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
     pln_ns receive_timeout;        /* the socket's own, 0 for none */
     pln_ns sent_at;                /* when the last batch began to go out */
-    const char *label;             /* the URL's */
+    const char *label;             /* the endpoint's */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
     char run_id[PLN_RUN_ID + 1];   /* "" likewise */
     pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC */
 };
 
-/* Connects. Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT, PLN_ENOMEM. */
-int pln_conn_open(struct pln_conn *conn, const struct pln_url *url, pln_ns deadline);
+/* Connects, over TLS where there is a `tls`. The endpoint's label must outlive the connection.
+ * Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT, PLN_ENOMEM. */
+int pln_conn_open(struct pln_conn *conn, const struct pln_endpoint *endpoint, struct pln_tls *tls,
+                  pln_ns deadline);
 /* Lets a receive with at least so much time left sleep in recv() itself, without a poll(). */
 void pln_conn_set_patience(struct pln_conn *conn, pln_ns timeout);
 /* Logs in and learns who the server is. Returns: PLN_OK; PLN_EL2DOWN with the reason (a refused
  * login, a replica, a server that is loading), or as pln_conn_receive(). */
-int pln_conn_login(struct pln_conn *conn, const struct pln_url *url, const char *name,
+int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const char *name,
                    pln_ns deadline);
 bool pln_conn_is_open(const struct pln_conn *conn);
 /* Whether bytes were received that no reply has taken yet. */
@@ -305,7 +328,9 @@ struct pln_slot {
 
 struct pln_pool {
     /* constants */
-    const struct pln_url *url;
+    const struct pln_endpoint *endpoint;
+    const struct pln_login *login;
+    struct pln_tls *tls; /* NULL: none */
     const char *client_name;
     const struct pln_host *host;
     struct pln_counts *counts;

@@ -48,7 +48,7 @@ static struct pln_in_flight *in_flight(struct pln_line *line, size_t i) {
 static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_request *request) {
     if (line->n_queued >= PLN_MOST_QUEUED) {
         return pln_fail(PLN_EBUSY, "l2: redis at %s: %d commands wait for their turn",
-                        pool->url->label, PLN_MOST_QUEUED);
+                        pool->endpoint->label, PLN_MOST_QUEUED);
     }
     if (line->leader != NULL) {
         int result = pln_pool_admit(pool); /* the leader may be trying whether the server is back */
@@ -176,7 +176,7 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
     if (is_first && pln_conn_is_ahead(&slot->conn)) {
         line->is_broken = true; /* it would be taken for the next one's */
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer that nobody asked for",
-                        pool->url->label);
+                        pool->endpoint->label);
     }
     pln_batch_init(&batch);
     write_queued(line, slot, is_first && pln_pool_needs_time(pool, slot), &batch);
@@ -362,7 +362,7 @@ static void leave(struct pln_pool *pool, struct pln_line *line, struct pln_reque
     forget(line, request);
     request->is_late = was_sent;
     request->status = PLN_ETIMEOUT;
-    snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pool->url->label,
+    snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pool->endpoint->label,
              was_sent ? "no answer before the deadline"
                       : "the connection was busy until the deadline");
 }

@@ -89,7 +89,7 @@ static void tell_open(struct pln_pool *pool, const char *reason) {
 
 static void tell_closed(struct pln_pool *pool) {
     /* who was warned is told of the end */
-    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->url->label);
+    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->endpoint->label);
 }
 
 void pln_pool_praise(struct pln_pool *pool) {
@@ -145,7 +145,7 @@ static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_lin
     if (!has_agreed) {
         return pln_fail(PLN_EL2DOWN,
                         "l2: redis at %s: data and messages come from different servers",
-                        pool->url->label);
+                        pool->endpoint->label);
     }
     return PLN_OK;
 }
@@ -192,7 +192,7 @@ static int prepare(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline
         pln_logf(pool->host, PLN_LOG_WARN,
                  "l2: redis at %s does not let us kill our lost connection: a late write may undo "
                  "a newer one (grant CLIENT KILL)",
-                 pool->url->label);
+                 pool->endpoint->label);
     }
     pln_replies_free(replies, batch.n_commands);
     pln_batch_fini(&batch);
@@ -208,9 +208,9 @@ static void note_clock(struct pln_pool *pool, struct pln_slot *slot) {
 static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_ns deadline) {
     pln_ns until = pln_clock_precise() + pool->connect_timeout;
     until = until < deadline ? until : deadline;
-    int result = pln_conn_open(&slot->conn, pool->url, until);
+    int result = pln_conn_open(&slot->conn, pool->endpoint, pool->tls, until);
     if (result == PLN_OK) {
-        result = pln_conn_login(&slot->conn, pool->url, pool->client_name, until);
+        result = pln_conn_login(&slot->conn, pool->login, pool->client_name, until);
     }
     if (result == PLN_OK) {
         result = agree(pool, &slot->conn, is_link, until);
@@ -339,9 +339,9 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
     pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
     if (reply->kind != PLN_REPLY_ERROR) {
         return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
-                        pool->url->label, command, reply->kind);
+                        pool->endpoint->label, command, reply->kind);
     }
-    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->url->label, command,
+    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->endpoint->label, command,
                     pln_reply_text(reply));
 }
 

@@ -105,7 +105,7 @@ static int check_times(struct pln_node *node, size_t index, struct reading *read
         apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
-                          node->pool.url->label, node->redis->names.tags);
+                          node->pool.endpoint->label, node->redis->names.tags);
     }
     for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
         if (reading->statuses[i] == PLN_OK) {
@@ -195,7 +195,7 @@ static int get_some(struct pln_node *node, const struct pln_hashed *keys, pln_ns
     pln_batch_fini(&batch);
     if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: MGET: an answer of an unexpected kind",
-                          node->pool.url->label);
+                          node->pool.endpoint->label);
     }
     for (size_t i = 0; i < reading->n; i++) {
         reading->statuses[i] = result == PLN_OK

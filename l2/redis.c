@@ -138,7 +138,7 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
         reply->elements[1].kind != PLN_REPLY_INTEGER) {
         pln_reply_free(reply);
         return pln_fail(PLN_EL2, "l2: redis at %s: lease: an answer of an unexpected kind",
-                        node->pool.url->label);
+                        node->pool.endpoint->label);
     }
     long long number = reply->elements[1].integer;
     if (reply->elements[0].integer == 1) {
@@ -211,7 +211,7 @@ static int redis_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadli
 static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
     struct pln_redis *redis = pln_redis_of(l2);
     uint8_t database[2]; /* the script appends the clock */
-    pln_put_big(database, (uint64_t) redis->url.database, sizeof database);
+    pln_put_big(database, (uint64_t) redis->url.login.database, sizeof database);
     struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR,
                                    .kind = PLN_MESSAGE_CLEAR,
                                    .payload = pln_bytes_of(database, sizeof database)};
