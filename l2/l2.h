@@ -18,6 +18,7 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat
+ *   slots.c, shards.c, ring.c, sentinel.c, endpoint.c  where a key lies among several servers
  *   mem.c    tier and bus in memory; memops.c its operations
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
@@ -93,6 +94,31 @@ struct pln_l2_lease {
     uint64_t tag_clock; /* to be put in the item that is committed */
     pln_ms left;        /* where another holds it: at most so long */
 };
+
+enum pln_reply_kind {
+    PLN_REPLY_NIL,
+    PLN_REPLY_STATUS, /* bytes; likewise ERROR and STRING */
+    PLN_REPLY_ERROR,
+    PLN_REPLY_INTEGER,
+    PLN_REPLY_STRING,
+    PLN_REPLY_ARRAY, /* elements; likewise MAP (keys and values in turn), SET and PUSH */
+    PLN_REPLY_DOUBLE,
+    PLN_REPLY_BOOL, /* integer */
+    PLN_REPLY_MAP,
+    PLN_REPLY_SET,
+    PLN_REPLY_PUSH,
+};
+
+/* What a server answered. A tree is one piece of memory: who has its root frees it. */
+struct pln_reply {
+    enum pln_reply_kind kind;
+    int64_t integer;
+    double number;
+    struct pln_bytes bytes; /* with a zero behind them */
+    const struct pln_reply *elements;
+    size_t n_elements;
+};
+void pln_reply_free(struct pln_reply *reply); /* a root; NULL is allowed */
 
 /* The function table. Semantics of each stand at the inline functions below. `deadline` is a point
  * of pln_clock_precise(). */
