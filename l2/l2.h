@@ -18,6 +18,7 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat
+ *   slots.c, shards.c, ring.c, sentinel.c, endpoint.c  where a key lies among several servers
  *   mem.c    tier and bus in memory; memops.c its operations
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,

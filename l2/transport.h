@@ -8,6 +8,7 @@
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
+ *   T1 a slot's place in the map (topology.h) / its reader
  * All other atomics of this folder are relaxed, each with its reason; what must be ordered is
  * ordered by a mutex or by the server.
  */
