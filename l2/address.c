@@ -54,7 +54,7 @@ bool pln_address_read(struct pln_bytes text, struct pln_address *endpoint) {
     }
     const char *host = begin, *end = colon;
     if (!pln_address_number(pln_bytes_of(colon + 1, (size_t) (begin + text.len - colon - 1)),
-                             LAST_PORT, &port)) {
+                            LAST_PORT, &port)) {
         return false;
     }
     if (host < end && *host == '[') {

@@ -337,7 +337,7 @@ static void go_down(struct pln_node *node) {
     bool was_up = is_set(&link->is_up);
     set(&link->is_up, false);
     if (was_up && !is_set(&link->is_stopping)) {
-        pln_redis_link_down(node->redis);
+        pln_node_heard(node, false);
         pln_count(node->redis->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
     pln_floor_forget(node);
@@ -382,7 +382,7 @@ static void *run(void *arg) {
         if (result == PLN_OK) {
             log_change(node, PLN_LINK_UP);
             set(&link->is_up, true);
-            pln_redis_link_up(node->redis);
+            pln_node_heard(node, true);
             listen_on(node);
         }
         /* now, since on_down may fail at something of its own */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * client.c - a client of Redis: its life, its servers, and which of them a key belongs to.
- *
- * The cache above knows one bus, which is up or not. So the links of several servers are reported
- * as one: up when the last of them comes up, down when the first of them goes.
+ * client.c - a client of Redis: how it begins and ends, and how it fares.
  */
 #include "internal.h"
 
@@ -15,71 +12,11 @@ enum {
     MAX_NAMESPACE = 256,
 };
 
-/* ---- servers ---- */
-
-struct pln_node *pln_redis_node(struct pln_redis *redis, struct pln_bytes key) {
-    (void) key;
-    return &redis->nodes[0];
-}
-
-static int init_node(struct pln_redis *redis, struct pln_node *node) {
-    node->redis = redis;
-    node->link.wake_fd = -1;
-    pln_floor_init(node);
-    node->pool = (struct pln_pool){.endpoint = &redis->url.endpoints[0],
-                                   .login = &redis->url.login,
-                                   .client_name = redis->client_name,
-                                   .host = &redis->host,
-                                   .counts = redis->counts,
-                                   .connect_timeout = redis->connect_timeout,
-                                   .timeout = redis->timeout,
-                                   .clock_period = redis->ping,
-                                   .on_other_server = pln_link_drop,
-                                   .arg = node,
-                                   .n_slots = redis->n_slots};
-    int result = pln_pool_init(&node->pool);
-    return result == PLN_OK ? pln_link_init(node) : result;
-}
-
-static void fini_node(struct pln_node *node) {
-    pln_link_stop(node);
-    pln_pool_fini(&node->pool);
-    pln_floor_fini(node);
-}
-
-static int make_nodes(struct pln_redis *redis) {
-    redis->nodes = calloc(1, sizeof *redis->nodes);
-    if (redis->nodes == NULL) {
-        return pln_fail(PLN_ENOMEM, "l2: no memory for a server's connections");
-    }
-    redis->n_nodes = redis->n_down = 1;
-    return init_node(redis, &redis->nodes[0]);
-}
-
-/* ---- links ---- */
-
-void pln_redis_link_up(struct pln_redis *redis) {
-    pthread_mutex_lock(&redis->links_lock);
-    assert(redis->n_down > 0);
-    if (--redis->n_down == 0 && redis->events.on_up != NULL) {
-        redis->events.on_up(redis->events.arg);
-    }
-    pthread_mutex_unlock(&redis->links_lock);
-}
-
-void pln_redis_link_down(struct pln_redis *redis) {
-    pthread_mutex_lock(&redis->links_lock);
-    if (redis->n_down++ == 0 && redis->events.on_down != NULL) {
-        redis->events.on_down(redis->events.arg);
-    }
-    pthread_mutex_unlock(&redis->links_lock);
-}
-
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     struct pln_redis *redis = pln_redis_of(l2);
     struct pln_l2_health now = {.bus_ok = true};
-    for (size_t i = 0; i < redis->n_nodes; i++) {
-        struct pln_node *node = &redis->nodes[i];
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        struct pln_node *node = redis->nodes[i];
         pln_ms beat_age;
         now.bus_ok = pln_link_is_ok(node, &beat_age) && now.bus_ok;
         now.beat_age = beat_age > now.beat_age ? beat_age : now.beat_age;
@@ -94,18 +31,15 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
 int pln_redis_start(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     int result = PLN_OK;
-    for (size_t i = 0; result == PLN_OK && i < redis->n_nodes; i++) {
-        result = pln_link_start(&redis->nodes[i]);
+    for (size_t i = 0; result == PLN_OK && i < pln_nodes_count(redis); i++) {
+        result = pln_link_start(redis->nodes[i]);
     }
     return result;
 }
 
 void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
-    for (size_t i = 0; i < redis->n_nodes; i++) {
-        fini_node(&redis->nodes[i]);
-    }
-    free(redis->nodes);
+    pln_nodes_fini(redis);
     pln_url_fini(&redis->url);
     free(redis->names.value);
     free(redis->names.lease);
@@ -149,8 +83,8 @@ static pln_ns ns_of(pln_ms duration, pln_ms otherwise) {
 }
 
 static int check_url(const struct pln_url *url) {
-    if (url->topology != PLN_ALONE) {
-        return pln_fail(PLN_EINVAL, "redis url: sentinels, clusters and rings are not built yet");
+    if (url->topology == PLN_SENTINEL || url->topology == PLN_CLUSTER) {
+        return pln_fail(PLN_EINVAL, "redis url: sentinels and clusters are not built yet");
     }
     if (url->is_tls) {
         return pln_fail(PLN_EINVAL, "redis url: TLS (rediss://) is not built in");
@@ -189,7 +123,7 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
         result = make_names(redis, options->ns);
     }
     if (result == PLN_OK) {
-        result = make_nodes(redis);
+        result = pln_nodes_init(redis);
     }
     if (result != PLN_OK) {
         pln_redis_close(&redis->l2);

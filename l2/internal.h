@@ -119,6 +119,10 @@ struct pln_node {
     uint64_t own_clear;         /* the latest clear of this client's */
     char floor_run_id[PLN_RUN_ID + 1];
     _Atomic uint64_t floor;
+
+    /* of node.c, under the client's lock of the links */
+    bool is_wanted; /* values come from here now */
+    bool is_heard;  /* its link is up */
 };
 
 struct pln_redis {
@@ -135,11 +139,12 @@ struct pln_redis {
     struct pln_counts *counts;
     struct pln_l2_events events;
 
-    struct pln_node *nodes;
-    size_t n_nodes;
+    struct pln_node **nodes; /* none goes before the client does */
+    _Atomic size_t n_nodes;
+    struct pln_ring *ring; /* NULL: there is none */
 
-    pthread_mutex_t links_lock; /* guards n_down, and is held while its changes are reported */
-    size_t n_down;              /* nodes whose link is not up */
+    pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
+    bool is_bus_up;             /* every wanted node is heard */
 };
 
 static inline struct pln_redis *pln_redis_of(struct pln_l2 *l2) {
@@ -150,11 +155,33 @@ extern const struct pln_l2_ops pln_redis_ops;
 void pln_redis_close(struct pln_l2 *l2);
 int pln_redis_start(struct pln_l2 *l2);
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health);
-/* A server's link is up, or lost: reported where that changes it for all of them. */
-void pln_redis_link_up(struct pln_redis *redis);
-void pln_redis_link_down(struct pln_redis *redis);
-/* The server that has a key's value. */
-struct pln_node *pln_redis_node(struct pln_redis *redis, struct pln_bytes key);
+
+/* ---- node.c: the servers of a client ---- */
+
+enum { PLN_MOST_NODES = 1024 };
+
+/* Makes the servers of the URL. */
+int pln_nodes_init(struct pln_redis *redis);
+void pln_nodes_fini(struct pln_redis *redis);
+static inline size_t pln_nodes_count(struct pln_redis *redis) {
+    /* N1 acquire: a node before it is counted; pairs with add */
+    return atomic_load_explicit(&redis->n_nodes, memory_order_acquire);
+}
+/* The place of the server that has a name, which tells equal ones apart and sorts them. */
+size_t pln_node_place(struct pln_redis *redis, struct pln_bytes key);
+struct pln_node *pln_node_at(struct pln_redis *redis, size_t place);
+static inline struct pln_node *pln_node_of(struct pln_redis *redis, struct pln_bytes key) {
+    return pln_node_at(redis, pln_node_place(redis, key));
+}
+/* The connection that a key's commands go over. */
+static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
+    return (size_t) (key->hash % node->pool.n_slots);
+}
+/* Its link is up, or lost: reported where that changes it for all of them. */
+void pln_node_heard(struct pln_node *node, bool is_heard);
+
+/* ---- redis.c: the operations ---- */
+
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. */
 int pln_redis_ask(struct pln_node *node, size_t index, struct pln_batch *batch, const char *command,
@@ -174,10 +201,26 @@ void pln_floor_forget(struct pln_node *node);
 uint64_t pln_floor_now(struct pln_node *node);
 int pln_floor_read(struct pln_node *node, pln_ns deadline);
 
-/* ---- read.c: get and get_many ---- */
+/* ---- read.c: get ---- */
+
+/* Values of one server, with their statuses. */
+struct pln_reading {
+    struct pln_l2_value *values;
+    int *statuses;
+    size_t n;
+};
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value);
+/* A value from its reply; what cannot be one is counted, and a miss. */
+int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+                   struct pln_l2_value *value);
+/* Turns what is void into misses. Where that cannot be found out, nothing is served. */
+int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
+                   pln_ns deadline);
+
+/* ---- many.c: get_many ---- */
+
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses);
 

@@ -37,8 +37,8 @@
 struct pln_l2;
 struct pln_l2_health;
 
-/* What other instances did, and how the link fares. Called from the thread of a link, one at a time for each server.
- * Own messages are not reported, unless a connection was lost in between. */
+/* What other instances did, and how the link fares. Called from the thread of a link, one at a time
+ * for each server. Own messages are not reported, unless a connection was lost in between. */
 struct pln_l2_events {
     void *arg;
     /* the key was written or deleted by somebody else: forget it */

@@ -27,22 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-enum {
-    MOST_BYTES = 1 << 20, /* of one send; a command that is larger goes alone */
-    AT_ONCE = 32,         /* answers handed out under one lock */
-};
-
-/* What it may be a caller's turn to do. */
-enum turn { NO_TURN, TO_TAKE, TO_LEAD };
-
-static bool has_room(const struct pln_line *line) {
-    return line->n_in_flight < PLN_ARRAY_LEN(line->in_flight);
-}
-
-static struct pln_in_flight *in_flight(struct pln_line *line, size_t i) {
-    return &line->in_flight[(line->first_in_flight + i) % PLN_ARRAY_LEN(line->in_flight)];
-}
-
 /* ---- the queue ---- */
 
 static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_request *request) {
@@ -63,7 +47,7 @@ static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_requ
     return PLN_OK;
 }
 
-static void unlink_request(struct pln_line *line, struct pln_request *request) {
+void pln_line_unqueue(struct pln_line *line, struct pln_request *request) {
     struct pln_request **at = &line->queue;
     while (*at != request) {
         at = &(*at)->next;
@@ -80,7 +64,7 @@ static void unlink_request(struct pln_line *line, struct pln_request *request) {
 /* Wakes those whose turn has come, without the lock, which each would have to wait for. Who saw it
  * without sleeping may be gone already: then nobody sleeps at that address, or somebody does who
  * looks again. */
-static void unlock(struct pln_line *line) {
+void pln_line_unlock(struct pln_line *line) {
     _Atomic uint32_t *woken[PLN_MOST_WOKEN];
     size_t n = line->n_woken;
     memcpy(woken, line->woken, n * sizeof *woken);
@@ -91,275 +75,71 @@ static void unlock(struct pln_line *line) {
     }
 }
 
-static void give_turn(struct pln_line *line, struct pln_request *request, enum turn turn) {
-    if (turn == TO_LEAD || request != line->leader) { /* who leads does not sleep */
+void pln_line_give_turn(struct pln_line *line, struct pln_request *request, enum pln_turn turn) {
+    if (turn == PLN_TO_LEAD || request != line->leader) { /* who leads does not sleep */
         line->woken[line->n_woken++] = &request->turn;
     }
     /* Q1 release: the outcome before it; pairs with await. From here on it is its caller's */
     atomic_store_explicit(&request->turn, turn, memory_order_release);
     if (line->n_woken == PLN_ARRAY_LEN(line->woken)) {
-        unlock(line);
+        pln_line_unlock(line);
         pthread_mutex_lock(&line->lock);
     }
 }
 
 /* Sleeps until it is this caller's turn, or its deadline. */
-static enum turn await(struct pln_request *request) {
+static enum pln_turn await(struct pln_request *request) {
     struct timespec until = pln_timespec(request->deadline);
     bool is_late = false;
     for (;;) {
         /* Q1 acquire: pairs with give_turn */
         uint32_t turn = atomic_load_explicit(&request->turn, memory_order_acquire);
-        if (turn != NO_TURN || is_late) {
-            return (enum turn) turn;
+        if (turn != PLN_NO_TURN || is_late) {
+            return (enum pln_turn) turn;
         }
-        is_late = syscall(SYS_futex, &request->turn, FUTEX_WAIT_BITSET_PRIVATE, NO_TURN, &until,
+        is_late = syscall(SYS_futex, &request->turn, FUTEX_WAIT_BITSET_PRIVATE, PLN_NO_TURN, &until,
                           NULL, FUTEX_BITSET_MATCH_ANY) != 0 &&
                   errno == ETIMEDOUT;
     }
 }
 
-static void end(struct pln_line *line, struct pln_request *request, int status, const char *text,
-                struct pln_reply *reply) {
+void pln_line_end(struct pln_line *line, struct pln_request *request, int status, const char *text,
+                  struct pln_reply *reply) {
     request->status = status;
     request->reply = reply;
     if (text != NULL) {
         snprintf(request->text, sizeof request->text, "%s", text);
     }
     request->state = PLN_REQUEST_DONE;
-    give_turn(line, request, TO_TAKE);
+    pln_line_give_turn(line, request, PLN_TO_TAKE);
 }
 
-static void end_queued(struct pln_line *line, int status, const char *text) {
+void pln_line_end_queued(struct pln_line *line, int status, const char *text) {
     while (line->queue != NULL) {
         struct pln_request *request = line->queue;
-        unlink_request(line, request);
-        end(line, request, status, text, NULL);
+        pln_line_unqueue(line, request);
+        pln_line_end(line, request, status, text, NULL);
     }
 }
 
 /* Takes a request out of the line, wherever it is; its answer, if it was sent, will be dropped. */
-static void forget(struct pln_line *line, struct pln_request *request) {
+void pln_line_forget(struct pln_line *line, struct pln_request *request) {
     if (request->state == PLN_REQUEST_QUEUED) {
-        unlink_request(line, request);
+        pln_line_unqueue(line, request);
         return;
     }
     for (size_t i = 0; i < line->n_in_flight; i++) {
-        if (in_flight(line, i)->request == request) {
-            in_flight(line, i)->request = NULL;
+        if (pln_in_flight_at(line, i)->request == request) {
+            pln_in_flight_at(line, i)->request = NULL;
         }
     }
-}
-
-/* ---- the leader: sending and receiving ---- */
-
-/* Writes what is queued, as far as there is room. */
-static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks_time,
-                         struct pln_batch *batch) {
-    if (asks_time) {
-        pln_batch_texts(batch, "TIME", NULL);
-        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){NULL, true};
-    }
-    while (line->queue != NULL && has_room(line) && batch->len < MOST_BYTES) {
-        struct pln_request *request = line->queue;
-        unlink_request(line, request);
-        request->write(request->arg, slot, batch);
-        request->state = PLN_REQUEST_SENT;
-        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){request, false};
-    }
-}
-
-static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
-                       pln_ns deadline) {
-    struct pln_batch batch;
-    bool is_first = line->n_in_flight == 0;
-    if (is_first && pln_conn_is_ahead(&slot->conn)) {
-        line->is_broken = true; /* it would be taken for the next one's */
-        return pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer that nobody asked for",
-                        pool->endpoint->label);
-    }
-    pln_batch_init(&batch);
-    write_queued(line, slot, is_first && pln_pool_needs_time(pool, slot), &batch);
-    if (is_first) {
-        line->heard_at = pln_clock_precise();
-    }
-    unlock(line);
-    pln_count(pool->counts, PLN_COUNT_L2_COMMANDS, batch.n_commands);
-    int result = pln_conn_send(&slot->conn, &batch, deadline);
-    pln_batch_fini(&batch);
-    pthread_mutex_lock(&line->lock);
-    line->is_broken = result != PLN_OK; /* a part of a command may have gone out */
-    return result;
-}
-
-static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
-                     struct pln_reply *reply) {
-    struct pln_in_flight *awaited = in_flight(line, 0);
-    struct pln_request *request = awaited->request;
-    line->first_in_flight = (line->first_in_flight + 1) % PLN_ARRAY_LEN(line->in_flight);
-    line->n_in_flight--;
-    pln_pool_note_reply(pool, slot, awaited->is_time, reply);
-    if (request != NULL) {
-        end(line, request, PLN_OK, NULL, reply);
-    } else {
-        pln_reply_free(reply);
-    }
-}
-
-/* Hands out the answers that have arrived. Returns how many, or a failure. */
-static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot) {
-    struct pln_reply *replies[AT_ONCE];
-    size_t awaited = line->n_in_flight, n = 0;
-    int result = PLN_OK;
-    unlock(line);
-    while (n < AT_ONCE && n < awaited &&
-           (result = pln_conn_next(&slot->conn, &replies[n])) == PLN_OK) {
-        n++;
-    }
-    if (n > 0) {
-        pln_pool_praise(pool);
-    }
-    pthread_mutex_lock(&line->lock);
-    for (size_t i = 0; i < n; i++) {
-        hand_out(pool, line, slot, replies[i]);
-    }
-    if (n > 0) {
-        line->heard_at = pln_clock_precise();
-    }
-    if (result < 0 && n == 0) { /* else it is met again next time */
-        line->is_broken = true;
-        return result;
-    }
-    return (int) n;
-}
-
-static int wait_for_bytes(struct pln_line *line, struct pln_slot *slot, pln_ns deadline) {
-    unlock(line);
-    int result = pln_conn_fill(&slot->conn, deadline);
-    pthread_mutex_lock(&line->lock);
-    line->is_broken = result != PLN_OK && result != PLN_ETIMEOUT;
-    return result;
-}
-
-/* ---- the leader: ends ---- */
-
-static int take(struct pln_pool *pool, struct pln_line *line, size_t index,
-                const struct pln_request *me) {
-    struct pln_slot *slot;
-    unlock(line);
-    int result = pln_pool_take(pool, index, me->is_link, me->deadline, &slot);
-    pthread_mutex_lock(&line->lock);
-    line->is_taken = result == PLN_OK;
-    line->is_broken = false;
-    return result;
-}
-
-static void give(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result) {
-    line->is_taken = false;
-    line->n_in_flight = 0;
-    unlock(line);
-    pln_pool_give(pool, slot, result);
-    pthread_mutex_lock(&line->lock);
-}
-
-static struct pln_request *first_awaiting(struct pln_line *line, const struct pln_request *but) {
-    for (size_t i = 0; i < line->n_in_flight; i++) {
-        struct pln_request *request = in_flight(line, i)->request;
-        if (request != NULL && request != but) {
-            return request;
-        }
-    }
-    return NULL;
-}
-
-static bool has_others(struct pln_line *line, const struct pln_request *me) {
-    return first_awaiting(line, me) != NULL ||
-           line->n_queued > (size_t) (me->state == PLN_REQUEST_QUEUED);
-}
-
-/* The connection is of no more use: ends what was in flight on it. What was not sent may go over
- * the next one, unless the server is taken to be away. */
-static void lose(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result,
-                 const char *text) {
-    struct pln_request *request;
-    while ((request = first_awaiting(line, NULL)) != NULL) {
-        forget(line, request);
-        end(line, request, result, text, NULL);
-    }
-    give(pool, line, slot, result);
-    if (pln_pool_is_open(pool)) {
-        end_queued(line, PLN_EL2DOWN, text);
-    }
-}
-
-static void fail(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
-                 struct pln_request *me, int result) {
-    char text[PLN_ERROR_TEXT];
-    bool is_late = result == PLN_ETIMEOUT && !line->is_broken;
-    bool is_silent = pln_clock_precise() - line->heard_at >= pool->timeout;
-    snprintf(text, sizeof text, "%s", pln_error_text());
-    if (!line->is_taken && result != PLN_ETIMEOUT) {
-        end_queued(line, result, text); /* they would fare no better */
-    } else if (!line->is_taken || (is_late && !is_silent && has_others(line, me))) {
-        me->is_late = line->is_taken;
-        forget(line, me);
-        end(line, me, result, text, NULL);
-    } else {
-        lose(pool, line, slot, result, text);
-    }
-    if (me->state == PLN_REQUEST_QUEUED && pln_clock_precise() >= me->deadline) {
-        unlink_request(line, me);
-        end(line, me, PLN_ETIMEOUT, text, NULL);
-    }
-}
-
-/* Another leads from here on, or nobody. Answers that nobody awaits are not waited for. */
-static void hand_over(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot) {
-    struct pln_request *next = first_awaiting(line, NULL);
-    next = next != NULL ? next : line->queue;
-    if (next == NULL && line->is_taken) {
-        give(pool, line, slot, line->n_in_flight > 0 ? PLN_ETIMEOUT : PLN_OK);
-        next = line->queue; /* who came while the lock was open */
-    }
-    line->leader = next;
-    if (next != NULL) {
-        give_turn(line, next, TO_LEAD);
-    }
-}
-
-static void lead(struct pln_pool *pool, struct pln_line *line, size_t index,
-                 struct pln_request *me) {
-    struct pln_slot *slot = &pool->slots[index];
-    while (me->state != PLN_REQUEST_DONE) {
-        int result = line->is_taken ? PLN_OK : take(pool, line, index, me);
-        if (result == PLN_OK && line->n_in_flight > 0) {
-            result = receive_some(pool, line, slot);
-            if (result > 0) {
-                continue;
-            }
-        }
-        if (result == PLN_OK && slot->is_done_for && line->n_in_flight == 0) {
-            give(pool, line, slot, PLN_OK); /* and take another connection */
-            continue;
-        }
-        if (result == PLN_OK && line->queue != NULL && !slot->is_done_for) {
-            result = send_queued(pool, line, slot, me->deadline);
-        }
-        if (result == PLN_OK) {
-            result = wait_for_bytes(line, slot, me->deadline);
-        }
-        if (result != PLN_OK) {
-            fail(pool, line, slot, me, result);
-        }
-    }
-    hand_over(pool, line, slot);
 }
 
 /* ---- callers ---- */
 
 static void leave(struct pln_pool *pool, struct pln_line *line, struct pln_request *request) {
     bool was_sent = request->state == PLN_REQUEST_SENT;
-    forget(line, request);
+    pln_line_forget(line, request);
     request->is_late = was_sent;
     request->status = PLN_ETIMEOUT;
     snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pool->endpoint->label,
@@ -370,45 +150,22 @@ static void leave(struct pln_pool *pool, struct pln_line *line, struct pln_reque
 /* Waits among the others; then it has its outcome, or it leads, or it was too late. */
 static void wait_or_lead(struct pln_pool *pool, struct pln_line *line, size_t index,
                          struct pln_request *request) {
-    if (await(request) == TO_TAKE) {
+    if (await(request) == PLN_TO_TAKE) {
         return;
     }
     pthread_mutex_lock(&line->lock);
     /* relaxed: ordered by the lock, under which it is set */
     uint32_t turn = atomic_load_explicit(&request->turn, memory_order_relaxed);
-    if (turn == TO_LEAD) {
-        lead(pool, line, index, request);
-    } else if (turn == NO_TURN) {
+    if (turn == PLN_TO_LEAD) {
+        pln_line_lead(pool, line, index, request);
+    } else if (turn == PLN_NO_TURN) {
         leave(pool, line, request);
     }
-    unlock(line);
+    pln_line_unlock(line);
 }
 
-int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
-                 struct pln_reply **reply) {
-    struct pln_line *line = &pool->slots[index].line;
-    if (deadline <= pln_clock_precise()) {
-        return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
-    }
-    request->deadline = deadline;
-    request->state = PLN_REQUEST_QUEUED;
-    request->is_late = false;
-    /* relaxed: nobody else knows it yet */
-    atomic_store_explicit(&request->turn, NO_TURN, memory_order_relaxed);
-    pthread_mutex_lock(&line->lock);
-    bool leads = line->leader == NULL;
-    int result = enqueue(pool, line, request);
-    if (result == PLN_OK && leads) {
-        line->leader = request;
-        lead(pool, line, index, request);
-    }
-    unlock(line);
-    if (result != PLN_OK) {
-        return result;
-    }
-    if (!leads) {
-        wait_or_lead(pool, line, index, request);
-    }
+static int take_outcome(struct pln_pool *pool, struct pln_request *request,
+                        struct pln_reply **reply) {
     if (request->status == PLN_OK) {
         *reply = request->reply;
         return PLN_OK;
@@ -418,6 +175,86 @@ int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *reques
         pln_pool_blame(pool);
     }
     return request->status;
+}
+
+static void prepare(struct pln_request *request, pln_ns deadline, bool is_awaited) {
+    request->deadline = deadline;
+    request->state = PLN_REQUEST_QUEUED;
+    request->is_late = false;
+    request->is_awaited = is_awaited;
+    /* relaxed: nobody else knows it yet */
+    atomic_store_explicit(&request->turn, PLN_NO_TURN, memory_order_relaxed);
+}
+
+static int refuse_late(void) {
+    return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
+}
+
+int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
+                 struct pln_reply **reply) {
+    struct pln_line *line = &pool->slots[index].line;
+    if (deadline <= pln_clock_precise()) {
+        return refuse_late();
+    }
+    prepare(request, deadline, true);
+    pthread_mutex_lock(&line->lock);
+    bool leads = line->leader == NULL;
+    int result = enqueue(pool, line, request);
+    if (result == PLN_OK && leads) {
+        line->leader = request;
+        pln_line_lead(pool, line, index, request);
+    }
+    pln_line_unlock(line);
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (!leads) {
+        wait_or_lead(pool, line, index, request);
+    }
+    return take_outcome(pool, request, reply);
+}
+
+/* Ends a request that was not even queued. */
+static void refuse(struct pln_request *request, int status) {
+    request->status = status;
+    request->state = PLN_REQUEST_DONE;
+    snprintf(request->text, sizeof request->text, "%s", pln_error_text());
+}
+
+void pln_line_post(struct pln_pool *pool, size_t index, struct pln_request *request,
+                   pln_ns deadline) {
+    struct pln_line *line = &pool->slots[index].line;
+    prepare(request, deadline, false);
+    if (deadline <= pln_clock_precise()) {
+        refuse(request, refuse_late());
+        return;
+    }
+    pthread_mutex_lock(&line->lock);
+    int result = enqueue(pool, line, request);
+    if (result != PLN_OK) {
+        refuse(request, result);
+    } else if (line->leader == NULL) {
+        pln_line_send_off(pool, line, index, request);
+    }
+    pln_line_unlock(line);
+}
+
+int pln_line_finish(struct pln_pool *pool, size_t index, struct pln_request *request,
+                    struct pln_reply **reply) {
+    struct pln_line *line = &pool->slots[index].line;
+    pthread_mutex_lock(&line->lock);
+    bool is_done = request->state == PLN_REQUEST_DONE;
+    bool leads = !is_done && line->leader == NULL;
+    request->is_awaited = true;
+    if (leads) {
+        line->leader = request;
+        pln_line_lead(pool, line, index, request);
+    }
+    pln_line_unlock(line);
+    if (!is_done && !leads) {
+        wait_or_lead(pool, line, index, request);
+    }
+    return take_outcome(pool, request, reply);
 }
 
 void pln_line_init(struct pln_line *line) {

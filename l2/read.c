@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * read.c - values out of Redis: plain GET and MGET, and whether what they bring is void.
+ * read.c - values out of Redis: plain GET, and whether what it brings is void.
  *
  * A value without tags is void if its tag clock is below the floor, which the link keeps current.
  * With tags, or without a link, the times are asked for after the value was read: so a tag that is
@@ -8,35 +8,20 @@
  */
 #include "internal.h"
 
-enum {
-    MANY_AT_ONCE = 8192, /* keys of one MGET: bounds the buffers, and how long a server is busy */
-};
-
-static size_t slot_of(const struct pln_node *node, const struct pln_hashed *key) {
-    return (size_t) (key->hash % node->pool.n_slots);
-}
-
 static uint64_t number_in(const struct pln_reply *reply) {
     return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
 }
 
 /* ---- tags of what was read ---- */
 
-/* Values of one call, with their statuses. */
-struct reading {
-    struct pln_l2_value *values;
-    int *statuses;
-    size_t n;
-};
-
-static void drop(struct reading *reading, size_t i, int status) {
+static void drop(struct pln_reading *reading, size_t i, int status) {
     pln_l2_value_fini(&reading->values[i]);
     reading->statuses[i] = status;
 }
 
 /* Decides what the floor can decide. Returns how many times of tags have to be asked for, in *
  * n_tags, and whether anything has to be asked. */
-static bool needs_times(struct pln_node *node, struct reading *reading, size_t *n_tags) {
+static bool needs_times(struct pln_node *node, struct pln_reading *reading, size_t *n_tags) {
     uint64_t floor = pln_floor_now(node);
     bool needs = false;
     *n_tags = 0;
@@ -55,7 +40,7 @@ static bool needs_times(struct pln_node *node, struct reading *reading, size_t *
     return needs;
 }
 
-static void write_times(struct pln_node *node, const struct reading *reading, size_t n_tags,
+static void write_times(struct pln_node *node, const struct pln_reading *reading, size_t n_tags,
                         struct pln_batch *batch) {
     pln_batch_command(batch, 4 + n_tags);
     pln_batch_text(batch, "HMGET");
@@ -71,7 +56,7 @@ static void write_times(struct pln_node *node, const struct reading *reading, si
 }
 
 /* Drops what is older than its tags. `times`: base, clear, then those of the tags in order. */
-static void apply_times(struct reading *reading, const struct pln_reply *times) {
+static void apply_times(struct pln_reading *reading, const struct pln_reply *times) {
     size_t at = 2;
     bool is_lost = times[0].kind != PLN_REPLY_STRING;
     for (size_t i = 0; i < reading->n; i++) {
@@ -89,9 +74,8 @@ static void apply_times(struct reading *reading, const struct pln_reply *times) 
     }
 }
 
-/* Turns what is void into misses. Where that cannot be found out, nothing is served. */
-static int check_times(struct pln_node *node, size_t index, struct reading *reading,
-                       pln_ns deadline) {
+int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
+                   pln_ns deadline) {
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
     size_t n_tags;
@@ -119,9 +103,8 @@ static int check_times(struct pln_node *node, size_t index, struct reading *read
 
 /* ---- get ---- */
 
-/* A value from its reply; what cannot be one is counted, and a miss. */
-static int read_value(struct pln_node *node, const struct pln_reply *reply,
-                      struct pln_l2_value *value) {
+int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+                   struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
@@ -138,7 +121,7 @@ static int read_value(struct pln_node *node, const struct pln_reply *reply,
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value) {
-    struct pln_node *node = pln_redis_node(pln_redis_of(l2), key->key);
+    struct pln_node *node = pln_node_of(pln_redis_of(l2), key->key);
     struct pln_batch batch;
     struct pln_reply *reply;
     struct pln_l2_value read = {0};
@@ -150,82 +133,19 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     pln_batch_command(&batch, 2);
     pln_batch_text(&batch, "GET");
     pln_batch_joined(&batch, pln_key(node->redis->names.value), key->key);
-    status = pln_redis_ask(node, slot_of(node, key), &batch, "GET", deadline, &reply);
+    status = pln_redis_ask(node, pln_node_slot(node, key), &batch, "GET", deadline, &reply);
     pln_batch_fini(&batch);
     if (status != PLN_OK) {
         return status;
     }
-    status = read_value(node, reply, &read);
+    status = pln_read_value(node, reply, &read);
     pln_reply_free(reply);
-    struct reading reading = {&read, &status, 1};
+    struct pln_reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
-        check_times(node, slot_of(node, key), &reading, deadline);
+        pln_read_times(node, pln_node_slot(node, key), &reading, deadline);
     }
     if (status == PLN_OK) {
         *value = read;
     }
     return status;
-}
-
-/* ---- get_many ----
- * One MGET over the connection of the first key, not one over the connection of each: measured,
- * four parts over four connections take 1.8 times as long. Nothing is lost by it. Order among the
- * commands for a key matters for writes; a read that passes a write under way on another
- * connection finds the old value, as any read before that write does, and the write's own end, or
- * its message, forgets what was kept of it. */
-
-static void write_many(struct pln_node *node, const struct pln_hashed *keys, size_t n,
-                       struct pln_batch *batch) {
-    pln_batch_command(batch, 1 + n);
-    pln_batch_text(batch, "MGET");
-    for (size_t i = 0; i < n; i++) {
-        pln_batch_joined(batch, pln_key(node->redis->names.value), keys[i].key);
-    }
-}
-
-/* Reads what goes into one command. On failure no value is left. */
-static int get_some(struct pln_node *node, const struct pln_hashed *keys, pln_ns deadline,
-                    struct reading *reading) {
-    struct pln_batch batch;
-    struct pln_reply *reply = NULL;
-    size_t index = slot_of(node, keys);
-    pln_batch_init(&batch);
-    write_many(node, keys, reading->n, &batch);
-    int result = pln_redis_ask(node, index, &batch, "MGET", deadline, &reply);
-    pln_batch_fini(&batch);
-    if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
-        result = pln_fail(PLN_EL2, "l2: redis at %s: MGET: an answer of an unexpected kind",
-                          node->pool.endpoint->label);
-    }
-    for (size_t i = 0; i < reading->n; i++) {
-        reading->statuses[i] = result == PLN_OK
-                                   ? read_value(node, &reply->elements[i], &reading->values[i])
-                                   : result;
-    }
-    pln_replies_free(&reply, 1);
-    return result == PLN_OK ? check_times(node, index, reading, deadline) : result;
-}
-
-int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
-                       struct pln_l2_value *values, int *statuses) {
-    struct pln_node *node = pln_redis_node(pln_redis_of(l2), pln_key(""));
-    int failure = PLN_OK;
-    bool has_answer = n == 0;
-    for (size_t i = 0; i < n; i++) {
-        int result = pln_redis_check_key(&keys[i]);
-        if (result != PLN_OK) {
-            return result;
-        }
-    }
-    for (size_t at = 0; at < n; at += MANY_AT_ONCE) {
-        size_t now = n - at < MANY_AT_ONCE ? n - at : MANY_AT_ONCE;
-        struct reading reading = {values + at, statuses + at, now};
-        int result = get_some(node, keys + at, deadline, &reading);
-        if (result == PLN_OK) {
-            has_answer = true;
-        } else {
-            failure = result;
-        }
-    }
-    return has_answer ? PLN_OK : failure;
 }

@@ -57,7 +57,7 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     long long number;
     int result = pln_redis_check_key(call->key);
     if (result == PLN_OK) {
-        result = run_for_number(pln_redis_node(redis, call->key->key), call, deadline, &number);
+        result = run_for_number(pln_node_of(redis, call->key->key), call, deadline, &number);
     }
     return result != PLN_OK ? result : number == 1 ? PLN_OK : otherwise;
 }
@@ -116,7 +116,7 @@ static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms f
 
 static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
                        pln_ns deadline, struct pln_l2_lease *lease) {
-    struct pln_node *node = pln_redis_node(pln_redis_of(l2), key->key);
+    struct pln_node *node = pln_node_of(pln_redis_of(l2), key->key);
     struct pln_script_call call = {.script = PLN_SCRIPT_LEASE, .key = key};
     struct pln_l2_lease taken = {.tag_clock = 0};
     struct pln_reply *reply;
@@ -181,11 +181,11 @@ static int run_everywhere(struct pln_redis *redis, const struct pln_script_call 
                           pln_ns deadline) {
     int result = PLN_OK;
     char text[PLN_ERROR_TEXT] = "";
-    for (size_t i = 0; i < redis->n_nodes; i++) {
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
         long long clock = 0;
-        int ran = run_for_number(&redis->nodes[i], call, deadline, &clock);
+        int ran = run_for_number(redis->nodes[i], call, deadline, &clock);
         if (ran == PLN_OK && call->script == PLN_SCRIPT_CLEAR) {
-            pln_floor_raise(&redis->nodes[i], (uint64_t) clock, true);
+            pln_floor_raise(redis->nodes[i], (uint64_t) clock, true);
         } else if (ran != PLN_OK && result == PLN_OK) {
             result = ran;
             snprintf(text, sizeof text, "%s", pln_error_text());
@@ -224,7 +224,7 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
                          const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                          struct pln_reply **reply) {
     struct pln_redis *redis = pln_redis_of(l2);
-    struct pln_node *node = pln_redis_node(redis, key == NULL ? pln_key("") : *key);
+    struct pln_node *node = pln_node_of(redis, key == NULL ? pln_key("") : *key);
     struct pln_batch batch;
     char name[32];
     struct pln_reply *got;

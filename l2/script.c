@@ -253,7 +253,7 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
     struct running running = {node->redis, call, false};
     struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
     struct pln_reply *got;
-    size_t index = call->key == NULL ? 0 : call->key->hash % node->pool.n_slots;
+    size_t index = call->key == NULL ? 0 : pln_node_slot(node, call->key);
     int result = pln_line_ask(&node->pool, index, &request, deadline, &got);
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);

@@ -51,8 +51,7 @@ static int refuse(const char *command, const struct pln_reply *reply, const char
 }
 
 /* Host and port as strings. An empty host is no place: a sentinel speaks of other machines. */
-static bool read_place(struct pln_bytes host, struct pln_bytes port,
-                       struct pln_address *endpoint) {
+static bool read_place(struct pln_bytes host, struct pln_bytes port, struct pln_address *endpoint) {
     int number;
     return host.len > 0 && pln_address_number(port, LAST_PORT, &number) &&
            pln_address_set(endpoint, host, number);

@@ -51,7 +51,7 @@ bool pln_moved_read(struct pln_bytes error_text, struct pln_redirect *redirect) 
     const char *begin = rest.data;
     const char *blank = rest.len == 0 ? NULL : memchr(begin, ' ', rest.len);
     if (blank == NULL || !pln_address_number(pln_bytes_of(begin, (size_t) (blank - begin)),
-                                              PLN_N_SLOTS - 1, &slot)) {
+                                             PLN_N_SLOTS - 1, &slot)) {
         return false;
     }
     rest = pln_bytes_of(blank + 1, rest.len - (size_t) (blank + 1 - begin));

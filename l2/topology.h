@@ -157,9 +157,9 @@ enum pln_role_kind { PLN_ROLE_MASTER, PLN_ROLE_REPLICA, PLN_ROLE_SENTINEL };
 
 struct pln_role {
     enum pln_role_kind kind;
-    int64_t offset;             /* of replication; -1: a replica that has none yet, a sentinel */
+    int64_t offset;            /* of replication; -1: a replica that has none yet, a sentinel */
     struct pln_address master; /* of a replica */
-    bool is_linked;             /* a replica that hears its master */
+    bool is_linked;            /* a replica that hears its master */
 };
 
 /* Reads the answer to ROLE. Returns: PLN_OK; PLN_EL2 (the server's error, or no such answer). */

@@ -9,6 +9,7 @@
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
  *   T1 a slot's place in the map (topology.h) / its reader
+ *   N1 a node (internal.h) / its place among the nodes
  * All other atomics of this folder are relaxed, each with its reason; what must be ordered is
  * ordered by a mutex or by the server.
  */
@@ -193,7 +194,8 @@ struct pln_request {
     /* adds it to a batch; any thread may call this while the caller waits */
     void (*write)(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
     void *arg;
-    bool is_link; /* the link asks, which nobody can ask to go down */
+    bool is_link;   /* the link asks, which nobody can ask to go down */
+    bool is_asking; /* to be preceded by ASKING: the slot is on its way to this server */
 
     /* of line.c */
     _Atomic uint32_t turn; /* a futex: what its caller waits for */
@@ -205,6 +207,7 @@ struct pln_request {
 
     /* under the line's lock */
     enum pln_request_state state;
+    bool is_awaited; /* its caller sleeps, or leads */
     struct pln_request *next;
 };
 
@@ -227,6 +230,10 @@ struct pln_line {
     pln_ns heard_at; /* the last answer, or the first command that waits for one */
 };
 
+static inline struct pln_in_flight *pln_in_flight_at(struct pln_line *line, size_t i) {
+    return &line->in_flight[(line->first_in_flight + i) % PLN_ARRAY_LEN(line->in_flight)];
+}
+
 void pln_line_init(struct pln_line *line);
 void pln_line_fini(struct pln_line *line);
 /* Sends a command over a connection, together with those of others, and waits for its reply, which
@@ -235,6 +242,34 @@ void pln_line_fini(struct pln_line *line);
  * PLN_EBUSY (too many wait), PLN_ENOMEM. */
 int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
                  struct pln_reply **reply);
+/* The same in two steps, for a caller that asks several servers at once: what is posted is sent
+ * where nobody has the connection, else by who has it. Each must be finished, with the same pool
+ * and index, before its memory goes. */
+void pln_line_post(struct pln_pool *pool, size_t index, struct pln_request *request,
+                   pln_ns deadline);
+int pln_line_finish(struct pln_pool *pool, size_t index, struct pln_request *request,
+                    struct pln_reply **reply);
+
+/* For lead.c; with the line's lock held. unlock() drops it, and wakes whose turn has come. */
+enum pln_turn { PLN_NO_TURN, PLN_TO_TAKE, PLN_TO_LEAD };
+void pln_line_unlock(struct pln_line *line);
+void pln_line_give_turn(struct pln_line *line, struct pln_request *request, enum pln_turn turn);
+void pln_line_unqueue(struct pln_line *line, struct pln_request *request);
+/* Takes a request out of the line, wherever it is; its answer, if it was sent, will be dropped. */
+void pln_line_forget(struct pln_line *line, struct pln_request *request);
+/* Gives a request its outcome. `text` may be NULL; the reply is its caller's. */
+void pln_line_end(struct pln_line *line, struct pln_request *request, int status, const char *text,
+                  struct pln_reply *reply);
+void pln_line_end_queued(struct pln_line *line, int status, const char *text);
+
+/* ---- lead.c: who has a line's connection ---- */
+
+/* Sends and receives until `me` has its outcome; the line's leader is `me`. With the lock held. */
+void pln_line_lead(struct pln_pool *pool, struct pln_line *line, size_t index,
+                   struct pln_request *me);
+/* Leads for as long as it takes to send. */
+void pln_line_send_off(struct pln_pool *pool, struct pln_line *line, size_t index,
+                       struct pln_request *me);
 
 /* ---- pool.c: the data connections of a node ---- */
 

@@ -90,7 +90,7 @@ static void do_all(struct caller *callers, unsigned n, bool sets) {
 
 /* Waits until so many are in flight, and so many queue. */
 static void await(size_t n_in_flight, size_t n_queued) {
-    struct pln_line *line = &pln_redis_of(a.l2)->nodes[0].pool.slots[0].line;
+    struct pln_line *line = &pln_redis_of(a.l2)->nodes[0]->pool.slots[0].line;
     pln_ns until = soon();
     bool is_so = false;
     while (!is_so) {
@@ -245,6 +245,104 @@ START_TEST(a_crowd_is_refused_past_its_bound) {
 }
 END_TEST
 
+/* A command that is asked in two steps. */
+struct posted {
+    struct pln_request request;
+    const char *word;
+};
+
+static void write_echo(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+    const struct posted *posted = arg;
+    (void) slot;
+    pln_batch_texts(batch, "ECHO", posted->word, NULL);
+}
+
+static struct pln_pool *pool(void) {
+    return &pln_redis_of(a.l2)->nodes[0]->pool;
+}
+
+static void post(struct posted *posted, const char *word, pln_ns deadline) {
+    *posted = (struct posted){.request = {.write = write_echo, .arg = posted}, .word = word};
+    pln_line_post(pool(), 0, &posted->request, deadline);
+}
+
+static int finish(struct posted *posted) {
+    struct pln_reply *reply = NULL;
+    int result = pln_line_finish(pool(), 0, &posted->request, &reply);
+    if (result == PLN_OK) {
+        ck_assert_str_eq(pln_reply_text(reply), posted->word);
+        pln_reply_free(reply);
+    }
+    return result;
+}
+
+START_TEST(what_is_posted_is_sent_at_once_and_answered_in_any_order) {
+    static const char *const words[] = {"one", "two", "three", "four"};
+    struct posted posted[4];
+    for (size_t i = 0; i < 4; i++) {
+        post(&posted[i], words[i], soon());
+    }
+    await(4, 0); /* all on their way, and nobody waits */
+    ck_assert_int_eq(finish(&posted[2]), PLN_OK);
+    ck_assert_int_eq(finish(&posted[0]), PLN_OK);
+    ck_assert_int_eq(finish(&posted[3]), PLN_OK);
+    ck_assert_int_eq(finish(&posted[1]), PLN_OK);
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 1);
+}
+END_TEST
+
+START_TEST(who_asks_meanwhile_does_not_wait_for_the_poster) {
+    struct caller caller;
+    struct posted posted, more;
+    do_all(&caller, 1, true);
+    post(&posted, "posted", soon());
+    begin(&caller, 0, false, 5000);
+    end(&caller); /* it leads, and takes the answer of the other along */
+    ck_assert(caller.is_right);
+    await(0, 0);
+    post(&more, "more", soon());
+    ck_assert_int_eq(finish(&posted), PLN_OK);
+    ck_assert_int_eq(finish(&more), PLN_OK);
+}
+END_TEST
+
+START_TEST(what_is_posted_while_another_leads_is_sent_by_it) {
+    struct caller caller;
+    struct posted posted;
+    do_all(&caller, 1, true);
+    pln_test_proxy_hold(&proxy);
+    begin(&caller, 0, false, 5000);
+    await(1, 0);
+    post(&posted, "posted", soon());
+    await(1, 1);
+    pln_test_proxy_release(&proxy);
+    ck_assert_int_eq(finish(&posted), PLN_OK);
+    end(&caller);
+    ck_assert(caller.is_right);
+}
+END_TEST
+
+START_TEST(a_posted_command_ends_at_its_deadline_or_with_its_connection) {
+    struct caller caller;
+    struct posted late, lost;
+    do_all(&caller, 1, true);
+    pln_test_proxy_hold(&proxy);
+    post(&late, "late", pln_clock_precise() + 50 * 1000000LL);
+    ck_assert_int_eq(finish(&late), PLN_ETIMEOUT);
+    pln_test_proxy_release(&proxy);
+    post(&lost, "lost", soon());
+    ck_assert_int_eq(finish(&lost), PLN_OK);
+    post(&late, "late", pln_clock_precise() - 1);
+    ck_assert_int_eq(finish(&late), PLN_ETIMEOUT);
+    pln_test_proxy_hold(&proxy);
+    post(&lost, "lost", soon());
+    pln_test_redis_kill(&server);
+    ck_assert_int_eq(finish(&lost), PLN_EL2DOWN);
+    post(&lost, "lost", soon());
+    ck_assert_int_eq(finish(&lost), PLN_EL2DOWN); /* refused where it was posted */
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("line");
     TCase *tests = tcase_create("line");
@@ -257,6 +355,10 @@ int main(void) {
     tcase_add_test(tests, who_waits_leaves_at_its_own_deadline);
     tcase_add_test(tests, a_lost_connection_ends_what_is_in_flight_at_once);
     tcase_add_test(tests, a_crowd_is_refused_past_its_bound);
+    tcase_add_test(tests, what_is_posted_is_sent_at_once_and_answered_in_any_order);
+    tcase_add_test(tests, who_asks_meanwhile_does_not_wait_for_the_poster);
+    tcase_add_test(tests, what_is_posted_while_another_leads_is_sent_by_it);
+    tcase_add_test(tests, a_posted_command_ends_at_its_deadline_or_with_its_connection);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
