@@ -2,7 +2,8 @@
  *
  * internal.h - what the files of this folder, and their tests, share.
  *
- * From the ground up: url, resp (commands as bytes), conn (one socket), pool (data connections and
+ * From the ground up: stream.h (names, sockets, TLS), url, resp (commands as bytes), conn (one
+ * connection), pool (data connections and
  * breaker), line (callers on one connection), script (what runs in the server), redis (the
  * operations), bus (the link). None calls what stands above it; the pool asks the link to go down
  * through a function pointer.
@@ -12,6 +13,7 @@
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
+ *   S1 a name's addresses / who asked for them takes them
  * All other atomics here are relaxed, each with its reason; what must be ordered is ordered by a
  * mutex or by the server.
  */
@@ -19,6 +21,7 @@
 #define PLN_L2_INTERNAL_H
 
 #include "l2.h"
+#include "stream.h"
 
 #include <hiredis/hiredis.h>
 #include <pthread.h>
@@ -159,17 +162,14 @@ void pln_batch_texts(struct pln_batch *batch, ...) __attribute__((sentinel));
 
 enum { PLN_RUN_ID = 40 };
 
-struct pln_tls;
-
 /* A connection belongs to one thread at a time. After any failure it is of no more use, but to be
  * closed. */
 struct pln_conn {
-    int fd; /* meaningful where `reader` is set */
+    struct pln_stream stream; /* open where `reader` is set */
     redisReader *reader;
     redisReplyObjectFunctions functions;
     const redisReplyObjectFunctions *defaults;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
-    pln_ns receive_timeout;        /* the socket's own, 0 for none */
     pln_ns sent_at;                /* when the last batch began to go out */
     const char *label;             /* the endpoint's */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
@@ -191,7 +191,7 @@ bool pln_conn_is_open(const struct pln_conn *conn);
 /* Whether bytes were received that no reply has taken yet. */
 bool pln_conn_is_ahead(const struct pln_conn *conn);
 /* Whether the other end has closed, or said something unasked. */
-bool pln_conn_is_spoilt(const struct pln_conn *conn);
+bool pln_conn_is_spoilt(struct pln_conn *conn);
 void pln_conn_close(struct pln_conn *conn);
 
 /* Return: PLN_OK; PLN_ETIMEOUT, PLN_EL2DOWN (connection lost, protocol error), PLN_ENOMEM. */
@@ -399,6 +399,7 @@ struct pln_redis {
     struct pln_l2 l2; /* first, so that a pointer to it is one to the client */
     /* constants */
     struct pln_url url;
+    struct pln_tls *tls; /* NULL where the URL says none */
     struct pln_names names;
     char *client_name;
     uint64_t instance;

@@ -361,6 +361,7 @@ static void redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_link_stop(redis);
     pln_pool_fini(&redis->pool);
+    pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
     free(redis->names.value);
     free(redis->names.lease);
@@ -427,6 +428,7 @@ static int make_pool(struct pln_redis *redis, unsigned n_slots) {
     }
     redis->pool = (struct pln_pool){.endpoint = &redis->url.endpoints[0],
                                     .login = &redis->url.login,
+                                    .tls = redis->url.is_tls ? redis->tls : NULL,
                                     .client_name = redis->client_name,
                                     .host = &redis->host,
                                     .counts = redis->counts,
@@ -442,9 +444,6 @@ static int make_pool(struct pln_redis *redis, unsigned n_slots) {
 static int check_url(const struct pln_url *url) {
     if (url->topology != PLN_ALONE) {
         return pln_fail(PLN_EINVAL, "redis url: sentinels, clusters and rings are not built yet");
-    }
-    if (url->is_tls) {
-        return pln_fail(PLN_EINVAL, "redis url: TLS (rediss://) is not built in");
     }
     return PLN_OK;
 }
@@ -471,6 +470,11 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     }
     if (result == PLN_OK) {
         result = check_url(&redis->url);
+    }
+    if (result == PLN_OK) {
+        bool has_tls = redis->url.is_tls || redis->url.is_sentinel_tls;
+        result = has_tls ? pln_tls_new(&options->tls, &redis->host, &redis->tls)
+                         : pln_tls_refuse_unused(&options->tls);
     }
     if (result == PLN_OK) {
         result = make_names(redis, options->ns);
