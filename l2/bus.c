@@ -286,7 +286,7 @@ static bool has_bytes(struct pln_link *link, pln_ns until) {
     left = left < 0 ? 0 : left;
     struct timespec timeout = pln_timespec(left);
     struct pollfd polls[] = {{.fd = link->wake_fd, .events = POLLIN},
-                             {.fd = link->conn.fd, .events = POLLIN}};
+                             {.fd = link->conn.stream.fd, .events = POLLIN}};
     int n = ppoll(polls, is_open ? 2 : 1, &timeout, NULL);
     if (n > 0 && polls[0].revents != 0) {
         uint64_t count;

@@ -40,6 +40,7 @@ int pln_redis_start(struct pln_l2 *l2) {
 void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_nodes_fini(redis);
+    pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
     free(redis->names.value);
     free(redis->names.lease);
@@ -86,9 +87,6 @@ static int check_url(const struct pln_url *url) {
     if (url->topology == PLN_SENTINEL || url->topology == PLN_CLUSTER) {
         return pln_fail(PLN_EINVAL, "redis url: sentinels and clusters are not built yet");
     }
-    if (url->is_tls) {
-        return pln_fail(PLN_EINVAL, "redis url: TLS (rediss://) is not built in");
-    }
     return PLN_OK;
 }
 
@@ -118,6 +116,11 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     }
     if (result == PLN_OK) {
         result = check_url(&redis->url);
+    }
+    if (result == PLN_OK) {
+        bool has_tls = redis->url.is_tls || redis->url.is_sentinel_tls;
+        result = has_tls ? pln_tls_new(&options->tls, &redis->host, &redis->tls)
+                         : pln_tls_refuse_unused(&options->tls);
     }
     if (result == PLN_OK) {
         result = make_names(redis, options->ns);

@@ -3,36 +3,16 @@
  * conn.c - one connection to one server: every operation ends at its deadline, whatever the other
  * side does.
  *
- * hiredis connects and parses. Sending and receiving are our own: hiredis 0.14 writes without
- * MSG_NOSIGNAL, so a reset would kill the process, and it knows timeouts per read only, so a
- * server that sends a byte now and then would never be given up.
- *
- * The usual exchange is two system calls, as with plain hiredis: where the deadline is further
- * away than the socket's own receive timeout, recv() sleeps; only near the deadline poll() does.
+ * stream.c carries the bytes, hiredis only parses them.
  *
  * Replies are bounded: in bytes (max_reply), in elements (reply.c), in depth by hiredis. A string
  * that announces more bytes than are allowed is refused at its announcement.
  */
 #include "internal.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
-
-enum {
-    FEED_BYTES = 16 * 1024, /* measured: larger reads parse slower */
-    USER_TIMEOUT_MS = 5000, /* unacknowledged bytes end a TCP connection after that */
-};
 
 static const pln_ns one_ms = 1000000;
-/* The kernel counts the socket's timeout in its ticks, so it may sleep so much longer. */
-static const pln_ns tick = 8 * 1000000;
 
 static int lost(struct pln_conn *conn, int status, const char *what) {
     return pln_fail(status, "l2: redis at %s: %s", conn->label, what);
@@ -40,56 +20,24 @@ static int lost(struct pln_conn *conn, int status, const char *what) {
 
 /* ---- opening ---- */
 
-static redisContext *dial(const struct pln_endpoint *endpoint, pln_ns left) {
-    struct timeval timeout = {.tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 + 1};
-    if (endpoint->path != NULL) {
-        return redisConnectUnixWithTimeout(endpoint->path, timeout);
-    }
-    return redisConnectWithTimeout(endpoint->host, endpoint->port, timeout);
-}
-
 int pln_conn_open(struct pln_conn *conn, const struct pln_endpoint *endpoint, struct pln_tls *tls,
                   pln_ns deadline) {
     *conn = (struct pln_conn){
-        .fd = -1, .label = endpoint->label, .max_reply = (size_t) 513 * 1024 * 1024};
-    pln_ns left = deadline - pln_clock_precise();
-    if (left <= 0) {
-        return lost(conn, PLN_ETIMEOUT, "the deadline passed before a connection was made");
-    }
-    if (tls != NULL) {
-        return lost(conn, PLN_EL2DOWN, "TLS is not built in");
-    }
-    redisContext *context = dial(endpoint, left);
-    if (context == NULL) {
-        return lost(conn, PLN_ENOMEM, "no memory for a connection");
-    }
-    if (context->err != 0) {
-        int result = lost(conn, PLN_EL2DOWN, context->errstr);
-        redisFree(context);
+        .stream = {.fd = -1}, .label = endpoint->label, .max_reply = (size_t) 513 * 1024 * 1024};
+    int result = pln_stream_open(&conn->stream, endpoint, tls, deadline);
+    if (result != PLN_OK) {
         return result;
     }
     conn->reader = pln_reader_new(&conn->state);
     if (conn->reader == NULL) {
-        redisFree(context);
+        pln_stream_close(&conn->stream);
         return lost(conn, PLN_ENOMEM, "no memory for a connection");
-    }
-    conn->fd = redisFreeKeepFd(context);
-    fcntl(conn->fd, F_SETFD, FD_CLOEXEC);
-    if (endpoint->path == NULL) {
-        unsigned timeout = USER_TIMEOUT_MS;
-        int on = 1;
-        setsockopt(conn->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
-        setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
     return PLN_OK;
 }
 
 void pln_conn_set_patience(struct pln_conn *conn, pln_ns timeout) {
-    struct timeval wait = {.tv_sec = timeout / 1000000000, .tv_usec = timeout % 1000000000 / 1000};
-    if (timeout > 2 * tick &&
-        setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait) == 0) {
-        conn->receive_timeout = timeout;
-    }
+    pln_stream_set_patience(&conn->stream, timeout);
 }
 
 bool pln_conn_is_open(const struct pln_conn *conn) {
@@ -100,58 +48,26 @@ bool pln_conn_is_ahead(const struct pln_conn *conn) {
     return conn->reader->len > conn->reader->pos;
 }
 
-bool pln_conn_is_spoilt(const struct pln_conn *conn) {
-    char byte;
-    return pln_conn_is_ahead(conn) || recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
-           (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
-}
-
 void pln_conn_close(struct pln_conn *conn) {
     if (conn->reader != NULL) {
         redisReaderFree(conn->reader);
-        close(conn->fd);
+        pln_stream_close(&conn->stream);
     }
-    *conn = (struct pln_conn){.fd = -1};
+    *conn = (struct pln_conn){.stream = {.fd = -1}};
 }
 
 /* ---- sending and receiving ---- */
 
-static int wait_for(struct pln_conn *conn, short events, pln_ns left) {
-    struct pollfd poll = {.fd = conn->fd, .events = events};
-    struct timespec timeout = pln_timespec(left);
-    if (left <= 0) {
-        return lost(conn, PLN_ETIMEOUT, "no answer before the deadline");
-    }
-    if (ppoll(&poll, 1, &timeout, NULL) < 0 && errno != EINTR) {
-        return lost(conn, PLN_EL2DOWN, strerror(errno));
-    }
-    return PLN_OK;
-}
-
 int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline) {
-    size_t sent = 0;
     conn->sent_at = pln_clock_precise();
     if (batch->has_failed) {
         return lost(conn, PLN_ENOMEM, "no memory for a command");
     }
-    while (sent < batch->len) {
-        ssize_t n = send(conn->fd, batch->bytes + sent, batch->len - sent,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0) {
-            sent += (size_t) n;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int result = wait_for(conn, POLLOUT, deadline - pln_clock_precise());
-            if (result != PLN_OK) {
-                return result;
-            }
-        } else if (errno != EINTR) {
-            return lost(conn, PLN_EL2DOWN, strerror(errno));
-        }
-    }
-    return PLN_OK;
+    return pln_stream_send(&conn->stream, batch->bytes, batch->len, deadline);
 }
 
-static int feed(struct pln_conn *conn, const char *bytes, size_t n) {
+static int feed(void *arg, const char *bytes, size_t n) {
+    struct pln_conn *conn = arg;
     conn->reply_bytes += n;
     if (conn->reply_bytes > conn->max_reply) {
         return lost(conn, PLN_EL2DOWN, "a reply over the limit of its size");
@@ -162,26 +78,13 @@ static int feed(struct pln_conn *conn, const char *bytes, size_t n) {
     return PLN_OK;
 }
 
+bool pln_conn_is_spoilt(struct pln_conn *conn) {
+    return pln_conn_is_ahead(conn) || !pln_stream_is_quiet(&conn->stream, feed, conn) ||
+           pln_conn_is_ahead(conn);
+}
+
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
-    char bytes[FEED_BYTES];
-    for (;;) {
-        pln_ns left = deadline - pln_clock_precise();
-        bool may_sleep = conn->receive_timeout > 0 && left > conn->receive_timeout + tick;
-        ssize_t n = recv(conn->fd, bytes, sizeof bytes, may_sleep ? 0 : MSG_DONTWAIT);
-        if (n > 0) {
-            return feed(conn, bytes, (size_t) n);
-        }
-        if (n == 0) {
-            return lost(conn, PLN_EL2DOWN, "the server closed the connection");
-        }
-        if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-            return lost(conn, PLN_EL2DOWN, strerror(errno));
-        }
-        int result = may_sleep ? PLN_OK : wait_for(conn, POLLIN, left);
-        if (result != PLN_OK) {
-            return result;
-        }
-    }
+    return pln_stream_receive(&conn->stream, deadline, feed, conn);
 }
 
 /* Of a string that has begun, the reader has its length in front of it: whether it is too long. */

@@ -133,7 +133,8 @@ struct pln_redis {
     char *client_name;
     uint64_t instance;
     pln_ns connect_timeout, timeout, ping;
-    unsigned n_slots; /* data connections to each server */
+    struct pln_tls *tls; /* NULL where the URL says none */
+    unsigned n_slots;    /* data connections to each server */
     bool tracking;
     struct pln_host host;
     struct pln_counts *counts;

@@ -8,7 +8,8 @@
  * loss and cut, for tests). What the state of the link means for L1 is the cache's business: this
  * side only reports, in the order in which things happened.
  *
- *   url.c    where a server is and how to log in
+ *   url.c    where the servers are and how to log in
+ *   lookup.c, dial.c, tls.c, stream.c   names, sockets, TLS, and bytes over them
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes
@@ -56,10 +57,20 @@ struct pln_l2_events {
     void (*on_up)(void *arg);
 };
 
+/* How a client knows a server under TLS, and how it shows who it is itself. */
+struct pln_tls_options {
+    const char *ca;    /* whom to trust, a file or folder; NULL: whom the system trusts */
+    const char *cert;  /* the client's own, and its key; NULL: none */
+    const char *key;   /* NULL: in the file of `cert` */
+    const char *name;  /* in the servers' certificates; NULL: the host of the URL */
+    bool is_unchecked; /* any certificate will do */
+};
+
 struct pln_l2_options {
-    const char *url;      /* redis://..., unix:... */
+    const char *url;      /* redis://..., unix:..., and those of several servers: see url.c */
     const char *username; /* NULL: the URL's */
     const char *password;
+    struct pln_tls_options tls;
     const char *ns;
     pln_ms connect_timeout_ms, timeout_ms, ping_ms;
     unsigned pool;

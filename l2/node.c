@@ -33,6 +33,7 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     pln_floor_init(created);
     created->pool = (struct pln_pool){.endpoint = endpoint,
                                       .login = &redis->url.login,
+                                      .tls = redis->url.is_tls ? redis->tls : NULL,
                                       .client_name = redis->client_name,
                                       .host = &redis->host,
                                       .counts = redis->counts,

@@ -279,7 +279,7 @@ static int claim(struct pln_pool *pool, struct pln_slot *slot, bool *is_wrong) {
     return result;
 }
 
-static bool is_usable(const struct pln_slot *slot) {
+static bool is_usable(struct pln_slot *slot) {
     return pln_conn_is_open(&slot->conn) &&
            (pln_clock_precise() - slot->used_at < idle_after || !pln_conn_is_spoilt(&slot->conn));
 }
@@ -394,7 +394,7 @@ int pln_pool_init(struct pln_pool *pool) {
     }
     for (size_t i = 0; i < pool->n_slots; i++) {
         pln_line_init(&pool->slots[i].line);
-        pool->slots[i].conn.fd = -1;
+        pool->slots[i].conn.stream.fd = -1;
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->agreed, NULL);

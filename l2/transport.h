@@ -8,6 +8,7 @@
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
+ *   S1 a name's addresses / who asked for them takes them
  *   T1 a slot's place in the map (topology.h) / its reader
  *   N1 a node (internal.h) / its place among the nodes
  * All other atomics of this folder are relaxed, each with its reason; what must be ordered is
@@ -17,6 +18,7 @@
 #define PLN_L2_TRANSPORT_H
 
 #include "l2.h"
+#include "stream.h"
 
 #include <hiredis/hiredis.h>
 #include <pthread.h>
@@ -106,16 +108,13 @@ void pln_replies_free(struct pln_reply **replies, size_t n);
 
 enum { PLN_RUN_ID = 40 };
 
-struct pln_tls;
-
 /* A connection belongs to one thread at a time. After any failure it is of no more use, but to be
  * closed. */
 struct pln_conn {
-    int fd; /* meaningful where `reader` is set */
+    struct pln_stream stream; /* open where `reader` is set */
     redisReader *reader;
     struct pln_reader_state state;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
-    pln_ns receive_timeout;        /* the socket's own, 0 for none */
     pln_ns sent_at;                /* when the last batch began to go out */
     const char *label;             /* the endpoint's */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
@@ -137,7 +136,7 @@ bool pln_conn_is_open(const struct pln_conn *conn);
 /* Whether bytes were received that no reply has taken yet. */
 bool pln_conn_is_ahead(const struct pln_conn *conn);
 /* Whether the other end has closed, or said something unasked. */
-bool pln_conn_is_spoilt(const struct pln_conn *conn);
+bool pln_conn_is_spoilt(struct pln_conn *conn);
 void pln_conn_close(struct pln_conn *conn);
 
 /* Return: PLN_OK; PLN_ETIMEOUT, PLN_EL2DOWN (connection lost, protocol error), PLN_ENOMEM. */

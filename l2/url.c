@@ -254,9 +254,14 @@ static bool is_same(const struct pln_endpoint *a, const struct pln_endpoint *b) 
     return a->port == b->port && strcasecmp(a->host, b->host) == 0;
 }
 
-/* A ring places keys by its servers' names, so one that stands there twice would be two. */
-static int refuse_twins(const struct pln_url *url) {
-    for (size_t i = 1; i < url->n_endpoints; i++) {
+/* A ring places keys by its servers' names, so one that stands there twice would be two. And Redis
+ * speaks no TLS on unix sockets. */
+static int check_ring(const struct pln_url *url) {
+    for (size_t i = 0; i < url->n_endpoints; i++) {
+        if (url->is_tls && url->endpoints[i].path != NULL) {
+            return pln_fail(PLN_EINVAL, "redis url: tls=true, but server %zu is a unix socket",
+                            i + 1);
+        }
         for (size_t j = 0; j < i; j++) {
             if (is_same(&url->endpoints[i], &url->endpoints[j])) {
                 return pln_fail(PLN_EINVAL,
@@ -380,7 +385,7 @@ static int read_tcp(const char *text, struct pln_url *url) {
     if (result == PLN_OK) {
         result = read_rest(text, url);
     }
-    return result == PLN_OK && url->topology == PLN_RING ? refuse_twins(url) : result;
+    return result == PLN_OK && url->topology == PLN_RING ? check_ring(url) : result;
 }
 
 /* The one form that does not know %xx: a path is taken as it is. */

@@ -37,6 +37,7 @@ end
 -- Libraries: a header that fits may be included only from the folders named.
 local libraries = {
     { "^hiredis", { "^l2/", "^tests/" } },
+    { "^openssl/", { "^l2/", "^tests/" } },
     { "^ck_", { "^l1/", "^tests/l1/", "^tests/bench/" } },
     { "^lua", { "^lua/", "^tests/" } },
     { "^lauxlib", { "^lua/", "^tests/" } },

@@ -94,6 +94,7 @@ static const char *const bad[] = {
     "redis+ring://:hunter2@h,H:6379",
     "redis+ring://:hunter2@unix:/s,unix:/s*2",
     "redis+ring://:hunter2@unix:/s%2",
+    "redis+ring://:hunter2@h,unix:/s?tls=true",
     "redis+ring://:hunter2@h#1",
     "redis+ring://:hunter2@h?sentinel_tls=true",
 };
