@@ -11,7 +11,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A host that is there, and plain, and a port. */
-static void check_endpoint(const struct pln_endpoint *endpoint) {
+static void check_endpoint(const struct pln_address *endpoint) {
     size_t len = strnlen(endpoint->host, PLN_HOST_SIZE);
     assert(len > 0 && len < PLN_HOST_SIZE && endpoint->port != 0);
     for (size_t i = 0; i < len; i++) {
@@ -31,7 +31,7 @@ static void fuzz_switch(struct pln_bytes payload) {
 }
 
 static void fuzz_answers(const struct pln_reply *reply) {
-    struct pln_endpoint master, peers[4];
+    struct pln_address master, peers[4];
     struct pln_role role;
     size_t n_peers;
     if (pln_sentinel_read_master(reply, &master) == PLN_OK) {

@@ -12,7 +12,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A plain host and a port, whatever the text was. */
-static void check_endpoint(const struct pln_endpoint *endpoint) {
+static void check_endpoint(const struct pln_address *endpoint) {
     size_t len = strnlen(endpoint->host, PLN_HOST_SIZE);
     assert(len < PLN_HOST_SIZE && endpoint->port != 0);
     for (size_t i = 0; i < len; i++) {

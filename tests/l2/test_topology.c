@@ -26,7 +26,7 @@ static struct pln_shards read_shards(size_t node) {
 }
 
 /* The place of an endpoint in the cluster. */
-static size_t place_of(const struct pln_endpoint *endpoint) {
+static size_t place_of(const struct pln_address *endpoint) {
     size_t i = 0;
     while (i < cluster.n_nodes && cluster.nodes[i].port != endpoint->port) {
         i++;
@@ -200,7 +200,7 @@ END_TEST
 
 /* ---- sentinels ---- */
 
-static size_t server_of(const struct pln_endpoint *endpoint) {
+static size_t server_of(const struct pln_address *endpoint) {
     size_t i = 0;
     while (i < set.n_servers && set.servers[i].port != endpoint->port) {
         i++;
@@ -210,7 +210,7 @@ static size_t server_of(const struct pln_endpoint *endpoint) {
     return i;
 }
 
-static size_t read_peers(const char *command, struct pln_endpoint *peers, int expected) {
+static size_t read_peers(const char *command, struct pln_address *peers, int expected) {
     size_t n = 0;
     redisReply *raw = test_node_ask(&set.sentinels[0], command);
     struct pln_reply *reply = test_reply_of(raw);
@@ -231,7 +231,7 @@ static struct pln_role role_of(struct test_node *node) {
     return role;
 }
 
-static int read_master(const char *service, struct pln_endpoint *master) {
+static int read_master(const char *service, struct pln_address *master) {
     redisReply *raw = test_node_ask(&set.sentinels[0], "SENTINEL GET-MASTER-ADDR-BY-NAME %s",
                                     service);
     struct pln_reply *reply = test_reply_of(raw);
@@ -270,7 +270,7 @@ static void expect_switch(redisContext *context, size_t from, size_t to) {
 }
 
 START_TEST(sentinels_are_understood) {
-    struct pln_endpoint master, peers[TEST_SENTINEL_NODES];
+    struct pln_address master, peers[TEST_SENTINEL_NODES];
     test_sentinels_start(&set, 2, 3, 2);
     ck_assert_int_eq(read_master(TEST_SERVICE, &master), PLN_OK);
     ck_assert_uint_eq(server_of(&master), 0);
@@ -293,7 +293,7 @@ START_TEST(sentinels_are_understood) {
 END_TEST
 
 START_TEST(a_switch_is_heard_of_and_the_dead_are_passed_over) {
-    struct pln_endpoint master, peers[TEST_SENTINEL_NODES];
+    struct pln_address master, peers[TEST_SENTINEL_NODES];
     test_sentinels_start(&set, 2, 3, 2);
     redisContext *news = subscribe();
     size_t old = test_sentinels_kill_primary(&set);
