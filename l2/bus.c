@@ -66,6 +66,11 @@ bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age) {
     return is_set(&node->link.is_up) && *beat_age <= BEATS_TO_DEATH * node->redis->ping / 1000000;
 }
 
+void pln_link_set_idle(struct pln_node *node, bool is_idle) {
+    set(&node->link.is_idle, is_idle);
+    wake(&node->link);
+}
+
 void pln_link_drop(void *arg) {
     struct pln_node *node = arg;
     set(&node->link.is_unwanted, true);
@@ -86,12 +91,31 @@ static void take_all_for_void(struct pln_node *node) {
     }
 }
 
+/* In a cluster the message comes over every link, and whoever has the tags then, or has them next,
+ * must know of it. */
 static void take_clear(struct pln_node *node, const struct pln_message *message) {
+    struct pln_redis *redis = node->redis;
     const uint8_t *payload = message->payload.data;
+    uint64_t clock = pln_take_big(payload + 2, 8);
     /* channels know no databases, but each database has a clock of its own */
-    if (pln_take_big(payload, 2) == (uint64_t) node->redis->url.login.database) {
-        pln_floor_raise(node, pln_take_big(payload + 2, 8), false);
+    if (pln_take_big(payload, 2) != (uint64_t) redis->url.login.database) {
+        return;
     }
+    if (redis->slots == NULL) {
+        pln_floor_raise(node, clock, false);
+        return;
+    }
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        pln_floor_raise(redis->nodes[i], clock, false);
+    }
+}
+
+/* Whose connection it came over is told apart by server only, so in a cluster, where messages come
+ * over others too, none is taken for own. */
+static bool is_own(struct pln_node *node, const struct pln_message *message) {
+    return message->origin.instance == node->redis->instance &&
+           (message->kind == PLN_MESSAGE_PING ||
+            (node->redis->slots == NULL && pln_pool_has(&node->pool, message->origin.incarnation)));
 }
 
 static void take_message(struct pln_node *node, struct pln_bytes bytes) {
@@ -102,38 +126,36 @@ static void take_message(struct pln_node *node, struct pln_bytes bytes) {
         take_all_for_void(node);
         return;
     }
-    bool is_own = message.origin.instance == node->redis->instance &&
-                  pln_pool_has(&node->pool, message.origin.incarnation);
+    bool is_from_us = is_own(node, &message);
     if (message.kind == PLN_MESSAGE_CLEAR) {
         take_clear(node, &message);
-    } else if (message.kind == PLN_MESSAGE_PING && is_own) {
+    } else if (message.kind == PLN_MESSAGE_PING && is_from_us) {
         node->link.has_pinged = node->link.has_pinged ||
                                 pln_take_big(message.payload.data, 8) == node->link.ping;
     }
-    if (!is_own && is_set(&node->link.is_up)) {
+    if (!is_from_us && is_set(&node->link.is_up)) {
         pln_message_report(&node->redis->events, &message);
     }
     /* last, so that who sees the count may rely on what the message did */
-    pln_count(node->redis->counts, is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
+    pln_count(node->redis->counts, is_from_us ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
 }
 
 /* Keys that the server saw change, whoever changed them: our own writes come back too, since the
  * server does not say whose they were. Without a list: all of them. */
 static void take_invalidation(struct pln_node *node, const struct pln_reply *keys) {
-    size_t prefix = strlen(node->redis->names.value);
     if (keys->kind != PLN_REPLY_ARRAY) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
         take_all_for_void(node);
         return;
     }
     for (size_t i = 0; i < keys->n_elements; i++) {
-        const struct pln_reply *key = &keys->elements[i];
+        const struct pln_reply *name = &keys->elements[i];
+        struct pln_bytes key;
         pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
-        if (key->kind == PLN_REPLY_STRING && key->bytes.len >= prefix &&
-            is_set(&node->link.is_up) && node->redis->events.on_key != NULL) {
-            node->redis->events.on_key(
-                node->redis->events.arg,
-                pln_bytes_of(pln_reply_text(key) + prefix, key->bytes.len - prefix));
+        if (name->kind == PLN_REPLY_STRING &&
+            pln_names_read(&node->redis->names, name->bytes, &key) && is_set(&node->link.is_up) &&
+            node->redis->events.on_key != NULL) {
+            node->redis->events.on_key(node->redis->events.arg, key);
         }
     }
 }
@@ -164,7 +186,7 @@ static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
         return PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
-                    node->pool.endpoint->label,
+                    pln_pool_label(&node->pool),
                     reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
@@ -206,12 +228,12 @@ static int track(struct pln_node *node, pln_ns deadline) {
     snprintf(id, sizeof id, "%lld", node->link.conn.id);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "CLIENT", "TRACKING", "ON", "REDIRECT", id, "BCAST", "PREFIX",
-                    node->redis->names.value, NULL);
+                    node->redis->names.value, "PREFIX", node->redis->names.odd_value, NULL);
     int result = pln_conn_exchange(&node->link.conn, &batch, deadline, &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR) {
         /* going on without would serve what foreign programs have replaced */
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused CLIENT TRACKING: %s",
-                          node->pool.endpoint->label, pln_reply_text(reply));
+                          pln_pool_label(&node->pool), pln_reply_text(reply));
     }
     pln_replies_free(&reply, 1);
     pln_batch_fini(&batch);
@@ -247,7 +269,8 @@ static int go_up(struct pln_node *node) {
     struct pln_link *link = &node->link;
     pln_ns deadline = pln_clock_precise() + node->redis->connect_timeout;
     set(&link->is_unwanted, false);
-    int result = pln_conn_open(&link->conn, node->pool.endpoint, node->pool.tls, deadline);
+    int result = pln_conn_open(&link->conn, pln_pool_endpoint(&node->pool), node->pool.tls,
+                               deadline);
     if (result == PLN_OK) {
         link->conn.max_reply = MAX_MESSAGE;
         result = pln_conn_login(&link->conn, node->pool.login, node->redis->client_name, deadline);
@@ -260,7 +283,7 @@ static int go_up(struct pln_node *node) {
     if (result == PLN_OK) {
         result = subscribe(node, deadline);
     }
-    if (result == PLN_OK) {
+    if (result == PLN_OK && pln_node_of_tags(node) == node) {
         result = pln_floor_read(node, deadline);
     }
     return result == PLN_OK ? test_itself(node, deadline) : result;
@@ -273,7 +296,7 @@ static int beat(struct pln_node *node) {
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "PING", NULL);
     int result = send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
-    if (result == PLN_OK && pln_floor_now(node) == 0) {
+    if (result == PLN_OK && pln_floor_now(node) == 0 && pln_node_of_tags(node) == node) {
         pln_floor_read(node, pln_clock_precise() + node->redis->timeout);
     }
     return result;
@@ -297,7 +320,7 @@ static bool has_bytes(struct pln_link *link, pln_ns until) {
 }
 
 static bool must_go(struct pln_link *link) {
-    return is_set(&link->is_stopping) || is_set(&link->is_unwanted);
+    return is_set(&link->is_stopping) || is_set(&link->is_unwanted) || is_set(&link->is_idle);
 }
 
 /* Listens until something is wrong, and says what. Life is any byte, so a link that is busy is not
@@ -319,7 +342,7 @@ static int listen_on(struct pln_node *node) {
         }
         if (!has_heard) {
             return pln_fail(PLN_EL2DOWN, "l2: redis at %s: no sign of life on the link",
-                            node->pool.endpoint->label);
+                            pln_pool_label(&node->pool));
         }
         result = beat(node);
         has_heard = false;
@@ -327,7 +350,7 @@ static int listen_on(struct pln_node *node) {
     }
     if (result == PLN_OK) {
         result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: data comes from another server",
-                          node->pool.endpoint->label);
+                          pln_pool_label(&node->pool));
     }
     return result;
 }
@@ -357,7 +380,7 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     if (state == PLN_LINK_UP) {
         /* who was warned of the loss is told of its end */
         pln_logf(&node->redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
-                 "l2: the link to redis at %s is up%s", node->pool.endpoint->label,
+                 "l2: the link to redis at %s is up%s", pln_pool_label(&node->pool),
                  is_return ? " again" : "");
     } else {
         pln_logf(&node->redis->host, PLN_LOG_WARN,
@@ -368,7 +391,7 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
 /* Waits a while, less and less often; a stop ends it. */
 static void rest(struct pln_link *link) {
     pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
-    while (!is_set(&link->is_stopping) && pln_clock_precise() < until) {
+    while (!is_set(&link->is_stopping) && !is_set(&link->is_idle) && pln_clock_precise() < until) {
         has_bytes(link, until);
     }
 }
@@ -377,6 +400,10 @@ static void *run(void *arg) {
     struct pln_node *node = arg;
     struct pln_link *link = &node->link;
     while (!is_set(&link->is_stopping)) {
+        if (is_set(&link->is_idle)) {
+            has_bytes(link, pln_clock_precise() + good_life);
+            continue;
+        }
         int result = go_up(node);
         pln_ns up_at = pln_clock_precise();
         if (result == PLN_OK) {
@@ -391,8 +418,11 @@ static void *run(void *arg) {
             link->backoff = 0;
         }
         go_down(node);
-        log_change(node, PLN_LINK_DOWN);
-        rest(link);
+        if (!is_set(&link->is_idle)) {
+            log_change(node, PLN_LINK_DOWN);
+            pln_keeper_ask(node->redis);
+            rest(link);
+        }
     }
     return NULL;
 }
@@ -407,6 +437,9 @@ int pln_link_init(struct pln_node *node) {
 
 int pln_link_start(struct pln_node *node) {
     sigset_t all, before;
+    if (node->link.is_started) {
+        return PLN_OK;
+    }
     sigfillset(&all);
     /* signals belong to the host's threads */
     pthread_sigmask(SIG_SETMASK, &all, &before);

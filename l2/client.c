@@ -9,7 +9,6 @@
 enum {
     DEFAULT_POOL = 4,
     MOST_POOL = 256,
-    MAX_NAMESPACE = 256,
 };
 
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
@@ -18,6 +17,9 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     for (size_t i = 0; i < pln_nodes_count(redis); i++) {
         struct pln_node *node = redis->nodes[i];
         pln_ms beat_age;
+        if (!pln_node_is_wanted(node)) {
+            continue;
+        }
         now.bus_ok = pln_link_is_ok(node, &beat_age) && now.bus_ok;
         now.beat_age = beat_age > now.beat_age ? beat_age : now.beat_age;
         now.breaker_open = now.breaker_open || pln_pool_is_open(&node->pool);
@@ -30,46 +32,27 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
 
 int pln_redis_start(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
-    int result = PLN_OK;
-    for (size_t i = 0; result == PLN_OK && i < pln_nodes_count(redis); i++) {
-        result = pln_link_start(redis->nodes[i]);
-    }
-    return result;
+    int result = pln_keeper_start(redis);
+    return result == PLN_OK ? pln_nodes_start(redis) : result;
 }
 
 void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
+    pln_keeper_stop(redis); /* it adds nodes, and starts links */
     pln_nodes_fini(redis);
+    pln_keeper_fini(redis);
     pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
-    free(redis->names.value);
-    free(redis->names.lease);
-    free(redis->names.tags);
-    free(redis->names.channel);
+    pln_names_fini(&redis->names);
     free(redis->client_name);
     pthread_mutex_destroy(&redis->links_lock);
     free(redis);
 }
 
-static int join(char **to, const char *a, const char *b) {
-    if (asprintf(to, "%s%s", a, b) < 0) {
-        *to = NULL;
+static int make_client_name(struct pln_redis *redis) {
+    if (asprintf(&redis->client_name, "perilune:%s", redis->host.name) < 0) {
+        redis->client_name = NULL;
         return pln_fail(PLN_ENOMEM, "l2: no memory for names");
-    }
-    return PLN_OK;
-}
-
-static int make_names(struct pln_redis *redis, const char *ns) {
-    if (strlen(ns) > MAX_NAMESPACE) {
-        return pln_fail(PLN_EINVAL, "ns: a namespace of %zu bytes, %d at most", strlen(ns),
-                        MAX_NAMESPACE);
-    }
-    if (join(&redis->names.value, ns, ":v:") != PLN_OK ||
-        join(&redis->names.lease, ns, ":l:") != PLN_OK ||
-        join(&redis->names.tags, ns, ":tags") != PLN_OK ||
-        join(&redis->names.channel, ns, ":inv:1") != PLN_OK ||
-        join(&redis->client_name, "perilune:", redis->host.name) != PLN_OK) {
-        return PLN_ENOMEM;
     }
     for (char *c = redis->client_name; *c != 0; c++) {
         *c = *c > ' ' && *c < 0x7f ? *c : '_'; /* what CLIENT SETNAME takes */
@@ -83,13 +66,6 @@ static pln_ns ns_of(pln_ms duration, pln_ms otherwise) {
     return duration * 1000000;
 }
 
-static int check_url(const struct pln_url *url) {
-    if (url->topology == PLN_SENTINEL || url->topology == PLN_CLUSTER) {
-        return pln_fail(PLN_EINVAL, "redis url: sentinels and clusters are not built yet");
-    }
-    return PLN_OK;
-}
-
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     struct pln_redis *redis = calloc(1, sizeof *redis);
     if (redis == NULL) {
@@ -100,13 +76,17 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->connect_timeout = ns_of(options->connect_timeout_ms, 1000);
     redis->timeout = ns_of(options->timeout_ms, 250);
     redis->ping = ns_of(options->ping_ms, 1000);
-    redis->tracking = options->tracking;
     redis->host = *options->host;
     redis->counts = options->counts;
     redis->events = options->events;
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
     pthread_mutex_init(&redis->links_lock, NULL);
-    int result = pln_url_read(options->url, &redis->url);
+    int result = pln_keeper_init(redis);
+    if (result == PLN_OK) {
+        result = pln_url_read(options->url, &redis->url);
+    }
+    /* a cluster's servers tell of keys that change by tracking alone: see script.c */
+    redis->tracking = options->tracking || redis->url.topology == PLN_CLUSTER;
     if (result == PLN_OK && redis->n_slots > MOST_POOL) {
         result = pln_fail(PLN_EINVAL, "pool: %u connections, %d at most", redis->n_slots,
                           MOST_POOL);
@@ -115,15 +95,15 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
         result = pln_url_login(&redis->url, options->username, options->password);
     }
     if (result == PLN_OK) {
-        result = check_url(&redis->url);
-    }
-    if (result == PLN_OK) {
         bool has_tls = redis->url.is_tls || redis->url.is_sentinel_tls;
         result = has_tls ? pln_tls_new(&options->tls, &redis->host, &redis->tls)
                          : pln_tls_refuse_unused(&options->tls);
     }
     if (result == PLN_OK) {
-        result = make_names(redis, options->ns);
+        result = pln_names_init(&redis->names, options->ns, redis->url.topology == PLN_CLUSTER);
+    }
+    if (result == PLN_OK) {
+        result = make_client_name(redis);
     }
     if (result == PLN_OK) {
         result = pln_nodes_init(redis);

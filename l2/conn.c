@@ -24,6 +24,9 @@ int pln_conn_open(struct pln_conn *conn, const struct pln_endpoint *endpoint, st
                   pln_ns deadline) {
     *conn = (struct pln_conn){
         .stream = {.fd = -1}, .label = endpoint->label, .max_reply = (size_t) 513 * 1024 * 1024};
+    if (endpoint->path == NULL && endpoint->port == 0) {
+        return lost(conn, PLN_EL2DOWN, "no sentinel has told yet where it is");
+    }
     int result = pln_stream_open(&conn->stream, endpoint, tls, deadline);
     if (result != PLN_OK) {
         return result;
@@ -212,7 +215,7 @@ static const struct step {
     {"TIME", true, take_time},
 };
 
-static void write_login(struct pln_batch *batch, const struct pln_login *login, const char *name) {
+static void write_auth(struct pln_batch *batch, const struct pln_login *login) {
     if (login->password != NULL && login->username != NULL) {
         pln_batch_texts(batch, "AUTH", login->username, login->password, NULL);
     } else if (login->password != NULL) {
@@ -220,6 +223,10 @@ static void write_login(struct pln_batch *batch, const struct pln_login *login, 
     } else {
         pln_batch_texts(batch, "PING", NULL); /* so that the answers keep their places */
     }
+}
+
+static void write_login(struct pln_batch *batch, const struct pln_login *login, const char *name) {
+    write_auth(batch, login);
     pln_batch_command(batch, 2);
     pln_batch_text(batch, "SELECT");
     pln_batch_number(batch, login->database);
@@ -270,6 +277,23 @@ int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const c
             pln_reply_free(reply);
         }
     }
+    pln_batch_fini(&batch);
+    return result;
+}
+
+int pln_conn_greet(struct pln_conn *conn, const struct pln_login *login, pln_ns deadline) {
+    struct pln_batch batch;
+    struct pln_reply *reply = NULL;
+    if (login->password == NULL) {
+        return PLN_OK;
+    }
+    pln_batch_init(&batch);
+    write_auth(&batch, login);
+    int result = pln_conn_exchange(conn, &batch, deadline, &reply);
+    if (result == PLN_OK) {
+        result = take_step(conn, &steps[0], reply);
+    }
+    pln_reply_free(reply);
     pln_batch_fini(&batch);
     return result;
 }

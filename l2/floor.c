@@ -50,25 +50,43 @@ static uint64_t number_in(const struct pln_reply *reply) {
     return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
 }
 
-int pln_floor_read(struct pln_node *node, pln_ns deadline) {
-    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = true};
+/* Reads base, clear and clock. */
+static int read_times(struct pln_node *node, bool is_link, pln_ns deadline, uint64_t times[3]) {
+    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = is_link};
     struct pln_reply *reply;
     int result = pln_script_run(node, &call, deadline, &reply);
     if (result != PLN_OK) {
         return result;
     }
-    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2) {
-        uint64_t base = number_in(&reply->elements[0]);
-        uint64_t cleared = number_in(&reply->elements[1]);
-        pthread_mutex_lock(&node->floor_lock);
-        cleared = cleared > node->own_clear ? cleared : node->own_clear;
-        set_floor_locked(node, cleared > base ? cleared : base);
-        pthread_mutex_unlock(&node->floor_lock);
-    } else {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 3) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
-                          node->pool.endpoint->label, node->redis->names.tags);
+                          pln_pool_label(&node->pool), node->redis->names.tags);
+    }
+    for (size_t i = 0; result == PLN_OK && i < 3; i++) {
+        times[i] = number_in(&reply->elements[i]);
     }
     pln_reply_free(reply);
+    return result;
+}
+
+int pln_floor_read(struct pln_node *node, pln_ns deadline) {
+    uint64_t times[3];
+    int result = read_times(node, true, deadline, times);
+    if (result == PLN_OK) {
+        pthread_mutex_lock(&node->floor_lock);
+        uint64_t cleared = times[1] > node->own_clear ? times[1] : node->own_clear;
+        set_floor_locked(node, cleared > times[0] ? cleared : times[0]);
+        pthread_mutex_unlock(&node->floor_lock);
+    }
+    return result;
+}
+
+int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock) {
+    uint64_t times[3];
+    int result = read_times(node, false, deadline, times);
+    if (result == PLN_OK) {
+        *clock = times[2];
+    }
     return result;
 }
 

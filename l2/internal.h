@@ -84,14 +84,36 @@ bool pln_message_read(struct pln_bytes bytes, struct pln_message *message);
 /* Calls the event a message stands for; events that are not set are passed over. */
 void pln_message_report(const struct pln_l2_events *events, const struct pln_message *message);
 
-/* ---- redis.c: a client ---- */
+/* ---- names.c: what things are called in Redis ---- */
 
 struct pln_names {
-    char *value;   /* "N:v:" */
-    char *lease;   /* "N:l:" */
-    char *tags;    /* "N:tags" */
-    char *channel; /* "N:inv:1" */
+    char *value;     /* "N:v:" */
+    char *lease;     /* "N:l:" */
+    char *odd_value; /* "N:u:"; this and below: see names.c */
+    char *odd_lease; /* "N:k:" */
+    char *wrapped;   /* "{N:v:" */
+    char *tags;      /* "N:tags" */
+    char *channel;   /* "N:inv:1" */
+    bool is_cluster; /* names decide where things are */
+    bool is_tagged;  /* the namespace decides */
+    unsigned slot;   /* then: of everything */
+    unsigned tags_slot;
 };
+
+/* Returns: PLN_OK; PLN_EINVAL (a namespace that cannot be), PLN_ENOMEM. */
+int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster);
+void pln_names_fini(struct pln_names *names);
+/* Write an argument: the name of a key's value, of its lease. */
+void pln_names_write_value(const struct pln_names *names, struct pln_bytes key,
+                           struct pln_batch *batch);
+void pln_names_write_lease(const struct pln_names *names, struct pln_bytes key,
+                           struct pln_batch *batch);
+/* The slot that both are in, in a cluster. */
+unsigned pln_names_slot(const struct pln_names *names, struct pln_bytes key);
+/* The key of a value's name; it points into it. False where the name is none of a value. */
+bool pln_names_read(const struct pln_names *names, struct pln_bytes name, struct pln_bytes *key);
+
+/* ---- client.c: a client of Redis ---- */
 
 enum pln_link_state { PLN_LINK_NEW, PLN_LINK_UP, PLN_LINK_DOWN };
 
@@ -107,6 +129,7 @@ struct pln_link {
     pln_ns backoff;
     char reason[256]; /* of the last failure */
     atomic_bool is_stopping, is_unwanted, is_up;
+    atomic_bool is_idle;      /* nobody wants values of this server */
     _Atomic int64_t heard_at; /* last byte */
 };
 
@@ -123,6 +146,36 @@ struct pln_node {
     /* of node.c, under the client's lock of the links */
     bool is_wanted; /* values come from here now */
     bool is_heard;  /* its link is up */
+};
+
+/* Servers whose addresses were learnt, each once; of the keeper's thread. */
+struct pln_places {
+    struct pln_endpoint **endpoints;
+    size_t n;
+};
+
+struct pln_keeper {
+    /* constants; `look` is NULL where nothing ever moves */
+    int (*look)(struct pln_redis *redis);
+    bool (*hear)(struct pln_redis *redis); /* of what `conn` brings; whether to look */
+    pln_ns period;
+
+    pthread_t thread;
+    int wake_fd; /* an eventfd */
+    atomic_bool is_stopping, is_asked, has_found;
+
+    /* the thread's */
+    struct pln_conn conn; /* what news comes over */
+    struct pln_places places;
+    size_t n_sentinels, turn;
+    pln_ns backoff;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t ended;
+    bool is_started;
+    uint64_t n_begun, n_ended; /* looks */
+    int result;
+    char reason[PLN_ERROR_TEXT]; /* of the last look; "" where it was well */
 };
 
 struct pln_redis {
@@ -142,10 +195,15 @@ struct pln_redis {
 
     struct pln_node **nodes; /* none goes before the client does */
     _Atomic size_t n_nodes;
-    struct pln_ring *ring; /* NULL: there is none */
+    struct pln_ring *ring;      /* NULL: there is none */
+    struct pln_slot_map *slots; /* likewise: of a cluster */
+    struct pln_places servers;
+    struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
+    struct pln_keeper keeper;
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
-    bool is_bus_up;             /* every wanted node is heard */
+    bool is_started;
+    bool is_bus_up; /* every wanted node is heard */
 };
 
 static inline struct pln_redis *pln_redis_of(struct pln_l2 *l2) {
@@ -174,19 +232,64 @@ struct pln_node *pln_node_at(struct pln_redis *redis, size_t place);
 static inline struct pln_node *pln_node_of(struct pln_redis *redis, struct pln_bytes key) {
     return pln_node_at(redis, pln_node_place(redis, key));
 }
+/* The same for a whole name in Redis. */
+struct pln_node *pln_node_of_name(struct pln_redis *redis, struct pln_bytes name);
+/* Waits until it is known where the servers are, as far as the deadline lets it: what is sent
+ * without that fails, and says why. */
+void pln_nodes_await(struct pln_redis *redis, pln_ns deadline);
 /* The connection that a key's commands go over. */
 static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
     return (size_t) (key->hash % node->pool.n_slots);
 }
-/* Its link is up, or lost: reported where that changes it for all of them. */
+/* The server that has the tags' clock for what is on `node`. */
+struct pln_node *pln_node_of_tags(struct pln_node *node);
+/* One more; by one thread at a time. */
+int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted);
+/* Its link is up, or lost; whether values come from it: reported where that changes it for all. */
 void pln_node_heard(struct pln_node *node, bool is_heard);
+void pln_node_want(struct pln_node *node, bool is_wanted);
+bool pln_node_is_wanted(struct pln_node *node);
+/* Starts the links of those that are wanted. */
+int pln_nodes_start(struct pln_redis *redis);
+
+struct pln_address;
+/* The endpoint of an address, made where there is none; NULL (with the failure kept) where memory
+ * or the bound is at its end. */
+const struct pln_endpoint *pln_places_find(struct pln_places *places,
+                                           const struct pln_address *address);
+void pln_places_fini(struct pln_places *places);
+
+/* ---- keeper.c: who knows where the servers are; watch.c, cluster.c: how ---- */
+
+int pln_keeper_init(struct pln_redis *redis);
+int pln_keeper_start(struct pln_redis *redis);
+void pln_keeper_stop(struct pln_redis *redis);
+void pln_keeper_fini(struct pln_redis *redis);
+/* Asks for a look, and returns. */
+void pln_keeper_ask(struct pln_redis *redis);
+/* Waits for a look that begins after this. Returns: PLN_OK; PLN_EL2DOWN with what it met. */
+int pln_keeper_wait(struct pln_redis *redis, pln_ns deadline);
+/* Whether it is known where the servers are. */
+bool pln_keeper_has_looked(struct pln_redis *redis);
+
+int pln_watch_init(struct pln_redis *redis);
+int pln_cluster_init(struct pln_redis *redis);
+void pln_cluster_fini(struct pln_redis *redis);
+struct pln_node *pln_cluster_node(struct pln_redis *redis, const struct pln_address *address,
+                                  size_t *place);
+
+/* ---- route.c: a command to where its key is ---- */
+
+/* As pln_line_ask(), from *node on, which becomes the one that answered. */
+int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *request,
+                  pln_ns deadline, struct pln_reply **reply);
 
 /* ---- redis.c: the operations ---- */
 
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
- * WRONGTYPE: a key that is none of ours. */
-int pln_redis_ask(struct pln_node *node, size_t index, struct pln_batch *batch, const char *command,
-                  pln_ns deadline, struct pln_reply **reply);
+ * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
+int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
+                  const char *command, pln_ns deadline, struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
@@ -201,6 +304,8 @@ void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own);
 void pln_floor_forget(struct pln_node *node);
 uint64_t pln_floor_now(struct pln_node *node);
 int pln_floor_read(struct pln_node *node, pln_ns deadline);
+/* The tags' clock as it is now. */
+int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock);
 
 /* ---- read.c: get ---- */
 
@@ -259,6 +364,8 @@ int pln_link_init(struct pln_node *node);
 int pln_link_start(struct pln_node *node);
 /* Asks the link to go down and come up anew. */
 void pln_link_drop(void *node);
+/* Whether to stay down, since nobody wants values of this server. */
+void pln_link_set_idle(struct pln_node *node, bool is_idle);
 void pln_link_stop(struct pln_node *node);
 bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age);
 

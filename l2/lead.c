@@ -51,7 +51,7 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
     if (is_first && pln_conn_is_ahead(&slot->conn)) {
         line->is_broken = true; /* it would be taken for the next one's */
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer that nobody asked for",
-                        pool->endpoint->label);
+                        pln_pool_label(pool));
     }
     pln_batch_init(&batch);
     write_queued(line, slot, is_first && pln_pool_needs_time(pool, slot), &batch);

@@ -32,7 +32,7 @@
 static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_request *request) {
     if (line->n_queued >= PLN_MOST_QUEUED) {
         return pln_fail(PLN_EBUSY, "l2: redis at %s: %d commands wait for their turn",
-                        pool->endpoint->label, PLN_MOST_QUEUED);
+                        pln_pool_label(pool), PLN_MOST_QUEUED);
     }
     if (line->leader != NULL) {
         int result = pln_pool_admit(pool); /* the leader may be trying whether the server is back */
@@ -142,7 +142,7 @@ static void leave(struct pln_pool *pool, struct pln_line *line, struct pln_reque
     pln_line_forget(line, request);
     request->is_late = was_sent;
     request->status = PLN_ETIMEOUT;
-    snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pool->endpoint->label,
+    snprintf(request->text, sizeof request->text, "l2: redis at %s: %s", pln_pool_label(pool),
              was_sent ? "no answer before the deadline"
                       : "the connection was busy until the deadline");
 }

@@ -33,7 +33,7 @@ static void write_many(void *arg, const struct pln_slot *slot, struct pln_batch 
     pln_batch_command(batch, 1 + part->reading.n);
     pln_batch_text(batch, "MGET");
     for (size_t i = 0; i < part->reading.n; i++) {
-        pln_batch_joined(batch, pln_key(part->node->redis->names.value), part->keys[i].key);
+        pln_names_write_value(&part->node->redis->names, part->keys[i].key, batch);
     }
 }
 
@@ -47,12 +47,40 @@ static void post(struct part *part, struct pln_node *node, const struct pln_hash
     pln_line_post(&node->pool, part->index, &part->request, deadline);
 }
 
-/* Takes the answer; on failure no value is left. */
-static int finish(struct part *part) {
+/* Each key by itself: while a slot is on its way, its keys are on two servers. */
+static int get_each(struct part *part, pln_ns deadline) {
+    struct pln_reading *reading = &part->reading;
+    struct pln_redis *redis = part->node->redis;
+    int failure = PLN_OK;
+    for (size_t i = 0; i < reading->n; i++) {
+        struct pln_reply *reply;
+        struct part one = {.node = part->node, .keys = part->keys + i, .reading = {.n = 1}};
+        struct pln_request request = {.write = write_many, .arg = &one};
+        struct pln_node *node = pln_node_of(redis, part->keys[i].key);
+        int result = pln_route_ask(&node, part->index, &request, deadline, &reply);
+        if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 1)) {
+            result = pln_pool_refused(&node->pool, "MGET", reply);
+            pln_reply_free(reply);
+        } else if (result == PLN_OK) {
+            result = pln_read_value(node, &reply->elements[0], &reading->values[i]);
+            pln_reply_free(reply);
+        }
+        reading->statuses[i] = result;
+        failure = result < 0 ? result : failure;
+    }
+    return failure;
+}
+
+/* Takes the answer; where it is a failure, no value is left. */
+static int finish(struct part *part, pln_ns deadline) {
     struct pln_pool *pool = &part->node->pool;
     struct pln_reading *reading = &part->reading;
     struct pln_reply *reply = NULL;
     int result = pln_line_finish(pool, part->index, &part->request, &reply);
+    if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR && part->node->redis->slots != NULL) {
+        pln_reply_free(reply);
+        return get_each(part, deadline);
+    }
     if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
         result = pln_pool_refused(pool, "MGET", reply);
     }
@@ -69,7 +97,7 @@ static int get_here(struct pln_node *node, const struct pln_hashed *keys, size_t
                     struct pln_l2_value *values, int *statuses) {
     struct part part;
     post(&part, node, keys, values, statuses, n, deadline);
-    int result = finish(&part);
+    int result = finish(&part, deadline);
     return result == PLN_OK ? pln_read_times(node, part.index, &part.reading, deadline) : result;
 }
 
@@ -121,24 +149,41 @@ static void post_parts(struct pln_redis *redis, struct split *split, size_t n, p
     }
 }
 
-/* Returns PLN_OK where any server has answered. */
-static int finish_parts(struct split *split, size_t n_parts, pln_ns deadline) {
-    bool has_answer = false;
+/* Looks at the tags of all that one server has them for: each part's own, or in a cluster one for
+ * all. */
+static int check_times(struct split *split, size_t n_parts, pln_ns deadline) {
+    int failure = PLN_OK;
+    for (size_t from = 0, to; from < n_parts; from = to) {
+        struct part *part = &split->parts[from];
+        struct pln_reading all = part->reading;
+        const struct pln_node *tags = pln_node_of_tags(part->node);
+        for (to = from + 1; to < n_parts && pln_node_of_tags(split->parts[to].node) == tags; to++) {
+            all.n += split->parts[to].reading.n; /* they lie side by side */
+        }
+        int result = pln_read_times(part->node, part->index, &all, deadline);
+        failure = result != PLN_OK ? result : failure;
+    }
+    return failure;
+}
+
+/* Returns PLN_OK where any key has its answer. */
+static int finish_parts(struct split *split, size_t n_parts, size_t n, pln_ns deadline) {
     int failure = PLN_OK;
     char text[PLN_ERROR_TEXT] = "";
-    for (size_t i = 0; i < n_parts; i++) {
-        struct part *part = &split->parts[i];
-        int result = finish(part);
-        if (result == PLN_OK) {
-            result = pln_read_times(part->node, part->index, &part->reading, deadline);
-        }
-        has_answer = has_answer || result == PLN_OK;
+    for (size_t i = 0; i <= n_parts; i++) {
+        int result = i < n_parts ? finish(&split->parts[i], deadline)
+                                 : check_times(split, n_parts, deadline);
         if (result != PLN_OK && failure == PLN_OK) {
             failure = result;
             snprintf(text, sizeof text, "%s", pln_error_text());
         }
     }
-    return has_answer ? PLN_OK : pln_fail(failure, "%s", text);
+    for (size_t i = 0; i < n; i++) {
+        if (split->statuses[i] >= 0) {
+            return PLN_OK;
+        }
+    }
+    return pln_fail(failure, "%s", text);
 }
 
 static int get_split(struct pln_redis *redis, const struct pln_hashed *keys, size_t n,
@@ -149,7 +194,7 @@ static int get_split(struct pln_redis *redis, const struct pln_hashed *keys, siz
     }
     size_t n_parts = sort_keys(redis, keys, n, split);
     post_parts(redis, split, n, deadline);
-    int result = finish_parts(split, n_parts, deadline);
+    int result = finish_parts(split, n_parts, n, deadline);
     for (size_t i = 0; i < n; i++) {
         values[split->placed[i].given] = split->values[i];
         statuses[split->placed[i].given] = split->statuses[i];
@@ -161,7 +206,7 @@ static int get_split(struct pln_redis *redis, const struct pln_hashed *keys, siz
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses) {
     struct pln_redis *redis = pln_redis_of(l2);
-    bool is_split = pln_nodes_count(redis) > 1;
+    bool is_split = redis->ring != NULL || redis->slots != NULL;
     size_t at_once = is_split ? SPLIT_AT_ONCE : MANY_AT_ONCE;
     int failure = PLN_OK;
     bool has_answer = n == 0;
@@ -171,6 +216,7 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
             return result;
         }
     }
+    pln_nodes_await(redis, deadline);
     for (size_t at = 0; at < n; at += at_once) {
         size_t now = n - at < at_once ? n - at : at_once;
         int result = is_split

@@ -3,12 +3,62 @@
  * node.c - the servers of a client: which of them a key belongs to, and whether all are heard.
  *
  * The cache above knows one bus, which is up or not. So the links of several servers are reported
- * as one: up when the last of them comes up, down when the first of them goes.
+ * as one: up when the last of those that are wanted comes up, down when the first of them goes.
+ *
+ * Nodes are only ever added, and go with the client.
  */
 #include "internal.h"
 #include "topology.h"
 
 #include <stdio.h>
+
+/* ---- addresses ---- */
+
+const struct pln_endpoint *pln_places_find(struct pln_places *places,
+                                           const struct pln_address *address) {
+    struct pln_endpoint *made;
+    for (size_t i = 0; i < places->n; i++) {
+        if (places->endpoints[i]->port == address->port &&
+            strcmp(places->endpoints[i]->host, address->host) == 0) {
+            return places->endpoints[i];
+        }
+    }
+    if (places->endpoints == NULL) {
+        places->endpoints = calloc(PLN_MOST_NODES, sizeof(struct pln_endpoint *));
+    }
+    if (places->n == PLN_MOST_NODES) {
+        pln_fail(PLN_EL2DOWN, "l2: more than %d addresses of servers", PLN_MOST_NODES);
+        return NULL;
+    }
+    made = calloc(1, sizeof *made);
+    if (places->endpoints == NULL || made == NULL) {
+        free(made);
+        pln_fail(PLN_ENOMEM, "l2: no memory for an address");
+        return NULL;
+    }
+    made->host = strdup(address->host);
+    made->port = address->port;
+    made->weight = 1;
+    const char *format = strchr(address->host, ':') != NULL ? "[%s]:%d" : "%s:%d";
+    if (made->host == NULL || asprintf(&made->label, format, made->host, made->port) < 0) {
+        free(made->host);
+        free(made);
+        pln_fail(PLN_ENOMEM, "l2: no memory for an address");
+        return NULL;
+    }
+    places->endpoints[places->n++] = made;
+    return made;
+}
+
+void pln_places_fini(struct pln_places *places) {
+    for (size_t i = 0; i < places->n; i++) {
+        free(places->endpoints[i]->host);
+        free(places->endpoints[i]->label);
+        free(places->endpoints[i]);
+    }
+    free(places->endpoints);
+    *places = (struct pln_places){0};
+}
 
 /* ---- life ---- */
 
@@ -21,14 +71,21 @@ static void free_node(struct pln_node *node) {
     }
 }
 
-static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint,
+/* The pool's server may have moved, or its slots. */
+static void on_trouble(void *arg) {
+    struct pln_node *node = arg;
+    pln_keeper_ask(node->redis);
+}
+
+static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted,
                     struct pln_node **node) {
     struct pln_node *created = calloc(1, sizeof *created);
     if (created == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for a server's connections");
     }
     created->redis = redis;
-    created->is_wanted = true;
+    created->is_wanted = is_wanted;
+    atomic_init(&created->link.is_idle, !is_wanted);
     created->link.wake_fd = -1;
     pln_floor_init(created);
     created->pool = (struct pln_pool){.endpoint = endpoint,
@@ -41,6 +98,7 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
                                       .timeout = redis->timeout,
                                       .clock_period = redis->ping,
                                       .on_other_server = pln_link_drop,
+                                      .on_trouble = on_trouble,
                                       .arg = created,
                                       .n_slots = redis->n_slots};
     int result = pln_pool_init(&created->pool);
@@ -55,14 +113,13 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     return PLN_OK;
 }
 
-/* One thread at a time. */
-static int add(struct pln_redis *redis, const struct pln_endpoint *endpoint) {
+int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted) {
     size_t n = pln_nodes_count(redis);
     struct pln_node *node = NULL;
     if (n == PLN_MOST_NODES) {
         return pln_fail(PLN_EINVAL, "l2: more than %d servers", PLN_MOST_NODES);
     }
-    int result = new_node(redis, endpoint, &node);
+    int result = new_node(redis, endpoint, is_wanted, &node);
     if (result == PLN_OK) {
         redis->nodes[n] = node;
         /* N1 release: the node before it is counted; pairs with pln_nodes_count() */
@@ -81,7 +138,7 @@ static int make_ring(struct pln_redis *redis) {
     for (size_t i = 0; result == PLN_OK && i < url->n_endpoints; i++) {
         labels[i] = url->endpoints[i].label;
         weights[i] = url->endpoints[i].weight;
-        result = add(redis, &url->endpoints[i]);
+        result = pln_node_add(redis, &url->endpoints[i], true);
     }
     if (result == PLN_OK) {
         result = pln_ring_new(labels, weights, url->n_endpoints, &redis->ring);
@@ -91,13 +148,35 @@ static int make_ring(struct pln_redis *redis) {
     return result;
 }
 
+/* Until sentinels have told where the master is, it is nowhere, under the service's name. */
+static int make_watched(struct pln_redis *redis) {
+    redis->unknown = (struct pln_endpoint){.host = (char *) "", .label = redis->url.service};
+    int result = pln_watch_init(redis);
+    return result == PLN_OK ? pln_node_add(redis, &redis->unknown, true) : result;
+}
+
+/* The first server of the URL is a node, so that there is one to ask; it may be none that has
+ * slots, or be known to the others by another name. */
+static int make_cluster(struct pln_redis *redis) {
+    int result = pln_cluster_init(redis);
+    return result == PLN_OK ? pln_node_add(redis, &redis->url.endpoints[0], false) : result;
+}
+
 int pln_nodes_init(struct pln_redis *redis) {
     redis->nodes = calloc(PLN_MOST_NODES, sizeof(struct pln_node *));
     if (redis->nodes == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for a client");
     }
-    return redis->url.topology == PLN_RING ? make_ring(redis)
-                                           : add(redis, &redis->url.endpoints[0]);
+    switch (redis->url.topology) {
+    case PLN_RING:
+        return make_ring(redis);
+    case PLN_SENTINEL:
+        return make_watched(redis);
+    case PLN_CLUSTER:
+        return make_cluster(redis);
+    default:
+        return pln_node_add(redis, &redis->url.endpoints[0], true);
+    }
 }
 
 void pln_nodes_fini(struct pln_redis *redis) {
@@ -106,16 +185,54 @@ void pln_nodes_fini(struct pln_redis *redis) {
     }
     free(redis->nodes);
     pln_ring_free(redis->ring);
+    pln_cluster_fini(redis);
+    pln_places_fini(&redis->servers);
+}
+
+int pln_nodes_start(struct pln_redis *redis) {
+    int result = PLN_OK;
+    pthread_mutex_lock(&redis->links_lock);
+    redis->is_started = true;
+    for (size_t i = 0; result == PLN_OK && i < pln_nodes_count(redis); i++) {
+        if (redis->nodes[i]->is_wanted) {
+            result = pln_link_start(redis->nodes[i]);
+        }
+    }
+    pthread_mutex_unlock(&redis->links_lock);
+    return result;
 }
 
 /* ---- who has a key ---- */
 
 size_t pln_node_place(struct pln_redis *redis, struct pln_bytes key) {
+    if (redis->slots != NULL) {
+        return pln_names_slot(&redis->names, key);
+    }
     return redis->ring != NULL ? pln_ring_find(redis->ring, key) : 0;
 }
 
 struct pln_node *pln_node_at(struct pln_redis *redis, size_t place) {
-    return redis->nodes[place];
+    if (redis->slots == NULL) {
+        return redis->nodes[place];
+    }
+    /* where nobody is known to have the slot, any server says who has */
+    unsigned node = pln_slot_map_find(redis->slots, (unsigned) place);
+    return redis->nodes[node == PLN_NO_NODE ? 0 : node];
+}
+
+struct pln_node *pln_node_of_name(struct pln_redis *redis, struct pln_bytes name) {
+    return redis->slots != NULL ? pln_node_at(redis, pln_slot_of(name)) : pln_node_of(redis, name);
+}
+
+void pln_nodes_await(struct pln_redis *redis, pln_ns deadline) {
+    if (!pln_keeper_has_looked(redis) && pln_keeper_start(redis) == PLN_OK) {
+        pln_keeper_wait(redis, deadline);
+    }
+}
+
+struct pln_node *pln_node_of_tags(struct pln_node *node) {
+    struct pln_redis *redis = node->redis;
+    return redis->slots == NULL ? node : pln_node_at(redis, redis->names.tags_slot);
 }
 
 /* ---- who is heard ---- */
@@ -142,4 +259,25 @@ void pln_node_heard(struct pln_node *node, bool is_heard) {
     node->is_heard = is_heard;
     report_locked(redis);
     pthread_mutex_unlock(&redis->links_lock);
+}
+
+void pln_node_want(struct pln_node *node, bool is_wanted) {
+    struct pln_redis *redis = node->redis;
+    pthread_mutex_lock(&redis->links_lock);
+    if (node->is_wanted != is_wanted) {
+        node->is_wanted = is_wanted;
+        report_locked(redis);
+        pln_link_set_idle(node, !is_wanted);
+        if (is_wanted && redis->is_started && pln_link_start(node) != PLN_OK) {
+            pln_logf(&redis->host, PLN_LOG_ERROR, "%s", pln_error_text());
+        }
+    }
+    pthread_mutex_unlock(&redis->links_lock);
+}
+
+bool pln_node_is_wanted(struct pln_node *node) {
+    pthread_mutex_lock(&node->redis->links_lock);
+    bool is_wanted = node->is_wanted;
+    pthread_mutex_unlock(&node->redis->links_lock);
+    return is_wanted;
 }

@@ -89,7 +89,7 @@ static void tell_open(struct pln_pool *pool, const char *reason) {
 
 static void tell_closed(struct pln_pool *pool) {
     /* who was warned is told of the end */
-    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pool->endpoint->label);
+    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pln_pool_label(pool));
 }
 
 void pln_pool_praise(struct pln_pool *pool) {
@@ -145,7 +145,7 @@ static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_lin
     if (!has_agreed) {
         return pln_fail(PLN_EL2DOWN,
                         "l2: redis at %s: data and messages come from different servers",
-                        pool->endpoint->label);
+                        pln_pool_label(pool));
     }
     return PLN_OK;
 }
@@ -192,7 +192,7 @@ static int prepare(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline
         pln_logf(pool->host, PLN_LOG_WARN,
                  "l2: redis at %s does not let us kill our lost connection: a late write may undo "
                  "a newer one (grant CLIENT KILL)",
-                 pool->endpoint->label);
+                 pln_pool_label(pool));
     }
     pln_replies_free(replies, batch.n_commands);
     pln_batch_fini(&batch);
@@ -208,7 +208,7 @@ static void note_clock(struct pln_pool *pool, struct pln_slot *slot) {
 static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_ns deadline) {
     pln_ns until = pln_clock_precise() + pool->connect_timeout;
     until = until < deadline ? until : deadline;
-    int result = pln_conn_open(&slot->conn, pool->endpoint, pool->tls, until);
+    int result = pln_conn_open(&slot->conn, pln_pool_endpoint(pool), pool->tls, until);
     if (result == PLN_OK) {
         result = pln_conn_login(&slot->conn, pool->login, pool->client_name, until);
     }
@@ -259,6 +259,9 @@ static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome 
         memcpy(reason, pool->reason, sizeof reason);
     }
     pthread_mutex_unlock(&pool->lock);
+    if (outcome != ANSWERED && pool->on_trouble != NULL) {
+        pool->on_trouble(pool->arg);
+    }
     if (opens) {
         tell_open(pool, reason);
     } else if (closes) {
@@ -273,7 +276,8 @@ static int claim(struct pln_pool *pool, struct pln_slot *slot, bool *is_wrong) {
     if (result == PLN_OK) {
         slot->is_probe = pool->is_open;
         pool->is_probing = pool->is_probing || pool->is_open;
-        *is_wrong = !is_right_locked(pool, &slot->conn);
+        *is_wrong = !is_right_locked(pool, &slot->conn) ||
+                    (pln_conn_is_open(&slot->conn) && slot->conn.label != pln_pool_label(pool));
     }
     pthread_mutex_unlock(&pool->lock);
     return result;
@@ -331,6 +335,9 @@ void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_t
         slot->is_done_for = slot->is_done_for || is_demoted || is_last_word(reply);
         if (is_demoted) {
             pool->on_other_server(pool->arg); /* the link has to look where the master is, too */
+            if (pool->on_trouble != NULL) {
+                pool->on_trouble(pool->arg);
+            }
         }
     }
 }
@@ -339,9 +346,9 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
     pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
     if (reply->kind != PLN_REPLY_ERROR) {
         return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
-                        pool->endpoint->label, command, reply->kind);
+                        pln_pool_label(pool), command, reply->kind);
     }
-    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pool->endpoint->label, command,
+    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pln_pool_label(pool), command,
                     pln_reply_text(reply));
 }
 

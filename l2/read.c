@@ -74,8 +74,9 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
     }
 }
 
-int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
+int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *reading,
                    pln_ns deadline) {
+    struct pln_node *node = pln_node_of_tags(of);
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
     size_t n_tags;
@@ -84,12 +85,12 @@ int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *read
     }
     pln_batch_init(&batch);
     write_times(node, reading, n_tags, &batch);
-    int result = pln_redis_ask(node, index, &batch, "HMGET", deadline, &reply);
+    int result = pln_redis_ask(&node, index, &batch, "HMGET", deadline, &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
         apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
-                          node->pool.endpoint->label, node->redis->names.tags);
+                          pln_pool_label(&node->pool), node->redis->names.tags);
     }
     for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
         if (reading->statuses[i] == PLN_OK) {
@@ -121,7 +122,7 @@ int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value) {
-    struct pln_node *node = pln_node_of(pln_redis_of(l2), key->key);
+    struct pln_redis *redis = pln_redis_of(l2);
     struct pln_batch batch;
     struct pln_reply *reply;
     struct pln_l2_value read = {0};
@@ -129,11 +130,14 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status != PLN_OK) {
         return status;
     }
+    pln_nodes_await(redis, deadline);
+    struct pln_node *node = pln_node_of(redis, key->key);
+    size_t index = pln_node_slot(node, key);
     pln_batch_init(&batch);
     pln_batch_command(&batch, 2);
     pln_batch_text(&batch, "GET");
-    pln_batch_joined(&batch, pln_key(node->redis->names.value), key->key);
-    status = pln_redis_ask(node, pln_node_slot(node, key), &batch, "GET", deadline, &reply);
+    pln_names_write_value(&redis->names, key->key, &batch);
+    status = pln_redis_ask(&node, index, &batch, "GET", deadline, &reply);
     pln_batch_fini(&batch);
     if (status != PLN_OK) {
         return status;
@@ -142,7 +146,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     pln_reply_free(reply);
     struct pln_reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
-        pln_read_times(node, pln_node_slot(node, key), &reading, deadline);
+        pln_read_times(node, index, &reading, deadline);
     }
     if (status == PLN_OK) {
         *value = read;

@@ -22,13 +22,13 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
     pln_batch_add(batch, arg);
 }
 
-int pln_redis_ask(struct pln_node *node, size_t index, struct pln_batch *batch, const char *command,
-                  pln_ns deadline, struct pln_reply **reply) {
+int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
+                  const char *command, pln_ns deadline, struct pln_reply **reply) {
     struct pln_request request = {.write = write_batch, .arg = batch};
     struct pln_reply *got;
-    int result = pln_line_ask(&node->pool, index, &request, deadline, &got);
+    int result = pln_route_ask(node, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
-        result = pln_pool_refused(&node->pool, command, got);
+        result = pln_pool_refused(&(*node)->pool, command, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {
@@ -57,6 +57,7 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     long long number;
     int result = pln_redis_check_key(call->key);
     if (result == PLN_OK) {
+        pln_nodes_await(redis, deadline);
         result = run_for_number(pln_node_of(redis, call->key->key), call, deadline, &number);
     }
     return result != PLN_OK ? result : number == 1 ? PLN_OK : otherwise;
@@ -78,18 +79,32 @@ static int run_item(struct pln_redis *redis, struct pln_script_call *call,
     return run(redis, call, PLN_NOT_STORED, deadline);
 }
 
+/* In a cluster the tags' clock is on a server of its own, and read before what is stored under it.
+ */
+static int read_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock) {
+    return redis->slots == NULL
+               ? PLN_OK
+               : pln_floor_clock(pln_node_of_tags(redis->nodes[0]), deadline, clock);
+}
+
 static int redis_set(struct pln_l2 *l2, const struct pln_hashed *key,
                      const struct pln_l2_item *item, uint32_t flags, pln_ns deadline) {
     const char *mode = (flags & PLN_SET_NX) != 0 ? "nx" : (flags & PLN_SET_XX) != 0 ? "xx" : "";
     struct pln_script_call call = {
         .script = PLN_SCRIPT_SET, .key = key, .kind = PLN_MESSAGE_KEY, .payload = key->key};
+    struct pln_redis *redis = pln_redis_of(l2);
+    uint64_t clock = item->tag_clock;
     int result = pln_envelope_check(item);
+    if (result == PLN_OK && clock == 0) {
+        pln_nodes_await(redis, deadline);
+        result = read_clock_apart(redis, deadline, &clock);
+    }
     if (result != PLN_OK) {
         return result;
     }
     pln_script_add(&call, pln_key(mode));
-    pln_script_add_number(&call, (int64_t) item->tag_clock);
-    return run_item(pln_redis_of(l2), &call, item, deadline);
+    pln_script_add_number(&call, (int64_t) clock);
+    return run_item(redis, &call, item, deadline);
 }
 
 static int redis_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
@@ -116,9 +131,10 @@ static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms f
 
 static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
                        pln_ns deadline, struct pln_l2_lease *lease) {
-    struct pln_node *node = pln_node_of(pln_redis_of(l2), key->key);
+    struct pln_redis *redis = pln_redis_of(l2);
     struct pln_script_call call = {.script = PLN_SCRIPT_LEASE, .key = key};
     struct pln_l2_lease taken = {.tag_clock = 0};
+    uint64_t clock = 0;
     struct pln_reply *reply;
     pln_put_big(taken.token, pln_random64(), 8);
     pln_put_big(taken.token + 8, pln_random64(), 8);
@@ -127,6 +143,11 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
                                  : length > PLN_L2_LONGEST ? PLN_L2_LONGEST
                                                            : length);
     int result = pln_redis_check_key(key);
+    if (result == PLN_OK) {
+        pln_nodes_await(redis, deadline);
+        result = read_clock_apart(redis, deadline, &clock);
+    }
+    struct pln_node *node = pln_node_of(redis, key->key);
     if (result == PLN_OK) {
         result = pln_script_run(node, &call, deadline, &reply);
     }
@@ -138,11 +159,11 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
         reply->elements[1].kind != PLN_REPLY_INTEGER) {
         pln_reply_free(reply);
         return pln_fail(PLN_EL2, "l2: redis at %s: lease: an answer of an unexpected kind",
-                        node->pool.endpoint->label);
+                        pln_pool_label(&node->pool));
     }
     long long number = reply->elements[1].integer;
     if (reply->elements[0].integer == 1) {
-        taken.tag_clock = (uint64_t) number;
+        taken.tag_clock = clock != 0 ? clock : (uint64_t) number;
     } else {
         result = PLN_PENDING;
         taken.left = number < 0 ? PLN_FOREVER : number; /* not by us, if it has no end */
@@ -176,16 +197,18 @@ static int redis_release(struct pln_l2 *l2, const struct pln_hashed *key,
 
 /* ---- all of a tag, all of everything ---- */
 
-/* Runs a script on every server; all are tried, and the first failure is told. */
+/* Runs a script on every server that has tags; all are tried, and the first failure is told. */
 static int run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
                           pln_ns deadline) {
     int result = PLN_OK;
     char text[PLN_ERROR_TEXT] = "";
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+    pln_nodes_await(redis, deadline);
+    for (size_t i = 0; i < (redis->slots != NULL ? 1 : pln_nodes_count(redis)); i++) {
+        struct pln_node *node = pln_node_of_tags(redis->nodes[i]);
         long long clock = 0;
-        int ran = run_for_number(redis->nodes[i], call, deadline, &clock);
+        int ran = run_for_number(node, call, deadline, &clock);
         if (ran == PLN_OK && call->script == PLN_SCRIPT_CLEAR) {
-            pln_floor_raise(redis->nodes[i], (uint64_t) clock, true);
+            pln_floor_raise(node, (uint64_t) clock, true);
         } else if (ran != PLN_OK && result == PLN_OK) {
             result = ran;
             snprintf(text, sizeof text, "%s", pln_error_text());
@@ -224,7 +247,6 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
                          const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                          struct pln_reply **reply) {
     struct pln_redis *redis = pln_redis_of(l2);
-    struct pln_node *node = pln_node_of(redis, key == NULL ? pln_key("") : *key);
     struct pln_batch batch;
     char name[32];
     struct pln_reply *got;
@@ -236,8 +258,10 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     }
     snprintf(name, sizeof name, "%.*s", args[0].len > 24 ? 24 : (int) args[0].len,
              (const char *) args[0].data);
+    pln_nodes_await(redis, deadline);
+    struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
     size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
-    int result = pln_redis_ask(node, index, &batch, name, deadline, &got);
+    int result = pln_redis_ask(&node, index, &batch, name, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
         result = pln_pool_refused(&node->pool, name, got);

@@ -71,11 +71,21 @@ void pln_batch_command(struct pln_batch *batch, size_t n_args) {
     batch->n_commands++;
 }
 
-void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b) {
-    append_length(batch, '$', a.len + b.len);
-    append(batch, a.data, a.len);
-    append(batch, b.data, b.len);
+void pln_batch_pieces(struct pln_batch *batch, const struct pln_bytes *pieces, size_t n) {
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        len += pieces[i].len;
+    }
+    append_length(batch, '$', len);
+    for (size_t i = 0; i < n; i++) {
+        append(batch, pieces[i].data, pieces[i].len);
+    }
     append(batch, "\r\n", 2);
+}
+
+void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b) {
+    struct pln_bytes pieces[] = {a, b};
+    pln_batch_pieces(batch, pieces, PLN_ARRAY_LEN(pieces));
 }
 
 void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other) {

@@ -12,6 +12,12 @@
  * server's microseconds: far above anything an older, lost hash can have counted to, so that what
  * was written under that one is void. Numbers stay below 2^53, where Lua's doubles are exact.
  *
+ * In a cluster T is on one server and V and L on any, so a script on a value has no T: whether the
+ * value is void it decides by the floor, its last argument, and who reads the value looks at its
+ * tags; a lease brings no clock, its holder reads it before. There each server tells of the keys
+ * that change on it by tracking, and a change publishes nothing: what is published goes to all
+ * servers of a cluster.
+ *
  * The text of a script is sent when a connection is made; then its hash is enough. A server that
  * has forgotten it (SCRIPT FLUSH) is sent the text again.
  */
@@ -40,6 +46,7 @@
     "  return tonumber(c)\n"                                                                       \
     "end\n"                                                                                        \
     "local function is_void(c, fields)\n"                                                          \
+    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                       \
     "  local times = redis.call('HMGET', T, '<', '*', unpack(fields))\n"                           \
     "  if not times[1] then return true end\n"                                                     \
     "  for i = 1, #fields + 2 do\n"                                                                \
@@ -66,7 +73,9 @@
     "  local flags = string.byte(h, 3) % 2\n"                                                      \
     "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"             \
     "end\n"                                                                                        \
-    "local function tell() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n" /* whether the token is  \
+    "local function tell()\n"                                                                      \
+    "  if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                        \
+    "end\n" /* whether the token is                                                                \
                                                                              that of the lease,    \
                                                                              which then ends */    \
     "local function end_lease(token)\n"                                                            \
@@ -128,7 +137,7 @@ static const struct {
                           "local left = redis.call('PTTL', L)\n"
                           "if left == -2 then\n"
                           "  redis.call('SET', L, ARGV[1], 'PX', ARGV[2])\n"
-                          "  return {1, clock(T)}\n"
+                          "  return {1, T and clock(T) or 0}\n"
                           "end\n"
                           "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
                           "return {0, left}\n"},
@@ -158,7 +167,7 @@ static const struct {
                           "return c\n"},
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
-                                           "return redis.call('HMGET', T, '<', '*')\n"},
+                                           "return redis.call('HMGET', T, '<', '*', '#')\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -206,20 +215,27 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
 
 static void write_keys(const struct pln_redis *redis, const struct pln_script_call *call,
                        struct pln_batch *batch) {
-    if (call->key == NULL) {
-        pln_batch_text(batch, "1");
-    } else {
-        pln_batch_text(batch, "3");
-        pln_batch_joined(batch, pln_key(redis->names.value), call->key->key);
-        pln_batch_joined(batch, pln_key(redis->names.lease), call->key->key);
+    bool has_tags = call->key == NULL || redis->slots == NULL;
+    pln_batch_number(batch, (call->key == NULL ? 0 : 2) + has_tags);
+    if (call->key != NULL) {
+        pln_names_write_value(&redis->names, call->key->key, batch);
+        pln_names_write_lease(&redis->names, call->key->key, batch);
     }
-    pln_batch_text(batch, redis->names.tags);
+    if (has_tags) {
+        pln_batch_text(batch, redis->names.tags);
+    }
+}
+
+static bool is_published(const struct pln_redis *redis, const struct pln_script_call *call) {
+    return redis->slots == NULL ||
+           (call->kind != PLN_MESSAGE_KEY && call->kind != PLN_MESSAGE_EXPIRE);
 }
 
 struct running {
     const struct pln_redis *redis;
     const struct pln_script_call *call;
-    bool by_text; /* wanted, or used since the server has no hash of it */
+    uint64_t floor; /* of the tags, where they are apart */
+    bool by_text;   /* wanted, or used since the server has no hash of it */
 };
 
 /* EVALSHA, or EVAL where the server does not have the script. */
@@ -228,9 +244,10 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     const struct pln_script_call *call = running->call;
     running->by_text = running->by_text || slot->hashes[call->script][0] == 0;
     const char *text = running->by_text ? scripts[call->script].text : slot->hashes[call->script];
-    size_t n_keys = call->key == NULL ? 1 : 3;
+    bool is_apart = running->redis->slots != NULL && call->key != NULL; /* from its tags */
+    size_t n_keys = call->key == NULL ? 1 : is_apart ? 2 : 3;
     size_t n_message = call->kind == 0 ? 0 : 2;
-    pln_batch_command(batch, 3 + n_keys + n_message + call->n_args);
+    pln_batch_command(batch, 3 + n_keys + n_message + call->n_args + is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
     write_keys(running->redis, call, batch);
@@ -240,25 +257,29 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
         uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
         struct pln_message message = {
             call->kind, {running->redis->instance, incarnation}, call->payload};
-        pln_batch_text(batch, running->redis->names.channel);
+        pln_batch_text(batch,
+                       is_published(running->redis, call) ? running->redis->names.channel : "");
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
     }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);
     }
+    if (is_apart) {
+        pln_batch_number(batch, (int64_t) running->floor);
+    }
 }
 
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
-    struct running running = {node->redis, call, false};
+    struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
     struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
     struct pln_reply *got;
     size_t index = call->key == NULL ? 0 : pln_node_slot(node, call->key);
-    int result = pln_line_ask(&node->pool, index, &request, deadline, &got);
+    int result = pln_route_ask(&node, index, &request, deadline, &got);
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);
         running.by_text = true;
-        result = pln_line_ask(&node->pool, index, &request, deadline, &got);
+        result = pln_route_ask(&node, index, &request, deadline, &got);
     }
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
         result = pln_pool_refused(&node->pool, scripts[call->script].name, got);

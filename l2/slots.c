@@ -14,9 +14,8 @@
  * No table: the eight bits `high` that a step shifts out at the top stand for high * x^16, which
  * leaves the same remainder as high * (x^12 + x^5 + 1). The first of these three reaches over the
  * top again with its upper four bits, which are folded in beforehand. */
-static unsigned crc16(struct pln_bytes bytes) {
+unsigned pln_crc16(unsigned crc, struct pln_bytes bytes) {
     const uint8_t *at = bytes.data;
-    unsigned crc = 0;
     for (size_t i = 0; i < bytes.len; i++) {
         unsigned high = crc >> 8 ^ at[i];
         high ^= high >> 4;
@@ -35,7 +34,7 @@ unsigned pln_slot_of(struct pln_bytes name) {
             name = pln_bytes_of(tag, (size_t) (close - tag));
         }
     }
-    return crc16(name) % PLN_N_SLOTS;
+    return pln_crc16(0, name) % PLN_N_SLOTS;
 }
 
 void pln_slot_map_init(struct pln_slot_map *map) {

@@ -46,6 +46,8 @@ enum {
 /* The slot of a key as it is in Redis, with the namespace: of what stands between the first { and
  * the next } where that is not empty, else of the whole. */
 unsigned pln_slot_of(struct pln_bytes name);
+/* The checksum behind it, of a name in pieces: 0, then what the piece before gave. */
+unsigned pln_crc16(unsigned crc, struct pln_bytes bytes);
 
 /* Which node has each slot. Threads: any may look up while one changes it (callers see to the one).
  * An entry that is out of date only leads to a server that answers MOVED. */

@@ -8,6 +8,7 @@
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
+ *   E1 where a server is / who connects to it
  *   S1 a name's addresses / who asked for them takes them
  *   T1 a slot's place in the map (topology.h) / its reader
  *   N1 a node (internal.h) / its place among the nodes
@@ -79,6 +80,8 @@ void pln_batch_command(struct pln_batch *batch, size_t n_args);
 void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes);
 /* Adds another batch's commands. */
 void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other);
+/* One argument made of several. */
+void pln_batch_pieces(struct pln_batch *batch, const struct pln_bytes *pieces, size_t n);
 void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b);
 void pln_batch_text(struct pln_batch *batch, const char *text);
 void pln_batch_number(struct pln_batch *batch, int64_t number);
@@ -128,6 +131,8 @@ int pln_conn_open(struct pln_conn *conn, const struct pln_endpoint *endpoint, st
                   pln_ns deadline);
 /* Lets a receive with at least so much time left sleep in recv() itself, without a poll(). */
 void pln_conn_set_patience(struct pln_conn *conn, pln_ns timeout);
+/* Says the password, where there is one, and no more. Returns as login. */
+int pln_conn_greet(struct pln_conn *conn, const struct pln_login *login, pln_ns deadline);
 /* Logs in and learns who the server is. Returns: PLN_OK; PLN_EL2DOWN with the reason (a refused
  * login, a replica, a server that is loading), or as pln_conn_receive(). */
 int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const char *name,
@@ -289,7 +294,6 @@ struct pln_slot {
 
 struct pln_pool {
     /* constants */
-    const struct pln_endpoint *endpoint;
     const struct pln_login *login;
     struct pln_tls *tls; /* NULL: none */
     const char *client_name;
@@ -297,9 +301,13 @@ struct pln_pool {
     struct pln_counts *counts;
     pln_ns connect_timeout, timeout, clock_period;
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
+    void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
     void *arg;
     size_t n_slots;
     struct pln_slot *slots;
+
+    /* Where the server is, which may change; what it pointed to stays as long as the pool. */
+    const struct pln_endpoint *_Atomic endpoint;
 
     _Atomic int64_t clock_offset; /* as in pln_conn, of the last that learnt it */
 
@@ -313,6 +321,19 @@ struct pln_pool {
     pln_ns backoff, retry_at;
     char reason[256];
 };
+
+static inline const struct pln_endpoint *pln_pool_endpoint(const struct pln_pool *pool) {
+    /* E1 acquire: what the endpoint says; pairs with pln_pool_move() */
+    return atomic_load_explicit(&pool->endpoint, memory_order_acquire);
+}
+static inline const char *pln_pool_label(const struct pln_pool *pool) {
+    return pln_pool_endpoint(pool)->label;
+}
+/* The server is elsewhere from now on: connections to the former place are used no more. */
+static inline void pln_pool_move(struct pln_pool *pool, const struct pln_endpoint *endpoint) {
+    /* E1 release: the endpoint before its place; pairs with pln_pool_endpoint() */
+    atomic_store_explicit(&pool->endpoint, endpoint, memory_order_release);
+}
 
 /* Sets up the pool from its constants, which the caller has filled in. */
 int pln_pool_init(struct pln_pool *pool);

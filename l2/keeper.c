@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * keeper.c - a thread that knows where the servers are, behind sentinels or in a cluster: it looks
+ * when it is asked to, when there is news, and now and then.
+ *
+ * Whoever finds a server gone, demoted, or not in charge of a key asks for a look, and may wait for
+ * one that begins after it asked. However many ask, one look at a time is made, and none sooner
+ * than a pause after the one before. What a look is, is watch.c's affair or cluster.c's.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Between two looks, however many ask: a cluster that moves slots answers MOVED by the thousand. */
+static const pln_ns pause_between = 50 * 1000000LL;
+
+static bool is_set(atomic_bool *flag) {
+    return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
+}
+
+static void set(atomic_bool *flag, bool value) {
+    atomic_store_explicit(flag, value, memory_order_relaxed); /* relaxed: a flag by itself */
+}
+
+static void wake(struct pln_keeper *keeper) {
+    uint64_t one = 1;
+    ssize_t n = write(keeper->wake_fd, &one, sizeof one);
+    (void) n; /* a counter that is full wakes as well */
+}
+
+/* ---- asking ---- */
+
+void pln_keeper_ask(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    if (keeper->look != NULL && !is_set(&keeper->is_asked)) {
+        set(&keeper->is_asked, true);
+        wake(keeper);
+    }
+}
+
+int pln_keeper_wait(struct pln_redis *redis, pln_ns deadline) {
+    struct pln_keeper *keeper = &redis->keeper;
+    struct timespec until = pln_timespec(deadline);
+    int waited = 0;
+    pthread_mutex_lock(&keeper->lock);
+    uint64_t wanted = keeper->n_begun + 1;
+    pln_keeper_ask(redis);
+    while (waited == 0 && keeper->n_ended < wanted && !is_set(&keeper->is_stopping)) {
+        waited = pthread_cond_clockwait(&keeper->ended, &keeper->lock, CLOCK_MONOTONIC, &until);
+    }
+    int result = keeper->n_ended < wanted ? PLN_ETIMEOUT : keeper->result;
+    if (result != PLN_OK) {
+        pln_fail(result == PLN_ETIMEOUT ? PLN_EL2DOWN : result, "%s",
+                 keeper->reason[0] != 0 ? keeper->reason
+                                        : "l2: where the servers are is not known yet");
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    return result == PLN_OK ? PLN_OK : PLN_EL2DOWN;
+}
+
+bool pln_keeper_has_looked(struct pln_redis *redis) {
+    return redis->keeper.look == NULL || is_set(&redis->keeper.has_found);
+}
+
+/* ---- looking ---- */
+
+static int look(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    bool was_in_trouble = keeper->reason[0] != 0;
+    pthread_mutex_lock(&keeper->lock);
+    keeper->n_begun++;
+    pthread_mutex_unlock(&keeper->lock);
+    set(&keeper->is_asked, false);
+    int result = keeper->look(redis);
+    if (result == PLN_OK) {
+        set(&keeper->has_found, true);
+    }
+    pthread_mutex_lock(&keeper->lock);
+    keeper->n_ended = keeper->n_begun;
+    keeper->result = result;
+    snprintf(keeper->reason, sizeof keeper->reason, "%s", result == PLN_OK ? "" : pln_error_text());
+    pthread_cond_broadcast(&keeper->ended);
+    pthread_mutex_unlock(&keeper->lock);
+    if (result != PLN_OK && !was_in_trouble) {
+        pln_logf(&redis->host, PLN_LOG_WARN, "%s; asked again and again until it is known",
+                 keeper->reason);
+    } else if (result == PLN_OK && was_in_trouble) {
+        pln_logf(&redis->host, PLN_LOG_WARN, "l2: %s: the servers are known again",
+                 redis->url.label);
+    }
+    return result;
+}
+
+/* Sleeps until a point in time, until it is woken, or there are bytes on the line of news. */
+static bool has_news(struct pln_keeper *keeper, pln_ns until) {
+    bool listens = pln_conn_is_open(&keeper->conn);
+    pln_ns left = until - pln_clock_precise();
+    struct timespec timeout = pln_timespec(left < 0 ? 0 : left);
+    struct pollfd polls[] = {{.fd = keeper->wake_fd, .events = POLLIN},
+                             {.fd = keeper->conn.stream.fd, .events = POLLIN}};
+    int n = ppoll(polls, listens ? 2 : 1, &timeout, NULL);
+    if (n > 0 && polls[0].revents != 0) {
+        uint64_t count;
+        ssize_t bytes = read(keeper->wake_fd, &count, sizeof count);
+        (void) bytes; /* why we were woken is in the flags, set before */
+    }
+    return n > 0 && listens && polls[1].revents != 0;
+}
+
+/* Waits for a reason to look again. */
+static void rest(struct pln_redis *redis, pln_ns looked_at, int result) {
+    struct pln_keeper *keeper = &redis->keeper;
+    pln_ns until = looked_at + keeper->period;
+    if (result != PLN_OK) {
+        until = pln_clock_precise() + pln_backoff_next(&keeper->backoff);
+    } else {
+        keeper->backoff = 0;
+    }
+    while (!is_set(&keeper->is_stopping) && pln_clock_precise() < until) {
+        if (has_news(keeper, until) && keeper->hear(redis)) {
+            break;
+        }
+        if (result == PLN_OK && is_set(&keeper->is_asked)) {
+            until = looked_at + pause_between;
+        }
+    }
+}
+
+static void *run(void *arg) {
+    struct pln_redis *redis = arg;
+    while (!is_set(&redis->keeper.is_stopping)) {
+        pln_ns looked_at = pln_clock_precise();
+        int result = look(redis);
+        rest(redis, looked_at, result);
+    }
+    return NULL;
+}
+
+/* ---- life ---- */
+
+int pln_keeper_init(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    pthread_mutex_init(&keeper->lock, NULL);
+    pthread_cond_init(&keeper->ended, NULL);
+    keeper->conn.stream.fd = -1;
+    keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (keeper->wake_fd < 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the keeper: %s", strerror(errno));
+    }
+    return PLN_OK;
+}
+
+int pln_keeper_start(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    sigset_t all, before;
+    int error = 0;
+    if (keeper->look == NULL) {
+        return PLN_OK;
+    }
+    pthread_mutex_lock(&keeper->lock);
+    if (!keeper->is_started) {
+        sigfillset(&all);
+        /* signals belong to the host's threads */
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        error = pthread_create(&keeper->thread, NULL, run, redis);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        keeper->is_started = error == 0;
+    }
+    pthread_mutex_unlock(&keeper->lock);
+    if (error != 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no thread for the keeper: %s", strerror(error));
+    }
+    return PLN_OK;
+}
+
+void pln_keeper_stop(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    if (keeper->is_started) {
+        set(&keeper->is_stopping, true);
+        wake(keeper);
+        pthread_join(keeper->thread, NULL);
+        keeper->is_started = false;
+    }
+}
+
+void pln_keeper_fini(struct pln_redis *redis) {
+    struct pln_keeper *keeper = &redis->keeper;
+    pln_conn_close(&keeper->conn);
+    pln_places_fini(&keeper->places);
+    if (keeper->wake_fd >= 0) {
+        close(keeper->wake_fd);
+    }
+    pthread_cond_destroy(&keeper->ended);
+    pthread_mutex_destroy(&keeper->lock);
+}
