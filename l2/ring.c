@@ -37,8 +37,8 @@ struct pln_ring {
     struct point points[];
 };
 
-/* By place. Two points of one place (one chance in 2^64 / n^2) are ordered by label, so that there
- * too the order of the nodes does not matter. */
+/* By place. Two points of one place are ordered by label, so that there too the order of the nodes
+ * does not matter; no test shows it, since for n points that is one chance in 2^65 / n^2. */
 static int compare_points(const void *left, const void *right, void *arg) {
     const struct point *a = left, *b = right;
     const char *const *labels = arg;

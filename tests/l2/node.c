@@ -28,11 +28,9 @@ enum {
     MOST_WAIT_MS = 60000,
 };
 
-void test_need(bool is_so, const char *what) {
-    if (!is_so) {
-        fprintf(stderr, "test node: %s\n", what);
-        abort();
-    }
+void test_end(const char *what) {
+    fprintf(stderr, "test node: %s\n", what);
+    abort();
 }
 
 static void nap(long ms) {
@@ -78,8 +76,7 @@ static int find_port(void) {
             return port;
         }
     }
-    test_need(false, "no free port");
-    return 0;
+    test_end("no free port");
 }
 
 /* ---- the process ---- */
@@ -185,7 +182,7 @@ static void start(struct test_node *node, const char *lines) {
             return;
         }
     }
-    test_need(false, "redis-server ended at once (is it installed?)");
+    test_end("redis-server ended at once (is it installed?)");
 }
 
 void test_node_start(struct test_node *node, const char *const *options) {
@@ -287,7 +284,7 @@ void test_node_tell(struct test_node *node, const char *format, ...) {
     va_end(args);
     if (reply->type == REDIS_REPLY_ERROR) {
         fprintf(stderr, "%s: ", format);
-        test_need(false, reply->str);
+        test_end(reply->str);
     }
     freeReplyObject(reply);
 }

@@ -48,6 +48,11 @@ bool test_node_is_master(struct test_node *node);
 /* Waits until a thing is so, looking every 20 ms. */
 void test_until(bool (*is_so)(void *arg), void *arg, const char *what);
 /* Ends the program where a thing is not so. */
-void test_need(bool is_so, const char *what);
+_Noreturn void test_end(const char *what);
+static inline void test_need(bool is_so, const char *what) {
+    if (!is_so) {
+        test_end(what);
+    }
+}
 
 #endif

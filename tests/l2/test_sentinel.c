@@ -145,6 +145,21 @@ START_TEST(a_damaged_list_of_peers_is_refused) {
 }
 END_TEST
 
+START_TEST(a_name_without_a_value_is_refused) {
+    struct pln_endpoint peer;
+    size_t n = 77;
+    struct pln_reply *reply = reply_of(
+        "*1\n*6\n$2\nip\n$1\na\n$4\nport\n$1\n1\n$5\nflags\n$5\nslave\n");
+    /* whoever reads on finds what he looks for, so that he is seen without a sanitizer too */
+    struct pln_reply fields = reply->elements[0], list = *reply;
+    fields.n_elements = 5;
+    list.elements = &fields;
+    ck_assert_int_eq(pln_sentinel_read_peers(&list, &peer, 1, &n), PLN_EL2);
+    ck_assert_uint_eq(n, 77);
+    test_reply_free(reply);
+}
+END_TEST
+
 /* ---- +switch-master ---- */
 
 START_TEST(a_switch_says_which_service_and_where_to) {
@@ -250,6 +265,7 @@ int main(void) {
     tcase_add_test(tests, peers_that_are_down_are_passed_over);
     tcase_add_test(tests, nobody_else_is_an_answer);
     tcase_add_loop_test(tests, a_damaged_list_of_peers_is_refused, 0, PLN_ARRAY_LEN(bad_peers));
+    tcase_add_test(tests, a_name_without_a_value_is_refused);
     tcase_add_test(tests, a_switch_says_which_service_and_where_to);
     tcase_add_loop_test(tests, what_is_no_switch_is_not_believed, 0, PLN_ARRAY_LEN(no_switches));
     tcase_add_loop_test(tests, a_server_says_what_it_is, 0, PLN_ARRAY_LEN(roles));
