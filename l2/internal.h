@@ -13,7 +13,6 @@
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
- *   S1 a name's addresses / who asked for them takes them
  * All other atomics here are relaxed, each with its reason; what must be ordered is ordered by a
  * mutex or by the server.
  */

@@ -228,6 +228,42 @@ START_TEST(an_end_without_a_farewell_is_told_from_one_with) {
 }
 END_TEST
 
+static int count_bytes(void *arg, const char *bytes, size_t n) {
+    (void) bytes;
+    *(size_t *) arg += n;
+    return PLN_OK;
+}
+
+/* Sends what the server has to say over the socket. */
+static void flush_server(int fd) {
+    char bytes[4096];
+    int len = BIO_read(from_server, bytes, sizeof bytes);
+    ck_assert_int_gt(len, 0);
+    ck_assert_int_eq(send(fd, bytes, (size_t) len, MSG_NOSIGNAL), len);
+}
+
+START_TEST(a_ticket_is_quiet_and_bytes_are_handed_over) {
+    int fds[2];
+    size_t n = 0;
+    ck_assert_int_eq(connect_over(4096), PLN_OK);
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    struct pln_stream stream = {.fd = fds[0], .secure = secure, .label = label};
+    ck_assert_int_eq(SSL_new_session_ticket(server), 1);
+    ck_assert_int_eq(SSL_do_handshake(server), 1);
+    flush_server(fds[1]);
+    ck_assert(pln_stream_is_quiet(&stream, count_bytes, &n));
+    ck_assert_uint_eq(n, 0);
+    ck_assert_int_eq(SSL_write(server, "+PONG", 5), 5);
+    flush_server(fds[1]);
+    pln_stream_is_quiet(&stream, count_bytes, &n);
+    ck_assert_uint_eq(n, 5);
+    close(fds[1]);
+    ck_assert(!pln_stream_is_quiet(&stream, count_bytes, &n));
+    pln_stream_close(&stream);
+    secure = NULL;
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("secure");
     TCase *tests = tcase_create("secure");
@@ -239,6 +275,7 @@ int main(void) {
     tcase_add_test(tests, the_server_is_told_which_name_is_wanted);
     tcase_add_test(tests, a_farewell_is_an_end_and_a_damaged_record_is_not);
     tcase_add_loop_test(tests, an_end_without_a_farewell_is_told_from_one_with, 0, 2);
+    tcase_add_test(tests, a_ticket_is_quiet_and_bytes_are_handed_over);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
