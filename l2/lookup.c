@@ -111,8 +111,11 @@ static int start(struct lookup *lookup, pthread_t *thread) {
 /* Keeps the library that this function is in where it is. */
 static void pin_library(void) {
     Dl_info info;
-    if (dladdr((void *) (uintptr_t) pin_library, &info) != 0) {
-        dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    void *library = dladdr((void *) (uintptr_t) pin_library, &info) == 0
+                        ? NULL
+                        : dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    if (library != NULL) {
+        dlclose(library); /* it stays all the same */
     }
 }
 
