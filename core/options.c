@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG };
+enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
@@ -18,6 +18,7 @@ static const char *const kind_wants[] = {
     [COUNT] = "a whole number from 1 to 1024",
     [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
     [FLAG] = "\"true\" or \"false\"",
+    [FLAG_WHEN_FALSE] = "\"true\" or \"false\"",
 };
 
 static const struct option {
@@ -35,6 +36,11 @@ static const struct option {
     {"redis", TEXT, offsetof(struct pln_options, redis)},
     {"username", TEXT, offsetof(struct pln_options, username)},
     {"password", TEXT, offsetof(struct pln_options, password)},
+    {"tls_ca", TEXT, offsetof(struct pln_options, tls_ca)},
+    {"tls_cert", TEXT, offsetof(struct pln_options, tls_cert)},
+    {"tls_key", TEXT, offsetof(struct pln_options, tls_key)},
+    {"tls_name", TEXT, offsetof(struct pln_options, tls_name)},
+    {"tls_verify", FLAG_WHEN_FALSE, offsetof(struct pln_options, tls_unverified)},
     {"connect_timeout", DURATION, offsetof(struct pln_options, connect_timeout_ms)},
     {"timeout", DURATION, offsetof(struct pln_options, timeout_ms)},
     {"pool", COUNT, offsetof(struct pln_options, pool)},
@@ -72,9 +78,11 @@ static bool parse_count(const char *text, unsigned *count) {
     return true;
 }
 
-static bool parse_flag(const char *text, bool *flag) {
-    *flag = strcmp(text, "true") == 0;
-    return *flag || strcmp(text, "false") == 0;
+/* A flag of either kind: "true", or "false", sets it. */
+static bool parse_flag(const char *text, bool sets, bool *flag) {
+    bool is_true = strcmp(text, "true") == 0;
+    *flag = is_true == sets;
+    return is_true || strcmp(text, "false") == 0;
 }
 
 static bool parse(enum kind kind, const char *text, void *field) {
@@ -94,7 +102,9 @@ static bool parse(enum kind kind, const char *text, void *field) {
     case SHARE:
         return pln_parse_share(text, field) && *(double *) field <= 0.99;
     case FLAG:
-        return parse_flag(text, field);
+        return parse_flag(text, true, field);
+    case FLAG_WHEN_FALSE:
+        return parse_flag(text, false, field);
     }
     return false;
 }

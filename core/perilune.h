@@ -120,10 +120,15 @@ struct pln_options {
                                   "random", or "none": then what does not fit is refused */
     const char *weigh;         /* "entries" (default); "bytes": of two equally old entries the
                                   larger goes first */
-    const char *redis;         /* redis://[user[:password]@]host[:port][/db] or unix:path[?db=n];
-                                  default: none, L1 only */
+    const char *redis;         /* redis://[user[:password]@]host[:port][/db], rediss:// for TLS, or
+                                  unix:path[?db=n]; default: none, L1 only */
     const char *username;      /* for AUTH; wins over the URL's */
     const char *password;      /* for AUTH; wins over the URL's */
+    const char *tls_ca;        /* whom to trust, a file or folder; default: whom the system does */
+    const char *tls_cert;      /* what is shown to the server, a file; default: nothing */
+    const char *tls_key;       /* the key of tls_cert; default: in the same file */
+    const char *tls_name;      /* that the server's certificate must have; default: its host */
+    bool tls_unverified;       /* any certificate will do ("tls_verify" is "false") */
     pln_ms connect_timeout_ms; /* default 1000 */
     pln_ms timeout_ms;         /* bound on one command, and on waiting for a connection; 250 */
     unsigned pool;             /* data connections; default 4 */

@@ -9,7 +9,7 @@
  * side only reports, in the order in which things happened.
  *
  *   url.c    where the servers are and how to log in
- *   lookup.c, dial.c, tls.c, stream.c   names, sockets, TLS, and bytes over them
+ *   lookup.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, and bytes over them
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes

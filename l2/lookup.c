@@ -26,14 +26,14 @@
 
 enum { MOST_LEFT_ALONE = 32 };
 
-enum { RUNNING, LEFT_ALONE, DONE };
-
 struct lookup {
-    _Atomic int state;
     char port[8];
     struct addrinfo *found; /* with error and system_error: the thread's, until it is done */
     int error;
     int system_error;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t ended;
+    bool is_done, is_left_alone;
     char host[];
 };
 
@@ -72,6 +72,8 @@ static void free_lookup(struct lookup *lookup) {
     if (lookup->found != NULL) {
         freeaddrinfo(lookup->found);
     }
+    pthread_cond_destroy(&lookup->ended);
+    pthread_mutex_destroy(&lookup->lock);
     free(lookup);
 }
 
@@ -84,9 +86,12 @@ static void *run(void *arg) {
     struct lookup *lookup = arg;
     lookup->error = ask_system(lookup->host, lookup->port, 0, &lookup->found);
     lookup->system_error = errno;
-    /* S1 release: the outcome, for who waits; pairs with leave_alone. Where that came first, its
-     * acquire pairs the other way, and the lookup is this thread's */
-    if (atomic_exchange_explicit(&lookup->state, DONE, memory_order_acq_rel) == LEFT_ALONE) {
+    pthread_mutex_lock(&lookup->lock);
+    lookup->is_done = true;
+    bool is_left_alone = lookup->is_left_alone;
+    pthread_cond_signal(&lookup->ended);
+    pthread_mutex_unlock(&lookup->lock);
+    if (is_left_alone) {
         free_lookup(lookup);
         count_left_alone(false);
     }
@@ -106,21 +111,12 @@ static int start(struct lookup *lookup, pthread_t *thread) {
 /* Keeps the library that this function is in where it is. */
 static void pin_library(void) {
     Dl_info info;
-    if (dladdr((void *) (uintptr_t) pin_library, &info) != 0) {
-        dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    void *library = dladdr((void *) (uintptr_t) pin_library, &info) == 0
+                        ? NULL
+                        : dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    if (library != NULL) {
+        dlclose(library); /* it stays all the same */
     }
-}
-
-/* Returns false where it was done in the end. */
-static bool leave_alone(struct lookup *lookup) {
-    pin_library();
-    count_left_alone(true);
-    /* S1 acquire: pairs with run; and releases what was done with the lookup to it */
-    if (atomic_exchange_explicit(&lookup->state, LEFT_ALONE, memory_order_acq_rel) != DONE) {
-        return true;
-    }
-    count_left_alone(false);
-    return false;
 }
 
 /* ---- callers ---- */
@@ -142,22 +138,27 @@ static int take(struct lookup *lookup, struct addrinfo **found) {
     return result;
 }
 
-static int await(struct lookup *lookup, pthread_t thread, pln_ns deadline,
-                 struct addrinfo **found) {
+/* Waits for the thread. Returns false where it was left alone: then it owns the lookup. */
+static bool await(struct lookup *lookup, pthread_t thread, pln_ns deadline) {
     struct timespec until = pln_timespec(deadline);
-    char host[256];
-    snprintf(host, sizeof host, "%s", lookup->host);
-    if (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
-        if (leave_alone(lookup)) { /* and it may be gone at once */
-            pthread_detach(thread);
-            return pln_fail(PLN_ETIMEOUT,
-                            "l2: no address for %s: the name server did not answer before the "
-                            "deadline",
-                            host);
-        }
-        pthread_join(thread, NULL);
+    int waited = 0;
+    pthread_mutex_lock(&lookup->lock);
+    while (!lookup->is_done && waited == 0) {
+        waited = pthread_cond_clockwait(&lookup->ended, &lookup->lock, CLOCK_MONOTONIC, &until);
     }
-    return take(lookup, found);
+    bool is_done = lookup->is_done;
+    if (!is_done) {
+        pin_library();
+        count_left_alone(true);
+        lookup->is_left_alone = true;
+    }
+    pthread_mutex_unlock(&lookup->lock);
+    if (is_done) {
+        pthread_join(thread, NULL); /* it has nothing left to do but to end */
+    } else {
+        pthread_detach(thread);
+    }
+    return is_done;
 }
 
 static int look_up(const char *host, const char *port, pln_ns deadline, struct addrinfo **found) {
@@ -168,12 +169,19 @@ static int look_up(const char *host, const char *port, pln_ns deadline, struct a
     }
     strcpy(lookup->host, host);
     strcpy(lookup->port, port);
+    pthread_mutex_init(&lookup->lock, NULL);
+    pthread_cond_init(&lookup->ended, NULL);
     int error = start(lookup, &thread);
     if (error != 0) {
-        free(lookup);
+        free_lookup(lookup);
         return refuse(host, strerror(error));
     }
-    return await(lookup, thread, deadline, found);
+    if (!await(lookup, thread, deadline)) {
+        return pln_fail(PLN_ETIMEOUT,
+                        "l2: no address for %s: the name server did not answer before the deadline",
+                        host);
+    }
+    return take(lookup, found);
 }
 
 int pln_lookup(const char *host, int port, pln_ns deadline, struct addrinfo **found) {

@@ -24,6 +24,7 @@ struct pln_secure {
     const char *label; /* the endpoint's, by which its sessions are known */
     const char *name;  /* that the server must have */
     bool has_shaken;
+    bool was_asked; /* for a certificate, of which it has none */
 };
 
 /* ---- words for failures ---- */
@@ -85,7 +86,8 @@ static int fail(const struct pln_secure *secure) {
     int result;
     if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
         result = refuse_certificate(secure);
-    } else if (of_ours != NULL && !pln_tls_has_cert(secure->tls)) {
+    } else if (secure->was_asked &&
+               (of_ours != NULL || reason == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE)) {
         result = pln_fail(PLN_EL2DOWN,
                           "TLS: the server wants a client certificate (tls_cert, tls_key)");
     } else if (of_ours != NULL) {
@@ -108,6 +110,13 @@ static int fail(const struct pln_secure *secure) {
 int pln_secure_on_session(SSL *ssl, SSL_SESSION *session) {
     const struct pln_secure *secure = SSL_get_app_data(ssl);
     return pln_tls_keep_session(secure->tls, secure->label, SSL_get_SSL_CTX(ssl), session);
+}
+
+int pln_secure_on_request(SSL *ssl, X509 **cert, EVP_PKEY **key) {
+    struct pln_secure *secure = SSL_get_app_data(ssl);
+    (void) cert, (void) key;
+    secure->was_asked = true;
+    return 0; /* goes on without */
 }
 
 static bool is_address(const char *name) {

@@ -202,7 +202,8 @@ static int receive_part(struct pln_stream *stream, pln_ns deadline) {
         }
         pln_ns left = deadline - pln_clock_precise();
         if (left <= 0) {
-            return lost(stream, PLN_ETIMEOUT, "no TLS handshake before the deadline");
+            return lost(stream, PLN_ETIMEOUT,
+                        "no TLS handshake before the deadline (does it speak TLS at this port?)");
         }
         int result = wait_for(stream, POLLIN, left);
         if (result != PLN_OK) {

@@ -128,6 +128,7 @@ static int make_context(const struct pln_tls *tls, SSL_CTX **made) {
     SSL_CTX_set_verify(context, tls->is_unchecked ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
     SSL_CTX_sess_set_new_cb(context, pln_secure_on_session);
+    SSL_CTX_set_client_cert_cb(context, pln_secure_on_request);
     SSL_CTX_set_default_passwd_cb(context, no_passphrase);
     int result = load_trust(tls, context);
     if (result == PLN_OK) {
@@ -185,10 +186,6 @@ SSL_CTX *pln_tls_context(struct pln_tls *tls) {
 
 const char *pln_tls_name(const struct pln_tls *tls) {
     return tls->name;
-}
-
-bool pln_tls_has_cert(const struct pln_tls *tls) {
-    return tls->cert != NULL;
 }
 
 /* ---- sessions ---- */

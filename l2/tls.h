@@ -15,7 +15,6 @@
 SSL_CTX *pln_tls_context(struct pln_tls *tls);
 /* The name that servers must have, NULL for their hosts'. */
 const char *pln_tls_name(const struct pln_tls *tls);
-bool pln_tls_has_cert(const struct pln_tls *tls);
 /* A session with the server of that label that may be resumed, whose reference the caller takes
  * over, or NULL. */
 SSL_SESSION *pln_tls_session(struct pln_tls *tls, const char *label);
@@ -26,5 +25,7 @@ bool pln_tls_keep_session(struct pln_tls *tls, const char *label, const SSL_CTX 
 
 /* Of secure.c, called by OpenSSL with each new session: hands it to pln_tls_keep_session(). */
 int pln_secure_on_session(SSL *ssl, SSL_SESSION *session);
+/* Likewise, where a server asks for a certificate and there is none: notes that. */
+int pln_secure_on_request(SSL *ssl, X509 **cert, EVP_PKEY **key);
 
 #endif

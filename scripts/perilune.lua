@@ -32,7 +32,8 @@ usage: perilune COMMAND [OPTIONS] ...
   policy explain -p FILE KEY
                           says what a policy has for a key, and where it says so
 
-  --redis URL             redis://[user[:password]@]host[:port][/db] or unix:PATH[?db=N]
+  --redis URL             redis://[user[:password]@]host[:port][/db] or unix:PATH[?db=N];
+                          rediss:// for TLS, with --tls-ca, --tls-cert, --tls-key, --tls-name
   --ns NAME               the namespace, as the cache's option ns; default perilune
   --OPTION VALUE          any other option of perilune.open, as --timeout 1s
   --help, --version

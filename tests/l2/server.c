@@ -4,12 +4,14 @@
 
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -115,6 +117,19 @@ void pln_test_redis_stop(struct server *server) {
     pln_test_redis_kill(server);
     unlink(server->path);
     rmdir(server->folder);
+}
+
+int pln_test_free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *) &address, len) != 0 ||
+        getsockname(fd, (struct sockaddr *) &address, &len) != 0) {
+        fprintf(stderr, "test server: no port of 127.0.0.1 is free\n");
+        abort();
+    }
+    close(fd);
+    return ntohs(address.sin_port);
 }
 
 static void print(FILE *out, const redisReply *reply) {

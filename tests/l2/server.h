@@ -27,6 +27,9 @@ void pln_test_redis_pause(struct server *server);   /* alive and silent: SIGSTOP
 void pln_test_redis_resume(struct server *server);
 void pln_test_redis_stop(struct server *server); /* kills it and removes its folder */
 
+/* A port of 127.0.0.1 at which nobody listened just now, for "--port" or "--tls-port". */
+int pln_test_free_port(void);
+
 /* A command as an operator would give it. Returns the reply as text, as redis-cli shows it but
  * without ornament: the lines of an array one after the other. The caller frees. */
 char *pln_test_redis_command(struct server *server, const char *format, ...)

@@ -146,7 +146,7 @@ START_TEST(a_damaged_list_of_peers_is_refused) {
 END_TEST
 
 START_TEST(a_name_without_a_value_is_refused) {
-    struct pln_endpoint peer;
+    struct pln_address peer;
     size_t n = 77;
     struct pln_reply *reply = reply_of(
         "*1\n*6\n$2\nip\n$1\na\n$4\nport\n$1\n1\n$5\nflags\n$5\nslave\n");

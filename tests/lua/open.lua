@@ -89,6 +89,14 @@ spec.test("a wrong value is refused with the option's name and the value", funct
   spec.raises("option 'policy' must be", perilune.open, { policy = 1 })
 end)
 
+spec.test("options of TLS are refused by name where nothing would come of them", function()
+  for _, option in ipairs { "tls_ca", "tls_cert", "tls_key", "tls_name" } do
+    spec.raises(option .. ": given, but the redis url says no TLS", perilune.open,
+      { redis = "redis://localhost", [option] = "x" })
+  end
+  spec.raises("tls_verify: must be \"true\" or \"false\"", perilune.open, { tls_verify = "no" })
+end)
+
 spec.test("every eviction can be chosen", function()
   for _, eviction in ipairs { "lru", "adaptive", "fifo", "random", "none" } do
     local cache <close> = perilune.open { eviction = eviction, weigh = "bytes",
