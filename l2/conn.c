@@ -10,7 +10,8 @@
  * The usual exchange is two system calls, as with plain hiredis: where the deadline is further
  * away than the socket's own receive timeout, recv() sleeps; only near the deadline poll() does.
  *
- * Replies are bounded: in bytes (max_reply), in elements of one array, in depth by hiredis.
+ * Replies are bounded: in bytes (max_reply), in elements of all their arrays, in depth by hiredis.
+ * What is announced over a bound is refused when the announcement is read.
  */
 #include "internal.h"
 
@@ -26,7 +27,7 @@
 
 enum {
     FEED_BYTES = 16 * 1024,     /* measured: larger reads parse slower */
-    MAX_ELEMENTS = 1024 * 1024, /* of one array; what we ask for is bounded below that */
+    MAX_ELEMENTS = 1024 * 1024, /* of one reply; what we ask for is bounded below that */
     USER_TIMEOUT_MS = 5000,     /* unacknowledged bytes end a TCP connection after that */
 };
 
@@ -47,7 +48,8 @@ static void *create_array(const redisReadTask *task, int n)
 #endif
 {
     struct pln_conn *conn = task->privdata;
-    if ((size_t) n > MAX_ELEMENTS) {
+    conn->reply_elements += (size_t) n; /* of all: arrays in arrays multiply */
+    if (conn->reply_elements > MAX_ELEMENTS) {
         return NULL;
     }
     return conn->defaults->createArray(task, n);
@@ -198,15 +200,44 @@ int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
     }
 }
 
+/* The bytes that an unfinished bulk has announced; 0 where nothing is known. The reader stands
+ * behind its '$'. */
+static long long announced(const redisReader *reader) {
+    const char *head = reader->buf + reader->pos;
+#if HIREDIS_MAJOR >= 1
+    bool is_bulk = reader->ridx >= 0 && reader->task[reader->ridx]->type == REDIS_REPLY_STRING;
+#else
+    bool is_bulk = reader->ridx >= 0 && reader->rstack[reader->ridx].type == REDIS_REPLY_STRING;
+#endif
+    bool is_whole = is_bulk && memchr(head, '\r', reader->len - reader->pos) != NULL;
+    return is_whole ? strtoll(head, NULL, 10) : 0;
+}
+
+/* hiredis would wait for all the bytes that a bulk announces, and take memory as they come. */
+static int check_bulk(struct pln_conn *conn) {
+    long long bytes = announced(conn->reader);
+    if (bytes > 0 && (unsigned long long) bytes > conn->max_reply) {
+        return pln_fail(PLN_EL2DOWN,
+                        "l2: redis at %s: a reply of %lld bytes, over the limit of %zu",
+                        conn->label, bytes, conn->max_reply);
+    }
+    return PLN_MISS;
+}
+
 int pln_conn_next(struct pln_conn *conn, redisReply **reply) {
     void *object = NULL;
     if (redisReaderGetReply(conn->reader, &object) != REDIS_OK) {
-        return lost(conn, PLN_EL2DOWN, conn->reader->errstr);
+        return conn->reply_elements <= MAX_ELEMENTS
+                   ? lost(conn, PLN_EL2DOWN, conn->reader->errstr)
+                   : pln_fail(PLN_EL2DOWN,
+                              "l2: redis at %s: a reply of %zu elements, over the limit of %d",
+                              conn->label, conn->reply_elements, MAX_ELEMENTS);
     }
     if (object == NULL) {
-        return PLN_MISS;
+        return check_bulk(conn);
     }
     conn->reply_bytes = 0;
+    conn->reply_elements = 0;
     *reply = object;
     return PLN_OK;
 }

@@ -148,6 +148,7 @@ struct pln_conn {
     redisReplyObjectFunctions functions;
     const redisReplyObjectFunctions *defaults;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
+    size_t reply_elements;         /* of all arrays of the reply that is being read */
     pln_ns receive_timeout;        /* the socket's own, 0 for none */
     pln_ns sent_at;                /* when the last batch began to go out */
     const char *label;             /* the URL's */
