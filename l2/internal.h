@@ -228,6 +228,7 @@ struct pln_request {
     /* adds it to a batch; any thread may call this while the caller waits */
     void (*write)(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
     void *arg;
+    int kind;     /* of its reply, where that is no error: REDIS_REPLY_..., a string may be nil */
     bool is_link; /* the link asks, which nobody can ask to go down */
 
     /* of line.c */
@@ -245,6 +246,7 @@ struct pln_request {
 
 struct pln_in_flight {
     struct pln_request *request; /* NULL: its caller has left */
+    int kind;                    /* as in the request */
     bool is_time;                /* a TIME of our own */
 };
 

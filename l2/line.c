@@ -158,14 +158,16 @@ static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks
                          struct pln_batch *batch) {
     if (asks_time) {
         pln_batch_texts(batch, "TIME", NULL);
-        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){NULL, true};
+        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){NULL, REDIS_REPLY_ARRAY,
+                                                                       true};
     }
     while (line->queue != NULL && has_room(line) && batch->len < MOST_BYTES) {
         struct pln_request *request = line->queue;
         unlink_request(line, request);
         request->write(request->arg, slot, batch);
         request->state = PLN_REQUEST_SENT;
-        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){request, false};
+        *in_flight(line, line->n_in_flight++) = (struct pln_in_flight){request, request->kind,
+                                                                       false};
     }
 }
 
@@ -189,6 +191,22 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
     pln_batch_fini(&batch);
     pthread_mutex_lock(&line->lock);
     line->is_broken = result != PLN_OK; /* a part of a command may have gone out */
+    return result;
+}
+
+/* An answer of another kind is that of another command, or of no command at all: then all that
+ * follow it would reach the wrong callers too. */
+static bool is_of_kind(const struct pln_in_flight *awaited, const redisReply *reply) {
+    return reply->type == awaited->kind || reply->type == REDIS_REPLY_ERROR ||
+           (reply->type == REDIS_REPLY_NIL && awaited->kind == REDIS_REPLY_STRING);
+}
+
+static int refuse(struct pln_pool *pool, struct pln_line *line, redisReply **replies, size_t n) {
+    int result = pln_fail(PLN_EL2DOWN,
+                          "l2: redis at %s: an answer of an unexpected kind (%d, not %d)",
+                          pool->url->label, replies[0]->type, in_flight(line, 0)->kind);
+    pln_replies_free(replies, n);
+    line->is_broken = true;
     return result;
 }
 
@@ -221,6 +239,9 @@ static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln
     }
     pthread_mutex_lock(&line->lock);
     for (size_t i = 0; i < n; i++) {
+        if (!is_of_kind(in_flight(line, 0), replies[i])) {
+            return refuse(pool, line, &replies[i], n - i);
+        }
         hand_out(pool, line, slot, replies[i]);
     }
     if (n > 0) {

@@ -94,7 +94,9 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 
 int pln_redis_ask(struct pln_redis *redis, size_t index, struct pln_batch *batch,
                   const char *command, pln_ns deadline, redisReply **reply) {
-    struct pln_request request = {.write = write_batch, .arg = batch};
+    /* all others answer with an array */
+    int kind = strcmp(command, "GET") == 0 ? REDIS_REPLY_STRING : REDIS_REPLY_ARRAY;
+    struct pln_request request = {.write = write_batch, .arg = batch, .kind = kind};
     redisReply *got;
     int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
     if (result == PLN_OK && got->type == REDIS_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
@@ -330,7 +332,8 @@ static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch 
 
 int pln_redis_ping(struct pln_redis *redis, uint64_t number, pln_ns deadline) {
     struct ping ping = {.redis = redis};
-    struct pln_request request = {.write = write_ping, .arg = &ping, .is_link = true};
+    struct pln_request request = {
+        .write = write_ping, .arg = &ping, .kind = REDIS_REPLY_INTEGER, .is_link = true};
     redisReply *reply;
     pln_put_big(ping.payload, number, sizeof ping.payload);
     int result = pln_line_ask(&redis->pool, 0, &request, deadline, &reply);

@@ -251,7 +251,11 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
 int pln_script_run(struct pln_redis *redis, const struct pln_script_call *call, pln_ns deadline,
                    redisReply **reply) {
     struct running running = {redis, call, false};
-    struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
+    bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES;
+    struct pln_request request = {.write = write_call,
+                                  .arg = &running,
+                                  .kind = has_array ? REDIS_REPLY_ARRAY : REDIS_REPLY_INTEGER,
+                                  .is_link = call->is_link};
     redisReply *got;
     size_t index = call->key == NULL ? 0 : call->key->hash % redis->pool.n_slots;
     int result = pln_line_ask(&redis->pool, index, &request, deadline, &got);
