@@ -284,7 +284,7 @@ struct pln_slot {
     char hashes[PLN_N_SCRIPTS][PLN_SHA + 1]; /* of scripts the server has; "" where it took none */
     long long ghost_id; /* of the connection before: it may still have a command in the air */
     char ghost_run_id[PLN_RUN_ID + 1];
-    pln_ns used_at, clock_at;
+    pln_ns clock_at;
     bool is_done_for; /* the server said something after which the connection must go */
 
     _Atomic uint32_t incarnation; /* 0: not connected */
