@@ -52,6 +52,33 @@ size_t faults_logged(struct client *client, const char *part) {
     return n;
 }
 
+static size_t events(struct client *client, char which) {
+    size_t n = 0;
+    pthread_mutex_lock(&client->lock);
+    for (const char *at = client->story; *at != 0; at++) {
+        n += *at == which;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return n;
+}
+
+static void await_events(struct client *client, char which, size_t n) {
+    pln_ns until = pln_clock_precise() + most_patience;
+    while (events(client, which) < n) {
+        ck_assert_msg(pln_clock_precise() < until, "the link has %zu times '%c', not %zu: %.400s",
+                      events(client, which), which, n, client->log);
+        faults_nap(2);
+    }
+}
+
+void faults_await_ups(struct client *client, size_t n) {
+    await_events(client, '+', n);
+}
+
+void faults_await_downs(struct client *client, size_t n) {
+    await_events(client, '-', n);
+}
+
 void faults_nap(int ms) {
     struct timespec time = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
     nanosleep(&time, NULL);

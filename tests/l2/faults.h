@@ -21,6 +21,9 @@ int faults_set(struct client *client, const char *key, const char *text, pln_ns 
 void faults_recover(struct client *client);
 /* How often the log so far contains `part`. */
 size_t faults_logged(struct client *client, const char *part);
+/* Waits until the link has come up so often, or gone down, since the client was opened. */
+void faults_await_ups(struct client *client, size_t n);
+void faults_await_downs(struct client *client, size_t n);
 void faults_nap(int ms);
 /* A deadline. */
 pln_ns faults_in(int ms);
