@@ -238,6 +238,7 @@ START_TEST(an_idle_client_finds_a_lost_network_by_its_ping_too) {
     ck_assert(client_hears(&a, "+"));
     cut();
     faults_await_downs(&a, 1);
+    ck_assert(client_logs(&a, "no sign of life")); /* and not the kernel's own, later timeout */
     pln_l2_health(a.l2, &health);
     ck_assert(!health.bus_ok);
     mend();

@@ -106,11 +106,11 @@ START_TEST(writes_that_come_late_under_load_undo_nothing) {
         pln_test_proxy_release(&proxy);
         load_await_ok(&load, 200);
     }
+    load_stop(&load);
+    load_check(&load);
     char *stats = pln_test_redis_command(&server, "INFO commandstats");
     ck_assert_ptr_nonnull(strstr(stats, "client|kill:calls="));
     free(stats);
-    load_stop(&load);
-    load_check(&load);
     client_fini(&a);
 }
 END_TEST

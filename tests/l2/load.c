@@ -158,9 +158,9 @@ static void *work(void *arg) {
         } else if (i % 16 == 7) {
             load_and_commit(load, key, text);
         } else if (i % 2 == 0) {
-            set(load, key, text);
+            get(load, key); /* first, so that what came since the last set is seen */
         } else {
-            get(load, key);
+            set(load, key, text);
         }
         if (i % 8 == 0) {
             nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL); /* one machine for all */
