@@ -68,9 +68,8 @@ static pid_t hold_network(void) {
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        bool is_well = unshare(CLONE_NEWNET) == 0 && write(ready[1], "r", 1) == 1;
-        while (is_well) {
-            pause();
+        if (unshare(CLONE_NEWNET) == 0 && write(ready[1], "r", 1) == 1) {
+            pause(); /* until it is killed */
         }
         _exit(1);
     }

@@ -191,6 +191,13 @@ void load_start(struct load *load) {
     }
 }
 
+void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms) {
+    load->l2 = l2;
+    load->patience_ms = patience_ms;
+    atomic_store_explicit(&load->is_stopping, false, memory_order_relaxed); /* relaxed: as above */
+    load_start(load);
+}
+
 static void await_count(struct load *load, const long *count, long n, const char *what) {
     struct timespec until = pln_timespec(pln_clock_precise() + most_patience);
     pthread_mutex_lock(&load->lock);

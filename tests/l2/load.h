@@ -50,6 +50,8 @@ struct load {
 
 /* Starts the threads; the caller has set l2, patience_ms, n_threads (and what is not zero). */
 void load_start(struct load *load);
+/* Starts them again over another client, knowing what they knew. */
+void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms);
 /* Waits until so many more calls have come back well, or have ended with a status; fails the test
  * after 20 seconds. */
 void load_await_ok(struct load *load, long n);
