@@ -217,7 +217,7 @@ END_TEST
 
 START_TEST(a_peer_that_is_gone_without_a_word_is_found_by_ping) {
     begin(url);
-    load.may_lose = true;
+    load_let_lose(&load);
     cut();
     pln_test_redis_kill(&server); /* its last words go nowhere */
     load_await(&load, PLN_ETIMEOUT, 3);
@@ -280,7 +280,7 @@ END_TEST
 START_TEST(a_name_that_means_another_machine_is_followed) {
     struct server other;
     begin(named_url);
-    load.may_lose = true;
+    load_let_lose(&load);
     start_server(&other, "10.77.0.3");
     ck_assert(write_file(hosts, "10.77.0.3 cache.perilune.invalid\n"));
     load_await_ok(&load, 200); /* who is connected stays so */
@@ -300,7 +300,7 @@ END_TEST
 
 START_TEST(a_name_that_is_gone_is_said_and_waited_for) {
     begin(named_url);
-    load.may_lose = true;
+    load_let_lose(&load);
     ck_assert(write_file(hosts, "\n"));
     pln_test_redis_kill(&server);
     load_await(&load, PLN_EL2DOWN, 100);

@@ -55,7 +55,7 @@ static void end_well(void) {
 }
 
 START_TEST(a_killed_server_is_missed_at_once_and_found_again) {
-    load.may_lose = true;
+    load_let_lose(&load);
     for (size_t i = 0; i < 3; i++) {
         pln_test_redis_kill(&server);
         /* callers do not wait for it: many fail in the time of one deadline, and by no deadline */
@@ -126,7 +126,7 @@ static void *be_busy(void *arg) {
 
 START_TEST(a_busy_server_refuses_and_loses_nothing) {
     pthread_t operator_;
-    load.patience_ms = 1000;
+    load_set_patience(&load, 1000);
     pthread_create(&operator_, NULL, be_busy, &server);
     load_await(&load, PLN_EL2, 20);
     command("SCRIPT KILL");
@@ -211,7 +211,7 @@ START_TEST(a_full_server_is_not_stormed) {
 END_TEST
 
 START_TEST(a_flush_under_load_brings_nothing_old_back) {
-    load.may_lose = true;
+    load_let_lose(&load);
     for (int i = 0; i < 10; i++) {
         command(i % 2 == 0 ? "FLUSHALL" : "FLUSHDB ASYNC");
         load_await_ok(&load, 200);
@@ -222,7 +222,7 @@ START_TEST(a_flush_under_load_brings_nothing_old_back) {
 END_TEST
 
 START_TEST(a_server_that_forgets_its_scripts_is_told_them_and_nobody_notices) {
-    load.patience_ms = 5000;
+    load_set_patience(&load, 5000);
     for (int i = 0; i < 20; i++) {
         command("SCRIPT FLUSH");
         load_await_ok(&load, 50);

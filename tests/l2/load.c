@@ -50,11 +50,13 @@ static void judge(struct load *load, struct load_key *key, int status,
     char text[64] = "";
     long version = 0;
     int end = 0;
-    if (status == PLN_MISS && key->least > 0 && !load->may_lose) {
+    /* relaxed: it is set before the server loses anything */
+    bool may_lose = atomic_load_explicit(&load->may_lose, memory_order_relaxed);
+    if (status == PLN_MISS && key->least > 0 && !may_lose) {
         complain(load, &load->n_lost, "%s: version %ld was acknowledged and is gone", key->name,
                  key->least);
     }
-    if (status == PLN_MISS && load->may_lose) {
+    if (status == PLN_MISS && may_lose) {
         key->least = key->last; /* an older one must not come back */
     }
     if (status != PLN_OK) {
@@ -75,8 +77,10 @@ static void judge(struct load *load, struct load_key *key, int status,
 
 /* ---- calls ---- */
 
-static pln_ns deadline_of(const struct load *load) {
-    return pln_clock_precise() + load->patience_ms * 1000000LL;
+static pln_ns deadline_of(struct load *load) {
+    /* relaxed: a number by itself */
+    int ms = atomic_load_explicit(&load->patience_ms, memory_order_relaxed);
+    return pln_clock_precise() + ms * 1000000LL;
 }
 
 static struct pln_l2_item next_item(const struct load *load, struct load_key *key, char *text) {
@@ -191,9 +195,17 @@ void load_start(struct load *load) {
     }
 }
 
+void load_set_patience(struct load *load, int ms) {
+    atomic_store_explicit(&load->patience_ms, ms, memory_order_relaxed); /* relaxed: as above */
+}
+
+void load_let_lose(struct load *load) {
+    atomic_store_explicit(&load->may_lose, true, memory_order_relaxed); /* relaxed: as above */
+}
+
 void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms) {
     load->l2 = l2;
-    load->patience_ms = patience_ms;
+    load_set_patience(load, patience_ms);
     atomic_store_explicit(&load->is_stopping, false, memory_order_relaxed); /* relaxed: as above */
     load_start(load);
 }

@@ -32,8 +32,8 @@ struct load_thread {
 
 struct load {
     struct pln_l2 *l2;
-    int patience_ms; /* deadline of each call */
-    bool may_lose;   /* the server may forget: a key may be missing */
+    _Atomic int patience_ms; /* deadline of each call */
+    atomic_bool may_lose;    /* the server may forget: a key may be missing */
     size_t n_threads;
     size_t value_bytes; /* about; 0 for short values */
     atomic_bool is_stopping;
@@ -50,6 +50,9 @@ struct load {
 
 /* Starts the threads; the caller has set l2, patience_ms, n_threads (and what is not zero). */
 void load_start(struct load *load);
+/* Both may be changed under way. */
+void load_set_patience(struct load *load, int ms);
+void load_let_lose(struct load *load);
 /* Starts them again over another client, knowing what they knew. */
 void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms);
 /* Waits until so many more calls have come back well, or have ended with a status; fails the test
