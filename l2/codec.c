@@ -184,8 +184,12 @@ static void read_times(const uint8_t *head, pln_ms server_now, struct pln_l2_ite
     uint64_t created = pln_take_big(head + PLN_ENVELOPE_CREATED, 8);
     uint64_t stale = pln_take_big(head + PLN_ENVELOPE_STALE, 8);
     uint64_t gone = pln_take_big(head + PLN_ENVELOPE_GONE, 8);
-    uint64_t furthest = (uint64_t) server_now + PLN_L2_LONGEST;
+    /* A value from the future is as new as can be: a server's clock that was set back makes none
+     * live longer than it was stored for. */
     uint64_t now = (uint64_t) server_now;
+    now = created > now && created < PLN_L2_LONGEST ? created : now;
+    server_now = (pln_ms) now;
+    uint64_t furthest = now + PLN_L2_LONGEST;
 
     item->age = created >= now ? 0 : (pln_ms) (now - created);
     item->life_left = gone > furthest ? PLN_FOREVER : (pln_ms) gone - server_now;

@@ -90,12 +90,28 @@ int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
     return pln_stream_receive(&conn->stream, deadline, feed, conn);
 }
 
-/* Of a string that has begun, the reader has its length in front of it: whether it is too long. */
-static bool announces_too_much(const struct pln_conn *conn) {
-    const redisReader *reader = conn->reader;
-    return reader->pos < reader->len && reader->buf[reader->pos] == '$' &&
-           strtoull(reader->buf + reader->pos + 1, NULL, 10) > conn->max_reply &&
-           reader->buf[reader->pos + 1] != '-';
+/* The bytes that an unfinished bulk has announced; 0 where nothing is known. The reader stands
+ * behind its '$'. */
+static long long announced(const redisReader *reader) {
+    const char *head = reader->buf + reader->pos;
+#if HIREDIS_MAJOR >= 1
+    bool is_bulk = reader->ridx >= 0 && reader->task[reader->ridx]->type == REDIS_REPLY_STRING;
+#else
+    bool is_bulk = reader->ridx >= 0 && reader->rstack[reader->ridx].type == REDIS_REPLY_STRING;
+#endif
+    bool is_whole = is_bulk && memchr(head, '\r', reader->len - reader->pos) != NULL;
+    return is_whole ? strtoll(head, NULL, 10) : 0;
+}
+
+/* hiredis would wait for all the bytes that a bulk announces, and take memory as they come. */
+static int check_bulk(struct pln_conn *conn) {
+    long long bytes = announced(conn->reader);
+    if (bytes > 0 && (unsigned long long) bytes > conn->max_reply) {
+        return pln_fail(PLN_EL2DOWN,
+                        "l2: redis at %s: a reply of %lld bytes, over the limit of %zu",
+                        conn->label, bytes, conn->max_reply);
+    }
+    return PLN_MISS;
 }
 
 int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
@@ -105,9 +121,7 @@ int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
                     conn->state.refusal[0] != 0 ? conn->state.refusal : conn->reader->errstr);
     }
     if (object == NULL) {
-        return announces_too_much(conn)
-                   ? lost(conn, PLN_EL2DOWN, "a reply over the limit of its size")
-                   : PLN_MISS;
+        return check_bulk(conn);
     }
     conn->reply_bytes = 0;
     *reply = object;

@@ -289,7 +289,7 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, struct pln_reply **reply);
+                  const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);

@@ -26,7 +26,8 @@ static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks
                          struct pln_batch *batch) {
     if (asks_time) {
         pln_batch_texts(batch, "TIME", NULL);
-        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){NULL, true};
+        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
+            NULL, PLN_KIND(PLN_REPLY_ARRAY), true};
     }
     while (line->queue != NULL && has_room(line) && batch->len < MOST_BYTES) {
         struct pln_request *request = line->queue;
@@ -35,12 +36,14 @@ static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks
                 return;
             }
             pln_batch_texts(batch, "ASKING", NULL);
-            *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){NULL, false};
+            *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
+                NULL, PLN_KIND(PLN_REPLY_STATUS), false};
         }
         pln_line_unqueue(line, request);
         request->write(request->arg, slot, batch);
         request->state = PLN_REQUEST_SENT;
-        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){request, false};
+        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
+            request, request->kinds, false};
     }
 }
 
@@ -64,6 +67,22 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
     pln_batch_fini(&batch);
     pthread_mutex_lock(&line->lock);
     line->is_broken = result != PLN_OK; /* a part of a command may have gone out */
+    return result;
+}
+
+/* An answer of another kind is that of another command, or of no command at all: then all that
+ * follow it would reach the wrong callers too. */
+static bool is_of_kind(const struct pln_in_flight *awaited, const struct pln_reply *reply) {
+    return awaited->kinds == 0 || reply->kind == PLN_REPLY_ERROR ||
+           (awaited->kinds & PLN_KIND(reply->kind)) != 0;
+}
+
+static int refuse(struct pln_pool *pool, struct pln_line *line, struct pln_reply **replies,
+                  size_t n) {
+    int result = pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer of an unexpected kind (%d)",
+                          pln_pool_label(pool), replies[0]->kind);
+    pln_replies_free(replies, n);
+    line->is_broken = true;
     return result;
 }
 
@@ -96,6 +115,9 @@ static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln
     }
     pthread_mutex_lock(&line->lock);
     for (size_t i = 0; i < n; i++) {
+        if (!is_of_kind(pln_in_flight_at(line, 0), replies[i])) {
+            return refuse(pool, line, &replies[i], n - i);
+        }
         hand_out(pool, line, slot, replies[i]);
     }
     if (n > 0) {

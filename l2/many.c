@@ -39,11 +39,12 @@ static void write_many(void *arg, const struct pln_slot *slot, struct pln_batch 
 
 static void post(struct part *part, struct pln_node *node, const struct pln_hashed *keys,
                  struct pln_l2_value *values, int *statuses, size_t n, pln_ns deadline) {
-    *part = (struct part){.node = node,
-                          .keys = keys,
-                          .reading = {values, statuses, n},
-                          .index = pln_node_slot(node, keys),
-                          .request = {.write = write_many, .arg = part}};
+    *part = (struct part){
+        .node = node,
+        .keys = keys,
+        .reading = {values, statuses, n},
+        .index = pln_node_slot(node, keys),
+        .request = {.write = write_many, .arg = part, .kinds = PLN_KIND(PLN_REPLY_ARRAY)}};
     pln_line_post(&node->pool, part->index, &part->request, deadline);
 }
 
@@ -55,7 +56,8 @@ static int get_each(struct part *part, pln_ns deadline) {
     for (size_t i = 0; i < reading->n; i++) {
         struct pln_reply *reply;
         struct part one = {.node = part->node, .keys = part->keys + i, .reading = {.n = 1}};
-        struct pln_request request = {.write = write_many, .arg = &one};
+        struct pln_request request = {
+            .write = write_many, .arg = &one, .kinds = PLN_KIND(PLN_REPLY_ARRAY)};
         struct pln_node *node = pln_node_of(redis, part->keys[i].key);
         int result = pln_route_ask(&node, part->index, &request, deadline, &reply);
         if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 1)) {

@@ -25,8 +25,6 @@ enum { FAILURES_TO_OPEN = 5 };
 
 static const pln_ns first_backoff = 20 * 1000000LL;
 static const pln_ns last_backoff = 2000 * 1000000LL;
-/* A connection that was used within this time is not looked at before it is used again. */
-static const pln_ns idle_after = 10 * 1000000LL;
 
 pln_ns pln_backoff_next(pln_ns *backoff) {
     pln_ns longest = *backoff < first_backoff ? first_backoff : *backoff;
@@ -283,9 +281,10 @@ static int claim(struct pln_pool *pool, struct pln_slot *slot, bool *is_wrong) {
     return result;
 }
 
+/* It is looked at each time, which costs a system call that returns at once: an answer nobody asked
+ * for would be taken for that of the next command. */
 static bool is_usable(struct pln_slot *slot) {
-    return pln_conn_is_open(&slot->conn) &&
-           (pln_clock_precise() - slot->used_at < idle_after || !pln_conn_is_spoilt(&slot->conn));
+    return pln_conn_is_open(&slot->conn) && !pln_conn_is_spoilt(&slot->conn);
 }
 
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
@@ -354,7 +353,6 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
 
 void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
     bool has_failed = result < 0 && result != PLN_EL2;
-    slot->used_at = pln_clock_precise();
     /* an answer nobody asked for would be taken for that of the next command */
     if (has_failed || slot->is_done_for || pln_conn_is_ahead(&slot->conn)) {
         hang_up(slot);

@@ -85,7 +85,8 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     }
     pln_batch_init(&batch);
     write_times(node, reading, n_tags, &batch);
-    int result = pln_redis_ask(&node, index, &batch, "HMGET", deadline, &reply);
+    int result = pln_redis_ask(&node, index, &batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY), deadline,
+                               &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
         apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
@@ -137,7 +138,8 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     pln_batch_command(&batch, 2);
     pln_batch_text(&batch, "GET");
     pln_names_write_value(&redis->names, key->key, &batch);
-    status = pln_redis_ask(&node, index, &batch, "GET", deadline, &reply);
+    status = pln_redis_ask(&node, index, &batch, "GET",
+                           PLN_KIND(PLN_REPLY_STRING) | PLN_KIND(PLN_REPLY_NIL), deadline, &reply);
     pln_batch_fini(&batch);
     if (status != PLN_OK) {
         return status;

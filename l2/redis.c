@@ -23,8 +23,8 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 }
 
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
-                  const char *command, pln_ns deadline, struct pln_reply **reply) {
-    struct pln_request request = {.write = write_batch, .arg = batch};
+                  const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply) {
+    struct pln_request request = {.write = write_batch, .arg = batch, .kinds = kinds};
     struct pln_reply *got;
     int result = pln_route_ask(node, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
@@ -261,7 +261,7 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     pln_nodes_await(redis, deadline);
     struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
     size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
-    int result = pln_redis_ask(&node, index, &batch, name, deadline, &got);
+    int result = pln_redis_ask(&node, index, &batch, name, 0, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
         result = pln_pool_refused(&node->pool, name, got);
@@ -294,7 +294,8 @@ static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch 
 
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline) {
     struct ping ping = {.redis = node->redis};
-    struct pln_request request = {.write = write_ping, .arg = &ping, .is_link = true};
+    struct pln_request request = {
+        .write = write_ping, .arg = &ping, .kinds = PLN_KIND(PLN_REPLY_INTEGER), .is_link = true};
     struct pln_reply *reply;
     pln_put_big(ping.payload, number, sizeof ping.payload);
     int result = pln_line_ask(&node->pool, 0, &request, deadline, &reply);

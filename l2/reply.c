@@ -161,7 +161,7 @@ static void *create_elements(const redisReadTask *task, size_t n) {
     struct pln_reply *reply, *elements;
     size_t before = task->parent == NULL ? 0 : state->n_elements;
     if (n > MOST_ELEMENTS - before) {
-        return refuse(task, "a reply of more than 1048576 elements");
+        return refuse(task, "a reply over the limit of 1048576 elements");
     }
     if (task->parent == NULL) {
         struct root *root = new_root(task, n * sizeof *elements);

@@ -272,7 +272,12 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
     struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
-    struct pln_request request = {.write = write_call, .arg = &running, .is_link = call->is_link};
+    bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES;
+    struct pln_request request = {
+        .write = write_call,
+        .arg = &running,
+        .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
+        .is_link = call->is_link};
     struct pln_reply *got;
     size_t index = call->key == NULL ? 0 : pln_node_slot(node, call->key);
     int result = pln_route_ask(&node, index, &request, deadline, &got);

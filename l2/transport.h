@@ -191,6 +191,8 @@ enum {
     PLN_MOST_WOKEN = 40,
 };
 
+#define PLN_KIND(kind) (1U << (kind))
+
 enum pln_request_state { PLN_REQUEST_QUEUED, PLN_REQUEST_SENT, PLN_REQUEST_DONE };
 
 /* One command of one caller, which has one reply. */
@@ -198,7 +200,9 @@ struct pln_request {
     /* adds it to a batch; any thread may call this while the caller waits */
     void (*write)(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
     void *arg;
-    bool is_link;   /* the link asks, which nobody can ask to go down */
+    unsigned
+        kinds;    /* of replies that may be an answer, PLN_KIND() of each, beside errors; 0: any */
+    bool is_link; /* the link asks, which nobody can ask to go down */
     bool is_asking; /* to be preceded by ASKING: the slot is on its way to this server */
 
     /* of line.c */
@@ -217,6 +221,7 @@ struct pln_request {
 
 struct pln_in_flight {
     struct pln_request *request; /* NULL: its caller has left */
+    unsigned kinds;              /* as in the request */
     bool is_time;                /* a TIME of our own */
 };
 
@@ -286,7 +291,7 @@ struct pln_slot {
     char hashes[PLN_N_SCRIPTS][PLN_SHA + 1]; /* of scripts the server has; "" where it took none */
     long long ghost_id; /* of the connection before: it may still have a command in the air */
     char ghost_run_id[PLN_RUN_ID + 1];
-    pln_ns used_at, clock_at;
+    pln_ns clock_at;
     bool is_done_for; /* the server said something after which the connection must go */
 
     _Atomic uint32_t incarnation; /* 0: not connected */

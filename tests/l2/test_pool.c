@@ -165,7 +165,7 @@ END_TEST
 START_TEST(a_killed_connection_is_replaced_before_it_is_used) {
     ck_assert_int_eq(set_until("a", "one", soon()), PLN_OK);
     command("CLIENT KILL TYPE normal SKIPME yes");
-    poll(NULL, 0, 20); /* an idle connection is looked at first; a busy one would be at once */
+    poll(NULL, 0, 20); /* the server closes it in its own time */
     expect_text(&a, "a", "one");
     ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 2);
 }

@@ -91,16 +91,16 @@ END_TEST
 
 START_TEST(a_tree_of_too_many_elements_is_refused_by_name) {
     ck_assert_ptr_null(read_text("*1048577\r\n"));
-    ck_assert_str_eq(state.refusal, "a reply of more than 1048576 elements");
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
     ck_assert_ptr_null(read_text("*2147483647\r\n"));
-    ck_assert_str_eq(state.refusal, "a reply of more than 1048576 elements");
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
     /* the bound is on the tree, not on each of its arrays */
     ck_assert_ptr_null(read_text("*3\r\n*524288\r\n"));
     ck_assert_str_eq(state.refusal, "");
     ck_assert_ptr_null(read_text("*1000000\r\n*48576\r\n"));
     ck_assert_str_eq(state.refusal, "");
     ck_assert_ptr_null(read_text("*1000000\r\n*48577\r\n"));
-    ck_assert_str_eq(state.refusal, "a reply of more than 1048576 elements");
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
 }
 END_TEST
 
