@@ -224,7 +224,11 @@ void pln_memory_forget(struct pln_memory *memory) {
 }
 
 int pln_memory_evict(struct pln_memory *memory, double share, size_t *evicted) {
-    int status = check_share("share", share);
+    struct pln_l2 *l2;
+    int status = find_client(memory, NULL, &l2);
+    if (status == PLN_OK) {
+        status = check_share("share", share);
+    }
     if (status == PLN_OK) {
         size_t n = pln_l2_mem_evict(memory->server, share);
         if (evicted != NULL) {

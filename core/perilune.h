@@ -397,14 +397,13 @@ struct pln_memory_faults {
 enum pln_memory_cut {
     PLN_MEMORY_UNCUT, /* commands run, and the link is live */
     PLN_MEMORY_FAILS, /* commands fail at once: PLN_EL2DOWN; the link is lost */
-    PLN_MEMORY_HANGS, /* they hang until healed, or their deadline: PLN_ETIMEOUT; the link is lost
-                       */
+    PLN_MEMORY_HANGS, /* they wait to be healed, or end in PLN_ETIMEOUT; the link is lost */
 };
 
 struct pln_memory_stats {
     uint64_t commands, late, carried_out, refused; /* late: timed out, by a delay */
     uint64_t messages, lost, duplicated;           /* counted once for each cache they are for */
-    size_t clients, values, waiting;               /* now; waiting: messages */
+    size_t clients, values, waiting;               /* now; waiting: messages not yet heard */
 };
 
 /* Gives a handle on the memory of that name (1 to 64 letters, digits, '.', '_' or '-'), which also

@@ -270,6 +270,7 @@ void pln_l2_mem_stats(struct pln_l2_mem_server *server, struct pln_memory_stats 
         stats->values += pln_mem_count_values(space);
         for (struct mem_client *client = space->clients; client != NULL; client = client->next) {
             stats->clients++;
+            stats->waiting += client->is_draining; /* one is being reported, and not yet heard */
             for (struct queued *queued = client->first; queued != NULL; queued = queued->next) {
                 stats->waiting++;
             }
