@@ -268,13 +268,41 @@ static int use_in_child(void) {
     if (pln_get_copy(cache, pln_key("k"), NULL, text, sizeof text, &result) != PLN_OK) {
         return 3;
     }
+    struct pln_memory_faults late = {.message_delay_ms = 1};
+    struct pln_cache *other;
+    if (pln_open(&options, &other) != PLN_OK) {
+        return 4;
+    }
+    pln_memory_faults(memory, NULL, &late);
     pln_set(cache, pln_key("k"), pln_key("child's"), NULL);
+    for (pln_ns deadline = pln_deadline(10000); stats_now().waiting > 0; sched_yield()) {
+        if (pln_clock_precise() > deadline) {
+            return 5;
+        }
+    }
+    pln_close(other);
     pln_close(cache);
-    pln_close(a);
-    pln_close(b);
-    pln_memory_close(memory);
     return 0;
 }
+
+START_TEST(a_child_closes_what_its_parent_opened_and_the_parent_goes_on) {
+    int status = 1;
+    rig_set(a, "k", "v");
+    pid_t child = N_FORKS > 0 ? fork() : -1;
+    if (child == 0) {
+        int result = use_in_child();
+        pln_close(a);
+        pln_close(b);
+        pln_memory_close(memory);
+        _exit(result);
+    }
+    if (child > 0) {
+        ck_assert_int_eq(waitpid(child, &status, 0), child);
+        ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+    }
+    rig_expect(b, "k", "v", "l2");
+}
+END_TEST
 
 static void *keep_setting(void *arg) {
     atomic_bool *has_ended = arg;
@@ -288,7 +316,7 @@ START_TEST(a_child_has_a_copy_of_its_own_whatever_the_parent_was_doing) {
     atomic_bool has_ended = false;
     pthread_t thread;
     rig_set(a, "k", "v");
-    set_faults(NULL, (struct pln_memory_faults){.message_random_ms = 1, .delay_random_ms = 1});
+    set_faults(NULL, (struct pln_memory_faults){.message_random_ms = 1});
     pthread_create(&thread, NULL, keep_setting, &has_ended);
     for (int i = 0; i < N_FORKS; i++) {
         int status = 1;
@@ -312,6 +340,7 @@ int main(void) {
     TCase *tests = tcase_create("memory");
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_set_timeout(tests, 60); /* sanitizers fork slowly */
     tcase_add_test(tests, caches_that_name_the_same_memory_share_it);
     tcase_add_test(tests, what_is_stored_lives_as_long_as_somebody_uses_it);
     tcase_add_test(tests, a_wrong_name_fault_or_cache_is_told);
@@ -323,6 +352,7 @@ int main(void) {
     tcase_add_test(tests, a_cache_that_is_cut_off_serves_what_it_has_as_stale_until_it_is_healed);
     tcase_add_test(tests, a_write_whose_outcome_is_unknown_is_kept_in_no_l1);
     tcase_add_test(tests, after_a_restart_that_forgets_nothing_old_is_served);
+    tcase_add_test(tests, a_child_closes_what_its_parent_opened_and_the_parent_goes_on);
     tcase_add_test(tests, a_child_has_a_copy_of_its_own_whatever_the_parent_was_doing);
     return rig_run(suite);
 }
