@@ -388,9 +388,10 @@ static void free_record(struct space *space, struct record *record) {
 }
 
 void pln_mem_forget_records(struct space *space) {
-    struct record *record, *next_record;
+    struct record *next;
     struct tag_time *tag, *next_tag;
-    HASH_ITER(hh, space->records, record, next_record) {
+    for (struct record *record = space->records; record != NULL; record = next) {
+        next = record->hh.next;
         free_record(space, record);
     }
     HASH_ITER(hh, space->tags, tag, next_tag) {
@@ -403,9 +404,8 @@ void pln_mem_forget_records(struct space *space) {
 }
 
 size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice) {
-    struct record *record, *next;
     size_t n = 0;
-    HASH_ITER(hh, space->records, record, next) {
+    for (struct record *record = space->records; record != NULL; record = record->hh.next) {
         if (record->envelope != NULL && pln_mem_chance(dice, share)) {
             drop_value(record); /* a lease is a key of its own, and stays */
             n++;
