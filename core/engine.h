@@ -15,6 +15,8 @@
  *   write.c    set, delete, expire, touch, tags, clear, events
  *   worker.c   threads for loads that run behind, and housekeeping
  *   warm.c     warming lists
+ *   memory.c   servers in memory, by name
+ *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics, explain
  *
  * Order of locks: none is taken while another of these is held.
@@ -214,7 +216,8 @@ struct pln_cache {
     struct pln_host host;
 
     struct pln_inval *inval;
-    struct pln_l2 *l2; /* NULL: L1 only */
+    struct pln_l2 *l2;         /* NULL: L1 only */
+    struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
     struct pln_terms terms;
@@ -255,6 +258,24 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 /* Puts a cache on the list of those that a child looks after, and takes it off. */
 void pln_fork_remember(struct pln_cache *cache);
 void pln_fork_forget(struct pln_cache *cache);
+/* The list of memory servers of the process, under its lock until pln_fork_unlock(). */
+struct pln_memory **pln_fork_lock_memories(void);
+void pln_fork_unlock(void);
+
+/* ---- memory.c ---- */
+
+/* What stands behind "memory:NAME"; a reference for each cache and handle. */
+struct pln_memory {
+    struct pln_memory *next; /* this and n_users under the lock of fork.c */
+    size_t n_users;
+    struct pln_l2_mem_server *server;
+    char name[];
+};
+
+/* The name in such a URL, or NULL where it is another one. */
+const char *pln_memory_name(const char *url);
+/* A pln_l2_maker; `arg` is the memory. */
+int pln_memory_client(void *arg, const struct pln_l2_options *options, struct pln_l2 **l2);
 
 /* ---- options.c ---- */
 

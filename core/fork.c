@@ -2,16 +2,18 @@
  *
  * fork.c - what a child does after fork(): L1 goes on, in every cache that was open.
  *
- * The caches of the process stand in a list, the one thing here that is global, because fork()
- * tells nobody else. It and the locks of each cache are held across the fork, so that the child
- * finds what they guard whole. Threads do not come along, nor are connections of use to two: in the
- * child L2 is down for good, what L1 holds of it counts as with a lost link, and what a policy's
- * functions would have to do is refused. Loaders of the caller's own run as ever.
+ * The caches of the process stand in a list, because fork() tells nobody else, and so do its
+ * servers in memory, which are found by name; the one thing here that is global. It and the locks
+ * of each cache are held across the fork, so that the child finds what they guard whole. Threads do
+ * not come along, nor are connections of use to two: in the child L2 is down for good, what L1
+ * holds of it counts as with a lost link, and what a policy's functions would have to do is
+ * refused. Loaders of the caller's own run as ever.
  */
 #include "engine.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over caches */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
+static struct pln_memory *memories;
 
 static void before(void) {
     pthread_mutex_lock(&lock);
@@ -21,9 +23,15 @@ static void before(void) {
         pln_workers_freeze(cache->workers);
         pln_inval_freeze(cache->inval);
     }
+    for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
+        pln_l2_mem_freeze(memory->server);
+    }
 }
 
 static void after(bool is_child) {
+    for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
+        pln_l2_mem_thaw(memory->server, is_child);
+    }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_inval_thaw(cache->inval);
         pln_workers_thaw(cache->workers, is_child);
@@ -52,10 +60,23 @@ static void watch(void) {
     pthread_atfork(before, after_in_parent, after_in_child);
 }
 
-void pln_fork_remember(struct pln_cache *cache) {
+static void lock_and_watch(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, watch);
     pthread_mutex_lock(&lock);
+}
+
+struct pln_memory **pln_fork_lock_memories(void) {
+    lock_and_watch();
+    return &memories;
+}
+
+void pln_fork_unlock(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+void pln_fork_remember(struct pln_cache *cache) {
+    lock_and_watch();
     cache->next = caches;
     caches = cache;
     pthread_mutex_unlock(&lock);

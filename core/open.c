@@ -145,8 +145,28 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
     return status;
 }
 
+static int open_over_memory(const struct pln_options *options, const char *name,
+                            struct pln_cache **cache) {
+    struct pln_memory *memory;
+    int status = pln_memory_open(name, &memory);
+    if (status < 0) {
+        return status;
+    }
+    status = pln_open_over(options, pln_memory_client, memory, cache);
+    if (status < 0) {
+        pln_memory_close(memory);
+        return status;
+    }
+    (*cache)->memory = memory;
+    return PLN_OK;
+}
+
 int pln_open(const struct pln_options *options, struct pln_cache **cache) {
     bool has_redis = options != NULL && options->redis != NULL;
+    const char *memory = has_redis ? pln_memory_name(options->redis) : NULL;
+    if (memory != NULL) {
+        return open_over_memory(options, memory, cache);
+    }
     return pln_open_over(options, has_redis ? make_redis : NULL, NULL, cache);
 }
 
@@ -193,6 +213,7 @@ void pln_close(struct pln_cache *cache) {
     pln_fork_forget(cache);
     pln_workers_free(cache->workers);
     pln_l2_close(cache->l2);
+    pln_memory_close(cache->memory);
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
     }

@@ -5,8 +5,8 @@
  *
  * Two implementations stand behind one table of functions: Redis (redis.c over conn.c, with the
  * link of bus.c) and memory (mem.c: several clients of one server inside a process, with delay,
- * loss and cut, for tests). What the state of the link means for L1 is the cache's business: this
- * side only reports, in the order in which things happened.
+ * loss and cut, for tests: ours and users'). What the state of the link means for L1 is the cache's
+ * business: this side only reports, in the order in which things happened.
  *
  *   url.c    where the servers are and how to log in
  *   lookup.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, and bytes over them
@@ -19,8 +19,10 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat
- *   slots.c, shards.c, ring.c, sentinel.c, endpoint.c  where a key lies among several servers
- *   mem.c    tier and bus in memory; memops.c its operations
+ *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
+ *   keeper.c who knows where servers are: watch.c by sentinels, cluster.c in a cluster
+ *   mem.c    tier and bus in memory; memops.c its operations, memfault.c what goes wrong,
+ *            memlate.c late messages
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:inv:1 the channel (1 is the wire version).
@@ -177,13 +179,30 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
  * for all; closing it does nothing. */
 struct pln_l2 *pln_l2_gone(void);
 
-/* Memory in the place of Redis: clients of one server see each other's writes and messages. */
+/* Memory in the place of Redis: clients of one server see each other's writes and messages. In all
+ * below, NULL in the place of a client means all of the server's, and those to come. */
 struct pln_l2_mem_server;
 int pln_l2_mem_server_new(struct pln_l2_mem_server **server);
+/* Gives it a name for messages; before its first client. */
+void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name);
 void pln_l2_mem_server_free(struct pln_l2_mem_server *server); /* after its clients */
 int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
                    struct pln_l2 **l2);
-/* Holds messages to this client back (delivered by pln_l2_mem_deliver), loses them with its link
+/* What goes wrong from now on; the dice begin anew. Checked by the caller. */
+void pln_l2_mem_faults(struct pln_l2_mem_server *server, struct pln_l2 *client,
+                       const struct pln_memory_faults *faults);
+void pln_l2_mem_set_link(struct pln_l2_mem_server *server, struct pln_l2 *client, bool is_up);
+void pln_l2_mem_set_cut(struct pln_l2_mem_server *server, struct pln_l2 *client,
+                        enum pln_memory_cut cut);
+/* Reports up to n messages to each client, whatever holds them up. Returns how many. */
+size_t pln_l2_mem_bring(struct pln_l2_mem_server *server, struct pln_l2 *client, size_t n);
+void pln_l2_mem_forget(struct pln_l2_mem_server *server);
+size_t pln_l2_mem_evict(struct pln_l2_mem_server *server, double share);
+void pln_l2_mem_stats(struct pln_l2_mem_server *server, struct pln_memory_stats *stats);
+/* Around a fork. A child has the values, and none of the clients. */
+void pln_l2_mem_freeze(struct pln_l2_mem_server *server);
+void pln_l2_mem_thaw(struct pln_l2_mem_server *server, bool is_child);
+/* One client: holds messages to it back (delivered by pln_l2_mem_deliver), loses them with its link
  * (on_down, then nothing until pln_l2_mem_join), or makes its commands fail as if cut off. */
 void pln_l2_mem_hold(struct pln_l2 *client, bool held);
 size_t pln_l2_mem_deliver(struct pln_l2 *client, size_t n);

@@ -1,43 +1,28 @@
 /* SPDX-License-Identifier: MIT
  *
  * mem.c - tier and bus in memory: clients of one server object see each other's writes and
- * messages, as clients of one Redis do. For tests, which can hold messages back, lose them with
- * the link, and cut a client off, each at the exact step they want.
+ * messages, as clients of one Redis do. For tests, ours and those of programs that use perilune:
+ * what can go wrong with a Redis goes wrong here when it is told to (memfault.c).
  *
  * One mutex guards the server and all its clients. It is never held while an event is reported:
  * a message is put into the queue of each client it is for, and the queues are emptied after the
  * change, by the thread that wrote. So where nothing is held, a write returns when everybody knows.
  * One thread at a time empties a queue; a second one leaves its messages to the first.
  *
- * Time is the clock of the client that acts, so a virtual clock rules values and leases too.
- * Deadlines play no part: nothing here waits.
+ * Time is the clock of the client that acts, so a virtual clock rules values and leases too. What
+ * faults make wait, and deadlines, go by the real one.
  */
 #include "mem.h"
 
-/* ---- messages ---- */
+#include <stdio.h>
 
-static void post_to_locked(struct mem_client *to, enum pln_message_kind kind,
-                           struct pln_bytes payload) {
-    struct queued *queued = malloc(sizeof *queued + payload.len);
-    if (queued == NULL) {
-        to->has_lost = true;
-        return;
-    }
-    queued->next = NULL;
-    queued->kind = kind;
-    queued->len = payload.len;
-    if (payload.len > 0) {
-        memcpy(queued->payload, payload.data, payload.len);
-    }
-    *to->last = queued;
-    to->last = &queued->next;
-}
+/* ---- messages ---- */
 
 void pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                          struct pln_bytes payload) {
     for (struct mem_client *to = from->space->clients; to != NULL; to = to->next) {
         if (to != from && to->is_up) {
-            post_to_locked(to, kind, payload);
+            pln_mem_send_locked(to, kind, payload);
         }
     }
     if (from->is_up) {
@@ -48,9 +33,6 @@ void pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
 static struct queued *take_locked(struct mem_client *client) {
     struct queued *queued = client->first;
     client->first = queued->next;
-    if (client->first == NULL) {
-        client->last = &client->first;
-    }
     return queued;
 }
 
@@ -71,15 +53,22 @@ static void report(struct mem_client *client, const struct queued *queued) {
     pln_message_report(&client->events, &message);
 }
 
-/* Reports up to n messages, with the lock dropped meanwhile; those of a held client if forced. */
-static size_t drain_locked(struct mem_client *client, size_t n, bool is_forced) {
+static bool may_report_locked(const struct mem_client *client, bool is_forced) {
+    pln_ns when;
+    if (client->has_lost) {
+        return true;
+    }
+    return client->first != NULL &&
+           (is_forced || pln_mem_is_due(client, pln_clock_precise(), &when));
+}
+
+size_t pln_mem_drain_locked(struct mem_client *client, size_t n, bool is_forced) {
     size_t reported = 0;
     if (client->is_draining) {
         return 0;
     }
     client->is_draining = true;
-    while (reported < n && (is_forced || !client->is_held) &&
-           (client->has_lost || client->first != NULL)) {
+    while (reported < n && may_report_locked(client, is_forced)) {
         struct queued *queued = client->has_lost ? NULL : take_locked(client);
         client->has_lost = false;
         pthread_mutex_unlock(&client->server->lock);
@@ -89,66 +78,124 @@ static size_t drain_locked(struct mem_client *client, size_t n, bool is_forced) 
         reported++;
     }
     client->is_draining = false;
-    pthread_cond_broadcast(&client->server->drained);
+    pthread_cond_broadcast(&client->server->changed);
     return reported;
 }
 
-void pln_mem_drain_locked(struct space *space) {
+void pln_mem_drain_all_locked(struct space *space) {
     for (struct mem_client *client = space->clients; client != NULL; client = client->next) {
-        drain_locked(client, SIZE_MAX, false);
+        pln_mem_drain_locked(client, SIZE_MAX, false);
+        pln_mem_call_courier_locked(client);
     }
 }
 
-void pln_mem_set_link(struct mem_client *client, bool is_up) {
-    pthread_mutex_t *lock = &client->server->lock;
-    pthread_mutex_lock(lock);
-    while (client->is_draining) {
-        pthread_cond_wait(&client->server->drained, lock);
-    }
-    bool is_change = client->is_up != is_up;
+static bool should_be_up(const struct mem_client *client) {
+    return client->has_started && !client->trouble.is_parted && !client->server->is_away;
+}
+
+static void change_link_locked(struct mem_client *client) {
+    bool is_up = !client->is_up;
     client->is_up = is_up;
     client->is_draining = true;
     drop_queue_locked(client);
-    pthread_mutex_unlock(lock);
+    pthread_mutex_unlock(&client->server->lock);
     void (*on_change)(void *) = is_up ? client->events.on_up : client->events.on_down;
-    if (is_change && !is_up) {
+    if (!is_up) {
         pln_count(client->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
-    if (is_change && on_change != NULL) {
+    if (on_change != NULL) {
         on_change(client->events.arg);
     }
-    pthread_mutex_lock(lock);
+    pthread_mutex_lock(&client->server->lock);
     client->is_draining = false;
-    pthread_cond_broadcast(&client->server->drained);
-    pthread_mutex_unlock(lock);
+    pthread_cond_broadcast(&client->server->changed);
+    pln_mem_drain_locked(client, SIZE_MAX, false); /* what came meanwhile */
+    pln_mem_call_courier_locked(client);
 }
 
-/* ---- life, and what tests do to a client ---- */
+/* A client whose link is not as it should be, one that can be changed now before others. */
+static struct mem_client *find_unsettled(struct pln_l2_mem_server *server) {
+    struct mem_client *found = NULL;
+    for (struct space *space = server->spaces; space != NULL; space = space->next) {
+        for (struct mem_client *client = space->clients; client != NULL; client = client->next) {
+            if (client->is_up != should_be_up(client) && (found == NULL || found->is_draining)) {
+                found = client;
+            }
+        }
+    }
+    return found;
+}
+
+void pln_mem_settle_locked(struct pln_l2_mem_server *server) {
+    struct mem_client *client;
+    /* looked for anew after each wait, in which clients may have come and gone */
+    while ((client = find_unsettled(server)) != NULL) {
+        if (client->is_draining) {
+            pthread_cond_wait(&server->changed, &server->lock);
+        } else {
+            change_link_locked(client);
+        }
+    }
+}
+
+/* ---- life ---- */
+
+static void init_signals(struct pln_l2_mem_server *server) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->changed, &attributes);
+    pthread_cond_init(&server->courier_wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
 
 int pln_l2_mem_server_new(struct pln_l2_mem_server **server) {
     struct pln_l2_mem_server *created = calloc(1, sizeof *created);
     if (created == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for a memory server");
     }
+    snprintf(created->label, sizeof created->label, "memory");
     pthread_mutex_init(&created->lock, NULL);
-    pthread_cond_init(&created->drained, NULL);
+    init_signals(created);
     *server = created;
     return PLN_OK;
+}
+
+void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name) {
+    snprintf(server->label, sizeof server->label, "memory:%s", name);
 }
 
 void pln_l2_mem_server_free(struct pln_l2_mem_server *server) {
     if (server == NULL) {
         return;
     }
+    pln_mem_stop_courier(server);
     struct space *next;
     for (struct space *space = server->spaces; space != NULL; space = next) {
         next = space->next;
-        pln_mem_free_records(space);
+        assert(space->clients == NULL);
+        pln_mem_forget_records(space);
         free(space);
     }
-    pthread_cond_destroy(&server->drained);
+    pthread_cond_destroy(&server->courier_wake);
+    pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
+}
+
+void pln_l2_mem_freeze(struct pln_l2_mem_server *server) {
+    pthread_mutex_lock(&server->lock);
+}
+
+void pln_l2_mem_thaw(struct pln_l2_mem_server *server, bool is_child) {
+    if (is_child) {
+        for (struct space *space = server->spaces; space != NULL; space = space->next) {
+            space->clients = NULL; /* the parent's: their memory is left alone */
+        }
+        server->has_courier = false;
+        init_signals(server); /* threads that are not here may be waiting on the old ones */
+    }
+    pthread_mutex_unlock(&server->lock);
 }
 
 static struct space *make_space_locked(struct pln_l2_mem_server *server, const char *ns) {
@@ -178,10 +225,11 @@ int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_serve
     client->events = options->events;
     client->counts = options->counts;
     client->host = options->host;
-    client->last = &client->first;
     pthread_mutex_lock(&server->lock);
     client->space = make_space_locked(server, options->ns);
     if (client->space != NULL) {
+        client->number = server->n_clients++;
+        pln_mem_set_trouble_locked(client, &server->trouble);
         client->next = client->space->clients;
         client->space->clients = client;
     }
@@ -198,7 +246,7 @@ void pln_mem_close(struct pln_l2 *l2) {
     struct mem_client *client = pln_mem_client(l2);
     pthread_mutex_lock(&client->server->lock);
     while (client->is_draining) {
-        pthread_cond_wait(&client->server->drained, &client->server->lock);
+        pthread_cond_wait(&client->server->changed, &client->server->lock);
     }
     struct mem_client **link = &client->space->clients;
     while (*link != client) {
@@ -208,35 +256,4 @@ void pln_mem_close(struct pln_l2 *l2) {
     drop_queue_locked(client);
     pthread_mutex_unlock(&client->server->lock);
     free(client);
-}
-
-void pln_l2_mem_hold(struct pln_l2 *l2, bool held) {
-    struct mem_client *client = pln_mem_client(l2);
-    pthread_mutex_lock(&client->server->lock);
-    client->is_held = held;
-    drain_locked(client, SIZE_MAX, false);
-    pthread_mutex_unlock(&client->server->lock);
-}
-
-size_t pln_l2_mem_deliver(struct pln_l2 *l2, size_t n) {
-    struct mem_client *client = pln_mem_client(l2);
-    pthread_mutex_lock(&client->server->lock);
-    size_t reported = drain_locked(client, n, true);
-    pthread_mutex_unlock(&client->server->lock);
-    return reported;
-}
-
-void pln_l2_mem_part(struct pln_l2 *l2) {
-    pln_mem_set_link(pln_mem_client(l2), false);
-}
-
-void pln_l2_mem_join(struct pln_l2 *l2) {
-    pln_mem_set_link(pln_mem_client(l2), true);
-}
-
-void pln_l2_mem_cut(struct pln_l2 *l2, bool is_cut) {
-    struct mem_client *client = pln_mem_client(l2);
-    pthread_mutex_lock(&client->server->lock);
-    client->is_cut = is_cut;
-    pthread_mutex_unlock(&client->server->lock);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * mem.h - the server in memory, as its two files share it: mem.c (life, messages, what tests do to
- * a client) and memops.c (values, leases, tags).
+ * mem.h - the server in memory, as its files share it: mem.c (life, the bus), memops.c (values,
+ * leases, tags), memfault.c (what goes wrong, as it is told to) and memlate.c (messages that come
+ * late, and the thread that brings them).
  */
 #ifndef PLN_L2_MEM_H
 #define PLN_L2_MEM_H
@@ -42,17 +43,39 @@ struct space {
     char ns[];
 };
 
+/* A message on its way. A queue is in the order of `turn`, which is that of posting but for those
+ * that let others pass. */
 struct queued {
     struct queued *next;
+    uint64_t turn;
+    pln_ns due; /* not before; a point of pln_clock_precise() */
     enum pln_message_kind kind;
     size_t len;
     char payload[];
 };
 
+/* What goes wrong: of a client, and of the server for clients to come. */
+struct trouble {
+    struct pln_memory_faults faults;
+    enum pln_memory_cut cut;
+    bool is_parted;
+};
+
 struct pln_l2_mem_server {
-    pthread_mutex_t lock; /* guards everything below, and all clients but their constants */
-    pthread_cond_t drained;
+    char label[80];         /* "memory:NAME"; written before the first client */
+    pthread_mutex_t lock;   /* guards everything below, and all clients but their constants */
+    pthread_cond_t changed; /* a queue was emptied, or what goes wrong is another thing */
     struct space *spaces;
+    struct trouble trouble;
+    bool is_away;  /* between a server that ends and one that begins anew */
+    uint64_t dice; /* of what is not a client's */
+    uint64_t n_clients;
+    struct pln_memory_stats stats;
+
+    pthread_cond_t courier_wake;
+    pthread_t courier;
+    bool has_courier, is_stopping;
+    bool is_called; /* the courier: since its round began */
 };
 
 struct mem_client {
@@ -65,8 +88,14 @@ struct mem_client {
     const struct pln_host *host;
     /* guarded by the server's lock */
     struct mem_client *next;
-    struct queued *first, **last;
-    bool is_up, is_held, is_cut;
+    struct queued *first;
+    uint64_t n_posted;       /* messages to it so far */
+    uint64_t number;         /* of the server's clients, in the order in which they came */
+    uint64_t dice, bus_dice; /* for its commands, and for messages to it */
+    struct trouble trouble;
+    bool has_started;
+    bool is_up;       /* of the link: follows from has_started, trouble and the server's is_away */
+    bool is_held;     /* by pln_l2_mem_hold() */
     bool is_draining; /* a thread reports events to this client */
     bool has_lost;    /* a message found no memory: everything has to be taken for void */
 };
@@ -75,15 +104,62 @@ static inline struct mem_client *pln_mem_client(struct pln_l2 *l2) {
     return PLN_CONTAINER_OF(l2, struct mem_client, l2);
 }
 
+/* ---- mem.c ---- */
+
 /* Puts a message into the queue of every other client of the namespace whose link is up. */
 void pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                          struct pln_bytes payload);
-/* Reports what is queued for clients that are not held, with the lock dropped meanwhile. */
-void pln_mem_drain_locked(struct space *space);
-/* Sets the link's state and reports it, after whatever is being reported. */
-void pln_mem_set_link(struct mem_client *client, bool is_up);
+/* Reports up to n messages of a client's queue, with the lock dropped meanwhile: those that are
+ * due, or all where forced. Returns how many. */
+size_t pln_mem_drain_locked(struct mem_client *client, size_t n, bool is_forced);
+/* The same for all clients of a namespace, with what is due; wakes the courier for the rest. */
+void pln_mem_drain_all_locked(struct space *space);
+/* Brings every link into the state that follows from what was set, and reports each change; waits
+ * for whatever is being reported. */
+void pln_mem_settle_locked(struct pln_l2_mem_server *server);
 void pln_mem_close(struct pln_l2 *l2);
-void pln_mem_free_records(struct space *space);
+
+/* ---- memops.c ---- */
+
+void pln_mem_forget_records(struct space *space);
+size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice);
+size_t pln_mem_count_values(const struct space *space);
 extern const struct pln_l2_ops pln_mem_ops;
+
+/* ---- memfault.c ---- */
+
+enum mem_access {
+    MEM_READS,
+    MEM_FREES, /* writes, and needs no memory for it */
+    MEM_WRITES,
+};
+
+/* Begins a command: PLN_OK with the lock held, after whatever delay. *is_late says that its answer
+ * comes too late: it is carried out, and ends in a timeout. */
+int pln_mem_enter(struct mem_client *client, enum mem_access access, pln_ns deadline,
+                  bool *is_late);
+/* Ends a command: what it said is heard before it returns. */
+int pln_mem_leave(struct mem_client *client, bool is_late, int result);
+
+/* The next number of a row that its seed decides. */
+uint64_t pln_mem_roll(uint64_t *dice);
+/* True in this share of cases. */
+bool pln_mem_chance(uint64_t *dice, double share);
+/* From 0 to `most`. */
+uint64_t pln_mem_upto(uint64_t *dice, uint64_t most);
+void pln_mem_set_trouble_locked(struct mem_client *client, const struct trouble *trouble);
+
+/* ---- memlate.c ---- */
+
+/* Whether a client's first message may be reported now; if not, *when says when to look again
+ * (INT64_MAX: when told). */
+bool pln_mem_is_due(const struct mem_client *client, pln_ns now, pln_ns *when);
+/* Queues a message, or two, or none, as the client's faults say. */
+void pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+                         struct pln_bytes payload);
+/* Lets the courier see to a client's messages that are not due yet, if there are any; starts it
+ * where there is none. */
+void pln_mem_call_courier_locked(const struct mem_client *client);
+void pln_mem_stop_courier(struct pln_l2_mem_server *server);
 
 #endif

@@ -2,7 +2,7 @@
  *
  * memops.c - the operations of the tier in memory: the scripts of script.c, said in C. Each takes
  * the server's lock, changes its records, queues what others must hear, and reports it before it
- * returns.
+ * returns, but for what faults hold up.
  */
 #include "mem.h"
 
@@ -12,25 +12,6 @@
  * value may still be older than that. */
 static pln_ms server_now(struct mem_client *client) {
     return pln_now(client->host) + 1000000000000;
-}
-
-/* Begins a command: returns PLN_OK with the lock held. */
-static int enter(struct mem_client *client) {
-    pln_count(client->counts, PLN_COUNT_L2_COMMANDS, 1);
-    pthread_mutex_lock(&client->server->lock);
-    if (client->is_cut) {
-        pthread_mutex_unlock(&client->server->lock);
-        pln_count(client->counts, PLN_COUNT_L2_ERRORS, 1);
-        return pln_fail(PLN_EL2DOWN, "l2: the memory server is cut off");
-    }
-    return PLN_OK;
-}
-
-/* Ends a command: what it said is heard before it returns. */
-static int leave(struct mem_client *client, int result) {
-    pln_mem_drain_locked(client->space);
-    pthread_mutex_unlock(&client->server->lock);
-    return result;
 }
 
 static struct record *find_record(struct space *space, struct pln_bytes key) {
@@ -132,26 +113,31 @@ static int store(struct mem_client *client, struct pln_bytes key, const struct p
 /* ---- the operations ---- */
 
 static int mem_start(struct pln_l2 *l2) {
-    pln_mem_set_link(pln_mem_client(l2), true);
+    struct mem_client *client = pln_mem_client(l2);
+    pthread_mutex_lock(&client->server->lock);
+    client->has_started = true;
+    pln_mem_settle_locked(client->server);
+    pthread_mutex_unlock(&client->server->lock);
     return PLN_OK;
 }
 
 static int mem_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                    struct pln_l2_value *value) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_READS, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
-    return leave(client, read_record(client, find_record(client->space, key->key), value));
+    return pln_mem_leave(client, is_late,
+                         read_record(client, find_record(client->space, key->key), value));
 }
 
 static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                         struct pln_l2_value *values, int *statuses) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_READS, deadline, &is_late);
     for (size_t i = 0; i < n; i++) {
         statuses[i] = result;
         if (result == PLN_OK) {
@@ -159,7 +145,7 @@ static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t
             statuses[i] = read_record(client, record, &values[i]);
         }
     }
-    return result == PLN_OK ? leave(client, PLN_OK) : result;
+    return result == PLN_OK ? pln_mem_leave(client, is_late, PLN_OK) : result;
 }
 
 /* What keeps an item out: a condition, or a tag dropped since its source was read. */
@@ -175,29 +161,29 @@ static bool is_refused(struct mem_client *client, struct pln_bytes key,
 static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
                    uint32_t flags, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
+    bool is_late;
     int result = pln_envelope_check(item);
     if (result == PLN_OK) {
-        result = enter(client);
+        result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     }
     if (result != PLN_OK) {
         return result;
     }
     if (is_refused(client, key->key, item, flags)) {
-        return leave(client, PLN_NOT_STORED);
+        return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
     uint64_t clock = item->tag_clock != 0 ? item->tag_clock : client->space->clock;
     result = store(client, key->key, item, clock);
     if (result == PLN_OK) {
         pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
     }
-    return leave(client, result);
+    return pln_mem_leave(client, is_late, result);
 }
 
 static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_FREES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
@@ -207,14 +193,14 @@ static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
         record->is_leased = false;
     }
     pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
-    return leave(client, PLN_OK);
+    return pln_mem_leave(client, is_late, PLN_OK);
 }
 
 static int mem_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
+    bool is_late;
     bool is_absent;
-    (void) deadline;
-    int result = enter(client);
+    int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
@@ -227,24 +213,24 @@ static int mem_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
         record->is_leased = false;
     }
     pln_mem_post_locked(client, PLN_MESSAGE_EXPIRE, key->key);
-    return leave(client, result);
+    return pln_mem_leave(client, is_late, result);
 }
 
 static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
                      pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
+    bool is_late;
     bool is_absent;
-    (void) deadline;
-    int result = enter(client);
+    int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
     struct record *record = find_record(client->space, key->key);
     if (!has_value(client, record, &is_absent)) {
-        return leave(client, PLN_MISS);
+        return pln_mem_leave(client, is_late, PLN_MISS);
     }
     pln_envelope_touch(record->envelope, server_now(client), fresh, life < 1 ? 1 : life);
-    return leave(client, PLN_OK);
+    return pln_mem_leave(client, is_late, PLN_OK);
 }
 
 static bool is_held_now(struct mem_client *client, struct record *record) {
@@ -254,20 +240,20 @@ static bool is_held_now(struct mem_client *client, struct record *record) {
 static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
                      pln_ns deadline, struct pln_l2_lease *lease) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
     struct record *record = make_record(client->space, key->key);
     if (record == NULL) {
-        return leave(client, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
+        return pln_mem_leave(client, is_late, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
     }
     *lease = (struct pln_l2_lease){.tag_clock = client->space->clock};
     if (is_held_now(client, record)) {
         record->is_awaited = true;
         lease->left = record->lease_until - server_now(client);
-        return leave(client, PLN_PENDING);
+        return pln_mem_leave(client, is_late, PLN_PENDING);
     }
     pln_put_big(record->token, pln_random64(), 8);
     pln_put_big(record->token + 8, pln_random64(), 8);
@@ -275,7 +261,7 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
     record->lease_until = pln_after(server_now(client), length);
     record->is_leased = true;
     record->is_awaited = false;
-    return leave(client, PLN_OK);
+    return pln_mem_leave(client, is_late, PLN_OK);
 }
 
 /* Ends the lease if it is this one and still runs; tells who waits. */
@@ -297,30 +283,30 @@ static int mem_commit(struct pln_l2 *l2, const struct pln_hashed *key,
                       const struct pln_l2_lease *lease, const struct pln_l2_item *item,
                       pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
+    bool is_late;
     int result = pln_envelope_check(item);
     if (result == PLN_OK) {
-        result = enter(client);
+        result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     }
     if (result != PLN_OK) {
         return result;
     }
     if (!end_lease(client, key->key, lease) ||
         is_void(client->space, item->tags, item->n_tags, lease->tag_clock)) {
-        return leave(client, PLN_NOT_STORED);
+        return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
-    return leave(client, store(client, key->key, item, lease->tag_clock));
+    return pln_mem_leave(client, is_late, store(client, key->key, item, lease->tag_clock));
 }
 
 static int mem_release(struct pln_l2 *l2, const struct pln_hashed *key,
                        const struct pln_l2_lease *lease, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_FREES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
-    return leave(client, end_lease(client, key->key, lease) ? PLN_OK : PLN_MISS);
+    return pln_mem_leave(client, is_late, end_lease(client, key->key, lease) ? PLN_OK : PLN_MISS);
 }
 
 static struct tag_time *make_tag(struct space *space, struct pln_bytes tag) {
@@ -345,65 +331,100 @@ static struct tag_time *make_tag(struct space *space, struct pln_bytes tag) {
 
 static int mem_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
     struct tag_time *found = make_tag(client->space, tag);
     if (found == NULL) {
-        return leave(client, pln_fail(PLN_ENOMEM, "l2: no memory for a tag"));
+        return pln_mem_leave(client, is_late, pln_fail(PLN_ENOMEM, "l2: no memory for a tag"));
     }
     found->time = ++client->space->clock;
     pln_mem_post_locked(client, PLN_MESSAGE_TAG, tag);
-    return leave(client, PLN_OK);
+    return pln_mem_leave(client, is_late, PLN_OK);
 }
 
 static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
-    (void) deadline;
-    int result = enter(client);
+    bool is_late;
+    int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
     client->space->cleared = ++client->space->clock;
     pln_mem_post_locked(client, PLN_MESSAGE_CLEAR, pln_bytes_of(NULL, 0));
-    return leave(client, PLN_OK);
+    return pln_mem_leave(client, is_late, PLN_OK);
 }
 
-/* No operation stores a sorted set, so there is none. */
 static int mem_command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
                        size_t n_args, pln_ns deadline, struct pln_reply **reply) {
-    (void) l2, (void) key, (void) n_args, (void) deadline, (void) reply;
-    return pln_fail(PLN_EL2, "l2: memory has no commands of Redis, and so no %.*s",
-                    args[0].len > 24 ? 24 : (int) args[0].len, (const char *) args[0].data);
+    struct mem_client *client = pln_mem_client(l2);
+    bool is_late;
+    (void) key, (void) n_args, (void) reply;
+    int result = pln_mem_enter(client, MEM_READS, deadline, &is_late);
+    if (result == PLN_OK) {
+        result = pln_mem_leave(client, is_late, PLN_OK);
+    }
+    return result != PLN_OK
+               ? result
+               : pln_fail(PLN_EL2, "l2: memory has no commands of Redis, and so no %.*s",
+                          args[0].len > 24 ? 24 : (int) args[0].len, (const char *) args[0].data);
 }
 
 static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     struct mem_client *client = pln_mem_client(l2);
     pthread_mutex_lock(&client->server->lock);
+    bool is_cut = client->trouble.cut != PLN_MEMORY_UNCUT;
     *health = (struct pln_l2_health){.bus_ok = client->is_up,
-                                     .breaker_open = client->is_cut,
-                                     .connections = client->is_cut ? 0 : 1,
+                                     .breaker_open = is_cut,
+                                     .connections = is_cut ? 0 : 1,
                                      .beat_age = client->is_up ? 0 : PLN_FOREVER};
     pthread_mutex_unlock(&client->server->lock);
 }
 
-void pln_mem_free_records(struct space *space) {
-    struct record *record, *next_record;
+/* ---- the server as a whole ---- */
+
+static void free_record(struct space *space, struct record *record) {
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
+    HASH_DEL(space->records, record);
+    drop_value(record);
+    free(record);
+}
+
+void pln_mem_forget_records(struct space *space) {
+    struct record *next;
     struct tag_time *tag, *next_tag;
-    assert(space->clients == NULL);
-    HASH_ITER(hh, space->records, record, next_record) {
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
-        HASH_DEL(space->records, record);
-        drop_value(record);
-        free(record);
+    for (struct record *record = space->records; record != NULL; record = next) {
+        next = record->hh.next;
+        free_record(space, record);
     }
     HASH_ITER(hh, space->tags, tag, next_tag) {
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
         HASH_DEL(space->tags, tag);
         free(tag);
     }
+    /* as in Redis, where a new clock starts above all that an older one can have counted to */
+    space->cleared = ++space->clock;
+}
+
+size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice) {
+    size_t n = 0;
+    for (struct record *record = space->records; record != NULL; record = record->hh.next) {
+        if (record->envelope != NULL && pln_mem_chance(dice, share)) {
+            drop_value(record); /* a lease is a key of its own, and stays */
+            n++;
+        }
+    }
+    return n;
+}
+
+size_t pln_mem_count_values(const struct space *space) {
+    size_t n = 0;
+    for (const struct record *record = space->records; record != NULL; record = record->hh.next) {
+        n += record->envelope != NULL;
+    }
+    return n;
 }
 
 const struct pln_l2_ops pln_mem_ops = {

@@ -215,6 +215,8 @@ int luaopen_perilune(lua_State *L) {
     set_functions(L, class, functions);
     lua_pushcfunction(L, module_clock);
     lua_setfield(L, -2, "clock");
+    lua_pushcfunction(L, pln_lua_memory);
+    lua_setfield(L, -2, "memory");
     lua_pushliteral(L, "perilune");
     lua_setfield(L, -2, "_NAME");
     lua_pushliteral(L, PLN_VERSION);

@@ -9,6 +9,7 @@
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
  * control.c  policies, warming, statistics
+ * memory.c   a server in memory, for tests
  *
  * Misuse raises; what happens in life is nil, message, code; an outcome such as a miss is nil, nil,
  * code. An error in Lua is a longjmp, so a borrowed value and a call of the core's are never left
@@ -121,6 +122,11 @@ struct pln_lua_loading {
 int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading);
+
+/* ---- memory.c ---- */
+
+/* perilune.memory */
+int pln_lua_memory(lua_State *L);
 
 /* ---- methods, a list per file ---- */
 

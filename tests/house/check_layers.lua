@@ -17,8 +17,8 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 local BINDING = { "^core/perilune%.h$", "^lua/internal%.h$", "^lua/module%.h$", "^lua/program%.h$" }
 local POLICY = { "^core/perilune%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$" }
-local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "value",
-    "op", "main", "run", "program" }
+local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
+    "value", "op", "main", "run", "program" }
 local rules = {
     { "^core/perilune%.h$", {} },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune%.h$" } },

@@ -111,6 +111,18 @@ START_TEST(the_rest_survives_a_lack_of_memory) {
 }
 END_TEST
 
+START_TEST(a_memory_survives_a_lack_of_memory) {
+    run_with_failures(
+        "local memory <close> = require('perilune').memory 'lack'"
+        "local cache <close> = require('perilune').open {"
+        "  redis = 'memory:lack', max_bytes = '1m', workers = 1, log = false }"
+        "memory:faults { seed = 1, delay_random = '1ms', lose = '10%', hold = true }"
+        "pcall(memory.faults, memory, { delay = 'x' }) cache:set('k', { 1 })"
+        "memory:cut('hang', cache) memory:heal() memory:deliver() memory:evict(1) memory:forget()"
+        "memory:stats() tostring(memory)");
+}
+END_TEST
+
 /* A finalizer that closes the cache, run by the collector in the midst of a method. */
 START_TEST(a_finalizer_that_closes_the_cache_does_no_harm) {
     struct memory memory;
@@ -170,6 +182,7 @@ int main(void) {
     tcase_add_test(tests, reads_survive_a_lack_of_memory);
     tcase_add_test(tests, loaders_survive_a_lack_of_memory);
     tcase_add_test(tests, the_rest_survives_a_lack_of_memory);
+    tcase_add_test(tests, a_memory_survives_a_lack_of_memory);
     tcase_add_test(tests, a_finalizer_that_closes_the_cache_does_no_harm);
     tcase_add_test(tests, states_in_several_threads_do_not_meet);
     suite_add_tcase(suite, tests);
