@@ -394,9 +394,8 @@ PLN_API int pln_lock_extend(struct pln_lock *lock, pln_ms ttl_ms);
 /* Ends and frees it. Returns: PLN_OK; PLN_MISS where it had ended before. */
 PLN_API int pln_unlock(struct pln_lock *lock);
 PLN_API void pln_lock_free(struct pln_lock *lock); /* without ending it; NULL is allowed */
-/* A number that grows with every grant of the name. */
+/* A number that grows with every grant of the name; and how long it is sure to be held yet. */
 PLN_API int64_t pln_lock_fence(const struct pln_lock *lock);
-/* How long it is sure to be held yet; 0: it is not. */
 PLN_API pln_ms pln_lock_left(const struct pln_lock *lock);
 
 /* ---- counters and limits ---- */
@@ -418,8 +417,8 @@ enum pln_limit_kind {
 enum pln_limit_away { PLN_LIMIT_FAIL = 0, PLN_LIMIT_ALLOW, PLN_LIMIT_DENY };
 
 struct pln_limit_options {
-    int64_t rate;    /* so many, 1 to 10^9 (PLN_LIMIT_LOG: to 10,000) ... */
-    pln_ms per_ms;   /* ... in so long; default 1 s */
+    int64_t rate;    /* so many, 1 to 10^9 (PLN_LIMIT_LOG: to 10,000), */
+    pln_ms per_ms;   /* in so long; default 1 s */
     int64_t burst;   /* of a bucket; default: rate */
     int64_t cost;    /* of this request; default 1 */
     uint8_t kind;    /* enum pln_limit_kind */
@@ -435,8 +434,8 @@ struct pln_limit_result {
     pln_ms reset_ms;   /* after so long without requests it is as if there had been none */
 };
 
-/* Counts a request, if the limit allows it; by the server's clock. Returns: PLN_OK whether or not
- * it does; PLN_EINVAL; where Redis cannot be asked, what on_away says. */
+/* Counts a request, if the limit allows it, by the server's clock. PLN_OK whether or not it does.
+ */
 PLN_API int pln_limit(struct pln_cache *cache, struct pln_bytes name,
                       const struct pln_limit_options *options, struct pln_limit_result *result);
 
@@ -457,7 +456,7 @@ struct pln_session { /* what is known of one */
     pln_ms left_ms;
 };
 
-/* Begins a session of a user, who may be empty: then pln_session_of() finds it not. */
+/* Begins a session of a user; an empty one has no list. */
 PLN_API int pln_session_create(struct pln_cache *cache, const struct pln_session_options *options,
                                struct pln_bytes user, struct pln_bytes data, uint8_t format,
                                char id[PLN_SESSION_ID]);
