@@ -434,8 +434,7 @@ struct pln_limit_result {
     pln_ms reset_ms;   /* after so long without requests it is as if there had been none */
 };
 
-/* Counts a request, if the limit allows it, by the server's clock. PLN_OK whether or not it does.
- */
+/* Counts a request, if the limit allows it, by the server's clock. PLN_OK in either case. */
 PLN_API int pln_limit(struct pln_cache *cache, struct pln_bytes name,
                       const struct pln_limit_options *options, struct pln_limit_result *result);
 
