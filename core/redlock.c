@@ -188,7 +188,7 @@ static void ask(const struct pln_lock *lock, size_t i, const struct pln_remote_s
     struct pln_bytes args[3] = {pln_key(lock->token)};
     struct pln_l2 *client = client_of(lock, i);
     struct pln_reply *reply;
-    int64_t said[2];
+    int64_t said[2] = {0, 0};
     int status;
     for (size_t k = 0; k < n_more; k++) {
         args[1 + k] = more[k];

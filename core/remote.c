@@ -23,11 +23,14 @@ static void mix(uint32_t state[5], const uint8_t *block) {
     static const uint32_t constants[] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
     uint32_t words[80];
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4];
-    for (size_t i = 0; i < 80; i++) {
+    for (size_t i = 0; i < 16; i++) {
         const uint8_t *at = block + 4 * i;
-        words[i] = i < 16 ? (uint32_t) at[0] << 24 | (uint32_t) at[1] << 16 |
-                                (uint32_t) at[2] << 8 | at[3]
-                          : turn(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
+        words[i] = (uint32_t) at[0] << 24 | (uint32_t) at[1] << 16 | (uint32_t) at[2] << 8 | at[3];
+    }
+    for (size_t i = 16; i < 80; i++) {
+        words[i] = turn(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
+    }
+    for (size_t i = 0; i < 80; i++) {
         uint32_t f = i < 20   ? (b & c) | (~b & d)
                      : i < 40 ? b ^ c ^ d
                      : i < 60 ? (b & c) | (b & d) | (c & d)

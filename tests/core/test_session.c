@@ -43,7 +43,7 @@ struct id {
 };
 
 static struct id create(const char *user, const struct pln_session_options *options) {
-    struct id id;
+    struct id id = {""};
     int status = pln_session_create(cache, options, pln_key(user), pln_key("data"), 1, id.text);
     ck_assert_msg(status == PLN_OK, "%s", pln_error_text());
     return id;
