@@ -30,7 +30,7 @@ for _ = 1, 3 do
 end
 
 -- This one sleeps past its ttl, and another takes over.
-local late = assert(cache:lock("report", 0.05))
+local late = assert(cache:lock("report", 0.5))
 local late_fence = late:fence()
 local lock <close> = assert(cache:lock("report", "10s", { wait = "5s" }))
 write_report(lock:fence())

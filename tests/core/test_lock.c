@@ -110,7 +110,7 @@ START_TEST(a_lock_is_held_by_one_and_given_back) {
 END_TEST
 
 START_TEST(a_lock_that_ended_is_not_the_former_holders) {
-    struct pln_lock_options brief = {.ttl_ms = 50}, patient = {.ttl_ms = 60000, .wait_ms = 20000};
+    struct pln_lock_options brief = {.ttl_ms = 500}, patient = {.ttl_ms = 60000, .wait_ms = 20000};
     struct pln_lock *first = take(caches[0], &brief);
     struct pln_lock *second = take(caches[0], &patient);
     ck_assert_int_eq(pln_lock_left(first), 0);
