@@ -191,7 +191,8 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
     const luaL_Reg *const lists[] = {life,          pln_lua_reads,    pln_lua_writes,
-                                     pln_lua_wraps, pln_lua_controls, pln_lua_keys};
+                                     pln_lua_wraps, pln_lua_controls, pln_lua_keys,
+                                     pln_lua_locks, pln_lua_limits,   pln_lua_sessions};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -208,7 +209,8 @@ static int push_class(lua_State *L) {
 }
 
 int luaopen_perilune(lua_State *L) {
-    static const luaL_Reg functions[] = {{"open", module_open}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"open", module_open}, {"nodes", pln_lua_open_nodes}, {NULL, NULL}};
     luaL_checkversion(L);
     int class = push_class(L);
     lua_newtable(L);

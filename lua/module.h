@@ -10,6 +10,10 @@
  * wrap.c     functions whose results are cached
  * control.c  policies, warming, statistics
  * memory.c   a server in memory, for tests
+ * locks.c    locks
+ * limits.c   counters and limits of a rate
+ * sessions.c sessions
+ * given.c    what these three share
  *
  * Misuse raises; what happens in life is nil, message, code; an outcome such as a miss is nil, nil,
  * code. An error in Lua is a longjmp, so a borrowed value and a call of the core's are never left
@@ -127,10 +131,28 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
 
 /* perilune.memory */
 int pln_lua_memory(lua_State *L);
+/* ---- given.c ---- */
+
+/* Gives the userdata on top of the stack its class, which is made where there is none of the name.
+ * Either list may be NULL. */
+void pln_lua_set_class(lua_State *L, const char *name, const luaL_Reg *metamethods,
+                       const luaL_Reg *methods);
+
+/* An option of the table at `index`; where it is not given: 0, `otherwise`, or -1. */
+pln_ms pln_lua_given_duration(lua_State *L, int index, const char *name);
+lua_Integer pln_lua_given_integer(lua_State *L, int index, const char *name);
+bool pln_lua_given_flag(lua_State *L, int index, const char *name, bool otherwise);
+/* The place among `choices` (ending in NULL). */
+int pln_lua_given_choice(lua_State *L, int index, const char *name, const char *const *choices);
+
+/* ---- locks.c ---- */
+
+/* The module's function `nodes`. */
+int pln_lua_open_nodes(lua_State *L);
 
 /* ---- methods, a list per file ---- */
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
-    pln_lua_keys[];
+    pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[];
 
 #endif

@@ -14,19 +14,19 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 -- Own headers: the first line whose pattern fits the includer holds. `may` are patterns of paths.
 -- The Lua room has two halves: what programs call, which stands on the public header, and the
 -- policies, which the core calls. internal.h is where they meet.
-local BINDING = { "^core/perilune%.h$", "^lua/internal%.h$", "^lua/module%.h$", "^lua/program%.h$" }
-local POLICY = { "^core/perilune%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
+local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$", "^lua/program%.h$" }
+local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
-    "value", "op", "main", "run", "program" }
+    "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions" }
 local rules = {
-    { "^core/perilune%.h$", {} },
-    { "^core/policy%.h$", { "^core/base/", "^core/perilune%.h$" } },
-    { "^core/base/", { "^core/base/", "^core/perilune%.h$" } },
+    { "^core/perilune[_%l]*%.h$", {} },
+    { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
+    { "^core/base/", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
     { "^core/", { "^core/", "^l1/l1%.h$", "^l2/l2%.h$" } },
-    { "^l1/", { "^l1/", "^core/base/", "^core/perilune%.h$" } },
-    { "^l2/", { "^l2/", "^core/base/", "^core/perilune%.h$" } },
-    { "^lua/internal%.h$", { "^core/perilune%.h$", "^core/base/" } },
+    { "^l1/", { "^l1/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
+    { "^l2/", { "^l2/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
+    { "^lua/internal%.h$", { "^core/perilune[_%l]*%.h$", "^core/base/" } },
     { "^lua/", POLICY },
     { "^tests/", { "" } },
 }

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- check_symbols.lua - keeps what the built files show to the world: the library exports what
--- perilune.h declares, all of it and nothing else; the Lua module exports its opener alone, and is
--- not linked with a Lua of its own (in a host with another Lua that would crash).
+-- perilune.h and its parts declare, all of it and nothing else; the Lua module exports its opener
+-- alone, and is not linked with a Lua of its own (in a host with another Lua that would crash).
 --
 -- usage: lua5.4 check_symbols.lua ROOT LIBRARY MODULE
 
@@ -101,7 +101,10 @@ local samples = {
         sample { needed = " 0x1 (NEEDED)  Shared library: [liblua5.4.so.0]\n" }, "liblua5.4.so.0" },
 }
 
-local header = assert(io.open(root .. "/core/perilune.h")):read "a"
+local header = ""
+for _, name in ipairs { "perilune", "perilune_memory", "perilune_redis" } do
+    header = header .. assert(io.open(root .. "/core/" .. name .. ".h")):read "a"
+end
 local real = {
     { path = "header", text = header },
     { path = "library", text = output_of("nm -D --defined-only '" .. library .. "'") },

@@ -123,6 +123,20 @@ START_TEST(a_memory_survives_a_lack_of_memory) {
 }
 END_TEST
 
+START_TEST(locks_limits_and_sessions_survive_a_lack_of_memory) {
+    run_with_failures(
+        "local perilune = require 'perilune'"
+        "local cache <close> = perilune.open { max_bytes = '1m', workers = 1 }"
+        "local nodes = perilune.nodes { 'unix:/nowhere/1', 'unix:/nowhere/2', timeout = 1 }"
+        "cache:lock('x', 5, { wait = 0 }) cache:lock('x', 5, { nodes = nodes })"
+        "cache:incr('n', 2, { ttl = 5 }) cache:counter 'n'"
+        "cache:limit('l', { rate = 5, kind = 'log', on_error = 'allow' })"
+        "pcall(cache.limit, cache, 'l', { rate = 5, kind = 'none' })"
+        "local sessions = cache:sessions { ttl = 5 }"
+        "sessions:create('ada', { 1 }) sessions:get(('x'):rep(43)) sessions:of 'ada'");
+}
+END_TEST
+
 /* A finalizer that closes the cache, run by the collector in the midst of a method. */
 START_TEST(a_finalizer_that_closes_the_cache_does_no_harm) {
     struct memory memory;
@@ -183,6 +197,7 @@ int main(void) {
     tcase_add_test(tests, loaders_survive_a_lack_of_memory);
     tcase_add_test(tests, the_rest_survives_a_lack_of_memory);
     tcase_add_test(tests, a_memory_survives_a_lack_of_memory);
+    tcase_add_test(tests, locks_limits_and_sessions_survive_a_lack_of_memory);
     tcase_add_test(tests, a_finalizer_that_closes_the_cache_does_no_harm);
     tcase_add_test(tests, states_in_several_threads_do_not_meet);
     suite_add_tcase(suite, tests);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * limits.c - counters and limits in Lua. Times go in as durations and come out in seconds.
+ */
+#include "module.h"
+
+/* A name's counter goes by so much. incr(name [, by [, { ttl = }]]) -> its value */
+static int cache_incr(lua_State *L) {
+    static const char *const names[] = {"ttl", NULL};
+    int64_t value;
+    pln_lua_opened(L, 1);
+    struct pln_bytes name = pln_lua_check_key(L, 2);
+    lua_Integer by = luaL_optinteger(L, 3, 1);
+    if (!lua_isnoneornil(L, 4)) {
+        luaL_checktype(L, 4, LUA_TTABLE);
+        pln_lua_check_names(L, 4, names);
+    }
+    pln_ms ttl = pln_lua_given_duration(L, 4, "ttl");
+    int status = pln_counter_add(pln_lua_opened(L, 1)->cache, name, by, ttl, &value);
+    if (status != PLN_OK) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushinteger(L, value);
+    return 1;
+}
+
+/* counter(name) -> its value; 0 where nothing was counted */
+static int cache_counter(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    int64_t value;
+    int status = pln_counter_get(self->cache, pln_lua_check_key(L, 2), &value);
+    if (status != PLN_OK) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushinteger(L, value);
+    return 1;
+}
+
+/* reset_counter(name) -> true */
+static int cache_reset_counter(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_counter_reset(self->cache, pln_lua_check_key(L, 2)));
+}
+
+/* ---- limits ---- */
+
+static void read_limit(lua_State *L, int index, struct pln_limit_options *limit) {
+    static const char *const names[] = {"rate", "per",      "kind",    "burst",
+                                        "cost", "on_error", "timeout", NULL};
+    static const char *const kinds[] = {"fixed", "sliding", "log", "bucket", NULL};
+    static const char *const answers[] = {"allow", "deny", NULL};
+    luaL_checktype(L, index, LUA_TTABLE);
+    pln_lua_check_names(L, index, names);
+    int kind = pln_lua_given_choice(L, index, "kind", kinds);
+    *limit = (struct pln_limit_options){.rate = pln_lua_given_integer(L, index, "rate"),
+                                        .per_ms = pln_lua_given_duration(L, index, "per"),
+                                        .burst = pln_lua_given_integer(L, index, "burst"),
+                                        .cost = pln_lua_given_integer(L, index, "cost"),
+                                        .timeout_ms = pln_lua_given_duration(L, index, "timeout"),
+                                        .kind = (uint8_t) (kind < 0 ? PLN_LIMIT_FIXED : kind)};
+    int answer = pln_lua_given_choice(L, index, "on_error", answers);
+    limit->on_away = (uint8_t) (answer < 0 ? PLN_LIMIT_FAIL : PLN_LIMIT_ALLOW + answer);
+}
+
+static void push_seconds(lua_State *L, pln_ms time) {
+    lua_pushnumber(L, (lua_Number) time / 1000);
+}
+
+/* limit(name, { rate =, per =, kind =, burst =, cost =, on_error =, timeout = })
+ * -> allowed, remaining, retry_after, reset [, "guess"] | nil, message, code */
+static int cache_limit(lua_State *L) {
+    struct pln_limit_options limit;
+    struct pln_limit_result result;
+    pln_lua_opened(L, 1);
+    struct pln_bytes name = pln_lua_check_key(L, 2);
+    read_limit(L, 3, &limit);
+    int status = pln_limit(pln_lua_opened(L, 1)->cache, name, &limit, &result);
+    if (status != PLN_OK) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushboolean(L, result.is_allowed);
+    lua_pushinteger(L, result.remaining);
+    push_seconds(L, result.retry_ms);
+    push_seconds(L, result.reset_ms);
+    if (!result.is_guess) {
+        return 4;
+    }
+    lua_pushliteral(L, "guess");
+    return 5;
+}
+
+const luaL_Reg pln_lua_limits[] = {
+    {"incr", cache_incr},
+    {"counter", cache_counter},
+    {"reset_counter", cache_reset_counter},
+    {"limit", cache_limit},
+    {NULL, NULL},
+};
