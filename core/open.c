@@ -165,13 +165,15 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     created->n_workers = resolved.workers;
     created->is_tracking = resolved.tracking;
     created->name = strdup(resolved.name);
+    created->ns = strdup(resolved.ns);
     created->host = (struct pln_host){.clock = resolved.clock,
                                       .clock_arg = resolved.clock_arg,
                                       .log = resolved.log,
                                       .log_arg = resolved.log_arg,
                                       .name = created->name};
-    status = created->name != NULL ? build(created, &resolved, make, arg)
-                                   : pln_fail(PLN_ENOMEM, "open: no memory for the name");
+    status = created->name != NULL && created->ns != NULL
+                 ? build(created, &resolved, make, arg)
+                 : pln_fail(PLN_ENOMEM, "open: no memory for the name");
     if (status < 0) {
         pln_close(created);
         return status;
@@ -196,6 +198,7 @@ void pln_close(struct pln_cache *cache) {
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
     pthread_mutex_destroy(&cache->policy_lock);
+    free(cache->ns);
     free(cache->name);
     free(cache);
 }
