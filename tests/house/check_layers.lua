@@ -18,7 +18,7 @@ local BINDING = { "^core/perilune%.h$", "^lua/internal%.h$", "^lua/module%.h$", 
 local POLICY = { "^core/perilune%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "value",
-    "op", "main", "run", "program" }
+    "op", "main", "run", "program", "answers", "data", "hashes", "scans", "boards" }
 local rules = {
     { "^core/perilune%.h$", {} },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune%.h$" } },
