@@ -250,6 +250,10 @@ spec.test("a board ranks from the highest score on, and ties as Redis does", fun
     { member = "cyd", score = 20, rank = 2 },
     { member = "bob", score = 20, rank = 3 },
   })
+  spec.same(board:around("dan", 1), {
+    { member = "bob", score = 20, rank = 3 },
+    { member = "dan", score = 10.5, rank = 4 },
+  })
   spec.same(#board:around("ada", 1), 2)
   spec.same(board:around("ada", 0), { { member = "ada", score = 30, rank = 1 } })
   spec.returns(MISS, board:around "eve")
@@ -367,6 +371,23 @@ end)
 spec.test("names are the namespace's", function()
   spec.same(cache:name "x", "spec:d:x")
   spec.same(redis.command "exists spec:d:scanned", "1\n")
+end)
+
+spec.test("the example of a leaderboard runs", function()
+  local example = arg[0]:match "^(.*/)" .. "../../scripts/examples/leaderboard.lua"
+  local output, code, errors = spec.run(("%s run %s %s"):format(os.getenv "PERILUNE", example,
+    redis.url))
+  spec.same(errors, "")
+  spec.same(code, 0)
+  spec.same(output, [[
+1. ada 1600
+2. cyd 1500
+3. dan 900
+bob is number 4 of 4 with 900 points
+4 events
+42 games, from l1
+43 games, as soon as the other process has said so
+]])
 end)
 
 spec.test("with Redis gone a call is nil, message, code", function()
