@@ -199,6 +199,8 @@ static int fly(const struct hash_read *read, const struct pln_hashed *key,
             pln_outcome_fail(&fetched, status);
         }
         pln_flight_finish_take(flights, flight, &fetched);
+    } else {
+        pln_count(read->cache->counts, PLN_COUNT_LOAD_WAITS, 1);
     }
     bool is_in_time = pln_flight_wait(flights, flight, deadline, outcome);
     pln_flight_leave(flights, flight);

@@ -345,9 +345,10 @@ PLN_API int pln_data_name(struct pln_cache *cache, struct pln_bytes name, char *
                           size_t *len);
 
 /* Reads fields of a hash (n_fields 0: all). Where the rule says hash_l1, the whole hash comes from
- * L1, or is read once from Redis and kept there until somebody writes to it by pln_data(). The
- * value has at least the fields that were asked for and exist, for the two functions below; a hash
- * that does not exist has none. result->source is "l1", "l2", or "stale" with Redis away.
+ * L1, or is read once from Redis and kept there (as the key "\0h:NAME") until somebody writes to it
+ * by pln_data(). The value has at least the fields that were asked for and exist, for the two
+ * functions below; a hash that does not exist has none. result->source is "l1", "l2", or "stale"
+ * with Redis away.
  * Returns: as pln_command(). Owns: result->value is the caller's until pln_release(). */
 PLN_API int pln_hash_get(struct pln_cache *cache, struct pln_bytes name,
                          const struct pln_bytes *fields, size_t n_fields,

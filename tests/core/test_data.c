@@ -425,6 +425,40 @@ START_TEST(with_redis_killed_a_copy_serves_and_a_write_fails) {
 }
 END_TEST
 
+static void *read_patiently(void *arg) {
+    struct pln_data_options options = {.timeout_ms = 20000};
+    struct pln_bytes field = pln_key("f"), text;
+    struct pln_result result;
+    bool is_right = pln_hash_get(arg, pln_key("cart:9"), &field, 1, &options, &result) == PLN_OK &&
+                    pln_hash_field(result.value, field, &text) &&
+                    pln_bytes_equal(text, pln_key("v"));
+    pln_release(arg, result.value);
+    return is_right ? NULL : arg;
+}
+
+START_TEST(of_many_who_miss_a_hash_at_once_one_asks) {
+    enum { N = 8 };
+    pthread_t threads[N];
+    void *wrong;
+    keep_hashes_in_l1(a);
+    expect_integer(b, "cart:9", "HSET f v", 0, 1);
+    ck_assert(has_field(b, "cart:9", "f", "v", "l2")); /* without a rule: no HGETALL yet */
+    pln_test_redis_pause(&server);
+    for (int i = 0; i < N; i++) {
+        pthread_create(&threads[i], NULL, read_patiently, a);
+    }
+    rig_await(a, "load_waits", N - 1);
+    pln_test_redis_resume(&server);
+    for (int i = 0; i < N; i++) {
+        pthread_join(threads[i], &wrong);
+        ck_assert_ptr_null(wrong);
+    }
+    char *counts = pln_test_redis_command(&server, "INFO commandstats");
+    ck_assert_ptr_nonnull(strstr(counts, "cmdstat_hgetall:calls=1,"));
+    free(counts);
+}
+END_TEST
+
 static _Atomic bool is_over;
 
 /* Reads a counter of a hash without pause; it must never go back. */
@@ -489,6 +523,7 @@ int main(void) {
     tcase_add_test(tests, a_whole_hash_is_its_fields_and_no_more);
     tcase_add_test(tests, a_key_that_is_no_hash_is_told_either_way);
     tcase_add_test(tests, with_redis_killed_a_copy_serves_and_a_write_fails);
+    tcase_add_test(tests, of_many_who_miss_a_hash_at_once_one_asks);
     tcase_add_test(tests, under_a_writer_a_hash_never_goes_back_and_ends_at_the_truth);
     return rig_run(suite);
 }
