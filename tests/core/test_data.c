@@ -19,12 +19,12 @@ static void no_log(void *arg, int level, const char *line) {
     (void) line;
 }
 
-static struct pln_cache *open_cache(void) {
+static struct pln_cache *open_cache(pln_ms ping_ms) {
     struct pln_cache *cache;
     struct pln_options options = {.ns = "t",
                                   .redis = server.url,
-                                  .timeout_ms = 1000,
-                                  .ping_ms = 100,
+                                  .timeout_ms = 20000,
+                                  .ping_ms = ping_ms,
                                   .ttl_ms = 600000,
                                   .log = no_log};
     ck_assert_msg(pln_open(&options, &cache) == PLN_OK, "%s", pln_error_text());
@@ -36,8 +36,8 @@ static void setup(void) {
     pln_test_redis_start(&server, NULL);
     memset(&rig, 0, sizeof rig);
     pthread_mutex_init(&rig.gate, NULL);
-    a = open_cache();
-    b = open_cache();
+    a = open_cache(100);
+    b = open_cache(100);
 }
 
 static void teardown(void) {
@@ -459,6 +459,63 @@ START_TEST(of_many_who_miss_a_hash_at_once_one_asks) {
 }
 END_TEST
 
+/* What happens while a question is with the server: by a cache whose link takes a pause for nothing
+ * unusual. */
+static struct pln_cache *open_patient(void) {
+    struct pln_cache *patient = open_cache(20000);
+    keep_hashes_in_l1(patient);
+    return patient;
+}
+
+START_TEST(a_copy_that_is_void_before_it_arrives_is_not_kept) {
+    pthread_t reader;
+    void *wrong;
+    struct pln_cache *patient = open_patient();
+    expect_integer(a, "cart:9", "HSET f v", 0, 1);
+    uint64_t n_sent = rig_stat(patient, "l2_commands");
+    pln_test_redis_pause(&server);
+    pthread_create(&reader, NULL, read_patiently, patient);
+    rig_await(patient, "l2_commands", n_sent + 1);
+    pln_hash_forget(patient, pln_key("cart:9")); /* as a message would */
+    pln_test_redis_resume(&server);
+    pthread_join(reader, &wrong);
+    ck_assert_ptr_null(wrong);
+    ck_assert(has_field(patient, "cart:9", "f", "v", "l2"));
+    ck_assert(has_field(patient, "cart:9", "f", "v", "l1"));
+    pln_close(patient);
+}
+END_TEST
+
+static void *write_patiently(void *arg) {
+    expect_integer(arg, "cart:9", "HSET f new", 0, 0);
+    return NULL;
+}
+
+START_TEST(a_copy_taken_before_the_own_write_does_not_outlive_it) {
+    pthread_t writer;
+    struct pln_stamp stamp;
+    struct pln_l1_life life;
+    struct pln_cache *patient = open_patient();
+    expect_integer(patient, "cart:9", "HSET f v", 0, 1);
+    uint64_t n_sent = rig_stat(patient, "l2_commands");
+    pln_test_redis_pause(&server);
+    pthread_create(&writer, NULL, write_patiently, patient);
+    rig_await(patient, "l2_commands", n_sent + 1);
+    struct pln_bytes bytes = pln_bytes_of("\0h:cart:9", 9);
+    struct pln_hashed key = {bytes, pln_hash(bytes, patient->seed)};
+    struct pln_l2_item old = {
+        .value = pln_bytes_of("\1\0\0\0f\1\0\0\0v", 10), .fresh_left = 60000, .life_left = 60000};
+    struct pln_terms terms = *pln_cache_terms(patient);
+    pln_stamp_take(patient->inval, key.hash, &stamp);
+    pln_life_keep(patient, &key, &terms, &stamp, &old, &life);
+    ck_assert(has_field(patient, "cart:9", "f", "v", "l1"));
+    pln_test_redis_resume(&server);
+    pthread_join(writer, NULL);
+    ck_assert(has_field(patient, "cart:9", "f", "new", "l2"));
+    pln_close(patient);
+}
+END_TEST
+
 static _Atomic bool is_over;
 
 /* Reads a counter of a hash without pause; it must never go back. */
@@ -524,6 +581,8 @@ int main(void) {
     tcase_add_test(tests, a_key_that_is_no_hash_is_told_either_way);
     tcase_add_test(tests, with_redis_killed_a_copy_serves_and_a_write_fails);
     tcase_add_test(tests, of_many_who_miss_a_hash_at_once_one_asks);
+    tcase_add_test(tests, a_copy_that_is_void_before_it_arrives_is_not_kept);
+    tcase_add_test(tests, a_copy_taken_before_the_own_write_does_not_outlive_it);
     tcase_add_test(tests, under_a_writer_a_hash_never_goes_back_and_ends_at_the_truth);
     return rig_run(suite);
 }
