@@ -13,12 +13,15 @@
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear, events
+ *   remote.c   commands and scripts on the cache's Redis, beside the cached values
+ *   command.c  any command of a program's: which are refused, and which word is a key
+ *   data.c     Redis's data structures under the cache's namespace and terms
+ *   hash.c     hashes, read whole into L1
  *   worker.c   threads for loads that run behind, and housekeeping
  *   warm.c     warming lists
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics, explain
- *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   named.c    names in Redis of what is no cached value
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
@@ -188,6 +191,49 @@ struct pln_request {
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
 /* Loads a key behind, unless that is being done. */
 void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
+
+/* ---- remote.c ---- */
+
+struct pln_remote_script {
+    const char *name; /* for failures */
+    const char *text;
+};
+
+enum { PLN_REMOTE_HASH = 41 };
+
+/* The name by which Redis knows a script. */
+void pln_remote_hash(struct pln_bytes text, char hash[PLN_REMOTE_HASH]);
+/* Runs a script on the cache's Redis; the first key says where. timeout_ms 0: the cache's.
+ * Returns: PLN_OK (the reply is the caller's to free); PLN_EL2DOWN, also where there is no Redis;
+ * else as pln_l2_command(). */
+int pln_remote_run(struct pln_cache *cache, const struct pln_remote_script *script,
+                   const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
+                   size_t n_args, pln_ms timeout_ms, struct pln_reply **reply);
+/* The same on another client. */
+int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
+                      const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
+                      size_t n_args, pln_ns deadline, struct pln_reply **reply);
+/* Sends a command to the cache's Redis; likewise. */
+int pln_remote_command(struct pln_cache *cache, const struct pln_bytes *key,
+                       const struct pln_bytes *args, size_t n_args, pln_ms timeout_ms,
+                       struct pln_reply **reply);
+
+/* ---- data.c ---- */
+
+/* The longest name of a structure: it has to fit a key with something before it. */
+enum { PLN_MAX_DATA_NAME = PLN_MAX_KEY - 3 };
+
+/* The name in Redis of a structure, "N:d:NAME", in memory for free(). Returns: PLN_OK, PLN_EINVAL
+ * (too long, or none), PLN_ENOMEM. */
+int pln_data_key(const struct pln_cache *cache, struct pln_bytes name, struct pln_bytes *key);
+
+/* ---- hash.c ---- */
+
+/* Around a write to a hash that L1 may hold whole: forget it here before it is sent; then, whatever
+ * became of it, forget it again and tell the others. The name is a valid one. */
+void pln_hash_forget(struct pln_cache *cache, struct pln_bytes name);
+int pln_hash_tell(struct pln_cache *cache, struct pln_bytes name);
+
 /* ---- worker.c ---- */
 
 /* A job runs once, on a worker whose number it is given, and frees itself. */
@@ -237,32 +283,6 @@ struct pln_cache {
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
 };
-
-/* ---- remote.c ---- */
-
-struct pln_remote_script {
-    const char *name; /* for failures */
-    const char *text;
-};
-
-enum { PLN_REMOTE_HASH = 41 };
-
-/* The name by which Redis knows a script. */
-void pln_remote_hash(struct pln_bytes text, char hash[PLN_REMOTE_HASH]);
-/* Runs a script on the cache's Redis; the first key says where. timeout_ms 0: the cache's.
- * Returns: PLN_OK (the reply is the caller's to free); PLN_EL2DOWN, also where there is no Redis;
- * else as pln_l2_command(). */
-int pln_remote_run(struct pln_cache *cache, const struct pln_remote_script *script,
-                   const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
-                   size_t n_args, pln_ms timeout_ms, struct pln_reply **reply);
-/* The same on another client. */
-int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
-                      const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
-                      size_t n_args, pln_ns deadline, struct pln_reply **reply);
-/* Sends a command to the cache's Redis; likewise. */
-int pln_remote_command(struct pln_cache *cache, const struct pln_bytes *key,
-                       const struct pln_bytes *args, size_t n_args, pln_ms timeout_ms,
-                       struct pln_reply **reply);
 
 /* ---- named.c ---- */
 

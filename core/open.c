@@ -224,8 +224,8 @@ void pln_close(struct pln_cache *cache) {
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
     pthread_mutex_destroy(&cache->policy_lock);
-    free(cache->name);
     free(cache->ns);
+    free(cache->name);
     free(cache);
 }
 

@@ -12,6 +12,83 @@
 extern "C" {
 #endif
 
+/* ---- the rest of Redis ----
+ *
+ * Beside values a cache has Redis's data structures: hashes, sorted sets, sets, lists, streams. One
+ * named NAME is the key "N:d:NAME" in Redis, N being the namespace; the rule that matches NAME says
+ * how long it lives, as it does for keys. They live in Redis alone, but for hashes whose rule says
+ * hash_l1. Tags, loaders and pln_clear() are not for them. Without the option `redis` all of these
+ * functions fail with PLN_EL2DOWN. */
+
+/* What Redis answered: a tree. The root is its receiver's, for pln_answer_free(); what
+ * pln_answer_at() gives lives as long as its root. */
+struct pln_answer;
+
+enum pln_answer_kind {
+    PLN_ANSWER_NIL,
+    PLN_ANSWER_INTEGER,
+    PLN_ANSWER_STRING, /* also "OK" and the like */
+    PLN_ANSWER_ARRAY,  /* also sets; of maps keys and values in turn */
+    PLN_ANSWER_NUMBER, /* with a point; a Redis that speaks RESP2 sends these as strings */
+    PLN_ANSWER_BOOLEAN,
+    PLN_ANSWER_ERROR, /* inside of arrays only */
+};
+
+PLN_API int pln_answer_kind(const struct pln_answer *answer);        /* of NULL: NIL */
+PLN_API int64_t pln_answer_integer(const struct pln_answer *answer); /* INTEGER, BOOLEAN */
+PLN_API double pln_answer_number(const struct pln_answer *answer);   /* NUMBER */
+/* STRING, ERROR; a zero byte follows. */
+PLN_API struct pln_bytes pln_answer_bytes(const struct pln_answer *answer);
+/* How many elements an ARRAY has, and the i-th, NULL past the last. */
+PLN_API size_t pln_answer_len(const struct pln_answer *answer);
+PLN_API const struct pln_answer *pln_answer_at(const struct pln_answer *answer, size_t i);
+PLN_API void pln_answer_free(struct pln_answer *answer); /* a root; NULL is allowed */
+
+/* Sends any command, its name first, and takes names as they are, without the namespace. `key` says
+ * which server of several it is for; NULL: the command's first key, which is known of Redis's own
+ * commands. Refused are those that would block or change a connection, since callers share them
+ * (BLPOP, SUBSCRIBE, MULTI, SELECT, ...). timeout_ms 0: the cache's.
+ * Returns: PLN_OK; PLN_EINVAL (refused, and what to use instead), PLN_EL2 in the server's words,
+ * PLN_EL2DOWN, PLN_ETIMEOUT: it may have happened. Threads: any, waits until the timeout. */
+PLN_API int pln_command(struct pln_cache *cache, const struct pln_bytes *key,
+                        const struct pln_bytes *args, size_t n_args, pln_ms timeout_ms,
+                        struct pln_answer **answer);
+
+struct pln_data_options {
+    pln_ms ttl_ms;     /* of writes: its life from this call on, PLN_FOREVER allowed; default: the
+                          rule's ttl from the write that makes it */
+    pln_ms timeout_ms; /* default: the cache's */
+};
+
+/* Runs a command on the structure `name`. args[0] is the command ("ZADD"), the others what follows
+ * the key in it. Taken are commands with one key that follows their name, of these structures, and
+ * DEL, UNLINK, PEXPIRE, PERSIST, PTTL, TYPE, EXISTS. A write and its ttl are one step of Redis.
+ * Returns: as pln_command(). */
+PLN_API int pln_data(struct pln_cache *cache, struct pln_bytes name, const struct pln_bytes *args,
+                     size_t n_args, const struct pln_data_options *options,
+                     struct pln_answer **answer);
+
+/* Writes the name that a structure has in Redis, for pln_command(); no zero follows it.
+ * Returns: PLN_OK, PLN_TRUNCATED; PLN_EINVAL. */
+PLN_API int pln_data_name(struct pln_cache *cache, struct pln_bytes name, char *buffer, size_t size,
+                          size_t *len);
+
+/* Reads fields of a hash (n_fields 0: all). Where the rule says hash_l1, the whole hash comes from
+ * L1, or is read once from Redis and kept there (as the key "\0h:NAME") until somebody writes to it
+ * by pln_data(). The value has at least the fields that were asked for and exist, for the two
+ * functions below; a hash that does not exist has none. result->source is "l1", "l2", or "stale"
+ * with Redis away.
+ * Returns: as pln_command(). Owns: result->value is the caller's until pln_release(). */
+PLN_API int pln_hash_get(struct pln_cache *cache, struct pln_bytes name,
+                         const struct pln_bytes *fields, size_t n_fields,
+                         const struct pln_data_options *options, struct pln_result *result);
+/* The text of a field, which lies in the value; false where there is none. Linear in the hash. */
+PLN_API bool pln_hash_field(const struct pln_value *hash, struct pln_bytes field,
+                            struct pln_bytes *text);
+/* One field after the other, from *at = 0 on, in no order; false after the last. */
+PLN_API bool pln_hash_next(const struct pln_value *hash, size_t *at, struct pln_bytes *field,
+                           struct pln_bytes *text);
+
 /* ---- locks ---- */
 
 /* A lock kept in Redis, for all processes. It ends by itself after its ttl, so that a holder that

@@ -30,6 +30,7 @@ struct pln_terms {
     int8_t priority;
     bool use_l1, use_l2;
     bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
+    bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
 };
 
 /* A text with captures in it: "user:{id}". */

@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { BLOCK = 64, MOST_ARGS = 64 };
+enum { BLOCK = 64, FEW_WORDS = 64 };
 
 /* ---- SHA-1, which is how Redis names scripts; nothing is kept safe by it ---- */
 
@@ -23,14 +23,11 @@ static void mix(uint32_t state[5], const uint8_t *block) {
     static const uint32_t constants[] = {0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
     uint32_t words[80];
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3], e = state[4];
-    for (size_t i = 0; i < 16; i++) {
-        const uint8_t *at = block + 4 * i;
-        words[i] = (uint32_t) at[0] << 24 | (uint32_t) at[1] << 16 | (uint32_t) at[2] << 8 | at[3];
-    }
-    for (size_t i = 16; i < 80; i++) {
-        words[i] = turn(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
-    }
     for (size_t i = 0; i < 80; i++) {
+        const uint8_t *at = block + 4 * i;
+        words[i] = i < 16 ? (uint32_t) at[0] << 24 | (uint32_t) at[1] << 16 |
+                                (uint32_t) at[2] << 8 | at[3]
+                          : turn(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1);
         uint32_t f = i < 20   ? (b & c) | (~b & d)
                      : i < 40 ? b ^ c ^ d
                      : i < 60 ? (b & c) | (b & d) | (c & d)
@@ -96,18 +93,20 @@ int pln_remote_command(struct pln_cache *cache, const struct pln_bytes *key,
 int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
                       const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
                       size_t n_args, pln_ns deadline, struct pln_reply **reply) {
-    struct pln_bytes words[MOST_ARGS];
+    struct pln_bytes few[FEW_WORDS], *many = NULL, *words = few;
     char hash[PLN_REMOTE_HASH], count[24];
-    size_t n = 0;
-    if (3 + n_keys + n_args > MOST_ARGS) {
-        return pln_fail(PLN_EINVAL, "%s: %zu keys and arguments, %d at most", script->name,
-                        n_keys + n_args, MOST_ARGS - 3);
+    size_t n = 3;
+    if (3 + n_keys + n_args > FEW_WORDS) {
+        words = many = malloc((3 + n_keys + n_args) * sizeof *words);
+        if (words == NULL) {
+            return pln_fail(PLN_ENOMEM, "%s: no memory for %zu arguments", script->name, n_args);
+        }
     }
     pln_remote_hash(pln_key(script->text), hash);
     snprintf(count, sizeof count, "%zu", n_keys);
-    words[n++] = pln_key("EVALSHA");
-    words[n++] = pln_key(hash);
-    words[n++] = pln_key(count);
+    words[0] = pln_key("EVALSHA");
+    words[1] = pln_key(hash);
+    words[2] = pln_key(count);
     for (size_t i = 0; i < n_keys; i++) {
         words[n++] = keys[i];
     }
@@ -123,6 +122,7 @@ int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
         words[1] = pln_key(script->text);
         status = pln_l2_command(l2, key, words, n, deadline, reply);
     }
+    free(many);
     return status;
 }
 

@@ -125,8 +125,9 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
     add_duration(text, "load_timeout", terms->load_timeout_ms);
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",
         terms->refresh, "max_bytes", terms->max_bytes);
-    add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1", terms->use_l1 ? "yes" : "no", "l2",
-        terms->use_l2 ? "yes" : "no", "local_writes", terms->local_writes ? "yes" : "no");
+    add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1",
+        terms->use_l1 ? "yes" : "no", "l2", terms->use_l2 ? "yes" : "no", "local_writes",
+        terms->local_writes ? "yes" : "no", "hash_l1", terms->hash_l1 ? "yes" : "no");
 }
 
 static void add_rule(struct text *text, const struct pln_match *match) {

@@ -55,6 +55,7 @@ const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
     {"l1", PLN_FIELD_BOOLEAN, AT(use_l1), NULL, NULL},
     {"l2", PLN_FIELD_BOOLEAN, AT(use_l2), NULL, NULL},
     {"local_writes", PLN_FIELD_BOOLEAN, AT(local_writes), NULL, NULL},
+    {"hash_l1", PLN_FIELD_BOOLEAN, AT(hash_l1), NULL, NULL},
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
 };

@@ -14,6 +14,11 @@
  * limits.c   counters and limits of a rate
  * sessions.c sessions
  * given.c    what these three share
+ * answers.c  words of Redis commands out of Lua, and answers into it
+ * data.c     any command; sets, lists and streams of Redis
+ * hashes.c   hashes
+ * scans.c    iterators over what is too large to be fetched at once
+ * boards.c   sorted sets as leaderboards
  *
  * Misuse raises; what happens in life is nil, message, code; an outcome such as a miss is nil, nil,
  * code. An error in Lua is a longjmp, so a borrowed value and a call of the core's are never left
@@ -105,6 +110,14 @@ void pln_lua_get_options(lua_State *L, int index, struct pln_get_options *option
 void pln_lua_set_options(lua_State *L, int index, struct pln_set_options *options,
                          struct pln_bytes tags[PLN_LUA_MAX_TAGS]);
 
+/* Likewise ttl and timeout of a call on a data structure; `names` (ending in NULL) are all that the
+ * table may have. */
+void pln_lua_data_options(lua_State *L, int index, const char *const *names,
+                          struct pln_data_options *options);
+
+/* A positive integer of a table of options; 0 where it is not given. */
+lua_Integer pln_lua_count_option(lua_State *L, int index, const char *name);
+
 /* Raises where the table at `index` has a key that is not in `names` (ending in NULL). */
 void pln_lua_check_names(lua_State *L, int index, const char *const *names);
 
@@ -149,10 +162,55 @@ int pln_lua_given_choice(lua_State *L, int index, const char *name, const char *
 
 /* The module's function `nodes`. */
 int pln_lua_open_nodes(lua_State *L);
+/* ---- answers.c ---- */
+
+/* A command that is being put together. Its words are strings in a table at `texts`, which stays
+ * on the stack until the command has been answered. */
+struct pln_lua_words {
+    int texts;
+    lua_Integer n;
+};
+
+/* Pushes the table. The command's name is the first word. */
+void pln_lua_words_begin(lua_State *L, struct pln_lua_words *words, const char *command);
+void pln_lua_words_text(lua_State *L, struct pln_lua_words *words, const char *text);
+void pln_lua_words_integer(lua_State *L, struct pln_lua_words *words, lua_Integer number);
+/* The argument at `index`: a string or a number; those of a list, or the one that is no table;
+ * names and values in turn. They raise where it is something else, or an empty table. */
+void pln_lua_words_value(lua_State *L, struct pln_lua_words *words, int index);
+void pln_lua_words_list(lua_State *L, struct pln_lua_words *words, int index);
+void pln_lua_words_pairs(lua_State *L, struct pln_lua_words *words, int index);
+/* Pushes a block with the words' bytes. */
+const struct pln_bytes *pln_lua_words_end(lua_State *L, const struct pln_lua_words *words);
+
+/* Makes Lua values of an answer, and may raise. Returns how many. */
+typedef int (*pln_lua_build)(lua_State *L, const struct pln_answer *answer);
+
+/* As it is: nil at the top is nil, nil, "miss"; false within a list. */
+int pln_lua_build_any(lua_State *L, const struct pln_answer *answer);
+/* true, whatever it says; true where it says 1, else false. */
+int pln_lua_build_done(lua_State *L, const struct pln_answer *answer);
+int pln_lua_build_whether(lua_State *L, const struct pln_answer *answer);
+/* A number that may have come as text. */
+int pln_lua_build_number(lua_State *L, const struct pln_answer *answer);
+
+/* Pushes what is built of an answer, and frees it; or what a status other than PLN_OK means. */
+int pln_lua_give(lua_State *L, int status, struct pln_answer *answer, pln_lua_build build);
+
+/* Runs a command on the structure named at `name`, of the cache at `cache`; returns its results. */
+int pln_lua_data_call(lua_State *L, int cache, int name, const struct pln_lua_words *words,
+                      const struct pln_data_options *options, pln_lua_build build);
+
+/* Pushes the name that the structure has in Redis. */
+void pln_lua_push_data_name(lua_State *L, int cache, int name);
+
+/* All that the options of a call may have: of one that reads, of one that writes. */
+extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 
 /* ---- methods, a list per file ---- */
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
-    pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[];
+    pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
+    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[];
 
 #endif

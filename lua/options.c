@@ -228,6 +228,30 @@ void pln_lua_set_options(lua_State *L, int index, struct pln_set_options *option
     }
 }
 
+#define DATA(field) offsetof(struct pln_data_options, field)
+
+void pln_lua_data_options(lua_State *L, int index, const char *const *names,
+                          struct pln_data_options *options) {
+    static const struct field fields[] = {{"ttl", DURATION, DATA(ttl_ms), 0},
+                                          {"timeout", DURATION, DATA(timeout_ms), 0}};
+    *options = (struct pln_data_options){0};
+    if (!lua_isnoneornil(L, index)) {
+        read_fields(L, index, fields, PLN_ARRAY_LEN(fields), names, options, NULL);
+    }
+}
+
+lua_Integer pln_lua_count_option(lua_State *L, int index, const char *name) {
+    lua_Integer count = 0;
+    if (lua_istable(L, index)) {
+        lua_pushstring(L, name);
+        if (lua_rawget(L, index) != LUA_TNIL) {
+            count = read_number(L, index, name, 1, INT32_MAX);
+        }
+        lua_pop(L, 1);
+    }
+    return count;
+}
+
 /* ---- options of open ---- */
 
 /* Of the module itself: read by module.c. */

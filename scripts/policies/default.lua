@@ -58,6 +58,10 @@ cache.rule "product:{id}" {
 -- Sessions stay in this process: no copy in Redis, and so no other process to tell.
 cache.rule "session:{id}" { class = "short", l2 = false }
 
+-- Hashes in Redis, by cache:hset("cart:7", { apples = 2 }), are kept in L1 as a whole: to read
+-- another field costs nothing. Who writes one tells the others.
+cache.rule "cart:{id}" { class = "page", hash_l1 = true }
+
 -- Everything else. `*` takes the rest of a key.
 cache.rule "*" { class = "short" }
 

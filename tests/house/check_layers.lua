@@ -14,13 +14,15 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 -- Own headers: the first line whose pattern fits the includer holds. `may` are patterns of paths.
 -- The Lua room has two halves: what programs call, which stands on the public header, and the
 -- policies, which the core calls. internal.h is where they meet.
-local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$", "^lua/program%.h$" }
+local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$",
+    "^lua/program%.h$" }
 local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
-    "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions" }
+    "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
+    "data", "hashes", "scans", "boards" }
 local rules = {
-    { "^core/perilune[_%l]*%.h$", {} },
+    { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
     { "^core/base/", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
     { "^core/", { "^core/", "^l1/l1%.h$", "^l2/l2%.h$" } },

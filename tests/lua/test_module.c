@@ -11,8 +11,11 @@
 #include <lualib.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "../l2/server.h"
 
 int luaopen_perilune(lua_State *L);
 
@@ -98,6 +101,27 @@ START_TEST(loaders_survive_a_lack_of_memory) {
         "cache:get('f', nil, function() return nil, 'soft' end)"
         "local f = cache:wrap(function(a) return ('y'):rep(4000) end, { prefix = 'f', ttl = 9 })"
         "f(1) f('x') f.invalidate(1)");
+}
+END_TEST
+
+START_TEST(commands_and_structures_survive_a_lack_of_memory) {
+    struct server server;
+    char text[2048];
+    pln_test_redis_start(&server, NULL);
+    snprintf(text, sizeof text,
+             "local cache <close> = require('perilune').open { redis = '%s', log = false,"
+             "  max_bytes = '1m', workers = 1, pool = 1, timeout = '10s' }"
+             "cache:redis('SET', 'k', 0.5, { timeout = 9 }) cache:redis('MGET', 'k', 'none')"
+             "cache:hset('h', { f = 'v', [1] = 2 }) cache:hget('h', 'f')"
+             "cache:hmget('h', { 'f', 1 }) cache:hgetall 'h'"
+             "for _ in cache:hscan('h', { match = '*', count = 5 }) do end "
+             "local board = cache:board 'b'"
+             "board:add('ada', 1.5) board:top() board:rank 'ada' board:around 'ada'"
+             "cache:xadd('x', { a = 1 }, { maxlen = 2 }) cache:xrange 'x'"
+             "pcall(cache.sadd, cache, 's', print) tostring(board)",
+             server.url);
+    run_with_failures(text);
+    pln_test_redis_stop(&server);
 }
 END_TEST
 
@@ -195,6 +219,7 @@ int main(void) {
     tcase_add_test(tests, opening_and_closing_survive_a_lack_of_memory);
     tcase_add_test(tests, reads_survive_a_lack_of_memory);
     tcase_add_test(tests, loaders_survive_a_lack_of_memory);
+    tcase_add_test(tests, commands_and_structures_survive_a_lack_of_memory);
     tcase_add_test(tests, the_rest_survives_a_lack_of_memory);
     tcase_add_test(tests, a_memory_survives_a_lack_of_memory);
     tcase_add_test(tests, locks_limits_and_sessions_survive_a_lack_of_memory);

@@ -141,6 +141,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "l1 true (cache)\n"
                                                  "l2 true (cache)\n"
                                                  "local_writes false (cache)\n"
+                                                 "hash_l1 false (cache)\n"
                                                  "weight 0 (cache)\n"
                                                  "priority 0 (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
