@@ -110,9 +110,13 @@ static int take(struct pln_redis *redis, const struct pln_shards *shards) {
         result = place_of(redis, &shards->nodes[i], &places[i]);
     }
     for (size_t i = 0; result == PLN_OK && i < shards->n_ranges; i++) {
-        unsigned primary = shards->ranges[i].nodes[0];
-        if (primary != PLN_NO_NODE) {
-            is_wanted[places[primary]] = true;
+        const struct pln_slot_range *range = &shards->ranges[i];
+        if (range->nodes[0] != PLN_NO_NODE) {
+            unsigned place = places[range->nodes[0]];
+            is_wanted[place] = true;
+            redis->keeper.has_changed = redis->keeper.has_changed ||
+                                        pln_slot_map_find(redis->slots, range->first) != place ||
+                                        pln_slot_map_find(redis->slots, range->last) != place;
         }
     }
     for (size_t i = 0; result == PLN_OK && i < pln_nodes_count(redis); i++) {

@@ -199,7 +199,7 @@ static int take_role(struct pln_conn *conn, const struct pln_reply *reply) {
     const struct pln_reply *role = reply->kind == PLN_REPLY_ARRAY && reply->n_elements > 0
                                        ? &reply->elements[0]
                                        : NULL;
-    if (role != NULL && role->kind == PLN_REPLY_STRING &&
+    if (!conn->takes_replicas && role != NULL && role->kind == PLN_REPLY_STRING &&
         strcmp(pln_reply_text(role), "master") != 0) {
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s is a %s, not the master", conn->label,
                         pln_reply_text(role));

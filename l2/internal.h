@@ -168,7 +168,8 @@ struct pln_keeper {
     struct pln_conn conn; /* what news comes over */
     struct pln_places places;
     size_t n_sentinels, turn;
-    pln_ns backoff;
+    pln_ns backoff, pause, looked_at;
+    bool has_changed; /* by the last look */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t ended;

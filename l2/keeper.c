@@ -16,8 +16,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Between two looks, however many ask: a cluster that moves slots answers MOVED by the thousand. */
-static const pln_ns pause_between = 50 * 1000000LL;
+/* Between two looks, however many ask: a cluster that moves slots answers MOVED by the thousand. It
+ * grows while nothing is found to have changed. */
+static const pln_ns first_pause = 50 * 1000000LL;
+static const pln_ns last_pause = 1000 * 1000000LL;
 
 static bool is_set(atomic_bool *flag) {
     return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
@@ -116,6 +118,12 @@ static bool has_news(struct pln_keeper *keeper, pln_ns until) {
 static void rest(struct pln_redis *redis, pln_ns looked_at, int result) {
     struct pln_keeper *keeper = &redis->keeper;
     pln_ns until = looked_at + keeper->period;
+    bool was_quiet = looked_at - keeper->looked_at > 5 * last_pause;
+    keeper->looked_at = looked_at;
+    keeper->pause = keeper->has_changed || was_quiet ? first_pause
+                    : keeper->pause < last_pause     ? keeper->pause * 2
+                                                     : last_pause;
+    keeper->has_changed = false;
     if (result != PLN_OK) {
         until = pln_clock_precise() + pln_backoff_next(&keeper->backoff);
     } else {
@@ -126,7 +134,7 @@ static void rest(struct pln_redis *redis, pln_ns looked_at, int result) {
             break;
         }
         if (result == PLN_OK && is_set(&keeper->is_asked)) {
-            until = looked_at + pause_between;
+            until = looked_at + keeper->pause;
         }
     }
 }
@@ -148,6 +156,7 @@ int pln_keeper_init(struct pln_redis *redis) {
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_cond_init(&keeper->ended, NULL);
     keeper->conn.stream.fd = -1;
+    keeper->pause = first_pause;
     keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (keeper->wake_fd < 0) {
         return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the keeper: %s", strerror(errno));

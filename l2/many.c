@@ -198,8 +198,10 @@ static int get_split(struct pln_redis *redis, const struct pln_hashed *keys, siz
     post_parts(redis, split, n, deadline);
     int result = finish_parts(split, n_parts, n, deadline);
     for (size_t i = 0; i < n; i++) {
-        values[split->placed[i].given] = split->values[i];
         statuses[split->placed[i].given] = split->statuses[i];
+        if (split->statuses[i] == PLN_OK) { /* else there is nothing in it */
+            values[split->placed[i].given] = split->values[i];
+        }
     }
     free(split);
     return result;

@@ -91,6 +91,7 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     created->pool = (struct pln_pool){.endpoint = endpoint,
                                       .login = &redis->url.login,
                                       .tls = redis->url.is_tls ? redis->tls : NULL,
+                                      .takes_replicas = redis->slots != NULL,
                                       .client_name = redis->client_name,
                                       .host = &redis->host,
                                       .counts = redis->counts,

@@ -110,6 +110,9 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
         request->is_asking = way.is_asking;
         int result = pln_line_ask(&way.node->pool, index, request, deadline, &got);
         *node = way.node;
+        if (result == PLN_EL2DOWN) {
+            pln_keeper_ask(redis); /* another may have taken over */
+        }
         if (result != PLN_OK) {
             return result;
         }

@@ -118,6 +118,7 @@ struct pln_conn {
     redisReader *reader;
     struct pln_reader_state state;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
+    bool takes_replicas;           /* a server of any role will do */
     pln_ns sent_at;                /* when the last batch began to go out */
     const char *label;             /* the endpoint's */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
@@ -301,6 +302,7 @@ struct pln_pool {
     /* constants */
     const struct pln_login *login;
     struct pln_tls *tls; /* NULL: none */
+    bool takes_replicas; /* of a cluster: they answer where the key is */
     const char *client_name;
     const struct pln_host *host;
     struct pln_counts *counts;
