@@ -147,7 +147,34 @@ int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns d
     return PLN_OK;
 }
 
-static int feed(struct pln_conn *conn, const char *bytes, size_t n) {
+int pln_conn_push(struct pln_conn *conn, struct pln_bytes bytes, size_t *sent) {
+    ssize_t n = send(conn->fd, bytes.data, bytes.len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+        return lost(conn, PLN_EL2DOWN, strerror(errno));
+    }
+    *sent = n < 0 ? 0 : (size_t) n;
+    return PLN_OK;
+}
+
+int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n) {
+    ssize_t got = recv(conn->fd, bytes, size, MSG_DONTWAIT);
+    if (got > 0) {
+        *n = (size_t) got;
+        return PLN_OK;
+    }
+    if (got == 0) {
+        return lost(conn, PLN_EL2DOWN, "the server closed the connection");
+    }
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR
+               ? PLN_MISS
+               : lost(conn, PLN_EL2DOWN, strerror(errno));
+}
+
+bool pln_conn_is_midway(const struct pln_conn *conn) {
+    return pln_conn_is_ahead(conn) || conn->reader->reply != NULL;
+}
+
+int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n) {
     conn->reply_bytes += n;
     if (conn->reply_bytes > conn->max_reply) {
         return lost(conn, PLN_EL2DOWN, "a reply over the limit of its size");
@@ -165,7 +192,7 @@ int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
         bool may_sleep = conn->receive_timeout > 0 && left > conn->receive_timeout + tick;
         ssize_t n = recv(conn->fd, bytes, sizeof bytes, may_sleep ? 0 : MSG_DONTWAIT);
         if (n > 0) {
-            return feed(conn, bytes, (size_t) n);
+            return pln_conn_feed(conn, bytes, (size_t) n);
         }
         if (n == 0) {
             return lost(conn, PLN_EL2DOWN, "the server closed the connection");

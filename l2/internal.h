@@ -3,12 +3,13 @@
  * internal.h - what the files of this folder, and their tests, share.
  *
  * From the ground up: url, resp (commands as bytes), reply (answers as trees), conn (one socket),
- * pool (data connections and breaker), line (callers on one connection), script (what runs in the
- * server), redis (the operations), bus (the link). None calls what stands above it; the pool asks
- * the link to go down through a function pointer.
+ * pool (data connections and breaker), line (callers on one connection), async (many commands of a
+ * thread's own), script (what runs in the server), redis (the operations), bus (the link). None
+ * calls what stands above it; the pool asks the link to go down through a function pointer.
  *
- * Locks: a line's, the pool's and the floor's; the pool's may be taken with a line's held, else
- * none is held while another is taken, and none across a system call that may wait.
+ * Locks: a line's, the courier's (async.c), the pool's and the floor's; the pool's may be taken
+ * with a line's held, else none is held while another is taken, and none across a system call that
+ * may wait.
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
@@ -200,6 +201,16 @@ int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply);
 int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline,
                       struct pln_reply **replies);
 
+/* For a thread that waits elsewhere. As much as can be sent at once, which may be nothing; what has
+ * come, PLN_MISS where nothing has (only then is the socket worth a poll()). Return: PLN_OK;
+ * PLN_EL2DOWN. */
+int pln_conn_push(struct pln_conn *conn, struct pln_bytes bytes, size_t *sent);
+int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n);
+/* Gives the reader what was pulled, for pln_conn_next(). */
+int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n);
+/* Whether a reply has begun that is not whole, or none has taken what was fed. */
+bool pln_conn_is_midway(const struct pln_conn *conn);
+
 /* Learns the offset of the server's clock from the answer to TIME, which was sent with the last
  * batch. Returns false where it is no time. */
 bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply);
@@ -313,7 +324,8 @@ struct pln_pool {
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
     void *arg;
     size_t n_slots;
-    struct pln_slot *slots;
+    struct pln_slot *slots;  /* and one more, the courier's */
+    struct pln_async *async; /* the courier, async.c's */
 
     _Atomic int64_t clock_offset; /* as in pln_conn, of the last that learnt it */
 
@@ -359,6 +371,25 @@ bool pln_pool_is_open(struct pln_pool *pool);
 pln_ms pln_pool_server_now(struct pln_pool *pool);
 /* From `backoff` to the next one, and a random point in it to wait for. */
 pln_ns pln_backoff_next(pln_ns *backoff);
+
+/* ---- async.c: the courier ----
+ * A thread that has many commands in flight on one connection of its own. Only commands that read:
+ * between it and the pool's other connections there is no order. */
+
+int pln_async_init(struct pln_pool *pool);
+/* Ends all errands and the thread; nothing is taken from then on. Before the link is stopped, on
+ * whose agreement the courier may be waiting. */
+void pln_async_stop(struct pln_pool *pool);
+void pln_async_fini(struct pln_pool *pool);
+/* Takes an errand, whose `write`, `end` and `deadline` are set. Returns: PLN_OK: end() is called
+ * once, by the courier's thread, and nothing of the errand is touched from then on. Its status is
+ * PLN_OK with a reply, lent, that may be an error; or PLN_ETIMEOUT, PLN_EL2DOWN, PLN_ENOMEM. Where
+ * this fails end() is not called: PLN_EBUSY, PLN_EL2DOWN, PLN_ETIMEOUT, PLN_ESYSTEM. */
+int pln_async_post(struct pln_pool *pool, struct pln_errand *errand);
+/* For end(): one more command of an errand that is not done. Cannot fail. */
+void pln_async_go_on(struct pln_pool *pool, struct pln_errand *errand);
+/* For end(): the server's clock, read once for many. */
+pln_ms pln_async_server_now(struct pln_pool *pool);
 
 /* ---- redis.c: a client ---- */
 
@@ -434,6 +465,20 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
                   struct pln_l2_value *value);
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses);
+
+/* What a GET brought. Returns: PLN_OK, PLN_MISS, PLN_ENOMEM; PLN_PENDING where it depends on the
+ * answer to a second command, and the value is the caller's to free if that cannot be had. */
+int pln_read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
+                   struct pln_l2_value *value);
+void pln_read_ask_times(struct pln_redis *redis, struct pln_l2_value *value,
+                        struct pln_batch *batch);
+/* Returns: PLN_OK, PLN_MISS, PLN_EL2; but for PLN_OK the value is freed. */
+int pln_read_take_times(struct pln_redis *redis, const struct pln_reply *reply,
+                        struct pln_l2_value *value);
+
+/* ---- read_async.c ---- */
+
+int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get);
 
 /* ---- script.c, second half: running one ---- */
 

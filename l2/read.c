@@ -89,6 +89,16 @@ static void apply_times(struct reading *reading, const struct pln_reply *times) 
     }
 }
 
+static int take_times(struct pln_redis *redis, struct reading *reading, size_t n_tags,
+                      const struct pln_reply *reply) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 + n_tags) {
+        return pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
+                        redis->url.label, redis->names.tags);
+    }
+    apply_times(reading, reply->elements);
+    return PLN_OK;
+}
+
 /* Turns what is void into misses. Where that cannot be found out, nothing is served. */
 static int check_times(struct pln_redis *redis, size_t index, struct reading *reading,
                        pln_ns deadline) {
@@ -101,11 +111,8 @@ static int check_times(struct pln_redis *redis, size_t index, struct reading *re
     pln_batch_init(&batch);
     write_times(redis, reading, n_tags, &batch);
     int result = pln_redis_ask(redis, index, &batch, "HMGET", deadline, &reply);
-    if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
-        apply_times(reading, reply->elements);
-    } else if (result == PLN_OK) {
-        result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
-                          redis->url.label, redis->names.tags);
+    if (result == PLN_OK) {
+        result = take_times(redis, reading, n_tags, reply);
     }
     for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
         if (reading->statuses[i] == PLN_OK) {
@@ -120,14 +127,14 @@ static int check_times(struct pln_redis *redis, size_t index, struct reading *re
 /* ---- get ---- */
 
 /* A value from its reply; what cannot be one is counted, and a miss. */
-static int read_value(struct pln_redis *redis, const struct pln_reply *reply,
+static int read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
                       struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
     }
     if (reply->kind == PLN_REPLY_STRING) {
-        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&redis->pool), value);
+        result = pln_envelope_read(reply->bytes, server_now, value);
     }
     if (result == PLN_EINVAL) {
         pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
@@ -155,7 +162,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status != PLN_OK) {
         return status;
     }
-    status = read_value(redis, reply, &read);
+    status = read_value(redis, reply, pln_pool_server_now(&redis->pool), &read);
     pln_reply_free(reply);
     struct reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
@@ -198,9 +205,10 @@ static int get_some(struct pln_redis *redis, const struct pln_hashed *keys, pln_
                           redis->url.label);
     }
     for (size_t i = 0; i < reading->n; i++) {
-        reading->statuses[i] = result == PLN_OK
-                                   ? read_value(redis, &reply->elements[i], &reading->values[i])
-                                   : result;
+        reading->statuses[i] = result == PLN_OK ? read_value(redis, &reply->elements[i],
+                                                             pln_pool_server_now(&redis->pool),
+                                                             &reading->values[i])
+                                                : result;
     }
     pln_replies_free(&reply, 1);
     return result == PLN_OK ? check_times(redis, index, reading, deadline) : result;
@@ -228,4 +236,33 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
         }
     }
     return has_answer ? PLN_OK : failure;
+}
+
+/* ---- for read_async.c ---- */
+
+int pln_read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
+                   struct pln_l2_value *value) {
+    size_t n_tags;
+    int status = read_value(redis, reply, server_now, value);
+    struct reading reading = {value, &status, 1};
+    bool is_pending = status == PLN_OK && needs_times(redis, &reading, &n_tags);
+    return is_pending ? PLN_PENDING : status;
+}
+
+void pln_read_ask_times(struct pln_redis *redis, struct pln_l2_value *value,
+                        struct pln_batch *batch) {
+    int status = PLN_OK;
+    struct reading reading = {value, &status, 1};
+    write_times(redis, &reading, value->item.n_tags, batch);
+}
+
+int pln_read_take_times(struct pln_redis *redis, const struct pln_reply *reply,
+                        struct pln_l2_value *value) {
+    int status = PLN_OK;
+    struct reading reading = {value, &status, 1};
+    int result = take_times(redis, &reading, value->item.n_tags, reply);
+    if (result != PLN_OK) {
+        drop(&reading, 0, result);
+    }
+    return status;
 }

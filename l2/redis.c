@@ -356,6 +356,7 @@ static int redis_start(struct pln_l2 *l2) {
 
 static void redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
+    pln_async_stop(&redis->pool);
     pln_link_stop(redis);
     pln_pool_fini(&redis->pool);
     pln_url_fini(&redis->url);
@@ -373,6 +374,7 @@ static const struct pln_l2_ops redis_ops = {
     .start = redis_start,
     .get = pln_redis_get,
     .get_many = pln_redis_get_many,
+    .get_async = pln_redis_get_async,
     .set = redis_set,
     .remove = redis_remove,
     .expire = redis_expire,

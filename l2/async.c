@@ -1,0 +1,652 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * async.c - the courier: one thread with thousands of commands in flight on one connection.
+ *
+ * Who has an errand posts it and goes on. In each round the courier takes what was posted, sends
+ * all of it in one go, and hands out the answers that have come, in the order of the commands. So
+ * commands that come while answers are handed out go together, and one that comes alone goes at
+ * once: nothing waits to be joined by others. Only when there is nothing to do does the courier
+ * sleep, and only then does a post cost its caller a system call.
+ *
+ * An errand's memory is its caller's. The courier points to it from one of three places: posted
+ * (under the lock), the queue, or the ring of commands in flight (the courier's own). Whoever ends
+ * it takes it out first, so that end() may post it again.
+ *
+ * Deadlines cost an answer nothing. `soonest` is no later than any of them; when it comes, all
+ * errands are looked at, those that are due are ended, and it is set anew. That happens at most
+ * once in a millisecond, however many deadlines there are, and with equal timeouts about once in
+ * one of them. The answer to an errand that has ended is dropped when it comes: its place in the
+ * ring stays, and points to nobody.
+ *
+ * Answers are nearly all plain strings, found by their length without a copy. What is not, or is
+ * larger than the buffer, goes through hiredis's reader, to its end.
+ */
+#include "internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+enum {
+    MOST_WAITING = 4096,          /* errands that are not sent yet */
+    MOST_IN_FLIGHT = 4096,        /* commands */
+    MOST_BYTES = 8 * 1024 * 1024, /* of commands in flight; one more may be over it */
+    KEPT_BYTES = 1024 * 1024,     /* of a buffer for commands, between two rounds */
+    BUFFER_BYTES = 64 * 1024,     /* for answers: about what a server sends at a time */
+    HEAD_BYTES = 16,              /* of a string in the buffer: '$', its length, CR LF */
+};
+
+static const pln_ns scan_period = 1000000;
+static const pln_ns never = INT64_MAX;
+
+/* A command that was sent. */
+struct sent {
+    struct pln_errand *errand; /* NULL: nobody wants the answer */
+    pln_ns deadline;
+    uint32_t bytes;
+    bool is_time; /* a TIME of our own */
+};
+
+struct list {
+    struct pln_errand *first, **last;
+    size_t n;
+};
+
+struct pln_async {
+    struct pln_pool *pool;
+    int wake_fd; /* an eventfd */
+    /* The thread's name, as it wrote it itself: no other thread finds its own name here. */
+    _Atomic uintptr_t self;
+
+    pthread_mutex_t lock; /* guards all to the next heading */
+    pthread_t thread;
+    bool is_started, is_stopping;
+    bool is_asleep; /* or about to be: who posts has to wake it */
+    struct list posted;
+    size_t n_behind; /* the queue's length, as of when the courier last looked */
+
+    /* ---- the courier's own ---- */
+    struct list queue;
+    bool is_closing;
+    bool is_taken; /* the connection, from the pool */
+    struct pln_batch batch;
+    size_t n_sent; /* bytes of the batch */
+    pln_ns now;    /* of this round */
+    pln_ns soonest, scanned_at;
+    pln_ns heard_at; /* the last answer, or the first command that waits for one */
+    pln_ns time_asked_at;
+    bool awaits_time;
+    size_t bytes_in_flight;
+    size_t first_in_flight, n_in_flight;
+    struct sent ring[MOST_IN_FLIGHT];
+    size_t n_bytes; /* in the buffer, no answer yet */
+    char buffer[BUFFER_BYTES];
+};
+
+/* ---- lists ---- */
+
+static void clear(struct list *list) {
+    list->first = NULL;
+    list->last = &list->first;
+    list->n = 0;
+}
+
+static void append(struct list *list, struct pln_errand *errand) {
+    errand->next = NULL;
+    *list->last = errand;
+    list->last = &errand->next;
+    list->n++;
+}
+
+static struct pln_errand *take_first(struct list *list) {
+    struct pln_errand *errand = list->first;
+    list->first = errand->next;
+    list->n--;
+    if (list->first == NULL) {
+        list->last = &list->first;
+    }
+    return errand;
+}
+
+/* Moves all of one list behind another. */
+static void move(struct list *from, struct list *to) {
+    if (from->first != NULL) {
+        *to->last = from->first;
+        to->last = from->last;
+        to->n += from->n;
+        clear(from);
+    }
+}
+
+/* ---- ends ---- */
+
+static struct pln_slot *slot_of(struct pln_async *async) {
+    return &async->pool->slots[async->pool->n_slots];
+}
+
+static struct sent *in_flight(struct pln_async *async, size_t i) {
+    return &async->ring[(async->first_in_flight + i) % MOST_IN_FLIGHT];
+}
+
+static void end(struct pln_errand *errand, int status, const char *text) {
+    pln_fail(status, "%s", text); /* each time: end() may have failed at something of its own */
+    errand->end(errand, status, NULL);
+}
+
+/* Ends those of a list, but not those that come into it meanwhile. */
+static void end_all(struct list *list, int status, const char *text) {
+    struct list ended;
+    clear(&ended);
+    move(list, &ended);
+    while (ended.first != NULL) {
+        end(take_first(&ended), status, text);
+    }
+}
+
+static struct sent take_sent(struct pln_async *async) {
+    struct sent sent = *in_flight(async, 0);
+    async->first_in_flight = (async->first_in_flight + 1) % MOST_IN_FLIGHT;
+    async->n_in_flight--;
+    async->bytes_in_flight -= sent.bytes;
+    return sent;
+}
+
+/* Gives the connection back; whose answers have not come are returned. */
+static void give(struct pln_async *async, int result, struct list *unanswered) {
+    clear(unanswered);
+    while (async->n_in_flight > 0) {
+        struct pln_errand *errand = take_sent(async).errand;
+        if (errand != NULL) {
+            append(unanswered, errand);
+        }
+    }
+    async->n_bytes = 0;
+    pln_batch_fini(&async->batch);
+    async->n_sent = 0;
+    async->awaits_time = false;
+    if (async->is_taken) {
+        async->is_taken = false;
+        pln_pool_give(async->pool, slot_of(async), result);
+    }
+}
+
+/* The connection is of no more use. What was not sent may go over the next one, unless the server
+ * is taken to be away. */
+static void lose(struct pln_async *async, int result) {
+    struct list unanswered;
+    char text[PLN_ERROR_TEXT];
+    snprintf(text, sizeof text, "%s", pln_error_text());
+    give(async, result, &unanswered);
+    end_all(&unanswered, result == PLN_ETIMEOUT ? PLN_EL2DOWN : result, text);
+    if (pln_pool_is_open(async->pool)) {
+        end_all(&async->queue, PLN_EL2DOWN, text);
+    }
+}
+
+/* ---- deadlines ---- */
+
+static void note_deadline(struct pln_async *async, pln_ns deadline) {
+    async->soonest = deadline < async->soonest ? deadline : async->soonest;
+}
+
+static void take_due_of_queue(struct pln_async *async, struct list *due) {
+    struct list all;
+    clear(&all);
+    move(&async->queue, &all);
+    while (all.first != NULL) {
+        struct pln_errand *errand = take_first(&all);
+        note_deadline(async, errand->deadline > async->now ? errand->deadline : never);
+        append(errand->deadline > async->now ? &async->queue : due, errand);
+    }
+}
+
+static void take_due_of_ring(struct pln_async *async, struct list *due) {
+    for (size_t i = 0; i < async->n_in_flight; i++) {
+        struct sent *sent = in_flight(async, i);
+        if (sent->errand != NULL && sent->deadline <= async->now) {
+            append(due, sent->errand);
+            sent->errand = NULL;
+        } else if (sent->errand != NULL) {
+            note_deadline(async, sent->deadline);
+        }
+    }
+}
+
+/* Ends what is due. A connection that has said nothing for the pool's timeout meanwhile is given
+ * up; one that is only too slow for some is not. */
+static void expire(struct pln_async *async) {
+    struct list late, unsent;
+    char text[PLN_ERROR_TEXT];
+    clear(&late);
+    clear(&unsent);
+    async->soonest = never;
+    async->scanned_at = async->now;
+    take_due_of_queue(async, &unsent);
+    take_due_of_ring(async, &late);
+    bool is_silent = late.first != NULL && async->now - async->heard_at >= async->pool->timeout;
+    snprintf(text, sizeof text, "l2: redis at %s: no answer before the deadline",
+             async->pool->url->label);
+    while (late.first != NULL) {
+        struct pln_errand *errand = take_first(&late);
+        pln_fail(PLN_ETIMEOUT, "%s", text);
+        pln_pool_blame(async->pool);
+        end(errand, PLN_ETIMEOUT, text);
+    }
+    if (is_silent) {
+        pln_fail(PLN_ETIMEOUT, "l2: redis at %s: given up, since it has said nothing for %lld ms",
+                 async->pool->url->label, (long long) (async->pool->timeout / 1000000));
+        lose(async, PLN_ETIMEOUT);
+    }
+    snprintf(text, sizeof text, "l2: redis at %s: the connection was busy until the deadline",
+             async->pool->url->label);
+    end_all(&unsent, PLN_ETIMEOUT, text);
+}
+
+/* ---- sending ---- */
+
+/* A connection, before the first deadline. Returns: PLN_OK; PLN_MISS: there is none. */
+static int take(struct pln_async *async) {
+    struct pln_slot *slot;
+    char text[PLN_ERROR_TEXT];
+    expire(async); /* and soonest is the queue's, which it may have been no longer */
+    if (async->queue.first == NULL) {
+        return PLN_MISS;
+    }
+    int result = pln_pool_take(async->pool, async->pool->n_slots, false, async->soonest, &slot);
+    async->is_taken = result == PLN_OK;
+    if (result != PLN_OK && result != PLN_ETIMEOUT) {
+        snprintf(text, sizeof text, "%s", pln_error_text());
+        end_all(&async->queue, result, text);
+    }
+    return async->is_taken ? PLN_OK : PLN_MISS;
+}
+
+static void put_in_flight(struct pln_async *async, struct sent sent, size_t from) {
+    sent.bytes = (uint32_t) (async->batch.len - from);
+    async->bytes_in_flight += sent.bytes;
+    *in_flight(async, async->n_in_flight++) = sent;
+}
+
+/* Writes what is queued, as far as there is room. The clock is asked for on a busy connection too:
+ * one on which answers are always awaited would never learn it else. */
+static void write_queued(struct pln_async *async) {
+    struct pln_batch *batch = &async->batch;
+    if (async->n_in_flight == 0) {
+        async->heard_at = async->now;
+    }
+    if (!async->awaits_time && async->n_in_flight < MOST_IN_FLIGHT &&
+        pln_pool_needs_time(async->pool, slot_of(async))) {
+        pln_batch_texts(batch, "TIME", NULL);
+        put_in_flight(async, (struct sent){.is_time = true}, 0);
+        async->awaits_time = true;
+        async->time_asked_at = pln_clock_precise();
+    }
+    while (async->queue.first != NULL && async->n_in_flight < MOST_IN_FLIGHT &&
+           async->bytes_in_flight < MOST_BYTES) {
+        struct pln_errand *errand = take_first(&async->queue);
+        size_t from = batch->len;
+        errand->write(errand, batch);
+        put_in_flight(async, (struct sent){.errand = errand, .deadline = errand->deadline}, from);
+    }
+    pln_count(async->pool->counts, PLN_COUNT_L2_COMMANDS, batch->n_commands);
+    batch->n_commands = 0;
+}
+
+static int push(struct pln_async *async) {
+    struct pln_batch *batch = &async->batch;
+    size_t sent = 0;
+    if (batch->has_failed) {
+        return pln_fail(PLN_ENOMEM, "l2: redis at %s: no memory for a command",
+                        async->pool->url->label);
+    }
+    int result = pln_conn_push(
+        &slot_of(async)->conn,
+        pln_bytes_of(batch->bytes + async->n_sent, batch->len - async->n_sent), &sent);
+    async->n_sent += sent;
+    if (async->n_sent == batch->len) {
+        async->n_sent = batch->len = 0;
+        if (batch->size > KEPT_BYTES) {
+            pln_batch_fini(batch);
+        }
+    }
+    return result;
+}
+
+/* One batch after the other: what the socket does not take waits, and what is queued behind it. */
+static int send_queued(struct pln_async *async) {
+    struct list none;
+    bool is_idle = async->is_taken && async->n_in_flight == 0;
+    if (is_idle && (async->queue.first == NULL || slot_of(async)->is_done_for)) {
+        give(async, PLN_OK, &none);
+    }
+    if (async->queue.first != NULL && !async->is_taken && take(async) != PLN_OK) {
+        return PLN_OK;
+    }
+    if (async->queue.first != NULL && async->batch.len == 0 && !slot_of(async)->is_done_for) {
+        write_queued(async);
+    }
+    return async->batch.len > 0 ? push(async) : PLN_OK;
+}
+
+/* ---- receiving ---- */
+
+static int hand_out(struct pln_async *async, const struct pln_reply *reply) {
+    if (async->n_in_flight == 0) {
+        return pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer that nobody asked for",
+                        async->pool->url->label);
+    }
+    struct sent sent = take_sent(async);
+    if (sent.is_time || reply->kind == PLN_REPLY_ERROR) {
+        if (sent.is_time) { /* others were sent since */
+            slot_of(async)->conn.sent_at = async->time_asked_at;
+            async->awaits_time = false;
+        }
+        pln_pool_note_reply(async->pool, slot_of(async), sent.is_time, reply);
+    }
+    if (sent.errand != NULL) {
+        sent.errand->end(sent.errand, PLN_OK, reply);
+    }
+    return PLN_OK;
+}
+
+/* A string, or nil, at the beginning of some bytes. Returns how many are its own; 0 where it is not
+ * whole; SIZE_MAX where there is something else, or what is too large to wait for. */
+static size_t find_string(char *bytes, size_t n, struct pln_reply *reply) {
+    size_t len = 0, at = 1;
+    if (bytes[0] != '$') {
+        return SIZE_MAX;
+    }
+    while (at < n && at < HEAD_BYTES - 2 && bytes[at] >= '0' && bytes[at] <= '9') {
+        len = len * 10 + (size_t) (bytes[at++] - '0');
+    }
+    if (at + 2 > n) {
+        return 0;
+    }
+    if (at == 1) {
+        *reply = (struct pln_reply){.kind = PLN_REPLY_NIL};
+        return n < 5 ? 0 : memcmp(bytes, "$-1\r\n", 5) == 0 ? 5 : SIZE_MAX;
+    }
+    size_t whole = at + 2 + len + 2;
+    if (bytes[at] != '\r' || bytes[at + 1] != '\n' || whole > BUFFER_BYTES) {
+        return SIZE_MAX;
+    }
+    if (whole > n) {
+        return 0;
+    }
+    char *end_of_text = bytes + whole - 2;
+    if (end_of_text[0] != '\r' || end_of_text[1] != '\n') {
+        return SIZE_MAX;
+    }
+    *end_of_text = 0; /* as a reply has it */
+    *reply = (struct pln_reply){.kind = PLN_REPLY_STRING,
+                                .bytes = pln_bytes_of(bytes + at + 2, len)};
+    return whole;
+}
+
+/* All that is in the buffer from a place on, by hiredis's reader. */
+static int read_any(struct pln_async *async, size_t at) {
+    struct pln_conn *conn = &slot_of(async)->conn;
+    struct pln_reply *reply;
+    int result = pln_conn_feed(conn, async->buffer + at, async->n_bytes - at);
+    while (result == PLN_OK && (result = pln_conn_next(conn, &reply)) == PLN_OK) {
+        result = hand_out(async, reply);
+        pln_reply_free(reply);
+    }
+    return result == PLN_MISS ? PLN_OK : result;
+}
+
+static int read_buffer(struct pln_async *async) {
+    size_t at = 0;
+    while (at < async->n_bytes) {
+        struct pln_reply reply;
+        size_t n = pln_conn_is_midway(&slot_of(async)->conn)
+                       ? SIZE_MAX
+                       : find_string(async->buffer + at, async->n_bytes - at, &reply);
+        int result = n == 0          ? PLN_MISS
+                     : n == SIZE_MAX ? read_any(async, at)
+                                     : hand_out(async, &reply);
+        if (result == PLN_MISS) {
+            break;
+        }
+        if (result != PLN_OK) {
+            return result;
+        }
+        at = n == SIZE_MAX ? async->n_bytes : at + n;
+    }
+    async->n_bytes -= at;
+    memmove(async->buffer, async->buffer + at, async->n_bytes);
+    return PLN_OK;
+}
+
+/* Returns: PLN_OK; PLN_MISS where nothing has come. */
+static int receive(struct pln_async *async) {
+    size_t n = 0;
+    if (!async->is_taken) {
+        return PLN_MISS;
+    }
+    int result = pln_conn_pull(&slot_of(async)->conn, async->buffer + async->n_bytes,
+                               sizeof async->buffer - async->n_bytes, &n);
+    if (result != PLN_OK) {
+        return result;
+    }
+    size_t awaited = async->n_in_flight;
+    async->n_bytes += n;
+    async->heard_at = async->now;
+    result = read_buffer(async);
+    if (async->n_in_flight < awaited) {
+        pln_pool_praise(async->pool);
+    }
+    return result;
+}
+
+/* ---- the thread ---- */
+
+static void take_posted(struct pln_async *async) {
+    pthread_mutex_lock(&async->lock);
+    for (struct pln_errand *errand = async->posted.first; errand != NULL; errand = errand->next) {
+        note_deadline(async, errand->deadline);
+    }
+    move(&async->posted, &async->queue);
+    async->n_behind = async->queue.n;
+    async->is_asleep = false;
+    async->is_closing = async->is_stopping;
+    pthread_mutex_unlock(&async->lock);
+    async->now = pln_clock_precise();
+}
+
+/* When the deadlines are to be looked at. */
+static pln_ns scan_at(const struct pln_async *async) {
+    pln_ns earliest = async->scanned_at + scan_period;
+    return async->soonest > earliest ? async->soonest : earliest;
+}
+
+/* Sleeps until something is posted or heard, or a deadline comes. */
+static void rest(struct pln_async *async) {
+    struct pollfd polls[] = {{.fd = async->wake_fd, .events = POLLIN},
+                             {.fd = slot_of(async)->conn.fd,
+                              .events = async->batch.len > 0 ? POLLIN | POLLOUT : POLLIN}};
+    pthread_mutex_lock(&async->lock);
+    async->is_asleep = async->posted.first == NULL && !async->is_stopping;
+    bool may_sleep = async->is_asleep;
+    pthread_mutex_unlock(&async->lock);
+    if (!may_sleep) {
+        return;
+    }
+    pln_ns left = scan_at(async) - pln_clock_precise();
+    struct timespec timeout = pln_timespec(left > 0 ? left : 0);
+    int n = ppoll(polls, async->is_taken ? 2 : 1, async->soonest == never ? NULL : &timeout, NULL);
+    if (n > 0 && polls[0].revents != 0) {
+        uint64_t count;
+        ssize_t bytes = read(async->wake_fd, &count, sizeof count);
+        (void) bytes; /* why it was woken is under the lock */
+    }
+}
+
+static void *run(void *arg) {
+    struct pln_async *async = arg;
+    struct list unanswered;
+    char text[PLN_ERROR_TEXT];
+    /* relaxed: see `self` */
+    atomic_store_explicit(&async->self, (uintptr_t) pthread_self(), memory_order_relaxed);
+    for (take_posted(async); !async->is_closing; take_posted(async)) {
+        if (async->now >= scan_at(async)) {
+            expire(async);
+        }
+        int result = send_queued(async);
+        if (result == PLN_OK) {
+            result = receive(async);
+        }
+        if (result < 0) {
+            lose(async, result);
+        } else if (result == PLN_MISS) {
+            rest(async);
+        }
+    }
+    snprintf(text, sizeof text, "l2: redis at %s: the client was closed", async->pool->url->label);
+    give(async, PLN_OK, &unanswered);
+    end_all(&unanswered, PLN_EL2DOWN, text);
+    end_all(&async->queue, PLN_EL2DOWN, text);
+    return NULL;
+}
+
+/* ---- for others ---- */
+
+static bool is_own(struct pln_async *async) {
+    /* relaxed: see `self` */
+    return atomic_load_explicit(&async->self, memory_order_relaxed) == (uintptr_t) pthread_self();
+}
+
+static int start_locked(struct pln_async *async) {
+    sigset_t all, before;
+    sigfillset(&all);
+    /* signals belong to the host's threads */
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&async->thread, NULL, run, async);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no thread for asynchronous commands: %s",
+                        strerror(error));
+    }
+    async->is_started = true;
+    return PLN_OK;
+}
+
+static int admit(const struct pln_async *async, bool is_closing, size_t n_waiting) {
+    if (is_closing) {
+        return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the client is being closed",
+                        async->pool->url->label);
+    }
+    if (n_waiting >= MOST_WAITING) {
+        return pln_fail(PLN_EBUSY, "l2: redis at %s: %d asynchronous commands wait to be sent",
+                        async->pool->url->label, MOST_WAITING);
+    }
+    return PLN_OK;
+}
+
+void pln_async_go_on(struct pln_pool *pool, struct pln_errand *errand) {
+    struct pln_async *async = pool->async;
+    append(&async->queue, errand);
+    note_deadline(async, errand->deadline);
+}
+
+/* Without the lock: what end() begins. */
+static int post_own(struct pln_async *async, struct pln_errand *errand) {
+    int result = admit(async, async->is_closing, async->queue.n);
+    if (result == PLN_OK) {
+        pln_async_go_on(async->pool, errand);
+    }
+    return result;
+}
+
+static int post(struct pln_async *async, struct pln_errand *errand) {
+    uint64_t one = 1;
+    if (errand->deadline <= pln_clock_precise()) {
+        return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
+    }
+    pthread_mutex_lock(&async->lock);
+    int result = admit(async, async->is_stopping, async->posted.n + async->n_behind);
+    if (result == PLN_OK && !async->is_started) {
+        result = start_locked(async);
+    }
+    bool wakes = result == PLN_OK && async->is_asleep;
+    if (result == PLN_OK) {
+        append(&async->posted, errand);
+        async->is_asleep = false;
+    }
+    pthread_mutex_unlock(&async->lock);
+    if (wakes) {
+        ssize_t n = write(async->wake_fd, &one, sizeof one);
+        (void) n; /* a counter that is full wakes as well */
+    }
+    return result;
+}
+
+int pln_async_post(struct pln_pool *pool, struct pln_errand *errand) {
+    int result = pln_pool_admit(pool);
+    if (result != PLN_OK) {
+        return result;
+    }
+    return is_own(pool->async) ? post_own(pool->async, errand) : post(pool->async, errand);
+}
+
+pln_ms pln_async_server_now(struct pln_pool *pool) {
+    /* relaxed: a number by itself; each reading of it is as good as any other */
+    return pool->async->now / 1000000 +
+           atomic_load_explicit(&pool->clock_offset, memory_order_relaxed);
+}
+
+int pln_async_init(struct pln_pool *pool) {
+    struct pln_async *async = calloc(1, sizeof *async);
+    if (async == NULL) {
+        return pln_fail(PLN_ENOMEM, "l2: no memory for asynchronous commands");
+    }
+    async->pool = pool;
+    async->soonest = never;
+    async->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    pthread_mutex_init(&async->lock, NULL);
+    clear(&async->posted);
+    clear(&async->queue);
+    pln_batch_init(&async->batch);
+    pool->async = async;
+    if (async->wake_fd < 0) {
+        return pln_fail(PLN_ESYSTEM, "l2: no eventfd for asynchronous commands: %s",
+                        strerror(errno));
+    }
+    return PLN_OK;
+}
+
+void pln_async_stop(struct pln_pool *pool) {
+    struct pln_async *async = pool->async;
+    uint64_t one = 1;
+    if (async == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&async->lock);
+    async->is_stopping = true;
+    bool is_started = async->is_started;
+    async->is_started = false;
+    pthread_mutex_unlock(&async->lock);
+    if (is_started) {
+        ssize_t n = write(async->wake_fd, &one, sizeof one);
+        (void) n; /* as above */
+        pthread_join(async->thread, NULL);
+    }
+}
+
+void pln_async_fini(struct pln_pool *pool) {
+    struct pln_async *async = pool->async;
+    if (async == NULL) {
+        return;
+    }
+    assert(!async->is_started && async->posted.first == NULL && async->queue.first == NULL);
+    if (async->wake_fd >= 0) {
+        close(async->wake_fd);
+    }
+    pln_batch_fini(&async->batch);
+    pthread_mutex_destroy(&async->lock);
+    free(async);
+    pool->async = NULL;
+}
