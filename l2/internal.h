@@ -128,6 +128,8 @@ void pln_batch_init(struct pln_batch *batch);
 void pln_batch_fini(struct pln_batch *batch);
 /* Begins a command; n_args calls of the others must follow. */
 void pln_batch_command(struct pln_batch *batch, size_t n_args);
+/* Begins one whose first arguments are there as bytes. */
+void pln_batch_begun(struct pln_batch *batch, struct pln_bytes begun);
 void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes);
 /* Adds another batch's commands. */
 void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other);

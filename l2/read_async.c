@@ -42,8 +42,8 @@ static void take_times(struct pln_errand *errand, int status, const struct pln_r
 
 static void write_get(struct pln_errand *errand, struct pln_batch *batch) {
     const struct pln_l2_get *get = get_of(errand);
-    pln_batch_command(batch, 2);
-    pln_batch_text(batch, "GET");
+    static const char begun[] = "*2\r\n$3\r\nGET\r\n";
+    pln_batch_begun(batch, pln_bytes_of(begun, sizeof begun - 1));
     pln_batch_joined(batch, pln_key(redis_of(get)->names.value), get->key.key);
 }
 
