@@ -17,11 +17,8 @@
  * once in a millisecond, however many deadlines there are, and with equal timeouts about once in
  * one of them. The answer to an errand that has ended is dropped when it comes: its place in the
  * ring stays, and points to nobody.
- *
- * Answers are nearly all plain strings, found by their length without a copy. What is not, or is
- * larger than the buffer, goes through hiredis's reader, to its end.
  */
-#include "internal.h"
+#include "async.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -30,107 +27,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum {
-    MOST_WAITING = 4096,          /* errands that are not sent yet */
-    MOST_IN_FLIGHT = 4096,        /* commands */
-    MOST_BYTES = 8 * 1024 * 1024, /* of commands in flight; one more may be over it */
-    KEPT_BYTES = 1024 * 1024,     /* of a buffer for commands, between two rounds */
-    BUFFER_BYTES = 64 * 1024,     /* for answers: about what a server sends at a time */
-    PIECES = 8,                   /* such that are received before anything is sent */
-    HEAD_BYTES = 16,              /* of a string in the buffer: '$', its length, CR LF */
-};
+enum { MOST_WAITING = 4096 }; /* errands that are not sent yet */
 
 static const pln_ns scan_period = 1000000;
 static const pln_ns never = INT64_MAX;
 
-/* A command that was sent. */
-struct sent {
-    struct pln_errand *errand; /* NULL: nobody wants the answer */
-    pln_ns deadline;
-    uint32_t bytes;
-    bool is_time; /* a TIME of our own */
-};
-
-struct list {
-    struct pln_errand *first, **last;
-    size_t n;
-};
-
-struct pln_async {
-    struct pln_pool *pool;
-    int wake_fd; /* an eventfd */
-    /* The thread's name, as it wrote it itself: no other thread finds its own name here. */
-    _Atomic uintptr_t self;
-
-    pthread_mutex_t lock; /* guards all to the next heading */
-    pthread_t thread;
-    bool is_started, is_stopping;
-    bool is_asleep; /* or about to be: who posts has to wake it */
-    struct list posted;
-    size_t n_behind; /* the queue's length, as of when the courier last looked */
-
-    /* ---- the courier's own ---- */
-    struct list queue;
-    bool is_closing;
-    bool is_taken; /* the connection, from the pool */
-    struct pln_batch batch;
-    size_t n_sent; /* bytes of the batch */
-    pln_ns now;    /* of this round */
-    pln_ns soonest, scanned_at;
-    pln_ns heard_at; /* the last answer, or the first command that waits for one */
-    pln_ns time_asked_at;
-    bool awaits_time;
-    size_t bytes_in_flight;
-    size_t first_in_flight, n_in_flight;
-    struct sent ring[MOST_IN_FLIGHT];
-    size_t n_bytes; /* in the buffer, no answer yet */
-    char buffer[BUFFER_BYTES];
-};
-
-/* ---- lists ---- */
-
-static void clear(struct list *list) {
-    list->first = NULL;
-    list->last = &list->first;
-    list->n = 0;
-}
-
-static void append(struct list *list, struct pln_errand *errand) {
-    errand->next = NULL;
-    *list->last = errand;
-    list->last = &errand->next;
-    list->n++;
-}
-
-static struct pln_errand *take_first(struct list *list) {
-    struct pln_errand *errand = list->first;
-    list->first = errand->next;
-    list->n--;
-    if (list->first == NULL) {
-        list->last = &list->first;
-    }
-    return errand;
-}
-
-/* Moves all of one list behind another. */
-static void move(struct list *from, struct list *to) {
-    if (from->first != NULL) {
-        *to->last = from->first;
-        to->last = from->last;
-        to->n += from->n;
-        clear(from);
-    }
-}
-
 /* ---- ends ---- */
-
-static struct pln_slot *slot_of(struct pln_async *async) {
-    return &async->pool->slots[async->pool->n_slots];
-}
-
-static struct sent *in_flight(struct pln_async *async, size_t i) {
-    return &async->ring[(async->first_in_flight + i) % MOST_IN_FLIGHT];
-}
 
 static void end(struct pln_errand *errand, int status, const char *text) {
     pln_fail(status, "%s", text); /* each time: end() may have failed at something of its own */
@@ -147,19 +49,11 @@ static void end_all(struct list *list, int status, const char *text) {
     }
 }
 
-static struct sent take_sent(struct pln_async *async) {
-    struct sent sent = *in_flight(async, 0);
-    async->first_in_flight = (async->first_in_flight + 1) % MOST_IN_FLIGHT;
-    async->n_in_flight--;
-    async->bytes_in_flight -= sent.bytes;
-    return sent;
-}
-
 /* Gives the connection back; whose answers have not come are returned. */
 static void give(struct pln_async *async, int result, struct list *unanswered) {
     clear(unanswered);
     while (async->n_in_flight > 0) {
-        struct pln_errand *errand = take_sent(async).errand;
+        struct pln_errand *errand = pln_courier_next(async).errand;
         if (errand != NULL) {
             append(unanswered, errand);
         }
@@ -188,10 +82,6 @@ static void lose(struct pln_async *async, int result) {
 }
 
 /* ---- deadlines ---- */
-
-static void note_deadline(struct pln_async *async, pln_ns deadline) {
-    async->soonest = deadline < async->soonest ? deadline : async->soonest;
-}
 
 static void take_due_of_queue(struct pln_async *async, struct list *due) {
     struct list all;
@@ -265,58 +155,7 @@ static int take(struct pln_async *async) {
     return async->is_taken ? PLN_OK : PLN_MISS;
 }
 
-static void put_in_flight(struct pln_async *async, struct sent sent, size_t from) {
-    sent.bytes = (uint32_t) (async->batch.len - from);
-    async->bytes_in_flight += sent.bytes;
-    *in_flight(async, async->n_in_flight++) = sent;
-}
-
-/* Writes what is queued, as far as there is room. The clock is asked for on a busy connection too:
- * one on which answers are always awaited would never learn it else. */
-static void write_queued(struct pln_async *async) {
-    struct pln_batch *batch = &async->batch;
-    if (async->n_in_flight == 0) {
-        async->heard_at = async->now;
-    }
-    if (!async->awaits_time && async->n_in_flight < MOST_IN_FLIGHT &&
-        pln_pool_needs_time(async->pool, slot_of(async))) {
-        pln_batch_texts(batch, "TIME", NULL);
-        put_in_flight(async, (struct sent){.is_time = true}, 0);
-        async->awaits_time = true;
-        async->time_asked_at = pln_clock_precise();
-    }
-    while (async->queue.first != NULL && async->n_in_flight < MOST_IN_FLIGHT &&
-           async->bytes_in_flight < MOST_BYTES) {
-        struct pln_errand *errand = take_first(&async->queue);
-        size_t from = batch->len;
-        errand->write(errand, batch);
-        put_in_flight(async, (struct sent){.errand = errand, .deadline = errand->deadline}, from);
-    }
-    pln_count(async->pool->counts, PLN_COUNT_L2_COMMANDS, batch->n_commands);
-    batch->n_commands = 0;
-}
-
-static int push(struct pln_async *async) {
-    struct pln_batch *batch = &async->batch;
-    size_t sent = 0;
-    if (batch->has_failed) {
-        return pln_fail(PLN_ENOMEM, "l2: redis at %s: no memory for a command",
-                        async->pool->url->label);
-    }
-    int result = pln_conn_push(
-        &slot_of(async)->conn,
-        pln_bytes_of(batch->bytes + async->n_sent, batch->len - async->n_sent), &sent);
-    async->n_sent += sent;
-    if (async->n_sent == batch->len) {
-        async->n_sent = batch->len = 0;
-        if (batch->size > KEPT_BYTES) {
-            pln_batch_fini(batch);
-        }
-    }
-    return result;
-}
-
-/* One batch after the other: what the socket does not take waits, and what is queued behind it. */
+/* Sends what is queued, over a connection that is taken for it and given back when it is idle. */
 static int send_queued(struct pln_async *async) {
     struct list none;
     bool is_idle = async->is_taken && async->n_in_flight == 0;
@@ -326,131 +165,7 @@ static int send_queued(struct pln_async *async) {
     if (async->queue.first != NULL && !async->is_taken && take(async) != PLN_OK) {
         return PLN_OK;
     }
-    if (async->queue.first != NULL && async->batch.len == 0 && !slot_of(async)->is_done_for) {
-        write_queued(async);
-    }
-    return async->batch.len > 0 ? push(async) : PLN_OK;
-}
-
-/* ---- receiving ---- */
-
-static int hand_out(struct pln_async *async, const struct pln_reply *reply) {
-    if (async->n_in_flight == 0) {
-        return pln_fail(PLN_EL2DOWN, "l2: redis at %s: an answer that nobody asked for",
-                        async->pool->url->label);
-    }
-    struct sent sent = take_sent(async);
-    if (sent.is_time || reply->kind == PLN_REPLY_ERROR) {
-        if (sent.is_time) { /* others were sent since */
-            slot_of(async)->conn.sent_at = async->time_asked_at;
-            async->awaits_time = false;
-        }
-        pln_pool_note_reply(async->pool, slot_of(async), sent.is_time, reply);
-    }
-    if (sent.errand != NULL) {
-        sent.errand->end(sent.errand, PLN_OK, reply);
-    }
-    return PLN_OK;
-}
-
-/* A string, or nil, at the beginning of some bytes. Returns how many are its own; 0 where it is not
- * whole; SIZE_MAX where there is something else, or what is too large to wait for. */
-static size_t find_string(char *bytes, size_t n, struct pln_reply *reply) {
-    size_t len = 0, at = 1;
-    if (bytes[0] != '$') {
-        return SIZE_MAX;
-    }
-    while (at < n && at < HEAD_BYTES - 2 && bytes[at] >= '0' && bytes[at] <= '9') {
-        len = len * 10 + (size_t) (bytes[at++] - '0');
-    }
-    if (at + 2 > n) {
-        return 0;
-    }
-    if (at == 1) {
-        *reply = (struct pln_reply){.kind = PLN_REPLY_NIL};
-        return n < 5 ? 0 : memcmp(bytes, "$-1\r\n", 5) == 0 ? 5 : SIZE_MAX;
-    }
-    size_t whole = at + 2 + len + 2;
-    if (bytes[at] != '\r' || bytes[at + 1] != '\n' || whole > BUFFER_BYTES) {
-        return SIZE_MAX;
-    }
-    if (whole > n) {
-        return 0;
-    }
-    char *end_of_text = bytes + whole - 2;
-    if (end_of_text[0] != '\r' || end_of_text[1] != '\n') {
-        return SIZE_MAX;
-    }
-    *end_of_text = 0; /* as a reply has it */
-    *reply = (struct pln_reply){.kind = PLN_REPLY_STRING,
-                                .bytes = pln_bytes_of(bytes + at + 2, len)};
-    return whole;
-}
-
-/* All that is in the buffer from a place on, by hiredis's reader. */
-static int read_any(struct pln_async *async, size_t at) {
-    struct pln_conn *conn = &slot_of(async)->conn;
-    struct pln_reply *reply;
-    int result = pln_conn_feed(conn, async->buffer + at, async->n_bytes - at);
-    while (result == PLN_OK && (result = pln_conn_next(conn, &reply)) == PLN_OK) {
-        result = hand_out(async, reply);
-        pln_reply_free(reply);
-    }
-    return result == PLN_MISS ? PLN_OK : result;
-}
-
-static int read_buffer(struct pln_async *async) {
-    size_t at = 0;
-    while (at < async->n_bytes) {
-        struct pln_reply reply;
-        size_t n = pln_conn_is_midway(&slot_of(async)->conn)
-                       ? SIZE_MAX
-                       : find_string(async->buffer + at, async->n_bytes - at, &reply);
-        int result = n == 0          ? PLN_MISS
-                     : n == SIZE_MAX ? read_any(async, at)
-                                     : hand_out(async, &reply);
-        if (result == PLN_MISS) {
-            break;
-        }
-        if (result != PLN_OK) {
-            return result;
-        }
-        at = n == SIZE_MAX ? async->n_bytes : at + n;
-    }
-    async->n_bytes -= at;
-    memmove(async->buffer, async->buffer + at, async->n_bytes);
-    return PLN_OK;
-}
-
-/* Returns: PLN_OK; PLN_MISS where nothing has come. */
-static int receive(struct pln_async *async) {
-    size_t n = 0;
-    if (!async->is_taken) {
-        return PLN_MISS;
-    }
-    int result = pln_conn_pull(&slot_of(async)->conn, async->buffer + async->n_bytes,
-                               sizeof async->buffer - async->n_bytes, &n);
-    if (result != PLN_OK) {
-        return result;
-    }
-    size_t awaited = async->n_in_flight;
-    async->n_bytes += n;
-    async->heard_at = async->now;
-    result = read_buffer(async);
-    if (async->n_in_flight < awaited) {
-        pln_pool_praise(async->pool);
-    }
-    return result;
-}
-
-/* A server sends the answers of one turn in several pieces: measured, to answer the first of them
- * with new commands at once makes for four times as many system calls, and no more commands. */
-static int receive_all(struct pln_async *async) {
-    int result = PLN_OK;
-    for (size_t i = 0; i < PIECES && result == PLN_OK; i++) {
-        result = receive(async);
-    }
-    return result;
+    return async->is_taken ? pln_courier_send(async) : PLN_OK;
 }
 
 /* ---- the thread ---- */
@@ -506,7 +221,7 @@ static void *run(void *arg) {
         if (async->now >= scan_at(async)) {
             expire(async);
         }
-        int received = receive_all(async);
+        int received = pln_courier_receive(async);
         int result = received < 0 ? received : send_queued(async);
         if (result < 0) {
             lose(async, result);

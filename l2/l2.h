@@ -14,7 +14,8 @@
  *   resp.c   commands as bytes
  *   redis.c  a client, and the operations that change a value
  *   read.c   those that read; read_async.c a get whose caller does not wait
- *   async.c  a thread with many commands in flight on a connection of its own
+ *   async.c  a thread with many commands in flight on a connection of its own; courier.c what goes
+ *            over it
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
