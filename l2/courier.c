@@ -119,7 +119,7 @@ static size_t find_string(char *bytes, size_t n, struct pln_reply *reply) {
     }
     if (at == 1) {
         *reply = (struct pln_reply){.kind = PLN_REPLY_NIL};
-        return n < 5 ? 0 : memcmp(bytes, "$-1\r\n", 5) == 0 ? 5 : SIZE_MAX;
+        return memcmp(bytes, "$-1\r\n", n < 5 ? n : 5) != 0 ? SIZE_MAX : n < 5 ? 0 : 5;
     }
     size_t whole = at + 2 + len + 2;
     if (bytes[at] != '\r' || bytes[at + 1] != '\n' || whole > BUFFER_BYTES) {
