@@ -18,7 +18,7 @@
  * one of them. The answer to an errand that has ended is dropped when it comes: its place in the
  * ring stays, and points to nobody.
  */
-#include "async.h"
+#include "courier.h"
 
 #include <errno.h>
 #include <poll.h>

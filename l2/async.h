@@ -1,116 +1,45 @@
 /* SPDX-License-Identifier: MIT
  *
- * async.h - the courier, as its two files share it: async.c (what is posted, deadlines, the thread)
- * and courier.c (what goes over the connection).
+ * async.h - commands that nobody waits for: the courier that carries them, and a get made of them.
  */
 #ifndef PLN_L2_ASYNC_H
 #define PLN_L2_ASYNC_H
 
 #include "internal.h"
 
-enum {
-    MOST_IN_FLIGHT = 4096,    /* commands */
-    BUFFER_BYTES = 64 * 1024, /* for answers: about what a server sends at a time */
-};
+/* ---- async.c: the courier ----
+ * A thread that has many commands in flight on one connection of its own. Only commands that read:
+ * between it and the pool's other connections there is no order. */
 
-/* A command that was sent. */
-struct sent {
-    struct pln_errand *errand; /* NULL: nobody wants the answer */
-    pln_ns deadline;
-    uint32_t bytes;
-    bool is_time; /* a TIME of our own */
-};
+int pln_async_init(struct pln_pool *pool);
+/* Ends all errands and the thread; nothing is taken from then on. Before the link is stopped, on
+ * whose agreement the courier may be waiting. */
+void pln_async_stop(struct pln_pool *pool);
+void pln_async_fini(struct pln_pool *pool);
+/* Takes an errand, whose `write`, `end` and `deadline` are set. Returns: PLN_OK: end() is called
+ * once, by the courier's thread, and nothing of the errand is touched from then on. Its status is
+ * PLN_OK with a reply, lent, that may be an error; or PLN_ETIMEOUT, PLN_EL2DOWN, PLN_ENOMEM. Where
+ * this fails end() is not called: PLN_EBUSY, PLN_EL2DOWN, PLN_ETIMEOUT, PLN_ESYSTEM. */
+int pln_async_post(struct pln_pool *pool, struct pln_errand *errand);
+/* For end(): one more command of an errand that is not done. Cannot fail. */
+void pln_async_go_on(struct pln_pool *pool, struct pln_errand *errand);
+/* For end(): the server's clock, read once for many. */
+pln_ms pln_async_server_now(struct pln_pool *pool);
 
-struct list {
-    struct pln_errand *first, **last;
-    size_t n;
-};
+/* ---- read.c, for read_async.c ---- */
 
-struct pln_async {
-    struct pln_pool *pool;
-    int wake_fd; /* an eventfd */
-    /* The thread's name, as it wrote it itself: no other thread finds its own name here. */
-    _Atomic uintptr_t self;
+/* What a GET brought. Returns: PLN_OK, PLN_MISS, PLN_ENOMEM; PLN_PENDING where it depends on the
+ * answer to a second command, and the value is the caller's to free if that cannot be had. */
+int pln_read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
+                   struct pln_l2_value *value);
+void pln_read_ask_times(struct pln_redis *redis, struct pln_l2_value *value,
+                        struct pln_batch *batch);
+/* Returns: PLN_OK, PLN_MISS, PLN_EL2; but for PLN_OK the value is freed. */
+int pln_read_take_times(struct pln_redis *redis, const struct pln_reply *reply,
+                        struct pln_l2_value *value);
 
-    pthread_mutex_t lock; /* guards all to the next heading */
-    pthread_t thread;
-    bool is_started, is_stopping;
-    bool is_asleep; /* or about to be: who posts has to wake it */
-    struct list posted;
-    size_t n_behind; /* the queue's length, as of when the courier last looked */
+/* ---- read_async.c ---- */
 
-    /* ---- the courier's own ---- */
-    struct list queue;
-    bool is_closing;
-    bool is_taken; /* the connection, from the pool */
-    struct pln_batch batch;
-    size_t n_sent; /* bytes of the batch */
-    pln_ns now;    /* of this round */
-    pln_ns soonest, scanned_at;
-    pln_ns heard_at; /* the last answer, or the first command that waits for one */
-    pln_ns time_asked_at;
-    bool awaits_time;
-    size_t bytes_in_flight;
-    size_t first_in_flight, n_in_flight;
-    struct sent ring[MOST_IN_FLIGHT];
-    size_t n_bytes; /* in the buffer, no answer yet */
-    char buffer[BUFFER_BYTES];
-};
-
-/* ---- small things ---- */
-
-static inline void clear(struct list *list) {
-    list->first = NULL;
-    list->last = &list->first;
-    list->n = 0;
-}
-
-static inline void append(struct list *list, struct pln_errand *errand) {
-    errand->next = NULL;
-    *list->last = errand;
-    list->last = &errand->next;
-    list->n++;
-}
-
-static inline struct pln_errand *take_first(struct list *list) {
-    struct pln_errand *errand = list->first;
-    list->first = errand->next;
-    list->n--;
-    if (list->first == NULL) {
-        list->last = &list->first;
-    }
-    return errand;
-}
-
-/* Moves all of one list behind another. */
-static inline void move(struct list *from, struct list *to) {
-    if (from->first != NULL) {
-        *to->last = from->first;
-        to->last = from->last;
-        to->n += from->n;
-        clear(from);
-    }
-}
-
-static inline struct pln_slot *slot_of(struct pln_async *async) {
-    return &async->pool->slots[async->pool->n_slots];
-}
-
-static inline struct sent *in_flight(struct pln_async *async, size_t i) {
-    return &async->ring[(async->first_in_flight + i) % MOST_IN_FLIGHT];
-}
-
-static inline void note_deadline(struct pln_async *async, pln_ns deadline) {
-    async->soonest = deadline < async->soonest ? deadline : async->soonest;
-}
-
-/* ---- courier.c ---- */
-
-/* The oldest command in flight, which is none from then on. */
-struct sent pln_courier_next(struct pln_async *async);
-/* Writes what is queued, and sends what the socket takes: one batch after the other. */
-int pln_courier_send(struct pln_async *async);
-/* Hands out what has come. Returns: PLN_OK; PLN_MISS where there is no more. */
-int pln_courier_receive(struct pln_async *async);
+int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get);
 
 #endif

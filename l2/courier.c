@@ -5,7 +5,7 @@
  * Answers are nearly all plain strings, found by their length without a copy. What is not, or is
  * larger than the buffer, goes through hiredis's reader, to its end.
  */
-#include "async.h"
+#include "courier.h"
 
 enum {
     MOST_BYTES = 8 * 1024 * 1024, /* of commands in flight; one more may be over it */

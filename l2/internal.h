@@ -327,7 +327,7 @@ struct pln_pool {
     void *arg;
     size_t n_slots;
     struct pln_slot *slots;  /* and one more, the courier's */
-    struct pln_async *async; /* the courier, async.c's */
+    struct pln_async *async; /* the courier (async.h) */
 
     _Atomic int64_t clock_offset; /* as in pln_conn, of the last that learnt it */
 
@@ -373,25 +373,6 @@ bool pln_pool_is_open(struct pln_pool *pool);
 pln_ms pln_pool_server_now(struct pln_pool *pool);
 /* From `backoff` to the next one, and a random point in it to wait for. */
 pln_ns pln_backoff_next(pln_ns *backoff);
-
-/* ---- async.c: the courier ----
- * A thread that has many commands in flight on one connection of its own. Only commands that read:
- * between it and the pool's other connections there is no order. */
-
-int pln_async_init(struct pln_pool *pool);
-/* Ends all errands and the thread; nothing is taken from then on. Before the link is stopped, on
- * whose agreement the courier may be waiting. */
-void pln_async_stop(struct pln_pool *pool);
-void pln_async_fini(struct pln_pool *pool);
-/* Takes an errand, whose `write`, `end` and `deadline` are set. Returns: PLN_OK: end() is called
- * once, by the courier's thread, and nothing of the errand is touched from then on. Its status is
- * PLN_OK with a reply, lent, that may be an error; or PLN_ETIMEOUT, PLN_EL2DOWN, PLN_ENOMEM. Where
- * this fails end() is not called: PLN_EBUSY, PLN_EL2DOWN, PLN_ETIMEOUT, PLN_ESYSTEM. */
-int pln_async_post(struct pln_pool *pool, struct pln_errand *errand);
-/* For end(): one more command of an errand that is not done. Cannot fail. */
-void pln_async_go_on(struct pln_pool *pool, struct pln_errand *errand);
-/* For end(): the server's clock, read once for many. */
-pln_ms pln_async_server_now(struct pln_pool *pool);
 
 /* ---- redis.c: a client ---- */
 
@@ -467,20 +448,6 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
                   struct pln_l2_value *value);
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses);
-
-/* What a GET brought. Returns: PLN_OK, PLN_MISS, PLN_ENOMEM; PLN_PENDING where it depends on the
- * answer to a second command, and the value is the caller's to free if that cannot be had. */
-int pln_read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
-                   struct pln_l2_value *value);
-void pln_read_ask_times(struct pln_redis *redis, struct pln_l2_value *value,
-                        struct pln_batch *batch);
-/* Returns: PLN_OK, PLN_MISS, PLN_EL2; but for PLN_OK the value is freed. */
-int pln_read_take_times(struct pln_redis *redis, const struct pln_reply *reply,
-                        struct pln_l2_value *value);
-
-/* ---- read_async.c ---- */
-
-int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get);
 
 /* ---- script.c, second half: running one ---- */
 

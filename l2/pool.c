@@ -15,7 +15,7 @@
  * then on one caller at a time tries. It opens after five failures in a row, or when a connection
  * is refused; any answer closes it. Each change is logged, once.
  */
-#include "internal.h"
+#include "async.h"
 
 #include <errno.h>
 #include <stdio.h>

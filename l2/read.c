@@ -6,7 +6,7 @@
  * With tags, or without a link, the times are asked for after the value was read: so a tag that is
  * dropped in between is seen, and none that was dropped before is missed.
  */
-#include "internal.h"
+#include "async.h"
 
 enum {
     MANY_AT_ONCE = 8192, /* keys of one MGET: bounds the buffers, and how long a server is busy */

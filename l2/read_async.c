@@ -4,7 +4,7 @@
  * is down, the times of the tags after it, as read.c does it. Both are errands of the courier's
  * (async.c), in whose thread all here runs but the beginning.
  */
-#include "internal.h"
+#include "async.h"
 
 static struct pln_l2_get *get_of(struct pln_errand *errand) {
     return PLN_CONTAINER_OF(errand, struct pln_l2_get, errand);

@@ -3,7 +3,7 @@
  * redis.c - a client of Redis: its life, and what changes a value. Each such operation is one
  * script (script.c); reading is in read.c.
  */
-#include "internal.h"
+#include "async.h"
 
 #include <stdio.h>
 

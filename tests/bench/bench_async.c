@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-#include "../../l2/internal.h"
+#include "../../l2/async.h"
 #include "bench_l2.h"
 
 enum {
