@@ -68,17 +68,13 @@ static void give(struct pln_async *async, int result, struct list *unanswered) {
     }
 }
 
-/* The connection is of no more use. What was not sent may go over the next one, unless the server
- * is taken to be away. */
+/* The connection is of no more use. What was not sent may go over the next one, if there is one. */
 static void lose(struct pln_async *async, int result) {
     struct list unanswered;
     char text[PLN_ERROR_TEXT];
     snprintf(text, sizeof text, "%s", pln_error_text());
     give(async, result, &unanswered);
     end_all(&unanswered, result == PLN_ETIMEOUT ? PLN_EL2DOWN : result, text);
-    if (pln_pool_is_open(async->pool)) {
-        end_all(&async->queue, PLN_EL2DOWN, text);
-    }
 }
 
 /* ---- deadlines ---- */

@@ -63,6 +63,13 @@ void note_end(void) {
     pthread_mutex_unlock(&lock);
 }
 
+size_t how_many_ended(void) {
+    pthread_mutex_lock(&lock);
+    size_t n = n_ended;
+    pthread_mutex_unlock(&lock);
+    return n;
+}
+
 /* Waits until so many have ended; far longer than it can take. */
 void await(size_t n) {
     struct timespec until = pln_timespec(in_ms(20000));

@@ -45,6 +45,7 @@ int begin(struct ask *ask, unsigned number, pln_ns deadline);
 void begin_some(size_t from, size_t n, pln_ns deadline);
 /* For a callback of a test's own: counts an end. */
 void note_end(void);
+size_t how_many_ended(void);
 /* Waits until so many have ended since the test began. */
 void await(size_t n);
 /* Each has ended once, so, and with the right value. */
