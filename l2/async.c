@@ -113,7 +113,9 @@ static void expire(struct pln_async *async) {
     async->scanned_at = async->now;
     take_due_of_queue(async, &unsent);
     take_due_of_ring(async, &late);
-    bool is_silent = late.first != NULL && async->now - async->heard_at >= async->pool->timeout;
+    /* what was not sent counts too: nothing is, where all in flight have ended without an answer */
+    bool is_silent = (late.first != NULL || unsent.first != NULL) && async->n_in_flight > 0 &&
+                     async->now - async->heard_at >= async->pool->timeout;
     snprintf(text, sizeof text, "l2: redis at %s: no answer before the deadline",
              async->pool->url->label);
     while (late.first != NULL) {

@@ -10,7 +10,6 @@
 enum {
     MOST_BYTES = 8 * 1024 * 1024, /* of commands in flight; one more may be over it */
     KEPT_BYTES = 1024 * 1024,     /* of a buffer for commands, between two rounds */
-    PIECES = 8,                   /* of answers that are received before anything is sent */
     HEAD_BYTES = 16,              /* of a string in the buffer: '$', its length, CR LF */
 };
 
@@ -173,8 +172,7 @@ static int read_buffer(struct pln_async *async) {
     return PLN_OK;
 }
 
-/* Returns: PLN_OK; PLN_MISS where nothing has come. */
-static int receive(struct pln_async *async) {
+int pln_courier_receive(struct pln_async *async) {
     size_t n = 0;
     if (!async->is_taken) {
         return PLN_MISS;
@@ -190,16 +188,6 @@ static int receive(struct pln_async *async) {
     result = read_buffer(async);
     if (async->n_in_flight < awaited) {
         pln_pool_praise(async->pool);
-    }
-    return result;
-}
-
-/* A server sends the answers of one turn in several pieces: measured, to answer the first of them
- * with new commands at once makes for four times as many system calls, and no more commands. */
-int pln_courier_receive(struct pln_async *async) {
-    int result = PLN_OK;
-    for (size_t i = 0; i < PIECES && result == PLN_OK; i++) {
-        result = receive(async);
     }
     return result;
 }

@@ -110,7 +110,7 @@ static inline void note_deadline(struct pln_async *async, pln_ns deadline) {
 struct sent pln_courier_next(struct pln_async *async);
 /* Writes what is queued, and sends what the socket takes: one batch after the other. */
 int pln_courier_send(struct pln_async *async);
-/* Hands out what has come. Returns: PLN_OK; PLN_MISS where there is no more. */
+/* Hands out what has come. Returns: PLN_OK; PLN_MISS where nothing has. */
 int pln_courier_receive(struct pln_async *async);
 
 #endif

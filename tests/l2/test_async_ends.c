@@ -53,6 +53,43 @@ START_TEST(a_server_that_is_silent_too_long_is_given_up) {
 }
 END_TEST
 
+/* Begins one as soon as the breaker lets somebody try. */
+static int begin_at_last(struct ask *ask, unsigned number, int patience_ms) {
+    int result = PLN_EL2DOWN;
+    for (pln_ns until = in_ms(10000); result == PLN_EL2DOWN && pln_clock_precise() < until;) {
+        *ask = (struct ask){.left = 0};
+        result = begin(ask, number, in_ms(patience_ms));
+    }
+    return result;
+}
+
+static int get_at_last(struct ask *ask, unsigned number) {
+    int result = PLN_EL2DOWN;
+    for (pln_ns until = in_ms(10000); result != PLN_OK && pln_clock_precise() < until;) {
+        result = get_one(ask, number);
+    }
+    return result;
+}
+
+/* Nothing can be sent behind so many, so no command of the last get's own is late. */
+START_TEST(a_silent_server_is_given_up_for_what_was_not_sent) {
+    struct ask ask;
+    reopen(server.url, 300, 250);
+    fill();
+    ck_assert_int_eq(get_one(&ask, 1), PLN_OK);
+    pln_test_redis_pause(&server);
+    begin_some(0, 4096, in_ms(100));
+    await(1 + 4096);
+    expect_all(0, 4096, PLN_ETIMEOUT);
+    ck_assert_msg(begin_at_last(&ask, 1, 600) == PLN_OK, "%s", pln_error_text());
+    await(1 + 4096 + 1);
+    ck_assert_int_eq(ask.status, PLN_ETIMEOUT);
+    pln_test_redis_resume(&server);
+    ck_assert_int_eq(get_at_last(&ask, 2), PLN_OK);
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 3);
+}
+END_TEST
+
 START_TEST(a_deadline_that_has_passed_is_refused) {
     ck_assert_int_eq(begin(&asks[0], 0, in_ms(0)), PLN_ETIMEOUT);
 }
@@ -218,6 +255,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_deadline_ends_a_get_and_its_late_answer_is_given_to_nobody);
     tcase_add_test(tests, a_server_that_is_silent_too_long_is_given_up);
+    tcase_add_test(tests, a_silent_server_is_given_up_for_what_was_not_sent);
     tcase_add_test(tests, a_deadline_that_has_passed_is_refused);
     tcase_add_test(tests, the_clock_of_the_server_is_asked_for_meanwhile);
     tcase_add_test(tests, a_killed_server_ends_all_at_once);
