@@ -69,8 +69,23 @@ int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns d
     return pln_stream_send(&conn->stream, batch->bytes, batch->len, deadline);
 }
 
-static int feed(void *arg, const char *bytes, size_t n) {
-    struct pln_conn *conn = arg;
+int pln_conn_push(struct pln_conn *conn, struct pln_bytes bytes, size_t *sent) {
+    return pln_stream_push(&conn->stream, bytes, sent);
+}
+
+bool pln_conn_has_unsent(const struct pln_conn *conn) {
+    return pln_stream_has_unsent(&conn->stream);
+}
+
+int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n) {
+    return pln_stream_pull(&conn->stream, bytes, size, n);
+}
+
+bool pln_conn_is_midway(const struct pln_conn *conn) {
+    return pln_conn_is_ahead(conn) || conn->reader->reply != NULL;
+}
+
+int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n) {
     conn->reply_bytes += n;
     if (conn->reply_bytes > conn->max_reply) {
         return lost(conn, PLN_EL2DOWN, "a reply over the limit of its size");
@@ -79,6 +94,10 @@ static int feed(void *arg, const char *bytes, size_t n) {
         return lost(conn, PLN_ENOMEM, conn->reader->errstr);
     }
     return PLN_OK;
+}
+
+static int feed(void *arg, const char *bytes, size_t n) {
+    return pln_conn_feed(arg, bytes, n);
 }
 
 bool pln_conn_is_spoilt(struct pln_conn *conn) {

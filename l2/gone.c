@@ -42,6 +42,10 @@ static int get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, 
     return on_key(l2, keys, deadline);
 }
 
+static int get_async(struct pln_l2 *l2, struct pln_l2_get *begun) {
+    return on_key(l2, &begun->key, begun->deadline);
+}
+
 static int set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
                uint32_t set_flags, pln_ns deadline) {
     (void) item;
@@ -106,6 +110,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .start = start,
         .get = get,
         .get_many = get_many,
+        .get_async = get_async,
         .set = set,
         .remove = on_key,
         .expire = on_key,

@@ -235,9 +235,10 @@ static inline struct pln_node *pln_node_of(struct pln_redis *redis, struct pln_b
 }
 /* The same for a whole name in Redis. */
 struct pln_node *pln_node_of_name(struct pln_redis *redis, struct pln_bytes name);
-/* Waits until it is known where the servers are, as far as the deadline lets it: what is sent
- * without that fails, and says why. */
-void pln_nodes_await(struct pln_redis *redis, pln_ns deadline);
+/* Waits until it is known where the servers are. Returns: PLN_OK; PLN_EL2DOWN, and why not. */
+int pln_nodes_await(struct pln_redis *redis, pln_ns deadline);
+/* The same for who cannot wait. */
+int pln_nodes_need(struct pln_redis *redis);
 /* The connection that a key's commands go over. */
 static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
     return (size_t) (key->hash % node->pool.n_slots);
@@ -294,6 +295,15 @@ int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
+
+/* Where a redirect leads, seen from the server that gave it. NULL where that is no node yet: then
+ * the keeper is asked to look. */
+struct pln_redirect;
+struct pln_node *pln_route_find(struct pln_node *asked, struct pln_redirect *redirect,
+                                size_t *place);
+/* Takes a redirect for what is so. */
+void pln_route_note(struct pln_redis *redis, const struct pln_redirect *redirect,
+                    struct pln_node *node, size_t place);
 
 /* ---- floor.c: the latest clear ---- */
 

@@ -14,7 +14,9 @@
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes
  *   redis.c  a client, and the operations that change a value
- *   read.c   those that read
+ *   read.c   those that read; read_async.c a get whose caller does not wait
+ *   async.c  a thread with many commands in flight on a connection of its own; courier.c what goes
+ *            over it
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
@@ -102,6 +104,38 @@ struct pln_l2_value {
 };
 void pln_l2_value_fini(struct pln_l2_value *value);
 
+struct pln_batch;
+struct pln_node;
+struct pln_reply;
+
+/* A command given to the thread that carries many at a time (async.c). */
+struct pln_errand {
+    void (*write)(struct pln_errand *errand, struct pln_batch *batch);
+    void (*end)(struct pln_errand *errand, int status, const struct pln_reply *reply);
+    pln_ns deadline;
+    unsigned kinds; /* of replies that may be the answer, beside errors; bits, 0: any */
+    bool is_asking; /* of a cluster: the slot is on its way to this server */
+    struct pln_errand *next;
+};
+
+/* A get whose caller does not wait. The memory is the caller's, and stays until done() is called;
+ * there it is the caller's again, who may free it or use it for the next. */
+struct pln_l2_get {
+    struct pln_hashed key; /* borrowed until done() */
+    pln_ns deadline;
+    /* Status and value as from pln_l2_get(); `value` is NULL but for PLN_OK, and then the callee's
+     * to fini. A failure's text is pln_error_text(). Called from a thread of the client's: it must
+     * not wait, nor close the client, and may begin other gets. */
+    void (*done)(struct pln_l2_get *get, int status, struct pln_l2_value *value);
+    void *arg; /* the caller's own */
+
+    /* the tier's */
+    struct pln_node *node; /* that is asked */
+    unsigned n_hops;
+    struct pln_l2_value value; /* read, while the times of its tags are asked for */
+    struct pln_errand errand;
+};
+
 struct pln_l2_lease {
     uint8_t token[16];
     uint64_t tag_clock; /* to be put in the item that is committed */
@@ -141,6 +175,7 @@ struct pln_l2_ops {
     int (*get)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline, struct pln_l2_value *);
     int (*get_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline,
                     struct pln_l2_value *, int *statuses);
+    int (*get_async)(struct pln_l2 *, struct pln_l2_get *);
     int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
                uint32_t set_flags, pln_ns deadline);
     int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
@@ -217,7 +252,8 @@ void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
  * order; a connection that was lost with a command under way is fenced (CLIENT KILL of its id)
  * before its successor sends anything, so that a late command cannot undo a newer one. */
 
-/* Stops the link and frees the client. NULL is allowed. */
+/* Ends the gets that are under way (PLN_EL2DOWN), stops the threads and frees the client. NULL is
+ * allowed. */
 static inline void pln_l2_close(struct pln_l2 *l2) {
     if (l2 != NULL) {
         l2->ops->close(l2);
@@ -241,6 +277,17 @@ static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pl
 static inline int pln_l2_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                                   pln_ns deadline, struct pln_l2_value *values, int *statuses) {
     return l2->ops->get_many(l2, keys, n, deadline, values, statuses);
+}
+
+/* Begins a get; at its deadline it ends with PLN_ETIMEOUT, and its answer, should it come, is
+ * dropped. There is no order between it and other commands: who has written a key and wants to read
+ * it begins the get after the write has returned. In memory done() is called before this returns.
+ * Returns: PLN_OK: done() is called, exactly once. Else it never is: PLN_EBUSY (too many wait),
+ * PLN_EL2DOWN (breaker open, or closing), PLN_ETIMEOUT (the deadline has passed), PLN_ETOOBIG,
+ * PLN_ESYSTEM (no thread).
+ * Threads: any, does not wait for the server. */
+static inline int pln_l2_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
+    return l2->ops->get_async(l2, get);
 }
 
 /* Stores, voids the key's lease and tells the others, in one step of the server's. set_flags are

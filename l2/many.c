@@ -220,7 +220,10 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
             return result;
         }
     }
-    pln_nodes_await(redis, deadline);
+    int known = pln_nodes_await(redis, deadline);
+    if (known != PLN_OK) {
+        return known;
+    }
     for (size_t at = 0; at < n; at += at_once) {
         size_t now = n - at < at_once ? n - at : at_once;
         int result = is_split

@@ -7,7 +7,7 @@
  *
  * Nodes are only ever added, and go with the client.
  */
-#include "internal.h"
+#include "async.h"
 #include "topology.h"
 
 #include <stdio.h>
@@ -181,7 +181,16 @@ int pln_nodes_init(struct pln_redis *redis) {
 }
 
 void pln_nodes_fini(struct pln_redis *redis) {
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+    size_t n = pln_nodes_count(redis);
+    /* all threads before any node: they look at the others too. Couriers before links, on whose
+     * agreement they may be waiting */
+    for (size_t i = 0; i < n; i++) {
+        pln_async_stop(&redis->nodes[i]->pool);
+    }
+    for (size_t i = 0; i < n; i++) {
+        pln_link_stop(redis->nodes[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
         free_node(redis->nodes[i]);
     }
     free(redis->nodes);
@@ -225,10 +234,23 @@ struct pln_node *pln_node_of_name(struct pln_redis *redis, struct pln_bytes name
     return redis->slots != NULL ? pln_node_at(redis, pln_slot_of(name)) : pln_node_of(redis, name);
 }
 
-void pln_nodes_await(struct pln_redis *redis, pln_ns deadline) {
-    if (!pln_keeper_has_looked(redis) && pln_keeper_start(redis) == PLN_OK) {
-        pln_keeper_wait(redis, deadline);
+int pln_nodes_await(struct pln_redis *redis, pln_ns deadline) {
+    if (pln_keeper_has_looked(redis)) {
+        return PLN_OK;
     }
+    int result = pln_keeper_start(redis);
+    return result == PLN_OK ? pln_keeper_wait(redis, deadline) : result;
+}
+
+int pln_nodes_need(struct pln_redis *redis) {
+    if (pln_keeper_has_looked(redis)) {
+        return PLN_OK;
+    }
+    int result = pln_keeper_start(redis);
+    return result == PLN_OK
+               ? pln_fail(PLN_EL2DOWN, "l2: %s: where the servers are is not known yet",
+                          redis->url.label)
+               : result;
 }
 
 struct pln_node *pln_node_of_tags(struct pln_node *node) {

@@ -15,7 +15,7 @@
  * then on one caller at a time tries. It opens after five failures in a row, or when a connection
  * is refused; any answer closes it. Each change is logged, once.
  */
-#include "internal.h"
+#include "async.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -368,7 +368,7 @@ void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
 /* ---- life, and what others ask ---- */
 
 bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation) {
-    for (size_t i = 0; i < pool->n_slots; i++) {
+    for (size_t i = 0; i <= pool->n_slots; i++) {
         /* relaxed: see hang_up */
         if (atomic_load_explicit(&pool->slots[i].incarnation, memory_order_relaxed) ==
             incarnation) {
@@ -380,7 +380,7 @@ bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation) {
 
 size_t pln_pool_connections(struct pln_pool *pool) {
     size_t n = 0;
-    for (size_t i = 0; i < pool->n_slots; i++) {
+    for (size_t i = 0; i <= pool->n_slots; i++) {
         /* relaxed: only counted */
         n += atomic_load_explicit(&pool->slots[i].incarnation, memory_order_relaxed) != 0;
     }
@@ -394,24 +394,25 @@ pln_ms pln_pool_server_now(struct pln_pool *pool) {
 }
 
 int pln_pool_init(struct pln_pool *pool) {
-    pool->slots = calloc(pool->n_slots, sizeof *pool->slots);
+    pool->slots = calloc(pool->n_slots + 1, sizeof *pool->slots);
     if (pool->slots == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for %zu connections", pool->n_slots);
     }
-    for (size_t i = 0; i < pool->n_slots; i++) {
+    for (size_t i = 0; i <= pool->n_slots; i++) {
         pln_line_init(&pool->slots[i].line);
         pool->slots[i].conn.stream.fd = -1;
     }
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->agreed, NULL);
-    return PLN_OK;
+    return pln_async_init(pool);
 }
 
 void pln_pool_fini(struct pln_pool *pool) {
     if (pool->slots == NULL) {
         return;
     }
-    for (size_t i = 0; i < pool->n_slots; i++) {
+    pln_async_fini(pool);
+    for (size_t i = 0; i <= pool->n_slots; i++) {
         pln_conn_close(&pool->slots[i].conn);
         pln_line_fini(&pool->slots[i].line);
     }

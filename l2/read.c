@@ -6,7 +6,7 @@
  * With tags, or without a link, the times are asked for after the value was read: so a tag that is
  * dropped in between is seen, and none that was dropped before is missed.
  */
-#include "internal.h"
+#include "async.h"
 
 static uint64_t number_in(const struct pln_reply *reply) {
     return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
@@ -74,6 +74,16 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
     }
 }
 
+static int take_times(struct pln_node *node, struct pln_reading *reading, size_t n_tags,
+                      const struct pln_reply *reply) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 + n_tags) {
+        return pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
+                        pln_pool_label(&node->pool), node->redis->names.tags);
+    }
+    apply_times(reading, reply->elements);
+    return PLN_OK;
+}
+
 int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *reading,
                    pln_ns deadline) {
     struct pln_node *node = pln_node_of_tags(of);
@@ -87,38 +97,40 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     write_times(node, reading, n_tags, &batch);
     int result = pln_redis_ask(&node, index, &batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY), deadline,
                                &reply);
-    if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
-        apply_times(reading, reply->elements);
-    } else if (result == PLN_OK) {
-        result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
-                          pln_pool_label(&node->pool), node->redis->names.tags);
+    if (result == PLN_OK) {
+        result = take_times(node, reading, n_tags, reply);
     }
     for (size_t i = 0; result != PLN_OK && i < reading->n; i++) {
         if (reading->statuses[i] == PLN_OK) {
             drop(reading, i, result);
         }
     }
-    pln_replies_free(&reply, 1);
+    pln_reply_free(reply);
     pln_batch_fini(&batch);
     return result;
 }
 
 /* ---- get ---- */
 
-int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
-                   struct pln_l2_value *value) {
+static int read_value(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
+                      struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
     }
     if (reply->kind == PLN_REPLY_STRING) {
-        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&node->pool), value);
+        result = pln_envelope_read(reply->bytes, server_now, value);
     }
     if (result == PLN_EINVAL) {
         pln_count(node->redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
         return PLN_MISS;
     }
     return result;
+}
+
+int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+                   struct pln_l2_value *value) {
+    return read_value(node, reply, pln_pool_server_now(&node->pool), value);
 }
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
@@ -128,10 +140,12 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     struct pln_reply *reply;
     struct pln_l2_value read = {0};
     int status = pln_redis_check_key(key);
+    if (status == PLN_OK) {
+        status = pln_nodes_await(redis, deadline);
+    }
     if (status != PLN_OK) {
         return status;
     }
-    pln_nodes_await(redis, deadline);
     struct pln_node *node = pln_node_of(redis, key->key);
     size_t index = pln_node_slot(node, key);
     pln_batch_init(&batch);
@@ -152,6 +166,35 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     }
     if (status == PLN_OK) {
         *value = read;
+    }
+    return status;
+}
+
+/* ---- for read_async.c ---- */
+
+int pln_read_now(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
+                 struct pln_l2_value *value) {
+    size_t n_tags;
+    int status = read_value(node, reply, server_now, value);
+    struct pln_reading reading = {value, &status, 1};
+    bool is_pending = status == PLN_OK && needs_times(pln_node_of_tags(node), &reading, &n_tags);
+    return is_pending ? PLN_PENDING : status;
+}
+
+void pln_read_ask_times(struct pln_node *node, struct pln_l2_value *value,
+                        struct pln_batch *batch) {
+    int status = PLN_OK;
+    struct pln_reading reading = {value, &status, 1};
+    write_times(node, &reading, value->item.n_tags, batch);
+}
+
+int pln_read_take_times(struct pln_node *node, const struct pln_reply *reply,
+                        struct pln_l2_value *value) {
+    int status = PLN_OK;
+    struct pln_reading reading = {value, &status, 1};
+    int result = take_times(node, &reading, value->item.n_tags, reply);
+    if (result != PLN_OK) {
+        drop(&reading, 0, result);
     }
     return status;
 }

@@ -3,7 +3,7 @@
  * redis.c - what changes a value, and any other command. Each change is one script (script.c);
  * reading is in read.c, and a client's life in client.c.
  */
-#include "internal.h"
+#include "async.h"
 
 #include <stdio.h>
 
@@ -57,7 +57,9 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     long long number;
     int result = pln_redis_check_key(call->key);
     if (result == PLN_OK) {
-        pln_nodes_await(redis, deadline);
+        result = pln_nodes_await(redis, deadline);
+    }
+    if (result == PLN_OK) {
         result = run_for_number(pln_node_of(redis, call->key->key), call, deadline, &number);
     }
     return result != PLN_OK ? result : number == 1 ? PLN_OK : otherwise;
@@ -95,8 +97,10 @@ static int redis_set(struct pln_l2 *l2, const struct pln_hashed *key,
     struct pln_redis *redis = pln_redis_of(l2);
     uint64_t clock = item->tag_clock;
     int result = pln_envelope_check(item);
+    if (result == PLN_OK) {
+        result = pln_nodes_await(redis, deadline);
+    }
     if (result == PLN_OK && clock == 0) {
-        pln_nodes_await(redis, deadline);
         result = read_clock_apart(redis, deadline, &clock);
     }
     if (result != PLN_OK) {
@@ -144,7 +148,9 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
                                                            : length);
     int result = pln_redis_check_key(key);
     if (result == PLN_OK) {
-        pln_nodes_await(redis, deadline);
+        result = pln_nodes_await(redis, deadline);
+    }
+    if (result == PLN_OK) {
         result = read_clock_apart(redis, deadline, &clock);
     }
     struct pln_node *node = pln_node_of(redis, key->key);
@@ -200,9 +206,11 @@ static int redis_release(struct pln_l2 *l2, const struct pln_hashed *key,
 /* Runs a script on every server that has tags; all are tried, and the first failure is told. */
 static int run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
                           pln_ns deadline) {
-    int result = PLN_OK;
+    int result = pln_nodes_await(redis, deadline);
     char text[PLN_ERROR_TEXT] = "";
-    pln_nodes_await(redis, deadline);
+    if (result != PLN_OK) {
+        return result;
+    }
     for (size_t i = 0; i < (redis->slots != NULL ? 1 : pln_nodes_count(redis)); i++) {
         struct pln_node *node = pln_node_of_tags(redis->nodes[i]);
         long long clock = 0;
@@ -251,6 +259,10 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     char name[32];
     struct pln_reply *got;
     assert(n_args > 0);
+    int result = pln_nodes_await(redis, deadline);
+    if (result != PLN_OK) {
+        return result;
+    }
     pln_batch_init(&batch);
     pln_batch_command(&batch, n_args);
     for (size_t i = 0; i < n_args; i++) {
@@ -258,10 +270,9 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     }
     snprintf(name, sizeof name, "%.*s", args[0].len > 24 ? 24 : (int) args[0].len,
              (const char *) args[0].data);
-    pln_nodes_await(redis, deadline);
     struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
     size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
-    int result = pln_redis_ask(&node, index, &batch, name, 0, deadline, &got);
+    result = pln_redis_ask(&node, index, &batch, name, 0, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
         result = pln_pool_refused(&node->pool, name, got);
@@ -312,6 +323,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .start = pln_redis_start,
     .get = pln_redis_get,
     .get_many = pln_redis_get_many,
+    .get_async = pln_redis_get_async,
     .set = redis_set,
     .remove = redis_remove,
     .expire = redis_expire,

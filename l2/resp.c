@@ -8,6 +8,8 @@
 
 #include <stdio.h>
 
+enum { MOST_LENGTH = 24 }; /* of a length with its kind and the end of the line */
+
 void pln_batch_init(struct pln_batch *batch) {
     batch->bytes = batch->small;
     batch->size = sizeof batch->small;
@@ -52,22 +54,38 @@ static void append(struct pln_batch *batch, const void *data, size_t len) {
     }
 }
 
-static void append_length(struct pln_batch *batch, char kind, size_t length) {
-    char text[24];
-    char *end = text + sizeof text;
-    char *at = end;
-    *--at = '\n';
-    *--at = '\r';
-    do {
-        *--at = (char) ('0' + length % 10);
+/* Writes "$12" and the end of the line. Returns where it ends. */
+static char *put_length(char *at, char kind, size_t length) {
+    size_t n_digits = 1;
+    for (size_t rest = length; rest >= 10; rest /= 10) {
+        n_digits++;
+    }
+    *at++ = kind;
+    for (size_t i = n_digits; i > 0; i--) {
+        at[i - 1] = (char) ('0' + length % 10);
         length /= 10;
-    } while (length > 0);
-    *--at = kind;
-    append(batch, at, (size_t) (end - at));
+    }
+    at[n_digits] = '\r';
+    at[n_digits + 1] = '\n';
+    return at + n_digits + 2;
+}
+
+static char *put(char *at, struct pln_bytes bytes) {
+    if (bytes.len > 0) {
+        memcpy(at, bytes.data, bytes.len);
+    }
+    return at + bytes.len;
 }
 
 void pln_batch_command(struct pln_batch *batch, size_t n_args) {
-    append_length(batch, '*', n_args);
+    if (grow(batch, MOST_LENGTH)) {
+        batch->len = (size_t) (put_length(batch->bytes + batch->len, '*', n_args) - batch->bytes);
+    }
+    batch->n_commands++;
+}
+
+void pln_batch_begun(struct pln_batch *batch, struct pln_bytes begun) {
+    append(batch, begun.data, begun.len);
     batch->n_commands++;
 }
 
@@ -76,11 +94,16 @@ void pln_batch_pieces(struct pln_batch *batch, const struct pln_bytes *pieces, s
     for (size_t i = 0; i < n; i++) {
         len += pieces[i].len;
     }
-    append_length(batch, '$', len);
-    for (size_t i = 0; i < n; i++) {
-        append(batch, pieces[i].data, pieces[i].len);
+    if (!grow(batch, MOST_LENGTH + len + 2)) {
+        return;
     }
-    append(batch, "\r\n", 2);
+    char *at = put_length(batch->bytes + batch->len, '$', len);
+    for (size_t i = 0; i < n; i++) {
+        at = put(at, pieces[i]);
+    }
+    *at++ = '\r';
+    *at++ = '\n';
+    batch->len = (size_t) (at - batch->bytes);
 }
 
 void pln_batch_joined(struct pln_batch *batch, struct pln_bytes a, struct pln_bytes b) {

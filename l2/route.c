@@ -44,18 +44,27 @@ static bool take_breath(struct way *way) {
     return true;
 }
 
-/* The server that a redirect names. One that is not known yet takes a look to become a node. */
-static struct pln_node *find(struct pln_redis *redis, struct pln_redirect *redirect,
-                             const struct way *way, size_t *place) {
-    const char *asked = pln_pool_endpoint(&way->node->pool)->host;
+struct pln_node *pln_route_find(struct pln_node *asked, struct pln_redirect *redirect,
+                                size_t *place) {
+    struct pln_redis *redis = asked->redis;
     if (redirect->to.host[0] == 0) {
-        snprintf(redirect->to.host, sizeof redirect->to.host, "%s", asked);
+        snprintf(redirect->to.host, sizeof redirect->to.host, "%s",
+                 pln_pool_endpoint(&asked->pool)->host);
     }
     struct pln_node *node = pln_cluster_node(redis, &redirect->to, place);
-    if (node == NULL && pln_keeper_wait(redis, way->deadline) == PLN_OK) {
-        node = pln_cluster_node(redis, &redirect->to, place);
+    if (node == NULL) {
+        pln_keeper_ask(redis);
     }
     return node;
+}
+
+void pln_route_note(struct pln_redis *redis, const struct pln_redirect *redirect,
+                    struct pln_node *node, size_t place) {
+    pln_node_want(node, true); /* before anything of it is kept: see cluster.c */
+    if (!redirect->is_ask) {
+        pln_slot_map_set(redis->slots, redirect->slot, (unsigned) place);
+        pln_keeper_ask(redis);
+    }
 }
 
 static bool follow(struct pln_redis *redis, struct way *way, const struct pln_reply *reply) {
@@ -64,15 +73,14 @@ static bool follow(struct pln_redis *redis, struct way *way, const struct pln_re
     if (!pln_moved_read(reply->bytes, &redirect) || ++way->n_hops > MOST_HOPS) {
         return false;
     }
-    struct pln_node *node = find(redis, &redirect, way, &place);
+    struct pln_node *node = pln_route_find(way->node, &redirect, &place);
+    if (node == NULL && pln_keeper_wait(redis, way->deadline) == PLN_OK) {
+        node = pln_route_find(way->node, &redirect, &place);
+    }
     if (node == NULL) {
         return false;
     }
-    pln_node_want(node, true); /* before anything of it is kept: see cluster.c */
-    if (!redirect.is_ask) {
-        pln_slot_map_set(redis->slots, redirect.slot, (unsigned) place);
-        pln_keeper_ask(redis);
-    }
+    pln_route_note(redis, &redirect, node, place);
     way->node = node;
     way->is_asking = redirect.is_ask;
     return true;

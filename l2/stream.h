@@ -95,4 +95,13 @@ int pln_stream_receive(struct pln_stream *stream, pln_ns deadline,
 bool pln_stream_is_quiet(struct pln_stream *stream,
                          int (*take)(void *arg, const char *bytes, size_t n), void *arg);
 
+/* ---- nonblock.c ---- */
+
+/* Takes as much as can be sent at once, which may be nothing. Returns: PLN_OK, PLN_EL2DOWN. */
+int pln_stream_push(struct pln_stream *stream, struct pln_bytes bytes, size_t *sent);
+/* Whether some of what was taken is still to go out. */
+bool pln_stream_has_unsent(const struct pln_stream *stream);
+/* What has come, PLN_MISS where nothing has. */
+int pln_stream_pull(struct pln_stream *stream, void *bytes, size_t size, size_t *n);
+
 #endif

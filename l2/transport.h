@@ -77,6 +77,8 @@ void pln_batch_init(struct pln_batch *batch);
 void pln_batch_fini(struct pln_batch *batch);
 /* Begins a command; n_args calls of the others must follow. */
 void pln_batch_command(struct pln_batch *batch, size_t n_args);
+/* Begins one whose first arguments are there as bytes. */
+void pln_batch_begun(struct pln_batch *batch, struct pln_bytes begun);
 void pln_batch_bytes(struct pln_batch *batch, struct pln_bytes bytes);
 /* Adds another batch's commands. */
 void pln_batch_add(struct pln_batch *batch, const struct pln_batch *other);
@@ -155,6 +157,17 @@ int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply);
 /* Sends a batch and receives a reply for each of its commands; on failure there are none. */
 int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline,
                       struct pln_reply **replies);
+
+/* For a thread that waits elsewhere. As much as can be sent at once, which may be nothing, and
+ * whether some of what was taken is still to go out; what has come, PLN_MISS where nothing has
+ * (only then is the socket worth a poll()). Return: PLN_OK; PLN_EL2DOWN. */
+int pln_conn_push(struct pln_conn *conn, struct pln_bytes bytes, size_t *sent);
+bool pln_conn_has_unsent(const struct pln_conn *conn);
+int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n);
+/* Gives the reader what was pulled, for pln_conn_next(). */
+int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n);
+/* Whether a reply has begun that is not whole, or none has taken what was fed. */
+bool pln_conn_is_midway(const struct pln_conn *conn);
 
 /* Learns the offset of the server's clock from the answer to TIME, which was sent with the last
  * batch. Returns false where it is no time. */
@@ -311,7 +324,8 @@ struct pln_pool {
     void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
     void *arg;
     size_t n_slots;
-    struct pln_slot *slots;
+    struct pln_slot *slots;  /* and one more, the courier's */
+    struct pln_async *async; /* the courier (async.h) */
 
     /* Where the server is, which may change; what it pointed to stays as long as the pool. */
     const struct pln_endpoint *_Atomic endpoint;

@@ -9,38 +9,20 @@
  * are of times: below one, the tier is the faster. With 64 threads hiredis has a connection for
  * each, and the tier its pool (4, unless --pool says otherwise).
  */
-#include <hiredis/hiredis.h>
+#include "bench_l2.h"
+
 #include <poll.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#include "../../l2/l2.h"
-#include "../l2/server.h"
-#include "bench.h"
-
 enum {
-    N_KEYS = 10000,
-    N_DRAWS = 1 << 18,
     OPS_ALONE = 20000,
     OPS_TOGETHER = 1500, /* of each of the threads */
-    THREADS = 64,
     MANY = 100,
     OPS_MANY = 400,
-    ROUNDS = 7,
 };
 
-struct bed {
-    struct server server;
-    struct pln_l2 *l2;
-    struct pln_counts *counts;
-    redisContext *contexts[THREADS];
-    uint32_t *draws;
-    size_t n_ops; /* of each thread */
-};
-
-static const char *prefix = "";
-
-static void need(bool is_well, const char *what) {
+void bed_need(bool is_well, const char *what) {
     if (!is_well) {
         fprintf(stderr, "bench_l2: %s: %s\n", what, pln_error_text());
         exit(1);
@@ -57,20 +39,15 @@ static struct pln_hashed hashed_of(uint32_t number, char key[BENCH_KEY_BYTES]) {
     return (struct pln_hashed){bytes, pln_hash(bytes, 1)};
 }
 
-/* Draw i of a thread; each begins elsewhere. */
-static uint32_t draw(const struct bed *bed, unsigned thread, size_t i) {
-    return bed->draws[(thread * 4099U + i) % N_DRAWS];
-}
-
 /* ---- what is measured ---- */
 
 static size_t get_by_tier(void *arg, unsigned thread) {
     struct bed *bed = arg;
     char key[BENCH_KEY_BYTES], copy[BENCH_VALUE_BYTES];
     for (size_t i = 0; i < bed->n_ops; i++) {
-        struct pln_hashed hashed = hashed_of(draw(bed, thread, i), key);
+        struct pln_hashed hashed = hashed_of(bed_draw(bed, thread, i), key);
         struct pln_l2_value value;
-        need(pln_l2_get(bed->l2, &hashed, soon(), &value) == PLN_OK, "get");
+        bed_need(pln_l2_get(bed->l2, &hashed, soon(), &value) == PLN_OK, "get");
         memcpy(copy, value.item.value.data, sizeof copy);
         bench_use(copy);
         pln_l2_value_fini(&value);
@@ -82,10 +59,10 @@ static size_t get_by_hiredis(void *arg, unsigned thread) {
     struct bed *bed = arg;
     char key[BENCH_KEY_BYTES], copy[BENCH_VALUE_BYTES];
     for (size_t i = 0; i < bed->n_ops; i++) {
-        bench_key(draw(bed, thread, i), key);
+        bench_key(bed_draw(bed, thread, i), key);
         redisReply *reply = redisCommand(bed->contexts[thread], "GET %b", key,
                                          (size_t) BENCH_KEY_BYTES);
-        need(reply != NULL && reply->type == REDIS_REPLY_STRING, "hiredis get");
+        bed_need(reply != NULL && reply->type == REDIS_REPLY_STRING, "hiredis get");
         memcpy(copy, reply->str, sizeof copy);
         bench_use(copy);
         freeReplyObject(reply);
@@ -101,11 +78,12 @@ static size_t get_many_by_tier(void *arg, unsigned thread) {
     int statuses[MANY];
     for (size_t i = 0; i < bed->n_ops; i++) {
         for (size_t j = 0; j < MANY; j++) {
-            keys[j] = hashed_of(draw(bed, thread, i * MANY + j), names[j]);
+            keys[j] = hashed_of(bed_draw(bed, thread, i * MANY + j), names[j]);
         }
-        need(pln_l2_get_many(bed->l2, keys, MANY, soon(), values, statuses) == PLN_OK, "get_many");
+        bed_need(pln_l2_get_many(bed->l2, keys, MANY, soon(), values, statuses) == PLN_OK,
+                 "get_many");
         for (size_t j = 0; j < MANY; j++) {
-            need(statuses[j] == PLN_OK, "get_many");
+            bed_need(statuses[j] == PLN_OK, "get_many");
             memcpy(copy, values[j].item.value.data, sizeof copy);
             bench_use(copy);
             pln_l2_value_fini(&values[j]);
@@ -121,12 +99,12 @@ static size_t get_many_by_hiredis(void *arg, unsigned thread) {
     size_t lens[1 + MANY] = {4};
     for (size_t i = 0; i < bed->n_ops; i++) {
         for (size_t j = 0; j < MANY; j++) {
-            bench_key(draw(bed, thread, i * MANY + j), names[j]);
+            bench_key(bed_draw(bed, thread, i * MANY + j), names[j]);
             argv[1 + j] = names[j];
             lens[1 + j] = BENCH_KEY_BYTES;
         }
         redisReply *reply = redisCommandArgv(bed->contexts[thread], 1 + MANY, argv, lens);
-        need(reply != NULL && reply->type == REDIS_REPLY_ARRAY, "hiredis mget");
+        bed_need(reply != NULL && reply->type == REDIS_REPLY_ARRAY, "hiredis mget");
         for (size_t j = 0; j < MANY; j++) {
             memcpy(copy, reply->element[j]->str, sizeof copy);
             bench_use(copy);
@@ -138,7 +116,7 @@ static size_t get_many_by_hiredis(void *arg, unsigned thread) {
 
 /* ---- running ---- */
 
-static double server_seconds(const struct bed *bed) {
+double bed_server_seconds(const struct bed *bed) {
     char path[64], line[1024] = "";
     unsigned long user = 0, system = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int) bed->server.pid);
@@ -146,11 +124,11 @@ static double server_seconds(const struct bed *bed) {
     if (file != NULL) {
         if (fgets(line, sizeof line, file) != NULL) {
             const char *after_name = strrchr(line, ')');
-            need(after_name != NULL && sscanf(after_name,
-                                              ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
-                                              "%lu %lu",
-                                              &user, &system) == 2,
-                 "the server's time");
+            bed_need(after_name != NULL && sscanf(after_name,
+                                                  ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
+                                                  "%lu %lu",
+                                                  &user, &system) == 2,
+                     "the server's time");
         }
         fclose(file);
     }
@@ -159,20 +137,16 @@ static double server_seconds(const struct bed *bed) {
 
 static void run_once(struct bed *bed, struct bench_series *series, unsigned n_threads,
                      bench_body body) {
-    double before = server_seconds(bed);
+    double before = bed_server_seconds(bed);
     bench_run(series, n_threads, body, bed);
-    series->own += server_seconds(bed) - before;
-}
-
-static bool is_wanted(const char *name) {
-    return strncmp(name, prefix, strlen(prefix)) == 0;
+    series->own += bed_server_seconds(bed) - before;
 }
 
 /* Both in turn, the first round left out. */
 static void compare(struct bed *bed, const char *name, const char *peer, const char *ratio,
                     unsigned n_threads, size_t n_ops, bench_body ours, bench_body theirs) {
     struct bench_series warm = {.n = 0}, tier = {.n = 0}, hiredis = {.n = 0};
-    if (!is_wanted(name) && !is_wanted(peer) && !is_wanted(ratio)) {
+    if (!bench_is_wanted(name) && !bench_is_wanted(peer) && !bench_is_wanted(ratio)) {
         return;
     }
     bed->n_ops = n_ops;
@@ -194,10 +168,10 @@ static void fill(struct bed *bed) {
         memset(value, (int) i & 0xff, sizeof value);
         struct pln_l2_item item = {
             .value = {value, sizeof value}, .fresh_left = PLN_FOREVER, .life_left = PLN_FOREVER};
-        need(pln_l2_set(bed->l2, &hashed, &item, 0, soon()) == PLN_OK, "set");
+        bed_need(pln_l2_set(bed->l2, &hashed, &item, 0, soon()) == PLN_OK, "set");
         redisReply *reply = redisCommand(bed->contexts[0], "SET %b %b", key, sizeof key, value,
                                          sizeof value);
-        need(reply != NULL && reply->type == REDIS_REPLY_STATUS, "hiredis set");
+        bed_need(reply != NULL && reply->type == REDIS_REPLY_STATUS, "hiredis set");
         freeReplyObject(reply);
     }
 }
@@ -208,23 +182,23 @@ static void wait_for_link(struct bed *bed) {
         pln_l2_health(bed->l2, &health);
         poll(NULL, 0, 10);
     }
-    need(health.bus_ok, "the link does not come up");
+    bed_need(health.bus_ok, "the link does not come up");
 }
 
 static void open_bed(struct bed *bed, const struct pln_host *host, unsigned pool) {
     pln_test_redis_start(&bed->server, NULL);
-    need(pln_counts_new(&bed->counts) == PLN_OK, "counts");
+    bed_need(pln_counts_new(&bed->counts) == PLN_OK, "counts");
     struct pln_l2_options options = {.url = bed->server.url,
                                      .ns = "bench",
                                      .timeout_ms = 5000,
                                      .pool = pool,
                                      .counts = bed->counts,
                                      .host = host};
-    need(pln_l2_redis_new(&options, &bed->l2) == PLN_OK, "open");
-    need(pln_l2_start(bed->l2) == PLN_OK, "start");
+    bed_need(pln_l2_redis_new(&options, &bed->l2) == PLN_OK, "open");
+    bed_need(pln_l2_start(bed->l2) == PLN_OK, "start");
     for (size_t i = 0; i < THREADS; i++) {
         bed->contexts[i] = redisConnectUnix(bed->server.path);
-        need(bed->contexts[i] != NULL && bed->contexts[i]->err == 0, "hiredis connect");
+        bed_need(bed->contexts[i] != NULL && bed->contexts[i]->err == 0, "hiredis connect");
     }
     wait_for_link(bed);
     bed->draws = bench_zipf(N_KEYS, N_DRAWS, 0.99, 1);
@@ -249,7 +223,7 @@ int main(int argc, char **argv) {
         if (strcmp(argv[i], "--pool") == 0 && i + 1 < argc) {
             pool = (unsigned) strtoul(argv[++i], NULL, 10);
         } else {
-            prefix = argv[i];
+            bench_choose(argv[i]);
         }
     }
     bench_print_machine();
@@ -260,6 +234,7 @@ int main(int argc, char **argv) {
             OPS_TOGETHER, get_by_tier, get_by_hiredis);
     compare(&bed, "l2.get_many100", "l2.hiredis.mget100", "l2.get_many100.vs.mget", 1, OPS_MANY,
             get_many_by_tier, get_many_by_hiredis);
+    bench_async(&bed);
     close_bed(&bed);
     return 0;
 }

@@ -205,6 +205,16 @@ void pln_test_proxy_answer(struct proxy *proxy, const char *answer) {
     pthread_mutex_unlock(&proxy->lock);
 }
 
+void pln_test_proxy_say(struct proxy *proxy, const char *text) {
+    pthread_mutex_lock(&proxy->lock);
+    for (size_t i = 0; i < PROXY_PAIRS; i++) {
+        if (proxy->pairs[i].client >= 0) {
+            send_all(proxy->pairs[i].client, text, strlen(text));
+        }
+    }
+    pthread_mutex_unlock(&proxy->lock);
+}
+
 size_t pln_test_proxy_accepted(struct proxy *proxy) {
     pthread_mutex_lock(&proxy->lock);
     size_t n = proxy->n_accepted;

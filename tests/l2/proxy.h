@@ -40,6 +40,8 @@ void pln_test_proxy_release(struct proxy *proxy);
 void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping);
 void pln_test_proxy_lead_to(struct proxy *proxy, const char *target);
 void pln_test_proxy_answer(struct proxy *proxy, const char *answer);
+/* Says something unasked to all clients that are connected now. */
+void pln_test_proxy_say(struct proxy *proxy, const char *text);
 size_t pln_test_proxy_accepted(struct proxy *proxy);
 
 #endif
