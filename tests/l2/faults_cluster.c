@@ -293,7 +293,7 @@ END_TEST
 
 START_TEST(a_failover_costs_its_own_time_and_no_wrong_answer) {
     begin_load(500);
-    load_let_lose(&load); /* replication is asynchronous */
+    load_let_fail_over(&load); /* replication is asynchronous */
     test_cluster_kill(&cluster, 1);
     size_t replica = test_cluster_await_failover(&cluster, 1);
     ck_assert_uint_eq(replica, test_cluster_replica(&cluster, 1, 0));

@@ -82,7 +82,7 @@ START_TEST(a_dead_master_costs_the_switch_and_no_wrong_answer) {
     load_set_patience(&load, 500);
     load_start(&load);
     load_await_ok(&load, 200);
-    load_let_lose(&load); /* replication is asynchronous */
+    load_let_fail_over(&load); /* replication is asynchronous */
     size_t dead = test_sentinels_kill_primary(&set);
     ck_assert_msg(client_hears(&a, "-"), "%s", a.log);
     test_sentinels_await_switch(&set, dead);

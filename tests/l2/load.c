@@ -67,6 +67,12 @@ static void judge(struct load *load, struct load_key *key, int status,
     size_t name_len = strlen(key->name);
     bool is_own = strncmp(text, key->name, name_len) == 0 && text[name_len] == '=' &&
                   sscanf(text + name_len + 1, "%ld;%n", &version, &end) == 1 && end > 0;
+    /* relaxed: it is set before the failover */
+    if (is_own && version < key->least && !key->has_gone_back &&
+        atomic_load_explicit(&load->may_go_back, memory_order_relaxed)) {
+        key->has_gone_back = true;
+        key->least = version;
+    }
     if (!is_own || version < key->least || version > key->last) {
         complain(load, &load->n_wrong, "%s: '%s', expected a version from %ld to %ld", key->name,
                  text, key->least, key->last);
@@ -201,6 +207,11 @@ void load_set_patience(struct load *load, int ms) {
 
 void load_let_lose(struct load *load) {
     atomic_store_explicit(&load->may_lose, true, memory_order_relaxed); /* relaxed: as above */
+}
+
+void load_let_fail_over(struct load *load) {
+    load_let_lose(load);
+    atomic_store_explicit(&load->may_go_back, true, memory_order_relaxed); /* relaxed: as above */
 }
 
 void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms) {

@@ -21,6 +21,7 @@ struct load_key {
     char name[24];
     long least; /* the last version acknowledged or seen; 0: none */
     long last;  /* the last one tried */
+    bool has_gone_back;
 };
 
 struct load_thread {
@@ -34,6 +35,7 @@ struct load {
     struct pln_l2 *l2;
     _Atomic int patience_ms; /* deadline of each call */
     atomic_bool may_lose;    /* the server may forget: a key may be missing */
+    atomic_bool may_go_back; /* to an older version, each key once: a replica has taken over */
     size_t n_threads;
     size_t value_bytes; /* about; 0 for short values */
     atomic_bool is_stopping;
@@ -53,6 +55,7 @@ void load_start(struct load *load);
 /* Both may be changed under way. */
 void load_set_patience(struct load *load, int ms);
 void load_let_lose(struct load *load);
+void load_let_fail_over(struct load *load);
 /* Starts them again over another client, knowing what they knew. */
 void load_go_on(struct load *load, struct pln_l2 *l2, int patience_ms);
 /* Waits until so many more calls have come back well, or have ended with a status; fails the test
