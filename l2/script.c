@@ -15,8 +15,8 @@
  * In a cluster T is on one server and V and L on any, so a script on a value has no T: whether the
  * value is void it decides by the floor, its last argument, and who reads the value looks at its
  * tags; a lease brings no clock, its holder reads it before. There each server tells of the keys
- * that change on it by tracking, and a change publishes nothing: what is published goes to all
- * servers of a cluster.
+ * that change on it by tracking, and only what tracking does not see (the end of a value that is
+ * not there) is published: that goes to all servers of a cluster.
  *
  * The text of a script is sent when a connection is made; then its hash is enough. A server that
  * has forgotten it (SCRIPT FLUSH) is sent the text again.
@@ -73,11 +73,9 @@
     "  local flags = string.byte(h, 3) % 2\n"                                                      \
     "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"             \
     "end\n"                                                                                        \
-    "local function tell()\n"                                                                      \
-    "  if ARGV[1] ~= '' then redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                        \
-    "end\n" /* whether the token is                                                                \
-                                                                             that of the lease,    \
-                                                                             which then ends */    \
+    "local function tell() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                          \
+    "local function changed(is_unseen) if T or is_unseen then tell() end end\n"                    \
+    "-- whether this is the lease's token\n"                                                       \
     "local function end_lease(token)\n"                                                            \
     "  local held = redis.call('GET', L)\n"                                                        \
     "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                    \
@@ -109,14 +107,14 @@ static const struct {
                                        "elseif is_void(c, fields()) then return 0 end\n"
                                        "put(c)\n"
                                        "redis.call('DEL', L)\n"
-                                       "tell()\n"
+                                       "changed(false)\n"
                                        "return 1\n"},
-    [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', V, L)\n"
-                                             "tell()\n"
+    [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
+                                             "changed(redis.call('DEL', V) == 0)\n"
                                              "return 1\n"},
     [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
                                              "redis.call('DEL', L)\n"
-                                             "tell()\n"
+                                             "changed(not h)\n"
                                              "if not h then return 0 end\n"
                                              "if struct.unpack('>I8', h, 17) > t then\n"
                                              "  redis.call('SETRANGE', V, 16, at(t, 0))\n"
@@ -226,11 +224,6 @@ static void write_keys(const struct pln_redis *redis, const struct pln_script_ca
     }
 }
 
-static bool is_published(const struct pln_redis *redis, const struct pln_script_call *call) {
-    return redis->slots == NULL ||
-           (call->kind != PLN_MESSAGE_KEY && call->kind != PLN_MESSAGE_EXPIRE);
-}
-
 struct running {
     const struct pln_redis *redis;
     const struct pln_script_call *call;
@@ -257,8 +250,7 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
         uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
         struct pln_message message = {
             call->kind, {running->redis->instance, incarnation}, call->payload};
-        pln_batch_text(batch,
-                       is_published(running->redis, call) ? running->redis->names.channel : "");
+        pln_batch_text(batch, running->redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
     }
     for (size_t i = 0; i < call->n_args; i++) {

@@ -129,6 +129,12 @@ START_TEST(changes_are_heard_by_the_others) {
     ck_assert_int_eq(pln_l2_remove(a.l2, &key, soon()), PLN_OK);
     ck_assert(client_hears(&b, "k:key1"));
     expect_text(&b, "key1", NULL);
+    /* of what is not there no server's tracking tells, so it is published */
+    struct pln_hashed nowhere = key_of("nowhere"), neither = key_of("neither");
+    ck_assert_int_eq(pln_l2_remove(a.l2, &nowhere, soon()), PLN_OK);
+    ck_assert(client_hears(&b, "k:nowhere"));
+    ck_assert_int_eq(pln_l2_expire(a.l2, &neither, soon()), PLN_MISS);
+    ck_assert(client_hears(&b, "x:neither"));
     ck_assert_int_eq(pln_l2_drop_tag(a.l2, pln_key("t"), soon()), PLN_OK);
     ck_assert(client_hears(&b, "t:t"));
     ck_assert_int_eq(pln_l2_clear(a.l2, soon()), PLN_OK);
