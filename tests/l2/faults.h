@@ -10,14 +10,15 @@
  *   2 server stopped, late answers               faults_server, faults_bytes, test_pool
  *   3 packets dropped                            faults_net
  *   4 half-open connection                       faults_net
- *   5 refused; a name unknown or changed         test_pool, faults_net; slow names: not yet
+ *   5 refused; a name unknown, changed, slow     test_pool, faults_net
  *   6 a byte now and then                        faults_bytes, test_pool
  *   7 server full                                faults_server, test_pool
  *   8 server out of memory                       faults_server
  *   9 read-only: now a replica                   faults_server, test_pool
- *  10 loading, busy, no replicas, no master,     faults_server; TRYAGAIN and CLUSTERDOWN as
- *     try again, cluster down                    answers only: faults_bytes
- *  11 MOVED, 12 ASK                              there is no cluster client
+ *  10 loading, busy, no replicas, no master,     faults_server, faults_moved
+ *     try again, cluster down
+ *  11 MOVED, also for ever and to nowhere        faults_moved, faults_cluster
+ *  12 ASK, a slot half on its way                faults_cluster, faults_moved
  *  13 wrong password                             test_pool, faults_login
  *  14 login needed again, user deleted           faults_login
  *  15 rights missing: CLIENT, EVAL, channel      faults_login, test_pool
@@ -28,14 +29,14 @@
  *  20 the link's buffer overflows                faults_server
  *  21 one of the pair killed                     faults_server, test_bus, test_pool
  *  22 FLUSHALL, FLUSHDB                          faults_server, test_bus; SWAPDB: only by TTL
- *  23 failover                                   there are no replicas; another server in the
- *                                                same place: faults_login, test_pool
+ *  23 failover, with writes lost                 faults_sentinel, faults_cluster; another server in
+ *                                                the same place: faults_login, test_pool
  *  24 clocks jump                                faults_time, test_codec
  *  25 fork, stalls and slow commands             faults_server
  *  26 a write that comes late                    faults_time, faults_net, test_pool
  *  27 fork, close, exit in the host              tests/core/faults_host, tests/core/test_keys
  *  28 loaders that fail, hang, re-enter          tests/core/faults_host, tests/core/test_load
- *  29 TLS                                        there is none
+ *  29 TLS                                        test_tls, test_secure
  *  30 another server, or one that knows less     faults_login
  *
  * What cannot be seen: an answer too many of the kind that is awaited, which comes after the next

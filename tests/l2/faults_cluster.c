@@ -339,12 +339,12 @@ int main(void) {
     tcase_add_test(tests, conditions_of_set_hold);
     tcase_add_test(tests, a_slot_on_its_way_is_read_and_written_on_both_sides);
     tcase_add_test(tests, a_cluster_that_is_not_there_is_told_and_found_later);
-    tcase_add_test(tests, slots_move_under_load_without_a_failure);
     suite_add_tcase(suite, replicated);
     tcase_add_checked_fixture(replicated, set_up_replicated, tear_down);
     tcase_set_timeout(replicated, 120);
     tcase_add_test(replicated, a_failover_costs_its_own_time_and_no_wrong_answer);
     tcase_add_test(replicated, a_planned_failover_is_followed);
+    tcase_add_test(replicated, slots_move_under_load_without_a_failure);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -315,6 +315,29 @@ START_TEST(a_name_that_is_gone_is_said_and_waited_for) {
 }
 END_TEST
 
+/* Someone takes the questions and never answers. Nobody waits for that longer than he wants to. */
+START_TEST(a_name_server_that_is_silent_costs_the_deadline) {
+    struct sockaddr_in here = {
+        .sin_family = AF_INET, .sin_port = htons(53), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *) &here, sizeof here), 0);
+    ck_assert(write_file(resolv, "nameserver 127.0.0.1\noptions timeout:20 attempts:2\n"));
+    ck_assert(write_file(hosts, "\n"));
+    faults_open(&a, named_url, 1);
+    for (int i = 0; i < 3; i++) {
+        pln_ns deadline = faults_in(100);
+        ck_assert_int_lt(faults_get(&a, "a", deadline, NULL), 0);
+        ck_assert_msg(strstr(pln_error_text(), "cache.perilune.invalid") != NULL, "%s",
+                      pln_error_text());
+        ck_assert_int_lt(pln_clock_precise(), deadline + 2000000000);
+    }
+    ck_assert(write_file(hosts, "10.77.0.2 cache.perilune.invalid\n"));
+    faults_recover(&a);
+    client_fini(&a);
+    close(fd);
+}
+END_TEST
+
 int main(void) {
     if (!is_permitted()) {
         fprintf(stderr, "SKIPPED: lost packets, half-open connections and changing names are NOT "
@@ -331,5 +354,6 @@ int main(void) {
     tcase_add_test(tests, unacknowledged_bytes_end_each_connection);
     tcase_add_test(tests, a_name_that_means_another_machine_is_followed);
     tcase_add_test(tests, a_name_that_is_gone_is_said_and_waited_for);
+    tcase_add_test(tests, a_name_server_that_is_silent_costs_the_deadline);
     return faults_run(suite);
 }
