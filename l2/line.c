@@ -233,8 +233,15 @@ void pln_line_post(struct pln_pool *pool, size_t index, struct pln_request *requ
     int result = enqueue(pool, line, request);
     if (result != PLN_OK) {
         refuse(request, result);
-    } else if (line->leader == NULL) {
-        pln_line_send_off(pool, line, index, request);
+    }
+    pln_line_unlock(line);
+}
+
+void pln_line_flush(struct pln_pool *pool, size_t index) {
+    struct pln_line *line = &pool->slots[index].line;
+    pthread_mutex_lock(&line->lock);
+    if (line->leader == NULL && line->queue != NULL) {
+        pln_line_send_off(pool, line, index, line->queue);
     }
     pln_line_unlock(line);
 }

@@ -37,13 +37,14 @@ static void write_many(void *arg, const struct pln_slot *slot, struct pln_batch 
     }
 }
 
-static void post(struct part *part, struct pln_node *node, const struct pln_hashed *keys,
-                 struct pln_l2_value *values, int *statuses, size_t n, pln_ns deadline) {
+static void post(struct part *part, struct pln_node *node, size_t index,
+                 const struct pln_hashed *keys, struct pln_l2_value *values, int *statuses,
+                 size_t n, pln_ns deadline) {
     *part = (struct part){
         .node = node,
         .keys = keys,
         .reading = {values, statuses, n},
-        .index = pln_node_slot(node, keys),
+        .index = index,
         .request = {.write = write_many, .arg = part, .kinds = PLN_KIND(PLN_REPLY_ARRAY)}};
     pln_line_post(&node->pool, part->index, &part->request, deadline);
 }
@@ -98,7 +99,8 @@ static int finish(struct part *part, pln_ns deadline) {
 static int get_here(struct pln_node *node, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                     struct pln_l2_value *values, int *statuses) {
     struct part part;
-    post(&part, node, keys, values, statuses, n, deadline);
+    post(&part, node, pln_node_slot(node, keys), keys, values, statuses, n, deadline);
+    pln_line_flush(&node->pool, part.index);
     int result = finish(&part, deadline);
     return result == PLN_OK ? pln_read_times(node, part.index, &part.reading, deadline) : result;
 }
@@ -141,13 +143,17 @@ static size_t sort_keys(struct pln_redis *redis, const struct pln_hashed *keys, 
     return n_places;
 }
 
+/* All over one connection to each server, so that what it is asked goes out in one piece. */
 static void post_parts(struct pln_redis *redis, struct split *split, size_t n, pln_ns deadline) {
-    size_t n_parts = 0;
+    size_t n_parts = 0, index = pln_node_slot(redis->nodes[0], split->keys);
     for (size_t from = 0, to; from < n; from = to) {
         for (to = from + 1; to < n && split->placed[to].place == split->placed[from].place; to++) {
         }
-        post(&split->parts[n_parts++], pln_node_at(redis, split->placed[from].place),
+        post(&split->parts[n_parts++], pln_node_at(redis, split->placed[from].place), index,
              split->keys + from, split->values + from, split->statuses + from, to - from, deadline);
+    }
+    for (size_t i = 0; i < n_parts; i++) {
+        pln_line_flush(&split->parts[i].node->pool, index);
     }
 }
 

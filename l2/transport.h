@@ -265,11 +265,12 @@ void pln_line_fini(struct pln_line *line);
  * PLN_EBUSY (too many wait), PLN_ENOMEM. */
 int pln_line_ask(struct pln_pool *pool, size_t index, struct pln_request *request, pln_ns deadline,
                  struct pln_reply **reply);
-/* The same in two steps, for a caller that asks several servers at once: what is posted is sent
- * where nobody has the connection, else by who has it. Each must be finished, with the same pool
- * and index, before its memory goes. */
+/* The same in steps, for a caller that asks several things at once: what is posted is queued; a
+ * flush sends what is queued where nobody has the connection, else who has it does. Each must be
+ * finished, with the same pool and index, before its memory goes. */
 void pln_line_post(struct pln_pool *pool, size_t index, struct pln_request *request,
                    pln_ns deadline);
+void pln_line_flush(struct pln_pool *pool, size_t index);
 int pln_line_finish(struct pln_pool *pool, size_t index, struct pln_request *request,
                     struct pln_reply **reply);
 

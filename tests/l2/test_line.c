@@ -264,6 +264,7 @@ static struct pln_pool *pool(void) {
 static void post(struct posted *posted, const char *word, pln_ns deadline) {
     *posted = (struct posted){.request = {.write = write_echo, .arg = posted}, .word = word};
     pln_line_post(pool(), 0, &posted->request, deadline);
+    pln_line_flush(pool(), 0);
 }
 
 static int finish(struct posted *posted) {
