@@ -303,7 +303,8 @@ START_TEST(a_failover_costs_its_own_time_and_no_wrong_answer) {
     test_cluster_kill(&cluster, 1);
     size_t replica = test_cluster_await_failover(&cluster, 1);
     ck_assert_uint_eq(replica, test_cluster_replica(&cluster, 1, 0));
-    ck_assert_msg(client_hears(&b, "+"), "%s", b.log);
+    ck_assert_msg(client_hears(&a, " +"), "%s", a.log);
+    ck_assert_msg(client_hears(&b, " +"), "%s", b.log);
     load_await_ok(&load, 1000);
     long failed_before = load_count(&load, PLN_EL2DOWN) + load_count(&load, PLN_ETIMEOUT);
     load_await_ok(&load, 1000);
