@@ -158,6 +158,25 @@ static bool is_counted(unsigned n_over) {
     return true;
 }
 
+/* No limbo or place is somebody's, and each closed slab stands in a place. */
+static bool is_nobodys(void) {
+    const struct slabs *slabs = &table.l1->slabs;
+    size_t n_closed = 0, n_places = 0;
+    for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
+        EXPECT(!atomic_load(&table.l1->limbos[i].is_taken));
+    }
+    for (size_t i = 0; i < PLN_L1_DRAINED; i++) {
+        uint64_t draining = atomic_load(&slabs->draining[i]);
+        EXPECT(draining >> 63 == 0);
+        n_places += draining != 0;
+    }
+    for (size_t i = 0; i < slabs->n_slabs; i++) {
+        n_closed += (atomic_load(&slabs->class_of[i]) & PLN_SLAB_CLOSED) != 0;
+    }
+    EXPECT(n_closed == n_places);
+    return true;
+}
+
 /* Every put finds room, and is read. */
 static bool can_fill(unsigned first, size_t bytes) {
     struct pln_l1_usage usage;
@@ -194,7 +213,7 @@ static bool can_end_all(bool gives_back) {
 /* All that is asked of a table whose parent had a thread stopped. */
 static bool goes_on(const struct step *step) {
     pln_l1_after_fork(table.l1);
-    EXPECT(is_counted(step->n_over));
+    EXPECT(is_nobodys() && is_counted(step->n_over));
     const char *seen = get_text(&table, 1, 0, text);
     EXPECT(step->act != put ||
            (seen != NULL && (strcmp(seen, "old") == 0 || strcmp(seen, "new") == 0)));
