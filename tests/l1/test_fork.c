@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { N_KEYS = 20000, N_THREADS = 3, N_FORKS = 20, N_CLOSED = 1000, SWEEPS = 50, MOST_ENTRY = 64 };
+enum { N_KEYS = 20000, N_THREADS = 3, N_FORKS = 20, N_CLOSED = 300, SWEEPS = 50, MOST_ENTRY = 64 };
 
 static struct table table;
 static atomic_bool has_ended;
