@@ -127,6 +127,7 @@ static bool release(struct slabs *slabs, size_t slab) {
         !take_all(slabs, &slabs->classes[(class & ~PLN_SLAB_CLOSED) - 1], slab)) {
         return false;
     }
+    PLN_POINT(emptied);
     PLN_UNPOISON(pln_l1_slab_at(slabs, slab), slabs->slab_bytes);
     madvise(pln_l1_slab_at(slabs, slab), slabs->slab_bytes, MADV_DONTNEED);
     /* P12 release: pairs with take_from; the unused bit hands the slab on to cut. no test: x86 */
@@ -281,4 +282,66 @@ void pln_l1_trim(struct pln_l1 *l1, struct thread_record *record, unsigned n) {
            atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed) > pln_l1_max_held(l1) &&
            drain(l1, record)) {
     }
+}
+
+/* ---- after a fork ---- */
+
+static bool is_draining(const struct slabs *slabs, size_t slab) {
+    for (size_t i = 0; i < PLN_L1_DRAINED; i++) {
+        /* relaxed: the child has one thread */
+        uint64_t draining = atomic_load_explicit(&slabs->draining[i], memory_order_relaxed);
+        if ((draining & UINT32_MAX) == slab + 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Takes the places from those who were at them; one whose slab was released is free. */
+static void free_places(struct slabs *slabs) {
+    for (size_t i = 0; i < PLN_L1_DRAINED; i++) {
+        /* relaxed each: the child has one thread */
+        uint64_t draining = atomic_load_explicit(&slabs->draining[i], memory_order_relaxed) & ~BUSY;
+        size_t slab = (size_t) (draining & UINT32_MAX) - 1;
+        if (draining != 0 &&
+            atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed) == 0) {
+            draining = 0;
+        }
+        /* relaxed: as above */
+        atomic_store_explicit(&slabs->draining[i], draining, memory_order_relaxed);
+    }
+}
+
+/* A slab without a class that nobody may cut: somebody was about to cut or release it. What it was
+ * counted as stays counted. */
+static void find_unused(struct slabs *slabs, size_t slab) {
+    uint64_t bit = (uint64_t) 1 << slab % 64;
+    /* relaxed each: the child has one thread */
+    if ((atomic_load_explicit(&slabs->unused[slab / 64], memory_order_relaxed) & bit) == 0) {
+        madvise(pln_l1_slab_at(slabs, slab), slabs->slab_bytes, MADV_DONTNEED);
+        atomic_fetch_or_explicit(&slabs->unused[slab / 64], bit, memory_order_relaxed);
+    }
+}
+
+size_t pln_l1_slabs_after_fork(struct pln_l1 *l1) {
+    struct slabs *slabs = &l1->slabs;
+    size_t held = 0, taken = 0;
+    free_places(slabs);
+    for (size_t slab = 0; slab < slabs->n_slabs; slab++) {
+        /* relaxed: the child has one thread */
+        uint32_t class = atomic_load_explicit(&slabs->class_of[slab], memory_order_relaxed);
+        if (class == 0) {
+            find_unused(slabs, slab);
+            continue;
+        }
+        if ((class & PLN_SLAB_CLOSED) != 0 && !is_draining(slabs, slab)) {
+            open_slab(slabs, slab); /* whoever closed it had not yet said so */
+        }
+        const struct cell_class *cells = pln_l1_class_at(slabs, slab);
+        held += pln_l1_slab_cost(slabs);
+        taken += (size_t) (cells->n_cells - count_free(slabs, slab)) * cells->cell_bytes;
+    }
+    /* relaxed: a sum; what is not slabs are large entries */
+    size_t all = atomic_load_explicit(&slabs->bytes, memory_order_relaxed);
+    return taken + (all > held ? all - held : 0);
 }

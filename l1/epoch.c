@@ -54,8 +54,9 @@ void pln_l1_epoch_fini(struct pln_l1 *l1) {
     }
     struct pln_l1_usage usage;
     pln_l1_sum(l1, &usage);
-    /* a value that is still lent would be read after this */
-    assert(usage.waiting_bytes == 0);
+    /* a value that is still lent would be read after this; in a child nobody may be left to */
+    assert(usage.waiting_bytes == pln_l1_lent_bytes(l1));
+    assert(usage.waiting_bytes == 0 || l1->is_child);
     /* relaxed: no other thread uses the table any more */
     for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
          record != NULL; record = next) {
@@ -138,7 +139,8 @@ void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage) {
     /* relaxed each: sums of one moment or the next */
     size_t live = atomic_load_explicit(&l1->live_bytes, memory_order_relaxed);
     usage->entries = atomic_load_explicit(&l1->entries, memory_order_relaxed);
-    usage->waiting_bytes = atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed);
+    usage->waiting_bytes = atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed) +
+                           pln_l1_lent_bytes(l1);
     /* P7 acquire: pairs with link_new. no test: x86 */
     for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_acquire);
          record != NULL; record = record->next) {
@@ -182,6 +184,7 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
         pln_l1_adapt_retired(l1, entry);
     }
     add(&record->waiting_bytes, &l1->waiting_bytes, bytes, share_bytes(l1));
+    PLN_POINT(retiring);
     /* P3 release: the entry is DEAD before `times` is overwritten; pairs with read_hit. no test:
      * fence */
     atomic_thread_fence(memory_order_release);
@@ -197,61 +200,62 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
                                                     memory_order_release, memory_order_relaxed));
 }
 
-/* Drops one reference; returns the bytes that this made free. */
-static size_t unref(struct pln_l1 *l1, struct entry *entry) {
+void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
     /* P4 acquire: every borrower's last read before the memory goes; pairs with the release below.
      * One reference is ours, and nobody can take another of an unlinked entry */
-    if (atomic_load_explicit(&entry->value.refs, memory_order_acquire) != 1 &&
+    if (atomic_load_explicit(&entry->value.refs, memory_order_acquire) == 1 ||
         /* P4 release and P4 acquire: as above */
-        atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_acq_rel) != 1) {
-        return 0;
+        atomic_fetch_sub_explicit(&entry->value.refs, 1, memory_order_acq_rel) == 1) {
+        size_t bytes = pln_l1_entry_bytes(l1, entry);
+        pln_l1_cell_free(l1, entry);
+        PLN_POINT(returned);
+        /* relaxed: a sum, no order */
+        atomic_fetch_sub_explicit(&l1->lent_bytes, bytes, memory_order_relaxed);
     }
+}
+
+/* Drops the table's reference; what is still lent counts as that from here on. Returns the entry's
+ * bytes. */
+static size_t drop(struct pln_l1 *l1, struct entry *entry) {
     size_t bytes = pln_l1_entry_bytes(l1, entry);
-    pln_l1_cell_free(l1, entry);
+    /* P4 acquire: as in pln_l1_unref */
+    if (atomic_load_explicit(&entry->value.refs, memory_order_acquire) == 1) {
+        pln_l1_cell_free(l1, entry);
+    } else {
+        /* relaxed: ordered by the reference, whose last holder takes it away again */
+        atomic_fetch_add_explicit(&l1->lent_bytes, bytes, memory_order_relaxed);
+        pln_l1_unref(l1, entry);
+    }
     return bytes;
 }
 
-void pln_l1_unref(struct pln_l1 *l1, struct entry *entry) {
-    size_t bytes = unref(l1, entry);
-    if (bytes > 0) {
-        /* relaxed: a sum, no order */
-        atomic_fetch_sub_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
-    }
-}
-
-/* Takes up to `most` entries, that nobody sees any more, out of a batch. */
-static struct entry *cut(struct batch *batch, size_t *most) {
-    struct entry *first = batch->first, *last = first;
-    for (; last != NULL && *most > 1 && next_of(last) != NULL; --*most) {
-        last = next_of(last);
-    }
-    batch->first = last != NULL ? next_of(last) : NULL;
-    if (last != NULL) {
-        /* relaxed: nobody else knows of it */
-        atomic_store_explicit(&last->times, IS_ADDRESS, memory_order_relaxed);
-        --*most;
-    }
-    return first;
-}
-
-static void free_all(struct pln_l1 *l1, struct entry *first) {
-    size_t bytes = 0;
-    for (struct entry *entry = first; entry != NULL; entry = first) {
-        first = next_of(entry);
-        bytes += unref(l1, entry);
+/* Frees up to `most` entries of a batch that nobody sees any more; returns how many. What is left
+ * stands in the batch at any time, so that a child of this process finds it there: it may be made
+ * between any two of these steps, and loses one entry at most. */
+static size_t free_some(struct pln_l1 *l1, struct batch *batch, size_t most) {
+    size_t bytes = 0, n = 0;
+    for (; n < most && batch->first != NULL; n++) {
+        struct entry *entry = batch->first;
+        batch->first = next_of(entry);
+        /* seq_cst, no pair: the compiler is to keep the order; a child has all of a thread's
+         * stores up to one of them */
+        atomic_signal_fence(memory_order_seq_cst);
+        PLN_POINT(freeing);
+        bytes += drop(l1, entry);
+        PLN_POINT(freed);
     }
     /* relaxed: a sum, no order */
     atomic_fetch_sub_explicit(&l1->waiting_bytes, bytes, memory_order_relaxed);
+    return n;
 }
 
-/* Takes what may be freed, as much as the caller has time for, into a list for each batch. */
-static void take_ready(struct limbo *limbo, size_t most, struct entry *lists[PLN_L1_BATCHES]) {
+/* Frees what may be freed, as much as the caller has time for. */
+static void free_ready(struct pln_l1 *l1, struct limbo *limbo, size_t most) {
     unsigned n_used = 0;
     for (size_t i = 0; i < PLN_L1_BATCHES; i++) {
         struct batch *batch = &limbo->batches[i];
-        lists[i] = NULL;
-        if (batch->is_ready && most > 0) {
-            lists[i] = cut(batch, &most);
+        if (batch->is_ready) {
+            most -= free_some(l1, batch, most);
             batch->is_ready = batch->is_used = batch->first != NULL;
         }
         n_used += batch->is_used;
@@ -284,14 +288,14 @@ static void collect(struct pln_l1 *l1, struct limbo *limbo) {
     if (batch != NULL) {
         /* P8 acquire: the links; pairs with pln_l1_retire. no test: x86 */
         batch->first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_acquire);
+        PLN_POINT(collecting);
         batch->stage = stage;
         batch->is_used = true;
         ck_epoch_call(&limbo->record, &batch->link, NULL);
     }
 }
 
-static void empty(struct pln_l1 *l1, struct limbo *limbo, size_t most,
-                  struct entry *lists[PLN_L1_BATCHES]) {
+static void empty(struct pln_l1 *l1, struct limbo *limbo, size_t most) {
     ck_stack_t freed = CK_STACK_INITIALIZER;
     collect(l1, limbo);
     PLN_POINT(emptying);
@@ -308,7 +312,7 @@ static void empty(struct pln_l1 *l1, struct limbo *limbo, size_t most,
         batch->is_ready = true;
         pln_l1_grace(l1, batch->stage);
     }
-    take_ready(limbo, most, lists);
+    free_ready(l1, limbo, most);
 }
 
 static bool has_work(const struct pln_l1 *l1, const struct limbo *limbo) {
@@ -318,60 +322,78 @@ static bool has_work(const struct pln_l1 *l1, const struct limbo *limbo) {
            needs_grace(atomic_load_explicit(&l1->stage, memory_order_relaxed));
 }
 
-/* The freeing itself comes after the limbo is given back: others need not wait for it. */
+/* Whoever is at a limbo keeps the others from it, not from the rest; what they retire meanwhile
+ * goes there (see limbo_for). */
 void pln_l1_reclaim(struct pln_l1 *l1, size_t most) {
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
-        struct entry *lists[PLN_L1_BATCHES] = {NULL};
         struct limbo *limbo = &l1->limbos[i];
         bool is_taken = false;
         if (has_work(l1, limbo) &&
             /* P6 acquire: pairs with the store below. relaxed on failure: somebody else is at it */
             atomic_compare_exchange_strong_explicit(&limbo->is_taken, &is_taken, true,
                                                     memory_order_acquire, memory_order_relaxed)) {
-            empty(l1, limbo, most, lists);
+            empty(l1, limbo, most);
             /* P6 release: pairs with the exchange above */
             atomic_store_explicit(&limbo->is_taken, false, memory_order_release);
-            for (size_t at = 0; at < PLN_L1_BATCHES; at++) {
-                free_all(l1, lists[at]);
-            }
         }
     }
 }
 
 /* ---- after a fork ---- */
 
-/* A limbo that somebody was at. Its batches are whole, and nobody is left to see their entries;
- * what he held in his hands is lost. */
-static void salvage(struct pln_l1 *l1, struct limbo *limbo) {
+/* Nobody is left who may see what waits, in whatever state somebody who was at the limbo left it.
+ */
+static void free_waiting(struct pln_l1 *l1, struct limbo *limbo) {
+    /* relaxed each: the child has one thread */
+    struct batch come = {
+        .first = atomic_exchange_explicit(&limbo->incoming, NULL, memory_order_relaxed)};
+    free_some(l1, &come, SIZE_MAX);
     for (size_t i = 0; i < PLN_L1_BATCHES; i++) {
-        if (limbo->batches[i].is_used) {
-            free_all(l1, limbo->batches[i].first);
-        }
+        free_some(l1, &limbo->batches[i], SIZE_MAX);
     }
     memset(limbo->record.pending, 0, sizeof limbo->record.pending);
     limbo->record.n_pending = 0;
     memset(limbo->batches, 0, sizeof limbo->batches);
-    /* relaxed: the child has one thread */
+    /* relaxed both: as above */
+    atomic_store_explicit(&limbo->n_used, 0, memory_order_relaxed);
     atomic_store_explicit(&limbo->is_taken, false, memory_order_relaxed);
 }
 
-void pln_l1_after_fork(struct pln_l1 *l1) {
+/* Gives back the record of a thread that did not come along, and ends what it was
+ * storing or moving. */
+static void forget(struct pln_l1 *l1, struct thread_record *record) {
+    /* relaxed each: the child has one thread */
+    struct entry *storing = atomic_load_explicit(&record->storing, memory_order_relaxed);
+    struct entry *moving = atomic_load_explicit(&record->moving, memory_order_relaxed);
+    if (storing != NULL) {
+        pln_l1_withdraw(l1, record, storing);
+        atomic_store_explicit(&record->storing, NULL, memory_order_relaxed);
+    }
+    if (moving != NULL) {
+        pln_l1_finish_move(l1, record, moving);
+        /* relaxed: as above */
+        atomic_store_explicit(&record->moving, NULL, memory_order_relaxed);
+    }
+    ck_pr_store_uint(&record->record.active, 0);
+    give_back(record);
+}
+
+void pln_l1_epoch_after_fork(struct pln_l1 *l1) {
     const struct thread_record *own = pthread_getspecific(l1->record_key);
     l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-    /* relaxed each: the child has one thread */
-    atomic_store_explicit(&l1->walkers, 0, memory_order_relaxed);
-    for (struct thread_record *record = atomic_load_explicit(&l1->records, memory_order_relaxed);
-         record != NULL; record = record->next) {
+    /* relaxed: the child has one thread */
+    struct thread_record *records = atomic_load_explicit(&l1->records, memory_order_relaxed);
+    for (struct thread_record *record = records; record != NULL; record = record->next) {
         if (record != own) {
-            ck_pr_store_uint(&record->record.active, 0);
-            give_back(record);
+            forget(l1, record);
         }
     }
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
-        /* relaxed: as above */
-        if (atomic_load_explicit(&l1->limbos[i].is_taken, memory_order_relaxed)) {
-            salvage(l1, &l1->limbos[i]);
-        }
+        free_waiting(l1, &l1->limbos[i]);
     }
-    pln_l1_stage_after_fork(l1);
+    for (struct thread_record *record = records; record != NULL; record = record->next) {
+        /* relaxed: as above */
+        atomic_store_explicit(&record->waiting_bytes, 0, memory_order_relaxed);
+    }
+    atomic_store_explicit(&l1->waiting_bytes, 0, memory_order_relaxed);
 }

@@ -204,7 +204,8 @@ static bool is_more(size_t sum, size_t bound) {
 static size_t waiting(const struct pln_l1 *l1, const struct thread_record *record) {
     /* relaxed both: sums */
     return atomic_load_explicit(&l1->waiting_bytes, memory_order_relaxed) +
-           (size_t) atomic_load_explicit(&record->waiting_bytes, memory_order_relaxed);
+           (size_t) atomic_load_explicit(&record->waiting_bytes, memory_order_relaxed) +
+           pln_l1_lent_bytes(l1);
 }
 
 /* Whether entries, and so many bytes that wait for readers, are more than the budget. Another
@@ -228,7 +229,9 @@ bool pln_l1_is_over(const struct pln_l1 *l1, const struct thread_record *record)
 }
 
 bool pln_l1_is_backed_up(const struct pln_l1 *l1, const struct thread_record *record) {
-    return is_more(waiting(l1, record), max_waiting(l1));
+    /* what is lent in a child may be so for good: it only counts */
+    size_t for_good = l1->is_child ? pln_l1_lent_bytes(l1) : 0;
+    return is_more(waiting(l1, record) - for_good, max_waiting(l1));
 }
 
 /* Adds what stands in the buckets from a hash's on, `skip` left out. */

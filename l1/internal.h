@@ -145,10 +145,12 @@ struct pln_l1 {
     bool has_membarrier;
     _Atomic uint32_t tick; /* ms; a use within so much of the last is not written down */
     bool weighs_bytes;
+    bool is_child; /* of a fork: values may be lent to threads that are not here */
 
     /* line 1: read by every writer */
     _Alignas(PLN_CACHE_LINE) _Atomic size_t max_bytes;
     size_t max_item_bytes, max_entries;
+    size_t share_entries; /* a thread's share above this is told to the others */
     pln_l1_hash hash;
     uint64_t seed;
     _Atomic uint32_t walkers; /* who goes through all entries, now */
@@ -156,10 +158,10 @@ struct pln_l1 {
     /* line 2: written by every writer now and then */
     _Alignas(PLN_CACHE_LINE) _Atomic size_t live_bytes; /* linked; without the records' shares */
     _Atomic size_t entries;
-    _Atomic size_t waiting_bytes; /* unlinked, not yet freed; without the records' shares */
+    _Atomic size_t waiting_bytes; /* unlinked, a reader may see it; without the records' shares */
+    _Atomic size_t lent_bytes;    /* seen by no reader any more, but borrowed */
     _Atomic size_t sweep_at;
-    _Atomic size_t share_bytes; /* a thread's share above this is told to the others */
-    size_t share_entries;
+    _Atomic size_t share_bytes;   /* as share_entries */
     _Atomic int64_t began;        /* when the first entry was put, or -1 */
     _Atomic uint32_t evicted_age; /* ms since the last victim's last use; 0 before there was one */
 
@@ -230,6 +232,8 @@ struct thread_record {
     unsigned limbo; /* the one this thread pushes on */
     atomic_bool is_taken;
     uint32_t n_puts;
+    /* what it is at in its section, for a child; see fork.c */
+    struct entry *_Atomic storing, *_Atomic moving;
     /* this thread's shares not yet added to the table's; others only read them */
     _Atomic int64_t live_bytes, entries, waiting_bytes;
     struct thread_record *next;
@@ -279,12 +283,19 @@ void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry
 /* Frees what no reader can see any more, but no more than so many entries of each limbo; outside
  * any section of the caller's. */
 void pln_l1_reclaim(struct pln_l1 *l1, size_t most);
-/* Drops the reference of a borrower, or the table's own. */
+/* Drops the reference of a borrower. */
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry);
 /* Adds to what is linked; told to the others when it has come to something. */
 void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, int64_t bytes, int entries);
 /* Sums over all threads. */
 void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage);
+static inline size_t pln_l1_lent_bytes(const struct pln_l1 *l1) {
+    /* relaxed: a sum */
+    return atomic_load_explicit(&l1->lent_bytes, memory_order_relaxed);
+}
+/* In a child: this thread is the only one, and in no section. Frees all that waits, and gives the
+ * other threads' records back. */
+void pln_l1_epoch_after_fork(struct pln_l1 *l1);
 
 /* ---- entry.c ---- */
 
@@ -367,6 +378,8 @@ void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct place p
 /* The same for an entry whose place is not known. */
 void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
                           enum pln_count why);
+/* In a child: takes back an entry that a vanished thread was storing and had not yet shown. */
+void pln_l1_withdraw(struct pln_l1 *l1, struct thread_record *record, struct entry *entry);
 /* Unlinks a dead entry, if nobody else did. */
 void pln_l1_unlink(struct pln_l1 *l1, struct thread_record *record, struct place place,
                    struct entry *entry);
@@ -427,6 +440,9 @@ size_t pln_l1_max_held(const struct pln_l1 *l1);
 struct entry *pln_l1_take_cell(struct pln_l1 *l1, struct thread_record *record, size_t bytes);
 /* Gives up to `n` slabs' memory back while more is held than the budget allows. */
 void pln_l1_trim(struct pln_l1 *l1, struct thread_record *record, unsigned n);
+/* In a child: takes up the slabs that vanished threads were at. Returns the bytes of all cells and
+ * large entries that are not free. */
+size_t pln_l1_slabs_after_fork(struct pln_l1 *l1);
 
 /* ---- change.c ---- */
 
@@ -453,6 +469,8 @@ void pln_l1_move(struct pln_l1 *l1, struct thread_record *record, pln_ms now, si
 void pln_l1_move_end(struct pln_l1 *l1, struct thread_record *record, pln_ms now, size_t n);
 /* A grace period has passed since `seen` was the stage. */
 void pln_l1_grace(struct pln_l1 *l1, uint32_t seen);
+/* In a child: brings to its end what a vanished thread was moving. */
+void pln_l1_finish_move(struct pln_l1 *l1, struct thread_record *record, struct entry *entry);
 /* In a child: takes up what a thread that is no more was at. */
 void pln_l1_stage_after_fork(struct pln_l1 *l1);
 void pln_l1_set_budget(struct pln_l1 *l1, size_t max_bytes);

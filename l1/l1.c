@@ -139,6 +139,19 @@ static int entry_new(struct pln_l1 *l1, struct thread_record *record, const stru
     return PLN_OK;
 }
 
+/* The note is gone before the section ends, after which others may free the entry. */
+static int store_noted(struct pln_l1 *l1, struct thread_record *record,
+                       const struct pln_hashed *key, struct entry *entry, uint32_t generation,
+                       pln_ms now, pln_l1_check check, const void *check_arg) {
+    pln_l1_enter(l1, record);
+    /* release both, no pair: only a child looks at it, and the compiler is to keep the order */
+    atomic_store_explicit(&record->storing, entry, memory_order_release);
+    int status = pln_l1_store(l1, record, key, entry, generation, now, check, check_arg);
+    atomic_store_explicit(&record->storing, NULL, memory_order_release);
+    pln_l1_leave(record);
+    return status;
+}
+
 /* Links, checks and shows; PLN_NOT_STORED where it was withdrawn. */
 static int store(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
                  struct entry *entry, uint32_t generation, pln_ms now, pln_l1_check check,
@@ -146,14 +159,10 @@ static int store(struct pln_l1 *l1, struct thread_record *record, const struct p
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
     /* before the link: from then on others may retire it */
     pln_l1_account(l1, record, bytes, 1);
-    pln_l1_enter(l1, record);
-    int status = pln_l1_store(l1, record, key, entry, generation, now, check, check_arg);
-    pln_l1_leave(record);
+    int status = store_noted(l1, record, key, entry, generation, now, check, check_arg);
     if (status < 0 && l1->eviction == PLN_L1_NONE) {
         pln_l1_double(l1, record); /* nobody may go from the bucket: there must be more of them */
-        pln_l1_enter(l1, record);
-        status = pln_l1_store(l1, record, key, entry, generation, now, check, check_arg);
-        pln_l1_leave(record);
+        status = store_noted(l1, record, key, entry, generation, now, check, check_arg);
     }
     if (status < 0) {
         pln_l1_account(l1, record, -bytes, -1);

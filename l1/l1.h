@@ -174,7 +174,8 @@ int pln_l1_hottest(struct pln_l1 *l1, pln_ms now, size_t n, pln_l1_hot_visit vis
 int pln_l1_resize(struct pln_l1 *l1, size_t max_bytes);
 
 /* To be called in a child after fork(), by its one thread, before anything else uses the table;
- * what threads of the parent were at is given up. Not while this thread is in a callback. */
+ * what threads of the parent were at is ended or given up, and what is lost of it counts as used.
+ * Values lent at the fork may be given back or not. Not while this thread is in a callback. */
 void pln_l1_after_fork(struct pln_l1 *l1);
 
 struct pln_l1_usage {

@@ -142,9 +142,10 @@ void pln_l1_grace(struct pln_l1 *l1, uint32_t seen) {
         advance(l1, STAGE_PUBLISHED, STAGE_MOVING);
     } else if (pln_l1_stage(seen) == STAGE_WITHDRAWN &&
                advance(l1, STAGE_WITHDRAWN, STAGE_UNMAPPING)) {
-        /* relaxed: a sum */
-        atomic_fetch_sub_explicit(&l1->table_bytes, l1->withdrawn.map_bytes, memory_order_relaxed);
+        size_t bytes = l1->withdrawn.map_bytes;
         pln_l1_table_free(&l1->withdrawn);
+        /* relaxed: a sum */
+        atomic_fetch_sub_explicit(&l1->table_bytes, bytes, memory_order_relaxed);
         advance(l1, STAGE_UNMAPPING, STAGE_IDLE);
     }
 }
@@ -153,7 +154,9 @@ void pln_l1_stage_after_fork(struct pln_l1 *l1) {
     /* What a vanished thread had begun is begun anew, or left (memory that only it knew of). */
     advance(l1, STAGE_BEGINNING, pln_l1_view(l1)->old.n_buckets > 0 ? STAGE_PUBLISHED : STAGE_IDLE);
     advance(l1, STAGE_ENDING, pln_l1_view(l1)->old.n_buckets > 0 ? STAGE_MOVING : STAGE_WITHDRAWN);
-    advance(l1, STAGE_UNMAPPING, STAGE_IDLE);
+    if (advance(l1, STAGE_UNMAPPING, STAGE_IDLE)) {
+        l1->withdrawn = (struct index){0}; /* it may be unmapped, or be lost; it counts */
+    }
 }
 
 /* ---- how large ---- */
@@ -283,34 +286,66 @@ static void retire_marked(struct pln_l1 *l1, struct thread_record *record, struc
 }
 
 /* Moves a settled entry. Linearization: none, its key's value stays. What was marked, but stood no
- * longer where it was seen, has been moved before, or was ended. */
-static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct place old,
-                       struct entry *entry, uint64_t hash, pln_ms now) {
+ * longer where it was seen, has been moved before, or was ended. False where it was ended. */
+static bool move_marked(struct pln_l1 *l1, struct thread_record *record, struct place old,
+                        struct entry *entry, uint64_t hash, pln_ms now) {
     struct place place;
-    uint8_t state = pln_l1_state(entry);
-    PLN_POINT(unmarked);
-    if (!mark(entry, state)) {
-        return; /* ended, or somebody else moves it */
-    }
-    PLN_POINT(marked);
     if (!PLN_RECHECK(pln_l1_entry_at(old.half, old.at) == entry)) {
-        if (!unmark(entry)) {
-            retire_marked(l1, record, entry, hash);
-        }
-        return;
+        return unmark(entry);
     }
     bool is_linked = pln_l1_link(l1, record, &pln_l1_view(l1)->present, hash, entry, now, &place);
     PLN_POINT(twice);
     if (is_linked) {
         pln_l1_unlink(l1, record, old, entry); /* which leaves the retiring to us */
         PLN_POINT(moved);
-        if (PLN_RECHECK(unmark(entry))) {
-            return;
-        }
-    } else {
-        pln_l1_kill(l1, record, old, entry, PLN_COUNT_L1_CROWDED);
+        return PLN_RECHECK(unmark(entry));
     }
-    retire_marked(l1, record, entry, hash);
+    pln_l1_kill(l1, record, old, entry, PLN_COUNT_L1_CROWDED);
+    return false;
+}
+
+static void move_entry(struct pln_l1 *l1, struct thread_record *record, struct place old,
+                       struct entry *entry, uint64_t hash, pln_ms now) {
+    uint8_t state = pln_l1_state(entry);
+    PLN_POINT(unmarked);
+    if (!mark(entry, state)) {
+        return; /* ended, or somebody else moves it */
+    }
+    /* release both, no pair: only a child looks at it, and the compiler is to keep the order */
+    atomic_store_explicit(&record->moving, entry, memory_order_release);
+    PLN_POINT(marked);
+    bool is_alive = move_marked(l1, record, old, entry, hash, now);
+    atomic_store_explicit(&record->moving, NULL, memory_order_release);
+    if (!is_alive) {
+        retire_marked(l1, record, entry, hash);
+    }
+}
+
+/* Where it stands in both tables it leaves the old one, whose places come first. */
+void pln_l1_finish_move(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
+    struct pln_bytes bytes = pln_l1_key(entry);
+    struct places places = pln_l1_places(pln_l1_view(l1), l1->hash(bytes, l1->seed));
+    struct place found = {0};
+    if ((pln_l1_state(entry) & ENTRY_MOVING) == 0) {
+        return; /* it had been moved */
+    }
+    for (unsigned i = 0; i < places.n * PLN_L1_HALF; i++) {
+        struct place place = {places.halves[i / PLN_L1_HALF], i % PLN_L1_HALF};
+        if (pln_l1_entry_at(place.half, place.at) == entry) {
+            if (found.half != NULL) {
+                pln_l1_unlink(l1, record, found, entry);
+            }
+            found = place;
+        }
+    }
+    if (!unmark(entry)) {
+        if (found.half != NULL) {
+            pln_l1_unlink(l1, record, found, entry); /* it is marked, so the retiring is ours */
+        }
+        /* relaxed: the child has one thread, and is to do this once */
+        atomic_fetch_and_explicit(&entry->state, (uint8_t) ~ENTRY_MOVING, memory_order_relaxed);
+        pln_l1_retire(l1, record, entry);
+    }
 }
 
 /* Empties a slot of the old table, as far as that can be done now. */

@@ -168,8 +168,8 @@ void pln_l1_kill(struct pln_l1 *l1, struct thread_record *record, struct place p
     kill_one(l1, record, place, entry, why);
 }
 
-void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
-                          enum pln_count why) {
+/* Looks for the slot of an entry. */
+static bool find_place(struct pln_l1 *l1, const struct entry *entry, struct place *place) {
     uint64_t hash = hashed(l1, entry).hash;
     struct places places = pln_l1_places(pln_l1_view(l1), hash);
     for (unsigned i = 0; i < places.n; i++) {
@@ -178,10 +178,33 @@ void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struc
             uint64_t slot = atomic_load_explicit(&places.halves[i]->slots[at],
                                                  memory_order_relaxed);
             if (pln_l1_slot_entry(slot) == entry) {
-                pln_l1_kill(l1, record, (struct place){places.halves[i], at}, entry, why);
-                return;
+                *place = (struct place){places.halves[i], at};
+                return true;
             }
         }
+    }
+    return false;
+}
+
+void pln_l1_kill_anywhere(struct pln_l1 *l1, struct thread_record *record, struct entry *entry,
+                          enum pln_count why) {
+    struct place place;
+    if (find_place(l1, entry, &place)) {
+        pln_l1_kill(l1, record, place, entry, why);
+    }
+}
+
+/* One that was shown, or ended, is as good as any other; whoever ended it, if not the vanished
+ * thread, retired it. */
+void pln_l1_withdraw(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
+    struct place place;
+    if ((pln_l1_state(entry) & (ENTRY_VISIBLE | ENTRY_DEAD)) != 0) {
+        return;
+    }
+    if (find_place(l1, entry, &place)) {
+        kill_one(l1, record, place, entry, PLN_COUNT_L1_REMOVES);
+    } else { /* not yet linked */
+        pln_l1_retire(l1, record, entry);
     }
 }
 
