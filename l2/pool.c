@@ -208,7 +208,8 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
     until = until < deadline ? until : deadline;
     int result = pln_conn_open(&slot->conn, pln_pool_endpoint(pool), pool->tls, until);
     if (result == PLN_OK) {
-        result = pln_conn_login(&slot->conn, pool->login, pool->client_name, until);
+        slot->conn.counts = pool->counts;
+        result = pln_conn_login(&slot->conn, pool->login, pool->client_name, PLN_RESP_BEST, until);
     }
     if (result == PLN_OK) {
         result = agree(pool, &slot->conn, is_link, until);
