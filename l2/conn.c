@@ -176,8 +176,7 @@ bool pln_conn_is_ahead(struct pln_conn *conn) {
     while (is_at_push(reader) && take_object(conn, &push) == PLN_OK) {
         drop_push(conn, push);
     }
-    bool is_amid = reader->len > reader->pos || type_at(reader, 0) >= 0;
-    return reader->err != 0 || (is_amid && !is_at_push(reader));
+    return reader->err != 0 || (reader->len > reader->pos && !is_at_push(reader));
 }
 
 bool pln_conn_is_spoilt(struct pln_conn *conn) {

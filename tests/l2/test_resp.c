@@ -242,10 +242,10 @@ static const char *const after[] = {PUSH, PUSH PUSH PUSH, ">0\r\n"};
 START_TEST(a_push_that_nobody_waits_for_shifts_no_answer) {
     size_t n_pushes = _i == 1 ? 3 : 1;
     for (int delay = 0; delay <= 1; delay++) {
-        pln_test_fake_rule(&fake, (struct fake_rule){"GET ns:v:a", 0, 1, .extra = after[_i],
-                                                     .extra_delay_ms = delay});
+        pln_test_fake_rule(&fake, (struct fake_rule){"PING x", 0, 1, "+mine\r\n",
+                                                     .extra = after[_i], .extra_delay_ms = delay});
         size_t followed = pln_test_fake_followed(&fake);
-        expect_own("a");
+        expect("PING x", "mine");
         await_followed(followed + 1);
         expect_own("b");
         expect("PING", "PONG");
@@ -258,8 +258,8 @@ END_TEST
 
 /* What is begun as a push and goes on as one is no answer; what begins as anything else is. */
 START_TEST(half_a_push_may_lie_between_two_answers) {
-    pln_test_fake_rule(&fake, (struct fake_rule){"PING x", 0, 1, "+mine\r\n>2\r\n$1\r\nx\r\n"});
-    pln_test_fake_rule(&fake, (struct fake_rule){"PING y", 0, 1, "$1\r\ny\r\n+yours\r\n"});
+    pln_test_fake_rule(&fake, (struct fake_rule){"PING x", 0, 1, "+mine\r\n>2\r\n$1\r\nx\r\n$1"});
+    pln_test_fake_rule(&fake, (struct fake_rule){"PING y", 0, 1, "\r\ny\r\n+yours\r\n"});
     expect("PING x", "mine");
     expect("PING y", "yours");
     expect_own("b");
@@ -270,6 +270,16 @@ END_TEST
 
 START_TEST(half_an_answer_that_nobody_asked_for_ends_the_connection) {
     pln_test_fake_rule(&fake, (struct fake_rule){"PING x", 0, 1, "+mine\r\n*2\r\n"});
+    expect("PING x", "mine");
+    expect("PING", "PONG");
+    expect_own("b");
+    ck_assert_uint_eq(pln_test_fake_accepted(&fake), 2);
+}
+END_TEST
+
+/* Without RESP3 the push is what is seen. */
+START_TEST(an_answer_behind_a_push_that_nobody_asked_for_is_seen) {
+    pln_test_fake_rule(&fake, (struct fake_rule){"PING x", 0, 1, "+mine\r\n" PUSH "+bad\r\n"});
     expect("PING x", "mine");
     expect("PING", "PONG");
     expect_own("b");
@@ -292,6 +302,7 @@ int main(void) {
     tcase_add_loop_test(told, a_server_that_refuses_it_is_logged_in_to_all_the_same, 0,
                         PLN_ARRAY_LEN(refusals));
     tcase_add_test(told, half_an_answer_that_nobody_asked_for_ends_the_connection);
+    tcase_add_test(told, an_answer_behind_a_push_that_nobody_asked_for_is_seen);
     if (has_resp3) { /* without it a push is no reply at all: faults_bytes */
         tcase_add_test(told, a_push_before_an_answer_is_dropped_and_counted);
         tcase_add_loop_test(told, a_push_that_nobody_waits_for_shifts_no_answer, 0,
