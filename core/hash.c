@@ -68,6 +68,11 @@ static char *put_text(char *to, struct pln_bytes text) {
     return to + LEN_BYTES + n;
 }
 
+/* Fields and values in turn, or values: a map, in RESP3. */
+static bool is_list(const struct pln_reply *reply) {
+    return reply->kind == PLN_REPLY_ARRAY || reply->kind == PLN_REPLY_MAP;
+}
+
 /* Makes a value of n fields: the i-th is fields[i], or, without such a list, the elements in turn
  * are fields and values. Those whose value is nil are left out. */
 static int make_hash(const struct pln_bytes *fields, size_t n, const struct pln_reply *elements,
@@ -154,8 +159,7 @@ static int fetch(const struct hash_read *read, const struct pln_hashed *key,
     if (status < 0) {
         return status;
     }
-    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
-        reply->elements[1].kind != PLN_REPLY_ARRAY) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 || !is_list(&reply->elements[1])) {
         return not_a_hash(reply);
     }
     const struct pln_reply *pairs = &reply->elements[1];
@@ -267,7 +271,7 @@ static int read_fields(const struct hash_read *read, const struct pln_bytes *fie
     if (status < 0) {
         return status;
     }
-    if (reply->kind != PLN_REPLY_ARRAY || (n_fields > 0 && reply->n_elements != n_fields)) {
+    if (!is_list(reply) || (n_fields > 0 && reply->n_elements != n_fields)) {
         return not_a_hash(reply);
     }
     status = make_hash(n_fields == 0 ? NULL : fields,

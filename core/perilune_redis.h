@@ -27,22 +27,26 @@ struct pln_answer;
 enum pln_answer_kind {
     PLN_ANSWER_NIL,
     PLN_ANSWER_INTEGER,
-    PLN_ANSWER_STRING, /* also "OK" and the like */
-    PLN_ANSWER_ARRAY,  /* also sets; of maps keys and values in turn */
-    PLN_ANSWER_NUMBER, /* with a point; a Redis that speaks RESP2 sends these as strings */
-    PLN_ANSWER_BOOLEAN,
-    PLN_ANSWER_ERROR, /* inside of arrays only */
+    PLN_ANSWER_STRING,  /* also "OK" and the like */
+    PLN_ANSWER_ARRAY,   /* also sets; of maps keys and values in turn */
+    PLN_ANSWER_NUMBER,  /* a double of RESP3; over RESP2 these are strings, of the same text */
+    PLN_ANSWER_BOOLEAN, /* likewise; over RESP2 integers */
+    PLN_ANSWER_ERROR,   /* inside of arrays only */
 };
 
 PLN_API int pln_answer_kind(const struct pln_answer *answer);        /* of NULL: NIL */
 PLN_API int64_t pln_answer_integer(const struct pln_answer *answer); /* INTEGER, BOOLEAN */
 PLN_API double pln_answer_number(const struct pln_answer *answer);   /* NUMBER */
-/* STRING, ERROR; a zero byte follows. */
+/* STRING, ERROR, and a NUMBER's text; a zero byte follows. */
 PLN_API struct pln_bytes pln_answer_bytes(const struct pln_answer *answer);
 /* How many elements an ARRAY has, and the i-th, NULL past the last. */
 PLN_API size_t pln_answer_len(const struct pln_answer *answer);
 PLN_API const struct pln_answer *pln_answer_at(const struct pln_answer *answer, size_t i);
 PLN_API void pln_answer_free(struct pln_answer *answer); /* a root; NULL is allowed */
+
+/* Connections speak RESP3 where the server and the hiredis that the library was built with do. An
+ * answer has the shape of RESP2 all the same (scores after their members in one ARRAY, of XREAD a
+ * list of pairs); only NUMBER and BOOLEAN come by RESP3 alone. */
 
 /* Sends any command, its name first, and takes names as they are, without the namespace. `key` says
  * which server of several it is for; NULL: the command's first key, which is known of Redis's own

@@ -273,7 +273,9 @@ static int go_up(struct pln_node *node) {
                                deadline);
     if (result == PLN_OK) {
         link->conn.max_reply = MAX_MESSAGE;
-        result = pln_conn_login(&link->conn, node->pool.login, node->redis->client_name, deadline);
+        /* not RESP3: its pushes say the same as RESP2's messages, and would be a second way */
+        result = pln_conn_login(&link->conn, node->pool.login, node->redis->client_name, PLN_RESP2,
+                                deadline);
     }
     if (result == PLN_OK) {
         pln_pool_require(&node->pool, link->conn.run_id);

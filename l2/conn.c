@@ -5,8 +5,13 @@
  *
  * stream.c carries the bytes, hiredis only parses them.
  *
- * Replies are bounded: in bytes (max_reply), in elements (reply.c), in depth by hiredis. A string
- * that announces more bytes than are allowed is refused at its announcement.
+ * Replies are bounded: in bytes (max_reply), in elements and depth (reply.c). A string that
+ * announces more bytes than are allowed is refused at its announcement.
+ *
+ * Where hiredis reads RESP3, a login may ask for it: HELLO goes in the same batch, after AUTH, so
+ * that a server that does not know it refuses that one command, and all the others still do what
+ * they did. (HELLO can say the password too; then such a server would be without it.) What a server
+ * pushes is no answer, and is taken out before anybody could take it for one.
  */
 #include "internal.h"
 
@@ -47,10 +52,6 @@ bool pln_conn_is_open(const struct pln_conn *conn) {
     return conn->reader != NULL;
 }
 
-bool pln_conn_is_ahead(const struct pln_conn *conn) {
-    return conn->reader->len > conn->reader->pos;
-}
-
 void pln_conn_close(struct pln_conn *conn) {
     if (conn->reader != NULL) {
         redisReaderFree(conn->reader);
@@ -82,7 +83,8 @@ int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n) {
 }
 
 bool pln_conn_is_midway(const struct pln_conn *conn) {
-    return pln_conn_is_ahead(conn) || conn->reader->reply != NULL;
+    const redisReader *reader = conn->reader;
+    return reader->len > reader->pos || reader->reply != NULL;
 }
 
 int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n) {
@@ -100,23 +102,30 @@ static int feed(void *arg, const char *bytes, size_t n) {
     return pln_conn_feed(arg, bytes, n);
 }
 
-bool pln_conn_is_spoilt(struct pln_conn *conn) {
-    return pln_conn_is_ahead(conn) || !pln_stream_is_quiet(&conn->stream, feed, conn) ||
-           pln_conn_is_ahead(conn);
-}
-
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
     return pln_stream_receive(&conn->stream, deadline, feed, conn);
 }
 
+/* What the reader is amid, at a depth of a reply; negative where nothing of it has come. */
+static int type_at(const redisReader *reader, int depth) {
+    if (depth < 0 || depth > reader->ridx) {
+        return -1;
+    }
+#if HIREDIS_MAJOR >= 1
+    return reader->task[depth]->type;
+#else
+    return reader->rstack[depth].type;
+#endif
+}
+
 /* The bytes that an unfinished bulk has announced; 0 where nothing is known. The reader stands
- * behind its '$'. */
+ * behind its '$', or its '='. */
 static long long announced(const redisReader *reader) {
     const char *head = reader->buf + reader->pos;
+    int type = type_at(reader, reader->ridx);
+    bool is_bulk = type == REDIS_REPLY_STRING;
 #if HIREDIS_MAJOR >= 1
-    bool is_bulk = reader->ridx >= 0 && reader->task[reader->ridx]->type == REDIS_REPLY_STRING;
-#else
-    bool is_bulk = reader->ridx >= 0 && reader->rstack[reader->ridx].type == REDIS_REPLY_STRING;
+    is_bulk = is_bulk || type == REDIS_REPLY_VERB;
 #endif
     bool is_whole = is_bulk && memchr(head, '\r', reader->len - reader->pos) != NULL;
     return is_whole ? strtoll(head, NULL, 10) : 0;
@@ -133,7 +142,8 @@ static int check_bulk(struct pln_conn *conn) {
     return PLN_MISS;
 }
 
-int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
+/* Takes a whole object out of the bytes: an answer or a push. */
+static int take_object(struct pln_conn *conn, struct pln_reply **reply) {
     void *object = NULL;
     if (redisReaderGetReply(conn->reader, &object) != REDIS_OK) {
         return lost(conn, PLN_EL2DOWN,
@@ -142,9 +152,63 @@ int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
     if (object == NULL) {
         return check_bulk(conn);
     }
-    conn->reply_bytes = 0;
     *reply = object;
     return PLN_OK;
+}
+
+static void drop_push(struct pln_conn *conn, struct pln_reply *push) {
+    if (conn->counts != NULL) {
+        pln_count(conn->counts, PLN_COUNT_L2_PUSHES, 1);
+    }
+    pln_reply_free(push);
+}
+
+int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply) {
+    struct pln_reply *object = NULL;
+    int result;
+    while ((result = take_object(conn, &object)) == PLN_OK) {
+        assert(object != NULL);
+        if (object->kind != PLN_REPLY_PUSH) {
+            conn->reply_bytes = 0; /* not by a push: whoever says nothing else is bounded too */
+            *reply = object;
+            return PLN_OK;
+        }
+        drop_push(conn, object);
+    }
+    return result;
+}
+
+/* Whether what comes next, or what the reader is amid, is a push. */
+static bool is_at_push(const redisReader *reader) {
+#if HIREDIS_MAJOR >= 1
+    int type = type_at(reader, 0);
+    return type == REDIS_REPLY_PUSH ||
+           (type < 0 && reader->len > reader->pos && reader->buf[reader->pos] == '>');
+#else
+    (void) reader;
+    return false;
+#endif
+}
+
+bool pln_conn_is_ahead(struct pln_conn *conn) {
+    const redisReader *reader = conn->reader;
+    struct pln_reply *push = NULL;
+    while (is_at_push(reader) && take_object(conn, &push) == PLN_OK) {
+        drop_push(conn, push);
+    }
+    return reader->err != 0 || (reader->len > reader->pos && !is_at_push(reader));
+}
+
+bool pln_conn_is_spoilt(struct pln_conn *conn) {
+    while (!pln_conn_is_ahead(conn)) {
+        if (pln_stream_is_quiet(&conn->stream, feed, conn)) {
+            return pln_conn_is_ahead(conn); /* what TLS has given while it looked */
+        }
+        if (pln_conn_fill(conn, 0) != PLN_OK) {
+            return true;
+        }
+    }
+    return true;
 }
 
 int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, struct pln_reply **reply) {
@@ -238,8 +302,10 @@ static const struct step {
     const char *name;
     bool is_needed;
     int (*take)(struct pln_conn *conn, const struct pln_reply *reply);
+    bool is_resp3; /* only of a login that asks for that */
 } steps[] = {
     {"AUTH", true, take_done},
+    {"HELLO", false, take_done, .is_resp3 = true}, /* refused: it stays RESP2 */
     {"SELECT", true, take_done},
     {"CLIENT SETNAME", false, take_done},
     {"CLIENT ID", false, take_id},
@@ -258,8 +324,12 @@ static void write_auth(struct pln_batch *batch, const struct pln_login *login) {
     }
 }
 
-static void write_login(struct pln_batch *batch, const struct pln_login *login, const char *name) {
+static void write_login(struct pln_batch *batch, const struct pln_login *login, const char *name,
+                        enum pln_resp resp) {
     write_auth(batch, login);
+    if (resp == PLN_RESP3) {
+        pln_batch_texts(batch, "HELLO", "3", NULL);
+    }
     pln_batch_command(batch, 2);
     pln_batch_text(batch, "SELECT");
     pln_batch_number(batch, login->database);
@@ -295,15 +365,18 @@ static int take_step(struct pln_conn *conn, const struct step *step,
 }
 
 int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const char *name,
-                   pln_ns deadline) {
+                   enum pln_resp resp, pln_ns deadline) {
     struct pln_batch batch;
     pln_batch_init(&batch);
-    write_login(&batch, login, name);
+    write_login(&batch, login, name, resp);
     /* a server that is full says so and closes: its word is worth more than our broken pipe */
     int sent = pln_conn_send(conn, &batch, deadline);
     int result = sent == PLN_EL2DOWN ? PLN_OK : sent;
     for (size_t i = 0; result == PLN_OK && i < PLN_ARRAY_LEN(steps); i++) {
         struct pln_reply *reply = NULL;
+        if (steps[i].is_resp3 && resp != PLN_RESP3) {
+            continue;
+        }
         result = pln_conn_receive(conn, deadline, &reply);
         if (result == PLN_OK) {
             result = take_step(conn, &steps[i], reply);
@@ -323,6 +396,7 @@ int pln_conn_greet(struct pln_conn *conn, const struct pln_login *login, pln_ns 
     pln_batch_init(&batch);
     write_auth(&batch, login);
     int result = pln_conn_exchange(conn, &batch, deadline, &reply);
+    assert(result != PLN_OK || reply != NULL);
     if (result == PLN_OK) {
         result = take_step(conn, &steps[0], reply);
     }

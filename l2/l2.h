@@ -13,6 +13,7 @@
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes
+ *   shape.c  answers of RESP3 in the shape of RESP2
  *   redis.c  a client, and the operations that change a value
  *   read.c   those that read; read_async.c a get whose caller does not wait
  *   async.c  a thread with many commands in flight on a connection of its own; courier.c what goes
@@ -148,9 +149,9 @@ enum pln_reply_kind {
     PLN_REPLY_ERROR,
     PLN_REPLY_INTEGER,
     PLN_REPLY_STRING,
-    PLN_REPLY_ARRAY, /* elements; likewise MAP (keys and values in turn), SET and PUSH */
-    PLN_REPLY_DOUBLE,
-    PLN_REPLY_BOOL, /* integer */
+    PLN_REPLY_ARRAY,  /* elements; likewise MAP (keys and values in turn), SET and PUSH */
+    PLN_REPLY_DOUBLE, /* number, and its text in bytes; this and below: RESP3 only */
+    PLN_REPLY_BOOL,   /* integer */
     PLN_REPLY_MAP,
     PLN_REPLY_SET,
     PLN_REPLY_PUSH,
@@ -350,8 +351,9 @@ static inline int pln_l2_clear(struct pln_l2 *l2, pln_ns deadline) {
 /* Any command, as a program gives it; names are taken as they are, without the namespace. `key`
  * says which server of several it is for: one of the names in it, or NULL where it has none (then
  * it goes to any). Commands that change what a connection is (SUBSCRIBE, MULTI, BLPOP ...) are for
- * the caller to refuse. Returns: PLN_OK (the reply is the caller's to free, and no error), PLN_EL2
- * with the server's own words where it refuses. */
+ * the caller to refuse. The reply's shape is RESP2's also where the server speaks RESP3, but for
+ * the kinds that only that has. Returns: PLN_OK (the reply is the caller's to free, and no error),
+ * PLN_EL2 with the server's own words where it refuses. */
 static inline int pln_l2_command(struct pln_l2 *l2, const struct pln_bytes *key,
                                  const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                                  struct pln_reply **reply) {

@@ -209,7 +209,8 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
     int result = pln_conn_open(&slot->conn, pln_pool_endpoint(pool), pool->tls, until);
     if (result == PLN_OK) {
         slot->conn.takes_replicas = pool->takes_replicas;
-        result = pln_conn_login(&slot->conn, pool->login, pool->client_name, until);
+        slot->conn.counts = pool->counts;
+        result = pln_conn_login(&slot->conn, pool->login, pool->client_name, PLN_RESP_BEST, until);
     }
     if (result == PLN_OK) {
         result = agree(pool, &slot->conn, is_link, until);

@@ -277,6 +277,8 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
         result = pln_pool_refused(&node->pool, name, got);
         pln_reply_free(got);
+    } else if (result == PLN_OK && (result = pln_shape(args[0], got)) != PLN_OK) {
+        pln_reply_free(got);
     }
     if (result == PLN_OK) {
         *reply = got;

@@ -8,8 +8,9 @@
  * below it; a lone string is one block. The reader makes a parent before its children and names
  * the child's place in it, so elements can lie side by side.
  *
- * A reply is bounded as it grows: in elements, and (conn.c) in bytes. hiredis bounds its depth.
- * Where an object is refused the reader says "out of memory", so the true reason is kept beside it.
+ * A reply is bounded as it grows: in elements, in depth, and (conn.c) in bytes; hiredis bounded
+ * the depth until 1.0. Where an object is refused the reader says "out of memory", so the true
+ * reason is kept beside it.
  *
  * The functions of hiredis changed their types from 0.14 to 1.0; both are here.
  */
@@ -19,6 +20,7 @@
 
 enum {
     MOST_ELEMENTS = 1024 * 1024, /* of one reply; what we ask for is bounded below that */
+    MOST_DEEP = 8,               /* arrays in arrays: as many as hiredis 0.14 can read */
     FIRST_CHUNK = 512,
     LAST_CHUNK = 64 * 1024,
 };
@@ -156,10 +158,30 @@ static void *create_string(const redisReadTask *task, char *text, size_t len) {
     return reply;
 }
 
+/* Room for elements; a chunk's bytes are aligned for anything only at its beginning. */
+static struct pln_reply *take_elements(struct root *root, size_t n) {
+    size_t alignment = _Alignof(struct pln_reply);
+    char *bytes = take_bytes(root, n * sizeof(struct pln_reply) + alignment - 1);
+    uintptr_t at = ((uintptr_t) bytes + alignment - 1) / alignment * alignment;
+    return bytes == NULL ? NULL : (struct pln_reply *) at;
+}
+
+static bool is_too_deep(const redisReadTask *task) {
+    int depth = 0;
+    while (task != NULL && depth <= MOST_DEEP) {
+        task = task->parent;
+        depth++;
+    }
+    return depth > MOST_DEEP;
+}
+
 static void *create_elements(const redisReadTask *task, size_t n) {
     struct pln_reader_state *state = task->privdata;
     struct pln_reply *reply, *elements;
     size_t before = task->parent == NULL ? 0 : state->n_elements;
+    if (is_too_deep(task)) {
+        return refuse(task, "a reply of arrays nested more than 8 deep");
+    }
     if (n > MOST_ELEMENTS - before) {
         return refuse(task, "a reply over the limit of 1048576 elements");
     }
@@ -171,14 +193,11 @@ static void *create_elements(const redisReadTask *task, size_t n) {
         reply = &root->reply;
         elements = root->elements;
     } else {
-        /* a chunk's bytes are aligned for anything only at its beginning */
-        size_t alignment = _Alignof(struct pln_reply);
-        char *bytes = take_bytes(state->root, n * sizeof *elements + alignment - 1);
-        if (bytes == NULL) {
+        elements = take_elements(state->root, n);
+        if (elements == NULL) {
             return refuse(task, "no memory for a reply");
         }
         reply = new_object(task);
-        elements = (void *) (((uintptr_t) bytes + alignment - 1) / alignment * alignment);
     }
     state->n_elements = before + n;
     memset(elements, 0, n * sizeof *elements); /* all nil, until they are read */
@@ -211,8 +230,7 @@ static void *create_array(const redisReadTask *task, size_t n) {
 }
 
 static void *create_double(const redisReadTask *task, double number, char *text, size_t len) {
-    struct pln_reply *reply = new_object(task);
-    (void) text, (void) len;
+    struct pln_reply *reply = create_string(task, text, len); /* what RESP2 would give */
     if (reply != NULL) {
         reply->kind = PLN_REPLY_DOUBLE;
         reply->number = number;
@@ -256,6 +274,10 @@ redisReader *pln_reader_new(struct pln_reader_state *state) {
         reader->privdata = state;
     }
     return reader;
+}
+
+struct pln_reply *pln_reply_more(struct pln_reply *reply, size_t n) {
+    return take_elements(PLN_CONTAINER_OF(reply, struct root, reply), n);
 }
 
 bool pln_reply_is(const struct pln_reply *reply, const char *error_prefix) {

@@ -107,11 +107,26 @@ static inline const char *pln_reply_text(const struct pln_reply *reply) {
     return reply->bytes.data;
 }
 bool pln_reply_is(const struct pln_reply *reply, const char *error_prefix);
+/* Room for n more elements in a tree, which go with its root; NULL where memory is out. */
+struct pln_reply *pln_reply_more(struct pln_reply *root, size_t n);
 void pln_replies_free(struct pln_reply **replies, size_t n);
+
+/* ---- shape.c ---- */
+
+/* Gives a command's answer the shape it has in RESP2. Returns: PLN_OK, PLN_ENOMEM. */
+int pln_shape(struct pln_bytes command, struct pln_reply *root);
 
 /* ---- conn.c: one connection ---- */
 
 enum { PLN_RUN_ID = 40 };
+
+/* The protocol that a login asks for: maps, numbers and the like are told apart in RESP3. Where the
+ * server has none, it stays RESP2. */
+enum pln_resp {
+    PLN_RESP2 = 2,
+    PLN_RESP3 = 3,
+    PLN_RESP_BEST = HIREDIS_MAJOR >= 1 ? PLN_RESP3 : PLN_RESP2, /* that hiredis reads */
+};
 
 /* A connection belongs to one thread at a time. After any failure it is of no more use, but to be
  * closed. */
@@ -119,10 +134,11 @@ struct pln_conn {
     struct pln_stream stream; /* open where `reader` is set */
     redisReader *reader;
     struct pln_reader_state state;
-    size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole reply */
+    size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole answer */
     bool takes_replicas;           /* a server of any role will do */
     pln_ns sent_at;                /* when the last batch began to go out */
     const char *label;             /* the endpoint's */
+    struct pln_counts *counts;     /* borrowed; NULL: nothing is counted */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
     char run_id[PLN_RUN_ID + 1];   /* "" likewise */
     pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC */
@@ -139,11 +155,11 @@ int pln_conn_greet(struct pln_conn *conn, const struct pln_login *login, pln_ns 
 /* Logs in and learns who the server is. Returns: PLN_OK; PLN_EL2DOWN with the reason (a refused
  * login, a replica, a server that is loading), or as pln_conn_receive(). */
 int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const char *name,
-                   pln_ns deadline);
+                   enum pln_resp resp, pln_ns deadline);
 bool pln_conn_is_open(const struct pln_conn *conn);
-/* Whether bytes were received that no reply has taken yet. */
-bool pln_conn_is_ahead(const struct pln_conn *conn);
-/* Whether the other end has closed, or said something unasked. */
+/* Whether bytes were received that no reply has taken yet; pushes are dropped first. */
+bool pln_conn_is_ahead(struct pln_conn *conn);
+/* Whether the other end has closed, or said something unasked that is no push. */
 bool pln_conn_is_spoilt(struct pln_conn *conn);
 void pln_conn_close(struct pln_conn *conn);
 
@@ -151,7 +167,7 @@ void pln_conn_close(struct pln_conn *conn);
 int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline);
 int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, struct pln_reply **reply);
 /* The parts of receive: takes bytes from the socket; takes a whole reply from the bytes, PLN_MISS
- * where there is none yet. */
+ * where there is none yet. Pushes are dropped. */
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline);
 int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply);
 /* Sends a batch and receives a reply for each of its commands; on failure there are none. */

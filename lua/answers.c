@@ -113,6 +113,14 @@ static void push_bytes(lua_State *L, const struct pln_answer *answer) {
     lua_pushlstring(L, bytes.data, bytes.len);
 }
 
+/* A number from its text, so that a whole one is an integer whatever protocol it came by. */
+static void push_number(lua_State *L, const struct pln_answer *answer) {
+    const char *text = pln_answer_bytes(answer).data;
+    if (lua_stringtonumber(L, text) == 0) { /* "inf" is no number to Lua */
+        lua_pushnumber(L, strtod(text, NULL));
+    }
+}
+
 /* Pushes one value. Lists within lists end where the reader of answers has its limit. */
 static void push_any(lua_State *L, const struct pln_answer *answer) {
     luaL_checkstack(L, 4, "an answer with too many lists in lists");
@@ -121,7 +129,7 @@ static void push_any(lua_State *L, const struct pln_answer *answer) {
         lua_pushinteger(L, (lua_Integer) pln_answer_integer(answer));
         break;
     case PLN_ANSWER_NUMBER:
-        lua_pushnumber(L, pln_answer_number(answer));
+        push_number(L, answer);
         break;
     case PLN_ANSWER_BOOLEAN:
         lua_pushboolean(L, pln_answer_integer(answer) != 0);
@@ -172,10 +180,7 @@ int pln_lua_build_number(lua_State *L, const struct pln_answer *answer) {
     if (pln_answer_kind(answer) != PLN_ANSWER_STRING) {
         return pln_lua_build_any(L, answer);
     }
-    const char *text = pln_answer_bytes(answer).data;
-    if (lua_stringtonumber(L, text) == 0) { /* "inf" is no number to Lua */
-        lua_pushnumber(L, strtod(text, NULL));
-    }
+    push_number(L, answer);
     return 1;
 }
 

@@ -48,6 +48,7 @@ enum pln_count {
     PLN_COUNT_L2_TIMEOUTS,
     PLN_COUNT_L2_CONNECTS,
     PLN_COUNT_L2_BAD_VALUES, /* undecodable: treated as misses */
+    PLN_COUNT_L2_PUSHES,     /* said by servers unasked, and dropped */
     PLN_COUNT_DATA_CALLS,    /* of commands, and on data structures, by callers */
     PLN_COUNT_HASH_L1_HITS,  /* of these: hashes answered fresh by L1 */
     PLN_COUNT_BUS_RECEIVED,

@@ -2,6 +2,7 @@
  * test_data.c - any command, and data structures with their lives, over a real redis-server. */
 #include "data_rig.h"
 
+#include <hiredis/hiredis.h>
 #include <stdio.h>
 
 static struct rig rig; /* for its rules */
@@ -43,6 +44,30 @@ START_TEST(an_answer_is_a_tree_of_what_redis_said) {
     ck_assert_int_eq(pln_answer_kind(NULL), PLN_ANSWER_NIL);
     pln_answer_free(answer);
     pln_answer_free(NULL);
+}
+END_TEST
+
+/* What differs between the protocols is the kind of a number alone, not its text. */
+START_TEST(numbers_and_booleans_are_what_the_protocol_makes_of_them) {
+    struct pln_answer *answer;
+    struct pln_bytes truth[] = {pln_key("EVAL"), pln_key("redis.setresp(3) return true"),
+                                pln_key("0")};
+    data_expect(a, "z", "ZADD 1.5 m", 0, 1);
+    ck_assert_int_eq(data_call(a, "z", "ZSCORE m", 0, &answer), PLN_OK);
+    bool has_resp3 = HIREDIS_MAJOR >= 1;
+    ck_assert_int_eq(pln_answer_kind(answer), has_resp3 ? PLN_ANSWER_NUMBER : PLN_ANSWER_STRING);
+    ck_assert_str_eq(pln_answer_bytes(answer).data, "1.5");
+    ck_assert(!has_resp3 || (pln_answer_number(answer) > 1.49 && pln_answer_number(answer) < 1.51));
+    pln_answer_free(answer);
+    ck_assert_int_eq(pln_command(a, NULL, truth, 3, 0, &answer), PLN_OK);
+    ck_assert_int_eq(pln_answer_kind(answer), has_resp3 ? PLN_ANSWER_BOOLEAN : PLN_ANSWER_INTEGER);
+    ck_assert_int_eq(pln_answer_integer(answer), 1);
+    pln_answer_free(answer);
+    ck_assert_int_eq(data_call(a, "z", "ZRANGE 0 -1 WITHSCORES", 0, &answer), PLN_OK);
+    ck_assert_int_eq(pln_answer_kind(answer), PLN_ANSWER_ARRAY);
+    ck_assert_uint_eq(pln_answer_len(answer), 2);
+    ck_assert_str_eq(pln_answer_bytes(pln_answer_at(answer, 1)).data, "1.5");
+    pln_answer_free(answer);
 }
 END_TEST
 
@@ -226,6 +251,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, data_setup, data_teardown);
     tcase_add_test(tests, an_answer_is_a_tree_of_what_redis_said);
+    tcase_add_test(tests, numbers_and_booleans_are_what_the_protocol_makes_of_them);
     tcase_add_test(tests, names_of_commands_are_taken_as_they_are);
     tcase_add_test(tests, what_blocks_or_changes_a_connection_is_refused);
     tcase_add_test(tests, without_redis_the_failure_says_so);

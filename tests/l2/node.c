@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * node.c - see node.h. */
 #include "node.h"
+#include "server.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -84,7 +85,7 @@ static int find_port(void) {
 /* Replaces the child by the server, which dies with the test. */
 static void become_server(const struct test_node *node, pid_t parent) {
     char port[16];
-    const char *argv[TEST_NODE_OPTIONS + 24] = {"redis-server"};
+    const char *argv[TEST_NODE_OPTIONS + 24] = {pln_test_redis_program()};
     size_t n = 1;
     if (node->config[0] != 0) {
         argv[n++] = node->config;

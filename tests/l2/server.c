@@ -25,11 +25,16 @@ static void need(bool is_well, const char *what, const struct server *server) {
     }
 }
 
+const char *pln_test_redis_program(void) {
+    const char *named = getenv("PLN_REDIS_SERVER");
+    return named != NULL && named[0] != 0 ? named : "redis-server";
+}
+
 /* Replaces the child by the server. It dies with the test, so that none is left behind. */
 static void become_server(const struct server *server) {
     const char *argv[32] = {
-        "redis-server", "--port", "0",     "--unixsocket", server->path, "--save", "",
-        "--appendonly", "no",     "--dir", server->folder, NULL};
+        pln_test_redis_program(), "--port", "0",     "--unixsocket", server->path, "--save", "",
+        "--appendonly",           "no",     "--dir", server->folder, NULL};
     size_t n = 11;
     for (size_t i = 0; server->options[i] != NULL; i++) {
         argv[n++] = server->options[i];
@@ -74,10 +79,10 @@ void pln_test_redis_restart(struct server *server) {
     for (int tries = 0; tries < 5000 && !answers(server); tries++) {
         int status;
         need(waitpid(server->pid, &status, WNOHANG) == 0,
-             "redis-server ended at once (is it installed?)", server);
+             "the server ended at once (is it installed? PLN_REDIS_SERVER names it)", server);
         nap();
     }
-    need(answers(server), "redis-server does not answer", server);
+    need(answers(server), "the server does not answer", server);
 }
 
 void pln_test_redis_start(struct server *server, const char *const *options) {

@@ -18,8 +18,11 @@ struct server {
     pid_t pid;
 };
 
+/* Whose name or path the environment gives in PLN_REDIS_SERVER, such as valkey-server; else
+ * redis-server. */
+const char *pln_test_redis_program(void);
 /* Starts it and waits until it answers. `options` (ending in NULL, may be NULL) are passed on as
- * they are: "--requirepass", "secret". Aborts where there is no redis-server. */
+ * they are: "--requirepass", "secret". Aborts where there is no such program. */
 void pln_test_redis_start(struct server *server, const char *const *options);
 void pln_test_redis_restart(struct server *server); /* after kill, at the same place, empty */
 void pln_test_redis_kill(struct server *server);    /* at once: SIGKILL */

@@ -112,6 +112,59 @@ START_TEST(what_is_no_reply_or_too_deep_is_refused) {
 }
 END_TEST
 
+START_TEST(arrays_in_arrays_are_bounded_by_name) {
+    pln_reply_free(read_text("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"));
+    ck_assert_str_eq(state.refusal, "");
+    ck_assert_ptr_null(read_text("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"));
+#if HIREDIS_MAJOR >= 1 /* which has no limit of its own */
+    ck_assert_str_eq(state.refusal, "a reply of arrays nested more than 8 deep");
+#endif
+}
+END_TEST
+
+#if HIREDIS_MAJOR >= 1
+START_TEST(each_kind_of_resp3_is_read) {
+    static const char text[] = "*9\r\n%1\r\n+k\r\n:1\r\n~2\r\n:1\r\n:2\r\n,1.50\r\n,-inf\r\n#t\r\n"
+                               "#f\r\n_\r\n(123456789012345678901\r\n=6\r\ntxt:ab\r\n";
+    for (size_t step = 1; step < sizeof text; step++) {
+        struct pln_reply *reply = read_by(text, sizeof text - 1, step);
+        ck_assert(reply != NULL && reply->n_elements == 9);
+        const struct pln_reply *part = reply->elements;
+        ck_assert(part[0].kind == PLN_REPLY_MAP && part[0].n_elements == 2);
+        expect(&part[0].elements[0], PLN_REPLY_STATUS, "k");
+        ck_assert(part[0].elements[1].integer == 1);
+        ck_assert(part[1].kind == PLN_REPLY_SET && part[1].n_elements == 2);
+        expect(&part[2], PLN_REPLY_DOUBLE, "1.50");
+        ck_assert(part[2].number > 1.49 && part[2].number < 1.51);
+        expect(&part[3], PLN_REPLY_DOUBLE, "-inf");
+        ck_assert(part[4].kind == PLN_REPLY_BOOL && part[4].integer == 1);
+        ck_assert(part[5].kind == PLN_REPLY_BOOL && part[5].integer == 0);
+        ck_assert_int_eq(part[6].kind, PLN_REPLY_NIL);
+        expect(&part[7], PLN_REPLY_STRING, "123456789012345678901");
+        expect(&part[8], PLN_REPLY_STRING, "ab");
+        pln_reply_free(reply);
+    }
+}
+END_TEST
+
+START_TEST(resp3_lies_alone_too_and_is_bounded_as_arrays_are) {
+    struct pln_reply *reply = read_text(",2.5\r\n");
+    expect(reply, PLN_REPLY_DOUBLE, "2.5");
+    pln_reply_free(reply);
+    reply = read_text(">1\r\n+x\r\n");
+    ck_assert_int_eq(reply->kind, PLN_REPLY_PUSH);
+    pln_reply_free(reply);
+    ck_assert_ptr_null(read_text("%524289\r\n"));
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
+    ck_assert_ptr_null(read_text("~1048577\r\n"));
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
+    ck_assert_ptr_null(read_text(">4000000000\r\n"));
+    ck_assert_str_eq(state.refusal, "a reply over the limit of 1048576 elements");
+    ck_assert_ptr_null(read_text("%9223372036854775807\r\n"));
+}
+END_TEST
+#endif
+
 int main(void) {
     Suite *suite = suite_create("reply");
     TCase *tests = tcase_create("reply");
@@ -121,6 +174,11 @@ int main(void) {
     tcase_add_test(tests, many_strings_of_all_sizes_are_kept_apart);
     tcase_add_test(tests, a_tree_of_too_many_elements_is_refused_by_name);
     tcase_add_test(tests, what_is_no_reply_or_too_deep_is_refused);
+    tcase_add_test(tests, arrays_in_arrays_are_bounded_by_name);
+#if HIREDIS_MAJOR >= 1
+    tcase_add_test(tests, each_kind_of_resp3_is_read);
+    tcase_add_test(tests, resp3_lies_alone_too_and_is_bounded_as_arrays_are);
+#endif
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -133,12 +133,13 @@ end
 function spec.redis()
   local folder = assert(read_line "mktemp -d")
   local socket = folder .. "/redis.sock"
+  local program = os.getenv "PLN_REDIS_SERVER" or "redis-server"
   local keeper = assert(io.popen(([[
-    redis-server --port 0 --unixsocket %s --save '' --appendonly no --dir %s >%s/log 2>&1 &
+    %s --port 0 --unixsocket %s --save '' --appendonly no --dir %s >%s/log 2>&1 &
     read -r _
     kill -9 $!
     wait $! 2>/dev/null
-    rm -rf %s]]):format(socket, folder, folder, folder), "w"))
+    rm -rf %s]]):format(program, socket, folder, folder, folder), "w"))
   local redis = { url = "unix:" .. socket, socket = socket }
   function redis.command(words)
     return spec.run(("redis-cli -s %s %s"):format(socket, words))
