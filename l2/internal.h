@@ -125,7 +125,8 @@ struct pln_link {
     uint64_t ping; /* the number the link sends to itself */
     bool has_pinged;
     unsigned n_subscribed;
-    enum pln_link_state logged; /* what was said last */
+    enum pln_link_state logged; /* what was there last */
+    struct pln_hush hush;
     pln_ns backoff;
     char reason[256]; /* of the last failure */
     atomic_bool is_stopping, is_unwanted, is_up;

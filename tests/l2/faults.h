@@ -16,7 +16,8 @@
  *   8 server out of memory                       faults_server
  *   9 read-only: now a replica                   faults_server, test_pool
  *  10 loading, busy, no replicas, no master,     faults_server; TRYAGAIN and CLUSTERDOWN as
- *     try again, cluster down                    answers only: faults_bytes
+ *     try again, cluster down                    answers only: faults_bytes; what is tried again and
+                                                what is told: faults_refusal
  *  11 MOVED, 12 ASK                              there is no cluster client
  *  13 wrong password                             test_pool, faults_login
  *  14 login needed again, user deleted           faults_login
