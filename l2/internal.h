@@ -215,6 +215,7 @@ extern const struct pln_l2_ops pln_redis_ops;
 void pln_redis_close(struct pln_l2 *l2);
 int pln_redis_start(struct pln_l2 *l2);
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health);
+size_t pln_redis_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg);
 
 /* ---- node.c: the servers of a client ---- */
 

@@ -324,4 +324,5 @@ const struct pln_l2_ops pln_redis_ops = {
     .clear = redis_clear,
     .command = redis_command,
     .health = pln_redis_health,
+    .nodes = pln_redis_nodes,
 };
