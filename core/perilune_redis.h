@@ -93,6 +93,27 @@ PLN_API bool pln_hash_field(const struct pln_value *hash, struct pln_bytes field
 PLN_API bool pln_hash_next(const struct pln_value *hash, size_t *at, struct pln_bytes *field,
                            struct pln_bytes *text);
 
+/* ---- the servers ---- */
+
+/* How one server of the cache fares. */
+struct pln_node_info {
+    const char *address;  /* "host:port", a socket's path; lives as long as the cache */
+    bool is_up;           /* its link is live, and commands go to it */
+    bool is_breaker_open; /* commands to it fail at once; one that tries now and then is let through
+                           */
+    unsigned connections; /* for data, that are up */
+    pln_ms beat_age_ms;   /* since its link's last sign of life; PLN_FOREVER: none yet */
+    uint64_t timeouts;    /* commands that were not answered in time */
+    uint64_t errors;      /* commands that it refused, or that were lost with their connection */
+};
+
+typedef void (*pln_node_visit)(void *arg, const struct pln_node_info *info);
+
+/* Shows each server that values come from to `visit` (may be NULL); without the option `redis`
+ * there are none. Returns how many. Threads: any; `visit` is called in this one, and holds nothing
+ * up. */
+PLN_API size_t pln_nodes(struct pln_cache *cache, pln_node_visit visit, void *arg);
+
 /* ---- locks ---- */
 
 /* A lock kept in Redis, for all processes. It ends by itself after its ttl, so that a holder that

@@ -9,7 +9,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 11, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 13, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -36,6 +36,9 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"bus_beat_age_ms", "since the link's last sign of life", (uint64_t) health.beat_age, true},
         {"l2_breaker_open", "1 while commands fail at once", health.breaker_open, true},
         {"l2_connections", "data connections that are up", health.connections, true},
+        {"l2_nodes", "servers that values come from", health.n_nodes, true},
+        {"l2_nodes_up", "of them: the link is live, and commands go there", health.n_nodes_up,
+         true},
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
     };
     memcpy(stats, gauges, sizeof gauges);
@@ -58,6 +61,10 @@ size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t max) {
     fill_stats(cache, all);
     memcpy(stats, all, (max < N_STATS ? max : N_STATS) * sizeof *stats);
     return N_STATS;
+}
+
+size_t pln_nodes(struct pln_cache *cache, pln_node_visit visit, void *arg) {
+    return cache->has_l2 ? pln_l2_nodes(cache->l2, visit, arg) : 0;
 }
 
 /* ---- texts ---- */
@@ -90,6 +97,47 @@ static void add_label(struct text *text, const char *value) {
     }
 }
 
+/* What is told of each server. */
+static const struct node_metric {
+    const char *name, *type, *help;
+} node_metrics[] = {
+    {"node_up", "gauge", "1 while the server's link is live and commands go to it"},
+    {"node_breaker_open", "gauge", "1 while commands to the server fail at once"},
+    {"node_connections", "gauge", "data connections to the server that are up"},
+    {"node_beat_age_ms", "gauge", "since the last sign of life on the server's link"},
+    {"node_timeouts_total", "counter", "commands that the server did not answer in time"},
+    {"node_errors_total", "counter", "commands that it refused, or that were lost with it"},
+};
+
+struct node_lines {
+    struct text *text;
+    const char *cache;
+    size_t metric;
+};
+
+static void add_node(void *arg, const struct pln_node_info *info) {
+    const struct node_lines *lines = arg;
+    const uint64_t values[PLN_ARRAY_LEN(node_metrics)] = {
+        info->is_up,    info->is_breaker_open, info->connections, (uint64_t) info->beat_age_ms,
+        info->timeouts, info->errors};
+    add(lines->text, "perilune_%s{cache=\"", node_metrics[lines->metric].name);
+    add_label(lines->text, lines->cache);
+    add(lines->text, "\",node=\"");
+    add_label(lines->text, info->address);
+    add(lines->text, "\"} %llu\n", (unsigned long long) values[lines->metric]);
+}
+
+static void add_nodes(struct text *text, struct pln_cache *cache) {
+    size_t n = pln_nodes(cache, NULL, NULL);
+    for (size_t i = 0; n > 0 && i < PLN_ARRAY_LEN(node_metrics); i++) {
+        const struct node_metric *metric = &node_metrics[i];
+        struct node_lines lines = {text, cache->name, i};
+        add(text, "# HELP perilune_%s %s\n# TYPE perilune_%s %s\n", metric->name, metric->help,
+            metric->name, metric->type);
+        pln_nodes(cache, add_node, &lines);
+    }
+}
+
 size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size) {
     struct pln_stat stats[N_STATS];
     struct text text = {buffer, size, 0};
@@ -102,6 +150,7 @@ size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size) {
         add_label(&text, cache->name);
         add(&text, "\"} %llu\n", (unsigned long long) stats[i].value);
     }
+    add_nodes(&text, cache);
     return text.len;
 }
 

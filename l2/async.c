@@ -64,7 +64,7 @@ static void give(struct pln_async *async, int result, struct list *unanswered) {
     async->awaits_time = false;
     if (async->is_taken) {
         async->is_taken = false;
-        pln_pool_give(async->pool, slot_of(async), result);
+        pln_pool_give(async->pool, slot_of(async), result, unanswered->n);
     }
 }
 
@@ -310,7 +310,7 @@ static int post(struct pln_async *async, struct pln_errand *errand) {
 }
 
 int pln_async_post(struct pln_pool *pool, struct pln_errand *errand) {
-    int result = pln_pool_admit(pool);
+    int result = pln_breaker_admit(&pool->breaker);
     if (result != PLN_OK) {
         return result;
     }

@@ -374,19 +374,28 @@ static void go_down(struct pln_node *node) {
 
 static void log_change(struct pln_node *node, enum pln_link_state state) {
     struct pln_link *link = &node->link;
-    if (link->logged == state || is_set(&link->is_stopping)) {
+    const struct pln_host *host = &node->redis->host;
+    bool is_first = link->logged == PLN_LINK_NEW;
+    unsigned n_left_out;
+    if (is_set(&link->is_stopping)) {
         return;
     }
-    bool is_return = link->logged == PLN_LINK_DOWN;
     link->logged = state;
     if (state == PLN_LINK_UP) {
         /* who was warned of the loss is told of its end */
-        pln_logf(&node->redis->host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
-                 "l2: the link to redis at %s is up%s", pln_pool_label(&node->pool),
-                 is_return ? " again" : "");
-    } else {
-        pln_logf(&node->redis->host, PLN_LOG_WARN,
-                 "the link is down, nothing is heard from others: %s", link->reason);
+        bool is_return = pln_hush_up(&link->hush);
+        if (is_return || is_first) {
+            pln_logf(host, is_return ? PLN_LOG_WARN : PLN_LOG_INFO,
+                     "l2: the link to redis at %s is up%s", pln_pool_label(&node->pool),
+                     is_return ? " again" : "");
+        }
+    } else if (pln_hush_down(&link->hush, &n_left_out)) {
+        char more[64] = "";
+        if (n_left_out > 0) {
+            snprintf(more, sizeof more, " (%u more times went untold)", n_left_out);
+        }
+        pln_logf(host, PLN_LOG_WARN, "the link is down, nothing is heard from others: %s%s",
+                 link->reason, more);
     }
 }
 

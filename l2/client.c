@@ -11,21 +11,57 @@ enum {
     MOST_POOL = 256,
 };
 
+/* ---- how it fares ---- */
+
+static struct pln_node_info look_at(struct pln_node *node, bool *is_link_ok) {
+    struct pln_pool *pool = &node->pool;
+    struct pln_node_info info = {
+        .address = pln_pool_label(pool),
+        .is_breaker_open = pln_pool_is_open(pool),
+        .connections = (unsigned) pln_pool_connections(pool),
+        /* relaxed: only shown, here and below */
+        .timeouts = atomic_load_explicit(&pool->n_timeouts, memory_order_relaxed),
+        .errors = atomic_load_explicit(&pool->n_errors, memory_order_relaxed),
+    };
+    *is_link_ok = pln_link_is_ok(node, &info.beat_age_ms);
+    info.is_up = *is_link_ok && !info.is_breaker_open;
+    return info;
+}
+
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     struct pln_redis *redis = pln_redis_of(l2);
     struct pln_l2_health now = {.bus_ok = true};
     for (size_t i = 0; i < pln_nodes_count(redis); i++) {
-        struct pln_node *node = redis->nodes[i];
-        pln_ms beat_age;
-        if (!pln_node_is_wanted(node)) {
+        bool is_link_ok;
+        if (!pln_node_is_wanted(redis->nodes[i])) {
             continue;
         }
-        now.bus_ok = pln_link_is_ok(node, &beat_age) && now.bus_ok;
-        now.beat_age = beat_age > now.beat_age ? beat_age : now.beat_age;
-        now.breaker_open = now.breaker_open || pln_pool_is_open(&node->pool);
-        now.connections += (unsigned) pln_pool_connections(&node->pool);
+        struct pln_node_info info = look_at(redis->nodes[i], &is_link_ok);
+        now.bus_ok = is_link_ok && now.bus_ok;
+        now.beat_age = info.beat_age_ms > now.beat_age ? info.beat_age_ms : now.beat_age;
+        now.breaker_open = now.breaker_open || info.is_breaker_open;
+        now.connections += info.connections;
+        now.n_nodes++;
+        now.n_nodes_up += info.is_up;
     }
     *health = now;
+}
+
+size_t pln_redis_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    size_t n = 0;
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        bool is_link_ok;
+        if (!pln_node_is_wanted(redis->nodes[i])) {
+            continue;
+        }
+        if (visit != NULL) {
+            struct pln_node_info info = look_at(redis->nodes[i], &is_link_ok);
+            visit(arg, &info);
+        }
+        n++;
+    }
+    return n;
 }
 
 /* ---- life ---- */

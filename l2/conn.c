@@ -340,26 +340,17 @@ static void write_login(struct pln_batch *batch, const struct pln_login *login, 
     pln_batch_texts(batch, "TIME", NULL);
 }
 
-/* Errors after which no other command will do better. */
-static bool is_fatal(const struct pln_reply *reply) {
-    static const char *const prefixes[] = {"NOAUTH",     "WRONGPASS", "LOADING",
-                                           "MASTERDOWN", "DENIED",    "ERR max number of clients"};
-    for (size_t i = 0; i < PLN_ARRAY_LEN(prefixes); i++) {
-        if (pln_reply_is(reply, prefixes[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int take_step(struct pln_conn *conn, const struct step *step,
                      const struct pln_reply *reply) {
     if (reply->kind != PLN_REPLY_ERROR) {
         return step->take(conn, reply);
     }
-    if (step->is_needed || is_fatal(reply)) {
-        return pln_fail(PLN_EL2DOWN, "l2: redis at %s refused %s: %s", conn->label, step->name,
-                        pln_reply_text(reply));
+    const struct pln_refusal *refusal = pln_refusal_of(reply);
+    if (step->is_needed || (refusal != NULL && refusal->is_fatal)) {
+        char hint[PLN_ERROR_TEXT / 2];
+        pln_refusal_hint(reply, hint, sizeof hint);
+        return pln_fail(PLN_EL2DOWN, "l2: redis at %s refused %s: %s%s", conn->label, step->name,
+                        pln_reply_text(reply), hint);
     }
     return PLN_OK;
 }

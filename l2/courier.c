@@ -207,7 +207,12 @@ int pln_courier_receive(struct pln_async *async) {
     async->heard_at = async->now;
     result = read_buffer(async);
     if (async->n_in_flight < awaited) {
-        pln_pool_praise(async->pool);
+        _Atomic uint64_t *n_answered = &slot_of(async)->line.n_answered;
+        /* relaxed: only counted; written by the courier alone */
+        uint64_t before = atomic_load_explicit(n_answered, memory_order_relaxed);
+        atomic_store_explicit(n_answered, before + awaited - async->n_in_flight,
+                              memory_order_relaxed); /* relaxed: as is */
+        pln_breaker_praise(&async->pool->breaker, pln_pool_label(async->pool));
     }
     return result;
 }

@@ -125,7 +125,8 @@ struct pln_link {
     uint64_t ping; /* the number the link sends to itself */
     bool has_pinged;
     unsigned n_subscribed;
-    enum pln_link_state logged; /* what was said last */
+    enum pln_link_state logged; /* what was there last */
+    struct pln_hush hush;
     pln_ns backoff;
     char reason[256]; /* of the last failure */
     atomic_bool is_stopping, is_unwanted, is_up;
@@ -215,6 +216,7 @@ extern const struct pln_l2_ops pln_redis_ops;
 void pln_redis_close(struct pln_l2 *l2);
 int pln_redis_start(struct pln_l2 *l2);
 void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health);
+size_t pln_redis_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg);
 
 /* ---- node.c: the servers of a client ---- */
 

@@ -194,6 +194,7 @@ struct pln_l2_ops {
     int (*command)(struct pln_l2 *, const struct pln_bytes *key, const struct pln_bytes *args,
                    size_t n_args, pln_ns deadline, struct pln_reply **reply);
     void (*health)(struct pln_l2 *, struct pln_l2_health *);
+    size_t (*nodes)(struct pln_l2 *, pln_node_visit visit, void *arg); /* NULL: it has none */
 };
 
 struct pln_l2 {
@@ -205,6 +206,8 @@ struct pln_l2_health {
     bool breaker_open;    /* commands fail at once */
     unsigned connections; /* data connections that are up */
     pln_ms beat_age;      /* since the link's last sign of life */
+    unsigned n_nodes;     /* servers */
+    unsigned n_nodes_up;  /* of them: the link is live, and commands go to it */
 };
 
 /* Opens a client; nothing is connected until start, and then only behind the caller's back.
@@ -362,6 +365,11 @@ static inline int pln_l2_command(struct pln_l2 *l2, const struct pln_bytes *key,
 
 static inline void pln_l2_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     l2->ops->health(l2, health);
+}
+
+/* Shows each server to `visit` (may be NULL). Returns how many there are. */
+static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
+    return l2->ops->nodes == NULL ? 0 : l2->ops->nodes(l2, visit, arg);
 }
 
 #endif

@@ -19,17 +19,25 @@ static bool has_room(const struct pln_line *line) {
     return line->n_in_flight < PLN_ARRAY_LEN(line->in_flight);
 }
 
+/* Many bytes wait for those before them, but are sent where there is nothing else. */
+static bool fits(const struct pln_pool *pool, const struct pln_line *line,
+                 const struct pln_request *request) {
+    return line->bytes_in_flight == 0 ||
+           line->bytes_in_flight + request->n_bytes <= pool->most_in_flight_bytes;
+}
+
 /* ---- sending and receiving ---- */
 
 /* Writes what is queued, as far as there is room. */
-static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks_time,
-                         struct pln_batch *batch) {
+static void write_queued(const struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
+                         bool asks_time, struct pln_batch *batch) {
     if (asks_time) {
         pln_batch_texts(batch, "TIME", NULL);
         *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-            NULL, PLN_KIND(PLN_REPLY_ARRAY), true};
+            NULL, PLN_KIND(PLN_REPLY_ARRAY), true, 0};
     }
-    while (line->queue != NULL && has_room(line) && batch->len < MOST_BYTES) {
+    while (line->queue != NULL && has_room(line) && fits(pool, line, line->queue) &&
+           batch->len < MOST_BYTES) {
         struct pln_request *request = line->queue;
         if (request->is_asking) {
             if (line->n_in_flight + 2 > PLN_ARRAY_LEN(line->in_flight)) {
@@ -37,13 +45,15 @@ static void write_queued(struct pln_line *line, struct pln_slot *slot, bool asks
             }
             pln_batch_texts(batch, "ASKING", NULL);
             *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-                NULL, PLN_KIND(PLN_REPLY_STATUS), false};
+                NULL, PLN_KIND(PLN_REPLY_STATUS), false, 0};
         }
         pln_line_unqueue(line, request);
+        size_t before = batch->len;
         request->write(request->arg, slot, batch);
         request->state = PLN_REQUEST_SENT;
+        line->bytes_in_flight += batch->len - before;
         *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-            request, request->kinds, false};
+            request, request->kinds, false, batch->len - before};
     }
 }
 
@@ -57,13 +67,14 @@ static int send_queued(struct pln_pool *pool, struct pln_line *line, struct pln_
                         pln_pool_label(pool));
     }
     pln_batch_init(&batch);
-    write_queued(line, slot, is_first && pln_pool_needs_time(pool, slot), &batch);
+    write_queued(pool, line, slot, is_first && pln_pool_needs_time(pool, slot), &batch);
     if (is_first) {
         line->heard_at = pln_clock_precise();
     }
     pln_line_unlock(line);
     pln_count(pool->counts, PLN_COUNT_L2_COMMANDS, batch.n_commands);
-    int result = pln_conn_send(&slot->conn, &batch, deadline);
+    /* empty: what waits is too large to go along with what is under way */
+    int result = batch.n_commands == 0 ? PLN_OK : pln_conn_send(&slot->conn, &batch, deadline);
     pln_batch_fini(&batch);
     pthread_mutex_lock(&line->lock);
     line->is_broken = result != PLN_OK; /* a part of a command may have gone out */
@@ -92,26 +103,39 @@ static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_sl
     struct pln_request *request = awaited->request;
     line->first_in_flight = (line->first_in_flight + 1) % PLN_ARRAY_LEN(line->in_flight);
     line->n_in_flight--;
+    line->bytes_in_flight -= awaited->n_bytes;
     pln_pool_note_reply(pool, slot, awaited->is_time, reply);
     if (request != NULL) {
+        /* relaxed: only counted; written under the lock alone */
+        uint64_t n = atomic_load_explicit(&line->n_answered, memory_order_relaxed);
+        atomic_store_explicit(&line->n_answered, n + 1, memory_order_relaxed); /* relaxed: as is */
         pln_line_end(line, request, PLN_OK, NULL, reply);
     } else {
         pln_reply_free(reply);
     }
 }
 
+/* How many come first that nobody waits for any more: they are no sign of health. */
+static size_t count_late(struct pln_line *line) {
+    size_t n = 0;
+    while (n < line->n_in_flight && pln_in_flight_at(line, n)->request == NULL) {
+        n++;
+    }
+    return n;
+}
+
 /* Hands out the answers that have arrived. Returns how many, or a failure. */
 static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot) {
     struct pln_reply *replies[AT_ONCE];
-    size_t awaited = line->n_in_flight, n = 0;
+    size_t awaited = line->n_in_flight, n_late = count_late(line), n = 0;
     int result = PLN_OK;
     pln_line_unlock(line);
     while (n < AT_ONCE && n < awaited &&
            (result = pln_conn_next(&slot->conn, &replies[n])) == PLN_OK) {
         n++;
     }
-    if (n > 0) {
-        pln_pool_praise(pool);
+    if (n > n_late) {
+        pln_breaker_praise(&pool->breaker, pln_pool_label(pool));
     }
     pthread_mutex_lock(&line->lock);
     for (size_t i = 0; i < n; i++) {
@@ -151,11 +175,12 @@ static int take(struct pln_pool *pool, struct pln_line *line, size_t index,
     return result;
 }
 
-static void give(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result) {
+static void give(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result,
+                 size_t n_lost) {
     line->is_taken = false;
-    line->n_in_flight = 0;
+    line->n_in_flight = line->bytes_in_flight = 0;
     pln_line_unlock(line);
-    pln_pool_give(pool, slot, result);
+    pln_pool_give(pool, slot, result, n_lost);
     pthread_mutex_lock(&line->lock);
 }
 
@@ -194,11 +219,12 @@ static bool has_others(struct pln_line *line, const struct pln_request *me) {
 static void lose(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result,
                  const char *text) {
     struct pln_request *request;
-    while ((request = first_in_flight(line, NULL)) != NULL) {
+    size_t n = 0;
+    for (; (request = first_in_flight(line, NULL)) != NULL; n++) {
         pln_line_forget(line, request);
         pln_line_end(line, request, result, text, NULL);
     }
-    give(pool, line, slot, result);
+    give(pool, line, slot, result, n);
     if (pln_pool_is_open(pool)) {
         pln_line_end_queued(line, PLN_EL2DOWN, text);
     }
@@ -231,7 +257,7 @@ static void hand_over(struct pln_pool *pool, struct pln_line *line, struct pln_s
     struct pln_request *next = first_awaited(line);
     if (next == NULL && line->is_taken && line->queue == NULL &&
         first_in_flight(line, NULL) == NULL) {
-        give(pool, line, slot, line->n_in_flight > 0 ? PLN_ETIMEOUT : PLN_OK);
+        give(pool, line, slot, line->n_in_flight > 0 ? PLN_ETIMEOUT : PLN_OK, 0);
         next = first_awaited(line); /* who came while the lock was open */
     }
     line->leader = next;
@@ -252,7 +278,7 @@ void pln_line_lead(struct pln_pool *pool, struct pln_line *line, size_t index,
             }
         }
         if (result == PLN_OK && slot->is_done_for && line->n_in_flight == 0) {
-            give(pool, line, slot, PLN_OK); /* and take another connection */
+            give(pool, line, slot, PLN_OK, 0); /* and take another connection */
             continue;
         }
         if (result == PLN_OK && line->queue != NULL && !slot->is_done_for) {

@@ -34,8 +34,16 @@ static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_requ
         return pln_fail(PLN_EBUSY, "l2: redis at %s: %d commands wait for their turn",
                         pln_pool_label(pool), PLN_MOST_QUEUED);
     }
-    if (line->leader != NULL) {
-        int result = pln_pool_admit(pool); /* the leader may be trying whether the server is back */
+    if (line->bytes_queued > 0 && line->bytes_queued + request->n_bytes > pool->most_queued_bytes) {
+        return pln_fail(PLN_EBUSY,
+                        "l2: redis at %s: %zu bytes of commands wait for their turn; with %zu more "
+                        "it would be over %zu",
+                        pln_pool_label(pool), line->bytes_queued, request->n_bytes,
+                        pool->most_queued_bytes);
+    }
+    if (line->leader != NULL || line->is_taken) {
+        /* the leader may be trying whether the server is back */
+        int result = pln_breaker_admit(&pool->breaker);
         if (result != PLN_OK) {
             return result;
         }
@@ -44,6 +52,7 @@ static int enqueue(struct pln_pool *pool, struct pln_line *line, struct pln_requ
     *line->last = request;
     line->last = &request->next;
     line->n_queued++;
+    line->bytes_queued += request->n_bytes;
     return PLN_OK;
 }
 
@@ -57,6 +66,7 @@ void pln_line_unqueue(struct pln_line *line, struct pln_request *request) {
         line->last = at;
     }
     line->n_queued--;
+    line->bytes_queued -= request->n_bytes;
 }
 
 /* ---- turns ---- */

@@ -46,6 +46,9 @@ static void post(struct part *part, struct pln_node *node, size_t index,
         .reading = {values, statuses, n},
         .index = index,
         .request = {.write = write_many, .arg = part, .kinds = PLN_KIND(PLN_REPLY_ARRAY)}};
+    for (size_t i = 0; i < n; i++) {
+        part->request.n_bytes += keys[i].key.len;
+    }
     pln_line_post(&node->pool, part->index, &part->request, deadline);
 }
 
@@ -83,6 +86,12 @@ static int finish(struct part *part, pln_ns deadline) {
     if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR && part->node->redis->slots != NULL) {
         pln_reply_free(reply);
         return get_each(part, deadline);
+    }
+    if (result == PLN_OK && pln_refusal_is_passing(reply)) {
+        struct pln_node *node = part->node;
+        pln_reply_free(reply);
+        reply = NULL;
+        result = pln_route_ask(&node, part->index, &part->request, deadline, &reply);
     }
     if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != reading->n)) {
         result = pln_pool_refused(pool, "MGET", reply);

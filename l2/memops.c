@@ -386,8 +386,23 @@ static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     *health = (struct pln_l2_health){.bus_ok = client->is_up,
                                      .breaker_open = is_cut,
                                      .connections = is_cut ? 0 : 1,
-                                     .beat_age = client->is_up ? 0 : PLN_FOREVER};
+                                     .beat_age = client->is_up ? 0 : PLN_FOREVER,
+                                     .n_nodes = 1,
+                                     .n_nodes_up = client->is_up && !is_cut};
     pthread_mutex_unlock(&client->server->lock);
+}
+
+static size_t mem_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
+    struct pln_l2_health health;
+    if (visit != NULL) {
+        mem_health(l2, &health);
+        visit(arg, &(struct pln_node_info){.address = pln_mem_client(l2)->server->label,
+                                           .is_up = health.n_nodes_up == 1,
+                                           .is_breaker_open = health.breaker_open,
+                                           .connections = health.connections,
+                                           .beat_age_ms = health.beat_age});
+    }
+    return 1;
 }
 
 /* ---- the server as a whole ---- */
@@ -451,4 +466,5 @@ const struct pln_l2_ops pln_mem_ops = {
     .clear = mem_clear,
     .command = mem_command,
     .health = mem_health,
+    .nodes = mem_nodes,
 };

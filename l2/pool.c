@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * pool.c - the data connections of one node, and the breaker that keeps callers from waiting for a
- * node that is away.
+ * pool.c - the data connections of one node.
  *
  * A key belongs to one connection, by its hash, so commands for a key are executed in the order in
  * which they were sent. Of the callers of a connection one at a time has it (line.c).
@@ -11,9 +10,7 @@
  * the old one. Only then can no old command undo a newer one. Ids are meaningful within one life
  * of a server, so this is done where the server's run id is the same.
  *
- * The breaker: closed (commands go through), open (they fail at once, until retry_at), and from
- * then on one caller at a time tries. It opens after five failures in a row, or when a connection
- * is refused; any answer closes it. Each change is logged, once.
+ * What befalls a connection is told to the node's breaker, which says who may have one (breaker.c).
  */
 #include "async.h"
 
@@ -21,97 +18,35 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { FAILURES_TO_OPEN = 5 };
-
-static const pln_ns first_backoff = 20 * 1000000LL;
-static const pln_ns last_backoff = 2000 * 1000000LL;
-
-pln_ns pln_backoff_next(pln_ns *backoff) {
-    pln_ns longest = *backoff < first_backoff ? first_backoff : *backoff;
-    *backoff = longest * 2 < last_backoff ? longest * 2 : last_backoff;
-    /* a random half of it, so that the clients of a server that restarts do not come as one */
-    return longest / 2 + (pln_ns) (pln_random64() % (uint64_t) (longest / 2));
-}
-
 /* ---- breaker ---- */
 
-/* Returns: PLN_OK; PLN_EL2DOWN while the breaker is open and it is nobody's turn to try. */
-static int admit_locked(struct pln_pool *pool) {
-    pln_ns left = pool->retry_at - pln_clock_precise();
-    if (!pool->is_open || (left <= 0 && !pool->is_probing)) {
-        return PLN_OK;
+/* Answers in time, over all connections. */
+static uint64_t count_answered(struct pln_pool *pool) {
+    uint64_t n = 0;
+    for (size_t i = 0; i <= pool->n_slots; i++) {
+        /* relaxed: only counted */
+        n += atomic_load_explicit(&pool->slots[i].line.n_answered, memory_order_relaxed);
     }
-    return pln_fail(PLN_EL2DOWN, "%s; not tried again before %lld ms from now", pool->reason,
-                    (long long) (left > 0 ? left / 1000000 + 1 : 0));
+    return n;
 }
 
-/* Returns whether this closes the breaker. */
-static bool note_success_locked(struct pln_pool *pool) {
-    bool was_open = pool->is_open;
-    pool->is_open = false;
-    pool->n_failures = 0;
-    pool->backoff = 0;
-    return was_open;
-}
-
-/* The reason is the text of the failure just met. Returns whether this opens the breaker. */
-static bool note_failure_locked(struct pln_pool *pool, bool is_probe, bool is_final) {
-    pool->n_failures++;
-    bool opens = !pool->is_open && (is_final || pool->n_failures >= FAILURES_TO_OPEN);
-    if (opens || is_probe) {
-        pool->is_open = true;
-        pool->retry_at = pln_clock_precise() + pln_backoff_next(&pool->backoff);
-        snprintf(pool->reason, sizeof pool->reason, "%s", pln_error_text());
+/* Counts a failure, and lets the breaker know of it. */
+static void note_failure(struct pln_pool *pool, enum pln_outcome outcome, uint32_t probe,
+                         size_t n_lost) {
+    bool is_late = outcome == PLN_LATE;
+    struct pln_turn_end end = {outcome, probe, is_late ? (unsigned) n_lost : 0, 0};
+    pln_count(pool->counts, is_late ? PLN_COUNT_L2_TIMEOUTS : PLN_COUNT_L2_ERRORS, 1);
+    /* relaxed: only shown */
+    atomic_fetch_add_explicit(is_late ? &pool->n_timeouts : &pool->n_errors, 1,
+                              memory_order_relaxed);
+    if (is_late) {
+        end.n_answered = count_answered(pool);
     }
-    return opens;
-}
-
-bool pln_pool_is_open(struct pln_pool *pool) {
-    /* relaxed: it may change at any time */
-    return atomic_load_explicit(&pool->is_open, memory_order_relaxed);
-}
-
-int pln_pool_admit(struct pln_pool *pool) {
-    if (!pln_pool_is_open(pool)) {
-        return PLN_OK;
-    }
-    pthread_mutex_lock(&pool->lock);
-    int result = admit_locked(pool);
-    pthread_mutex_unlock(&pool->lock);
-    return result;
-}
-
-static void tell_open(struct pln_pool *pool, const char *reason) {
-    pln_logf(pool->host, PLN_LOG_WARN, "%s; commands fail at once until it answers", reason);
-}
-
-static void tell_closed(struct pln_pool *pool) {
-    /* who was warned is told of the end */
-    pln_logf(pool->host, PLN_LOG_WARN, "l2: redis at %s answers again", pln_pool_label(pool));
-}
-
-void pln_pool_praise(struct pln_pool *pool) {
-    /* relaxed: whether there is anything to do */
-    if (atomic_load_explicit(&pool->n_failures, memory_order_relaxed) == 0 &&
-        !pln_pool_is_open(pool)) {
-        return;
-    }
-    pthread_mutex_lock(&pool->lock);
-    bool closes = note_success_locked(pool);
-    pthread_mutex_unlock(&pool->lock);
-    if (closes) {
-        tell_closed(pool);
-    }
+    pln_breaker_end(&pool->breaker, &end, pln_pool_label(pool));
 }
 
 void pln_pool_blame(struct pln_pool *pool) {
-    pln_count(pool->counts, PLN_COUNT_L2_TIMEOUTS, 1);
-    pthread_mutex_lock(&pool->lock);
-    bool opens = note_failure_locked(pool, false, false);
-    pthread_mutex_unlock(&pool->lock);
-    if (opens) {
-        tell_open(pool, pln_error_text());
-    }
+    note_failure(pool, PLN_LATE, 0, 1);
 }
 
 /* ---- which server ---- */
@@ -203,9 +138,7 @@ static void note_clock(struct pln_pool *pool, struct pln_slot *slot) {
     atomic_store_explicit(&pool->clock_offset, slot->conn.clock_offset, memory_order_relaxed);
 }
 
-static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_ns deadline) {
-    pln_ns until = pln_clock_precise() + pool->connect_timeout;
-    until = until < deadline ? until : deadline;
+static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_ns until) {
     int result = pln_conn_open(&slot->conn, pln_pool_endpoint(pool), pool->tls, until);
     if (result == PLN_OK) {
         slot->conn.takes_replicas = pool->takes_replicas;
@@ -235,51 +168,25 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
 
 /* ---- take and give ---- */
 
-/* How a caller's turn ended. */
-enum outcome {
-    ANSWERED,
-    FAILED,
-    REFUSED, /* not even connected */
-};
-
-/* Ends the taker's turn, and says what changed for all. */
-static void end_turn(struct pln_pool *pool, struct pln_slot *slot, enum outcome outcome) {
-    char reason[sizeof pool->reason];
-    bool opens = false, closes = false;
-    pthread_mutex_lock(&pool->lock);
-    if (outcome == ANSWERED) {
-        closes = note_success_locked(pool);
-    } else {
-        opens = note_failure_locked(pool, slot->is_probe, outcome == REFUSED);
-    }
-    if (slot->is_probe) {
-        slot->is_probe = pool->is_probing = false;
-    }
-    if (opens) {
-        memcpy(reason, pool->reason, sizeof reason);
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (outcome != ANSWERED && pool->on_trouble != NULL) {
+/* Ends the taker's turn with a failure, and asks where the server is. */
+static void fail_turn(struct pln_pool *pool, struct pln_slot *slot, enum pln_outcome outcome,
+                      size_t n_lost) {
+    note_failure(pool, outcome, slot->probe, n_lost);
+    slot->probe = 0;
+    if (pool->on_trouble != NULL) {
         pool->on_trouble(pool->arg);
-    }
-    if (opens) {
-        tell_open(pool, reason);
-    } else if (closes) {
-        tell_closed(pool);
     }
 }
 
 /* Where the breaker is open, who is admitted is the one to try. */
 static int claim(struct pln_pool *pool, struct pln_slot *slot, bool *is_wrong) {
-    pthread_mutex_lock(&pool->lock);
-    int result = admit_locked(pool);
+    int result = pln_breaker_claim(&pool->breaker, &slot->probe);
     if (result == PLN_OK) {
-        slot->is_probe = pool->is_open;
-        pool->is_probing = pool->is_probing || pool->is_open;
+        pthread_mutex_lock(&pool->lock);
         *is_wrong = !is_right_locked(pool, &slot->conn) ||
                     (pln_conn_is_open(&slot->conn) && slot->conn.label != pln_pool_label(pool));
+        pthread_mutex_unlock(&pool->lock);
     }
-    pthread_mutex_unlock(&pool->lock);
     return result;
 }
 
@@ -292,8 +199,9 @@ static bool is_usable(struct pln_slot *slot) {
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
                   struct pln_slot **taken) {
     struct pln_slot *slot = &pool->slots[index];
-    bool is_wrong;
-    if (deadline <= pln_clock_precise()) {
+    pln_ns now = pln_clock_precise();
+    bool is_wrong, is_impatient = deadline < now + pool->connect_timeout;
+    if (deadline <= now) {
         return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
     }
     int result = claim(pool, slot, &is_wrong);
@@ -302,10 +210,16 @@ int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns dead
     }
     if (is_wrong || !is_usable(slot)) {
         hang_up(slot);
-        result = dial(pool, slot, is_link, deadline);
+        result = dial(pool, slot, is_link, is_impatient ? deadline : now + pool->connect_timeout);
     }
     if (result != PLN_OK) {
-        end_turn(pool, slot, result == PLN_EL2DOWN ? REFUSED : FAILED);
+        /* who takes longer than any connection should is as good as away */
+        bool is_late = result == PLN_ETIMEOUT && is_impatient;
+        fail_turn(pool, slot,
+                  is_late                ? PLN_LATE
+                  : result == PLN_ENOMEM ? PLN_BROKEN
+                                         : PLN_REFUSED,
+                  1);
         return result;
     }
     *taken = slot;
@@ -316,16 +230,6 @@ bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slo
     return pln_clock_precise() - slot->clock_at > pool->clock_period;
 }
 
-/* After an error of these the connection is of no more use. */
-static bool is_last_word(const struct pln_reply *reply) {
-    static const char *const last_words[] = {"NOAUTH", "LOADING", "MASTERDOWN"};
-    bool is_last = false;
-    for (size_t i = 0; i < PLN_ARRAY_LEN(last_words); i++) {
-        is_last = is_last || pln_reply_is(reply, last_words[i]);
-    }
-    return is_last;
-}
-
 void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
                          const struct pln_reply *reply) {
     if (is_time && pln_conn_take_time(&slot->conn, reply)) {
@@ -333,7 +237,9 @@ void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_t
     }
     if (reply->kind == PLN_REPLY_ERROR) {
         bool is_demoted = strstr(pln_reply_text(reply), "READONLY") != NULL;
-        slot->is_done_for = slot->is_done_for || is_demoted || is_last_word(reply);
+        const struct pln_refusal *refusal = pln_refusal_of(reply);
+        slot->is_done_for = slot->is_done_for || is_demoted ||
+                            (refusal != NULL && refusal->is_last);
         if (is_demoted) {
             pool->on_other_server(pool->arg); /* the link has to look where the master is, too */
             if (pool->on_trouble != NULL) {
@@ -344,26 +250,32 @@ void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_t
 }
 
 int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pln_reply *reply) {
+    char hint[PLN_ERROR_TEXT / 2];
     pln_count(pool->counts, PLN_COUNT_L2_ERRORS, 1);
+    /* relaxed: only shown */
+    atomic_fetch_add_explicit(&pool->n_errors, 1, memory_order_relaxed);
     if (reply->kind != PLN_REPLY_ERROR) {
         return pln_fail(PLN_EL2, "l2: redis at %s: %s: an answer of an unexpected kind (%d)",
                         pln_pool_label(pool), command, reply->kind);
     }
-    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s", pln_pool_label(pool), command,
-                    pln_reply_text(reply));
+    pln_refusal_hint(reply, hint, sizeof hint);
+    return pln_fail(PLN_EL2, "l2: redis at %s: %s: %s%s", pln_pool_label(pool), command,
+                    pln_reply_text(reply), hint);
 }
 
-void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result) {
+void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result, size_t n_lost) {
     bool has_failed = result < 0 && result != PLN_EL2;
     /* an answer nobody asked for would be taken for that of the next command */
     if (has_failed || slot->is_done_for || pln_conn_is_ahead(&slot->conn)) {
         hang_up(slot);
     }
     if (has_failed) {
-        pln_count(pool->counts,
-                  result == PLN_ETIMEOUT ? PLN_COUNT_L2_TIMEOUTS : PLN_COUNT_L2_ERRORS, 1);
+        fail_turn(pool, slot, result == PLN_ETIMEOUT ? PLN_LATE : PLN_BROKEN, n_lost);
+    } else {
+        struct pln_turn_end end = {.outcome = PLN_ANSWERED, .probe = slot->probe};
+        slot->probe = 0;
+        pln_breaker_end(&pool->breaker, &end, pln_pool_label(pool));
     }
-    end_turn(pool, slot, has_failed ? FAILED : ANSWERED);
 }
 
 /* ---- life, and what others ask ---- */
@@ -399,10 +311,19 @@ int pln_pool_init(struct pln_pool *pool) {
     if (pool->slots == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for %zu connections", pool->n_slots);
     }
+    if (pool->most_queued_bytes == 0) {
+        pool->most_queued_bytes = PLN_MOST_QUEUED_BYTES;
+    }
+    if (pool->most_in_flight_bytes == 0) {
+        pool->most_in_flight_bytes = PLN_MOST_IN_FLIGHT_BYTES;
+    }
     for (size_t i = 0; i <= pool->n_slots; i++) {
         pln_line_init(&pool->slots[i].line);
         pool->slots[i].conn.stream.fd = -1;
     }
+    pool->breaker.host = pool->host;
+    pool->breaker.counts = pool->counts;
+    pln_breaker_init(&pool->breaker);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->agreed, NULL);
     return pln_async_init(pool);
@@ -417,6 +338,7 @@ void pln_pool_fini(struct pln_pool *pool) {
         pln_conn_close(&pool->slots[i].conn);
         pln_line_fini(&pool->slots[i].line);
     }
+    pln_breaker_fini(&pool->breaker);
     pthread_cond_destroy(&pool->agreed);
     pthread_mutex_destroy(&pool->lock);
     free(pool->slots);

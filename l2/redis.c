@@ -24,7 +24,8 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
                   const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply) {
-    struct pln_request request = {.write = write_batch, .arg = batch, .kinds = kinds};
+    struct pln_request request = {
+        .write = write_batch, .arg = batch, .kinds = kinds, .n_bytes = batch->len};
     struct pln_reply *got;
     int result = pln_route_ask(node, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
@@ -337,4 +338,5 @@ const struct pln_l2_ops pln_redis_ops = {
     .clear = redis_clear,
     .command = redis_command,
     .health = pln_redis_health,
+    .nodes = pln_redis_nodes,
 };

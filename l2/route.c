@@ -5,8 +5,9 @@
  * MOVED: the slot is elsewhere from now on. The map is mended, the command sent there, and the
  * keeper asked to look at the whole. ASK: the key has gone ahead of its slot; the command is sent
  * after it, this once. TRYAGAIN and CLUSTERDOWN pass: the command is sent again after a moment.
- * READONLY behind sentinels or in a cluster: the server is no master any more; the command was not
- * carried out, and is sent once more when it is known who is. All that within the caller's
+ * So do LOADING, BUSY and MASTERDOWN of any server; these may last, so it is tried a few times
+ * only. READONLY behind sentinels or in a cluster: the server is no master any more; the command
+ * was not carried out, and is sent once more when it is known who is. All that within the caller's
  * deadline, and a bounded number of times.
  */
 #include "internal.h"
@@ -16,7 +17,10 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { MOST_HOPS = 5 };
+enum {
+    MOST_HOPS = 5,
+    MOST_TRIES = 6, /* a tenth of a second in all: many callers may wait like that */
+};
 
 static const pln_ns first_pause = 2 * 1000000LL;
 static const pln_ns last_pause = 30 * 1000000LL;
@@ -25,7 +29,7 @@ static const pln_ns last_pause = 30 * 1000000LL;
 struct way {
     struct pln_node *node;
     pln_ns deadline, pause;
-    unsigned n_hops;
+    unsigned n_hops, n_tries;
     bool is_asking;
     bool has_waited; /* for a look, after READONLY */
 };
@@ -38,6 +42,7 @@ static bool take_breath(struct way *way) {
     if (until >= way->deadline) {
         return false;
     }
+    pln_count(way->node->redis->counts, PLN_COUNT_L2_RETRIES, 1);
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &point, NULL) == EINTR) {
     }
     way->pause = way->pause * 2 < last_pause ? way->pause * 2 : last_pause;
@@ -86,23 +91,27 @@ static bool follow(struct pln_redis *redis, struct way *way, const struct pln_re
     return true;
 }
 
-static bool is_passing(const struct pln_reply *reply) {
+static bool is_passing_in_cluster(const struct pln_reply *reply) {
     return pln_reply_is(reply, "TRYAGAIN") || pln_reply_is(reply, "CLUSTERDOWN");
 }
 
 /* Whether the command is to be sent again, and where. */
 static bool goes_on(struct pln_redis *redis, struct way *way, const struct pln_reply *reply) {
     way->is_asking = false;
-    if (redis->keeper.look == NULL || reply->kind != PLN_REPLY_ERROR) {
+    if (reply->kind != PLN_REPLY_ERROR) {
         return false;
     }
     if (redis->slots != NULL && follow(redis, way, reply)) {
         return true;
     }
-    if (redis->slots != NULL && is_passing(reply)) {
+    if (redis->slots != NULL && is_passing_in_cluster(reply)) {
         return take_breath(way);
     }
-    if (strstr(pln_reply_text(reply), "READONLY") != NULL && !way->has_waited) {
+    if (pln_refusal_is_passing(reply)) {
+        return ++way->n_tries <= MOST_TRIES && take_breath(way);
+    }
+    if (redis->keeper.look != NULL && strstr(pln_reply_text(reply), "READONLY") != NULL &&
+        !way->has_waited) {
         way->has_waited = true;
         return pln_keeper_wait(redis, way->deadline) == PLN_OK;
     }

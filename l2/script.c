@@ -271,6 +271,9 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
         .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
         .is_link = call->is_link};
     struct pln_reply *got;
+    for (size_t i = 0; i < call->n_args; i++) {
+        request.n_bytes += call->args[i].len;
+    }
     size_t index = call->key == NULL ? 0 : pln_node_slot(node, call->key);
     int result = pln_route_ask(&node, index, &request, deadline, &got);
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {

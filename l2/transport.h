@@ -3,8 +3,8 @@
  * transport.h - private to this folder: commands to one server and answers from it, up to the
  * connections of a node, their breaker and their callers. What the commands mean is internal.h's.
  *
- * Locks: a line's and the pool's; the pool's may be taken with a line's held, and none is held
- * across a system call that may wait.
+ * Locks: a line's, the pool's and its breaker's; the latter two may be taken with a line's held,
+ * and none is held across a system call that may wait, nor while something is logged.
  *
  * Order labels, a pair each:
  *   Q1 a request's outcome, or the lead / its caller takes it
@@ -116,6 +116,24 @@ void pln_replies_free(struct pln_reply **replies, size_t n);
 /* Gives a command's answer the shape it has in RESP2. Returns: PLN_OK, PLN_ENOMEM. */
 int pln_shape(struct pln_bytes command, struct pln_reply *root);
 
+/* ---- refusal.c: errors of a server that mean something to us ---- */
+
+struct pln_refusal {
+    const char *name; /* the word that the error begins with */
+    const char *part; /* what else its text has; NULL: any */
+    const char *hint; /* what an operator can do about it; NULL where there is nothing */
+    bool is_passing;  /* it may be gone in a moment, and the command was not carried out */
+    bool is_last;     /* the connection is of no more use */
+    bool is_fatal;    /* in a login: no other command will do better */
+};
+
+/* NULL where the reply is none of these. */
+const struct pln_refusal *pln_refusal_of(const struct pln_reply *reply);
+/* Whether to send the command again after a moment: it was certainly not carried out. */
+bool pln_refusal_is_passing(const struct pln_reply *reply);
+/* What is to be said behind the server's own words: " (a hint)", or "". */
+void pln_refusal_hint(const struct pln_reply *reply, char *hint, size_t size);
+
 /* ---- conn.c: one connection ---- */
 
 enum { PLN_RUN_ID = 40 };
@@ -216,7 +234,9 @@ struct pln_pool;
 struct pln_slot;
 
 enum {
-    PLN_MOST_QUEUED = 1024, /* callers that wait for one connection */
+    PLN_MOST_QUEUED = 1024,              /* callers that wait for one connection */
+    PLN_MOST_QUEUED_BYTES = 64 << 20,    /* of their commands; a larger one waits alone */
+    PLN_MOST_IN_FLIGHT_BYTES = 64 << 20, /* likewise: sent, and not yet answered */
     PLN_MOST_IN_FLIGHT = 256,
     PLN_MOST_WOKEN = 40,
 };
@@ -234,6 +254,7 @@ struct pln_request {
         kinds;    /* of replies that may be an answer, PLN_KIND() of each, beside errors; 0: any */
     bool is_link; /* the link asks, which nobody can ask to go down */
     bool is_asking; /* to be preceded by ASKING: the slot is on its way to this server */
+    size_t n_bytes; /* about how long the command is; 0 where it is short */
 
     /* of line.c */
     _Atomic uint32_t turn; /* a futex: what its caller waits for */
@@ -253,6 +274,7 @@ struct pln_in_flight {
     struct pln_request *request; /* NULL: its caller has left */
     unsigned kinds;              /* as in the request */
     bool is_time;                /* a TIME of our own */
+    size_t n_bytes;              /* of the command */
 };
 
 struct pln_line {
@@ -263,10 +285,11 @@ struct pln_line {
     bool is_taken;  /* from the pool, for the leader */
     bool is_broken; /* nothing can be sent or received any more */
     struct pln_request *queue, **last;
-    size_t n_queued;
+    size_t n_queued, bytes_queued;
     struct pln_in_flight in_flight[PLN_MOST_IN_FLIGHT]; /* a ring: sent, and not yet answered */
-    size_t first_in_flight, n_in_flight;
-    pln_ns heard_at; /* the last answer, or the first command that waits for one */
+    size_t first_in_flight, n_in_flight, bytes_in_flight;
+    pln_ns heard_at;             /* the last answer, or the first command that waits for one */
+    _Atomic uint64_t n_answered; /* in time; read without the lock, for the breaker */
 };
 
 static inline struct pln_in_flight *pln_in_flight_at(struct pln_line *line, size_t i) {
@@ -311,13 +334,86 @@ void pln_line_lead(struct pln_pool *pool, struct pln_line *line, size_t index,
 void pln_line_send_off(struct pln_pool *pool, struct pln_line *line, size_t index,
                        struct pln_request *me);
 
+/* ---- breaker.c: whether callers are let through to a node ---- */
+
+/* From `backoff` to the next one, and a random point in it to wait for. */
+pln_ns pln_backoff_next(pln_ns *backoff);
+
+/* Tells of changes to and fro, but not of each where they come fast: a pair of lines in four
+ * seconds, and how many were left out. */
+struct pln_hush {
+    bool is_told, is_owed; /* the change for the worse */
+    pln_ns quiet_until;
+    unsigned n_left_out;
+};
+
+/* It is down, or still is. Returns whether to say so, and of how many more times before. */
+bool pln_hush_down(struct pln_hush *hush, unsigned *n_left_out);
+/* It is up again. Returns whether to say so. */
+bool pln_hush_up(struct pln_hush *hush);
+
+/* How a caller's turn ended. */
+enum pln_outcome {
+    PLN_ANSWERED,
+    PLN_LATE,    /* no answer in time */
+    PLN_BROKEN,  /* the connection was lost */
+    PLN_REFUSED, /* there was none to be had */
+};
+
+enum { PLN_BREAKER_SECONDS = 10 };
+
+/* One second in which commands were late. */
+struct pln_breaker_second {
+    pln_ns begin;
+    uint64_t n_answered; /* of all times, when the first of them was */
+    unsigned n_late;
+};
+
+struct pln_breaker {
+    const struct pln_host *host;
+    struct pln_counts *counts;
+
+    pthread_mutex_t lock;        /* guards all below */
+    _Atomic unsigned n_failures; /* in a row; read without the lock, to see whether there are any */
+    atomic_bool is_open;         /* likewise */
+    uint32_t probe, n_probes;    /* who tries now, by number; 0: nobody */
+    pln_ns backoff, retry_at, closed_at;
+    pln_ns deaf_until; /* answers before that close nothing */
+    struct pln_breaker_second seconds[PLN_BREAKER_SECONDS];
+    struct pln_hush hush;
+    char reason[256];
+};
+
+void pln_breaker_init(struct pln_breaker *breaker);
+void pln_breaker_fini(struct pln_breaker *breaker);
+static inline bool pln_breaker_is_open(struct pln_breaker *breaker) {
+    /* relaxed: it may change at any time */
+    return atomic_load_explicit(&breaker->is_open, memory_order_relaxed);
+}
+/* Return PLN_EL2DOWN while it is open, and it is nobody's turn to try. Who claims while it is open
+ * is the one to try, and gets a number; its outcome decides. */
+int pln_breaker_admit(struct pln_breaker *breaker);
+int pln_breaker_claim(struct pln_breaker *breaker, uint32_t *probe);
+/* An answer came in time. */
+void pln_breaker_praise(struct pln_breaker *breaker, const char *label);
+
+struct pln_turn_end {
+    enum pln_outcome outcome; /* where it is a failure, its text is that of the last failure */
+    uint32_t probe;           /* as claimed; 0 of others */
+    unsigned n_late;          /* commands */
+    uint64_t n_answered;      /* commands of all times; looked at where any is late */
+};
+
+void pln_breaker_end(struct pln_breaker *breaker, const struct pln_turn_end *end,
+                     const char *label);
+
 /* ---- pool.c: the data connections of a node ---- */
 
 struct pln_slot {
     struct pln_line line;
-    bool is_probe; /* the taker decides whether the breaker closes; guarded by the pool's lock */
 
     /* the taker's */
+    uint32_t probe; /* its number, if it is to decide whether the breaker closes; else 0 */
     struct pln_conn conn;
     char hashes[PLN_N_SCRIPTS][PLN_SHA + 1]; /* of scripts the server has; "" where it took none */
     long long ghost_id; /* of the connection before: it may still have a command in the air */
@@ -337,6 +433,7 @@ struct pln_pool {
     const struct pln_host *host;
     struct pln_counts *counts;
     pln_ns connect_timeout, timeout, clock_period;
+    size_t most_queued_bytes, most_in_flight_bytes; /* of a line; 0: as PLN_MOST_... say */
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
     void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
     void *arg;
@@ -347,17 +444,14 @@ struct pln_pool {
     /* Where the server is, which may change; what it pointed to stays as long as the pool. */
     const struct pln_endpoint *_Atomic endpoint;
 
-    _Atomic int64_t clock_offset; /* as in pln_conn, of the last that learnt it */
+    _Atomic int64_t clock_offset;          /* as in pln_conn, of the last that learnt it */
+    _Atomic uint64_t n_timeouts, n_errors; /* commands, to be shown */
+    struct pln_breaker breaker;
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t agreed;
     char required_run_id[PLN_RUN_ID + 1]; /* the link's server; "" while there is no link */
     uint32_t last_incarnation;
-    _Atomic unsigned n_failures; /* in a row; read without the lock, to see whether there are any */
-    atomic_bool is_open;         /* likewise */
-    bool is_probing;
-    pln_ns backoff, retry_at;
-    char reason[256];
 };
 
 static inline const struct pln_endpoint *pln_pool_endpoint(const struct pln_pool *pool) {
@@ -381,16 +475,14 @@ void pln_pool_fini(struct pln_pool *pool);
  * time. Returns: PLN_OK; PLN_EL2DOWN, PLN_ETIMEOUT (nothing was sent), PLN_ENOMEM. */
 int pln_pool_take(struct pln_pool *pool, size_t index, bool is_link, pln_ns deadline,
                   struct pln_slot **slot);
-/* Gives it back; `result` is that of the last send or receive. */
-void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result);
-/* PLN_EL2DOWN while the breaker is open, and it is nobody's turn to try. */
-int pln_pool_admit(struct pln_pool *pool);
+/* Gives it back; `result` is that of the last send or receive, where it failed with so many
+ * commands that were waited for. */
+void pln_pool_give(struct pln_pool *pool, struct pln_slot *slot, int result, size_t n_lost);
 /* Whether it is time to ask the server for its clock; and what is to be learnt from a reply. */
 bool pln_pool_needs_time(const struct pln_pool *pool, const struct pln_slot *slot);
 void pln_pool_note_reply(struct pln_pool *pool, struct pln_slot *slot, bool is_time,
                          const struct pln_reply *reply);
-/* For the breaker: the server has answered; one command was not answered in time. */
-void pln_pool_praise(struct pln_pool *pool);
+/* For the breaker: one command was not answered in time. */
 void pln_pool_blame(struct pln_pool *pool);
 /* The failure of an error reply, with the server and the command in its text. */
 int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pln_reply *reply);
@@ -399,10 +491,10 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
 void pln_pool_require(struct pln_pool *pool, const char *run_id);
 bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation);
 size_t pln_pool_connections(struct pln_pool *pool);
-bool pln_pool_is_open(struct pln_pool *pool);
+static inline bool pln_pool_is_open(struct pln_pool *pool) {
+    return pln_breaker_is_open(&pool->breaker);
+}
 /* The server's clock, as far as it is known. */
 pln_ms pln_pool_server_now(struct pln_pool *pool);
-/* From `backoff` to the next one, and a random point in it to wait for. */
-pln_ns pln_backoff_next(pln_ns *backoff);
 
 #endif

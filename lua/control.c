@@ -70,6 +70,55 @@ static int cache_stats(lua_State *L) {
     return 1;
 }
 
+/* Rows as they are shown; there may be more by the time they are read. */
+struct rows {
+    struct pln_node_info *infos;
+    size_t n, most;
+};
+
+static void keep_row(void *arg, const struct pln_node_info *info) {
+    struct rows *rows = arg;
+    if (rows->n < rows->most) {
+        rows->infos[rows->n++] = *info;
+    }
+}
+
+static void push_count(lua_State *L, const char *name, uint64_t value) {
+    lua_pushinteger(L, (lua_Integer) value);
+    lua_setfield(L, -2, name);
+}
+
+static void push_node(lua_State *L, const struct pln_node_info *info) {
+    lua_createtable(L, 0, 7);
+    lua_pushstring(L, info->address);
+    lua_setfield(L, -2, "address");
+    lua_pushboolean(L, info->is_up);
+    lua_setfield(L, -2, "up");
+    lua_pushstring(L, info->is_breaker_open ? "open" : "closed");
+    lua_setfield(L, -2, "breaker");
+    if (info->beat_age_ms != PLN_FOREVER) {
+        lua_pushnumber(L, (lua_Number) info->beat_age_ms / 1000);
+        lua_setfield(L, -2, "beat_age");
+    }
+    push_count(L, "connections", info->connections);
+    push_count(L, "timeouts", info->timeouts);
+    push_count(L, "errors", info->errors);
+}
+
+/* nodes() -> a list of tables, one for each server */
+static int cache_nodes(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    struct rows rows = {.most = pln_nodes(self->cache, NULL, NULL)};
+    rows.infos = lua_newuserdatauv(L, (rows.most + 1) * sizeof *rows.infos, 0);
+    pln_nodes(self->cache, keep_row, &rows);
+    lua_createtable(L, (int) rows.n, 0);
+    for (size_t i = 0; i < rows.n; i++) {
+        push_node(L, &rows.infos[i]);
+        lua_rawseti(L, -2, (lua_Integer) i + 1);
+    }
+    return 1;
+}
+
 /* ---- warming ---- */
 
 struct progress {
@@ -157,6 +206,7 @@ const luaL_Reg pln_lua_controls[] = {
     {"explain", cache_explain},
     {"warm", cache_warm},
     {"stats", cache_stats},
+    {"nodes", cache_nodes},
     {"prometheus", cache_prometheus},
     {NULL, NULL},
 };

@@ -277,6 +277,11 @@ commands.stats = {
       for _, name in ipairs(names) do
         print(("%-22s %d"):format(name, stats[name]))
       end
+      for _, node in ipairs(cache:nodes()) do
+        print(("%-22s %s, breaker %s, %d connections, %d timeouts, %d errors"):format(
+          node.address, node.up and "up" or "down", node.breaker, node.connections, node.timeouts,
+          node.errors))
+      end
     end
     if message then
       fail(("%s (%s)"):format(message, code))

@@ -60,6 +60,8 @@ static const struct {
     [PLN_COUNT_L2_ERRORS] = {"l2_errors", "commands that failed"},
     [PLN_COUNT_L2_TIMEOUTS] = {"l2_timeouts", "commands that passed their deadline"},
     [PLN_COUNT_L2_CONNECTS] = {"l2_connects", "data connections made"},
+    [PLN_COUNT_L2_BREAKS] = {"l2_breaks", "times a server's breaker opened"},
+    [PLN_COUNT_L2_RETRIES] = {"l2_retries", "commands sent again: refused for a moment"},
     [PLN_COUNT_L2_BAD_VALUES] = {"l2_bad_values", "values in Redis that cannot be decoded"},
     [PLN_COUNT_L2_PUSHES] = {"l2_pushes", "what servers said unasked, which was dropped"},
     [PLN_COUNT_DATA_CALLS] = {"data_calls", "commands, and calls on data structures, by callers"},

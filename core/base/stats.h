@@ -47,6 +47,8 @@ enum pln_count {
     PLN_COUNT_L2_ERRORS,
     PLN_COUNT_L2_TIMEOUTS,
     PLN_COUNT_L2_CONNECTS,
+    PLN_COUNT_L2_BREAKS,     /* times the breaker of a server opened */
+    PLN_COUNT_L2_RETRIES,    /* sent again: refused for a moment */
     PLN_COUNT_L2_BAD_VALUES, /* undecodable: treated as misses */
     PLN_COUNT_L2_PUSHES,     /* said by servers unasked, and dropped */
     PLN_COUNT_DATA_CALLS,    /* of commands, and on data structures, by callers */

@@ -355,6 +355,35 @@ START_TEST(under_a_writer_a_reader_never_goes_back_and_ends_at_the_truth) {
 }
 END_TEST
 
+static void see(void *arg, const struct pln_node_info *info) {
+    *(struct pln_node_info *) arg = *info;
+}
+
+START_TEST(the_server_is_shown_in_numbers_and_in_text) {
+    static char text[65536], line[256];
+    struct pln_node_info info = {0};
+    ck_assert_uint_eq(pln_nodes(a, NULL, NULL), 1);
+    ck_assert_uint_eq(pln_nodes(a, see, &info), 1);
+    ck_assert(info.is_up && !info.is_breaker_open && info.connections > 0);
+    ck_assert_int_lt(info.beat_age_ms, 60000);
+    ck_assert_ptr_nonnull(strstr(info.address, server.path));
+    ck_assert_uint_eq(rig_stat(a, "l2_nodes_up"), 1);
+    pln_test_redis_kill(&server);
+    rig_await(a, "bus_losses", 1);
+    ck_assert_int_lt(pln_invalidate_tag(a, pln_key("t")), 0); /* which nothing but Redis can do */
+    ck_assert_int_lt(pln_invalidate_tag(a, pln_key("t")), 0);
+    ck_assert_uint_gt(rig_stat(a, "l2_breaks"), 0);
+    pln_nodes(a, see, &info);
+    ck_assert(!info.is_up && info.is_breaker_open && info.errors > 0);
+    ck_assert_uint_eq(rig_stat(a, "l2_nodes"), 1);
+    ck_assert_uint_eq(rig_stat(a, "l2_nodes_up"), 0);
+    ck_assert_uint_lt(pln_prometheus(a, text, sizeof text), sizeof text);
+    snprintf(line, sizeof line, "perilune_node_up{cache=\"perilune\",node=\"%s\"} 0\n",
+             info.address);
+    ck_assert_msg(strstr(text, line) != NULL, "no line %s", line);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("redis");
     TCase *tests = tcase_create("redis");
@@ -374,5 +403,6 @@ int main(void) {
     tcase_add_test(tests, a_cache_may_be_opened_before_its_server_is_there);
     tcase_add_test(tests, a_port_a_login_and_a_database_are_used_as_the_url_says);
     tcase_add_test(tests, under_a_writer_a_reader_never_goes_back_and_ends_at_the_truth);
+    tcase_add_test(tests, the_server_is_shown_in_numbers_and_in_text);
     return rig_run(suite);
 }

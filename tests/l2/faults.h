@@ -15,8 +15,8 @@
  *   7 server full                                faults_server, test_pool
  *   8 server out of memory                       faults_server
  *   9 read-only: now a replica                   faults_server, test_pool
- *  10 loading, busy, no replicas, no master,     faults_server, faults_moved
- *     try again, cluster down
+ *  10 loading, busy, no replicas, no master,     faults_server, faults_moved; what is tried again
+ *     try again, cluster down                    and what is told: faults_refusal
  *  11 MOVED, also for ever and to nowhere        faults_moved, faults_cluster
  *  12 ASK, a slot half on its way                faults_cluster, faults_moved
  *  13 wrong password                             test_pool, faults_login

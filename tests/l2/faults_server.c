@@ -129,6 +129,7 @@ START_TEST(a_busy_server_refuses_and_loses_nothing) {
     load_set_patience(&load, 1000);
     pthread_create(&operator_, NULL, be_busy, &server);
     load_await(&load, PLN_EL2, 20);
+    ck_assert_uint_gt(client_count(&a, PLN_COUNT_L2_RETRIES), 0);
     command("SCRIPT KILL");
     pthread_join(operator_, NULL);
     end_well();
@@ -142,6 +143,7 @@ START_TEST(a_server_out_of_memory_refuses_writes_and_goes_on_reading) {
     load_await(&load, PLN_EL2, 50);
     ck_assert_int_eq(faults_set(&a, "a", "two", soon()), PLN_EL2);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "OOM"));
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "reads go on"));
     expect_text(&a, "a", "one");
     struct pln_hashed key = key_of("a");
     ck_assert_int_eq(pln_l2_remove(a.l2, &key, soon()), PLN_OK); /* which frees some */
@@ -183,6 +185,7 @@ START_TEST(a_master_without_its_replicas_refuses_writes_and_goes_on_reading) {
     load_await(&load, PLN_EL2, 50);
     ck_assert_int_eq(faults_set(&a, "a", "two", soon()), PLN_EL2);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "NOREPLICAS"));
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "min-replicas-to-write"));
     expect_text(&a, "a", "one");
     command("CONFIG SET min-replicas-to-write 0");
     end_well();
@@ -255,6 +258,7 @@ START_TEST(a_link_whose_buffer_overflows_is_made_anew) {
 END_TEST
 
 START_TEST(either_of_the_pair_may_be_killed_under_load) {
+    pln_ns before = pln_clock_precise();
     for (size_t i = 0; i < 6; i++) {
         command("CLIENT KILL TYPE normal SKIPME yes");
         load_await_ok(&load, 100);
@@ -265,6 +269,10 @@ START_TEST(either_of_the_pair_may_be_killed_under_load) {
         load_await_ok(&load, 100);
     }
     ck_assert_uint_ge(client_count(&a, PLN_COUNT_L2_CONNECTS), 6);
+    /* the log has not all of that */
+    size_t most = 1 + (size_t) ((pln_clock_precise() - before) / 4000000000);
+    ck_assert_uint_le(faults_logged(&a, "link is down"), most);
+    ck_assert_uint_ge(faults_logged(&a, "link is down"), 1);
     end_well();
 }
 END_TEST

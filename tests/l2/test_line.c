@@ -48,6 +48,7 @@ static void *call(void *arg) {
     if (caller->sets) {
         struct pln_l2_item item = item_of(caller->text);
         caller->result = pln_l2_set(a.l2, &key, &item, 0, deadline);
+        snprintf(caller->error, sizeof caller->error, "%s", pln_error_text());
         return NULL;
     }
     struct pln_l2_value value;
@@ -344,6 +345,49 @@ START_TEST(a_posted_command_ends_at_its_deadline_or_with_its_connection) {
 }
 END_TEST
 
+START_TEST(bytes_that_wait_are_bounded_and_the_bound_is_named) {
+    struct caller leader, queued, refused;
+    do_all(&leader, 1, true);
+    pool()->most_queued_bytes = 1;
+    pln_test_proxy_hold(&proxy);
+    begin(&leader, 0, true, 30000);
+    await(1, 0);
+    begin(&queued, 1, true, 30000);
+    await(1, 1);
+    begin(&refused, 2, true, 30000);
+    end(&refused);
+    ck_assert_int_eq(refused.result, PLN_EBUSY);
+    ck_assert_msg(strstr(refused.error, "over 1") != NULL, "%s", refused.error);
+    pln_test_proxy_release(&proxy);
+    end(&leader);
+    end(&queued); /* alone it may be as long as it is */
+    ck_assert_int_eq(queued.result, PLN_OK);
+    begin(&refused, 2, true, 30000);
+    end(&refused);
+    ck_assert_int_eq(refused.result, PLN_OK);
+}
+END_TEST
+
+START_TEST(bytes_in_flight_are_bounded_and_a_large_command_goes_alone) {
+    static const char *const words[] = {"one", "two", "three", "four"};
+    struct posted posted[4];
+    struct caller callers[6];
+    do_all(callers, 1, true);
+    pool()->most_in_flight_bytes = 1;
+    for (size_t i = 0; i < 4; i++) {
+        post(&posted[i], words[i], soon());
+    }
+    await(1, 3); /* without the bound all would be on their way */
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert_int_eq(finish(&posted[i]), PLN_OK);
+    }
+    do_all(callers, 6, true); /* each alone */
+    do_all(callers, 6, false);
+    ck_assert_uint_eq(pool()->slots[0].line.bytes_in_flight, 0);
+    ck_assert_uint_eq(pool()->slots[0].line.bytes_queued, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("line");
     TCase *tests = tcase_create("line");
@@ -360,6 +404,8 @@ int main(void) {
     tcase_add_test(tests, who_asks_meanwhile_does_not_wait_for_the_poster);
     tcase_add_test(tests, what_is_posted_while_another_leads_is_sent_by_it);
     tcase_add_test(tests, a_posted_command_ends_at_its_deadline_or_with_its_connection);
+    tcase_add_test(tests, bytes_that_wait_are_bounded_and_the_bound_is_named);
+    tcase_add_test(tests, bytes_in_flight_are_bounded_and_a_large_command_goes_alone);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -165,6 +165,52 @@ START_TEST(a_dead_server_costs_its_own_keys_alone) {
 }
 END_TEST
 
+struct seen {
+    size_t n, n_up;
+    struct pln_node_info infos[N_SERVERS];
+};
+
+static void see(void *arg, const struct pln_node_info *info) {
+    struct seen *seen = arg;
+    ck_assert_uint_lt(seen->n, N_SERVERS);
+    seen->infos[seen->n++] = *info;
+    seen->n_up += info->is_up;
+}
+
+START_TEST(each_server_is_shown_with_how_it_fares) {
+    struct seen seen = {0};
+    struct pln_l2_health health;
+    fill();
+    ck_assert_uint_eq(pln_l2_nodes(a.l2, NULL, NULL), N_SERVERS);
+    ck_assert_uint_eq(pln_l2_nodes(a.l2, see, &seen), N_SERVERS);
+    ck_assert_uint_eq(seen.n_up, N_SERVERS);
+    for (size_t i = 0; i < N_SERVERS; i++) {
+        ck_assert_ptr_nonnull(strstr(seen.infos[i].address, servers[i].path));
+        ck_assert_uint_gt(seen.infos[i].connections, 0);
+        ck_assert_uint_eq(seen.infos[i].errors + seen.infos[i].timeouts, 0);
+        ck_assert_int_ge(seen.infos[i].beat_age_ms, 0);
+    }
+    pln_test_redis_kill(&servers[1]);
+    ck_assert_msg(client_hears(&a, "-"), "%s", a.log);
+    ck_assert_int_eq(pln_l2_clear(a.l2, soon()), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_clear(a.l2, soon()), PLN_EL2DOWN);
+    seen = (struct seen){0};
+    pln_l2_nodes(a.l2, see, &seen);
+    ck_assert_uint_eq(seen.n_up, N_SERVERS - 1);
+    ck_assert(!seen.infos[1].is_up && seen.infos[1].is_breaker_open);
+    ck_assert(!seen.infos[0].is_breaker_open && !seen.infos[2].is_breaker_open);
+    ck_assert_uint_gt(seen.infos[1].errors, 0);
+    ck_assert_uint_eq(seen.infos[0].errors + seen.infos[2].errors, 0);
+    pln_l2_health(a.l2, &health);
+    ck_assert_uint_eq(health.n_nodes, N_SERVERS);
+    ck_assert_uint_eq(health.n_nodes_up, N_SERVERS - 1);
+    /* of one server, one line */
+    char *first = strstr(a.log, "commands fail at once");
+    ck_assert_ptr_nonnull(first);
+    ck_assert_ptr_null(strstr(first + 1, "commands fail at once"));
+}
+END_TEST
+
 START_TEST(a_ring_with_a_fault_is_refused) {
     struct client c;
     client_init(&c);
@@ -186,6 +232,7 @@ int main(void) {
     tcase_add_test(tests, many_keys_are_read_from_all_servers_at_once);
     tcase_add_test(tests, a_clear_and_a_tag_reach_every_server);
     tcase_add_test(tests, a_dead_server_costs_its_own_keys_alone);
+    tcase_add_test(tests, each_server_is_shown_with_how_it_fares);
     tcase_add_test(tests, a_ring_with_a_fault_is_refused);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -209,6 +209,7 @@ START_TEST(a_wrong_password_is_said_and_not_shown) {
     open_client(&c, server.url, NULL);
     ck_assert_int_eq(pln_l2_get(c.l2, &key, soon(), &value), PLN_EL2DOWN);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "NOAUTH"));
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "give a password"));
     client_fini(&c);
     open_client(&c, server.url, "swordfish");
     ck_assert_int_eq(pln_l2_get(c.l2, &key, soon(), &value), PLN_MISS);
@@ -234,6 +235,8 @@ START_TEST(a_user_of_an_acl_logs_in_by_name) {
     command("ACL SETUSER app -evalsha -eval");
     ck_assert_int_eq(pln_l2_set(c.l2, &key, &item, 0, soon()), PLN_EL2);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "NOPERM"));
+    ck_assert_msg(strstr(pln_error_text(), "ACL SETUSER user +evalsha)") != NULL, "%s",
+                  pln_error_text());
     expect_text(&c, "a", "one");
     client_fini(&c);
 }
@@ -245,6 +248,7 @@ START_TEST(a_full_server_is_said_to_be_full) {
     ck_assert_int_eq(get_until("a", soon()), PLN_EL2DOWN);
     ck_assert_msg(strstr(pln_error_text(), "max number of clients") != NULL, "%s",
                   pln_error_text());
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "raise its maxclients"));
     freeReplyObject(redisCommand(operator_, "CONFIG SET maxclients 100"));
     redisFree(operator_);
     recover();

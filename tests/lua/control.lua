@@ -188,6 +188,12 @@ spec.test("prometheus is the same in text, with the cache's name escaped", funct
   spec.same(text:sub(-1), "\n")
 end)
 
+spec.test("without Redis there are no nodes", function()
+  local cache <close> = perilune.open { log = false }
+  spec.same(cache:nodes(), {})
+  spec.same(cache:prometheus():find("perilune_node", 1, true), nil)
+end)
+
 spec.test("keys lists what L1 holds, by prefix and up to a limit", function()
   local cache <close> = perilune.open { log = false }
   for i = 1, 2000 do

@@ -38,6 +38,7 @@ test("instances that name one memory share it, and hear of each other at once", 
   b:clear()
   spec.returns(MISS, a:get "k")
   spec.same(a:stats().bus_ok, 1)
+  spec.same(a:nodes()[1].up, true)
 end)
 
 spec.test("a memory is gone with its last user, and a handle is one", function()

@@ -41,7 +41,7 @@ spec.test("closing twice is fine, using a closed cache raises", function()
   spec.same(cache:close(), true)
   for _, method in ipairs { "get", "peek", "set", "delete", "expire", "touch", "get_many",
     "invalidate_tag", "clear", "raise", "wrap", "load_policy", "warm", "explain", "stats",
-    "prometheus", "keys", "hottest", "resize" } do
+    "prometheus", "nodes", "keys", "hottest", "resize" } do
     spec.raises("attempt to use a closed cache", cache[method], cache, "a", "b")
   end
 end)

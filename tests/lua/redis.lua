@@ -27,6 +27,34 @@ local function open_live(name)
   return cache
 end
 
+spec.test("nodes shows the server, and how it fares", function()
+  local cache <close> = open_live "shown"
+  cache:get "k"
+  local nodes = cache:nodes()
+  spec.same(#nodes, 1)
+  spec.contains(nodes[1].address, redis.socket)
+  spec.same({ nodes[1].up, nodes[1].breaker, nodes[1].timeouts, nodes[1].errors },
+    { true, "closed", 0, 0 })
+  assert(nodes[1].connections > 0)
+  spec.same(math.type(nodes[1].beat_age), "float")
+  spec.same(cache:stats().l2_nodes, 1)
+  spec.same(cache:stats().l2_nodes_up, 1)
+  spec.contains(cache:prometheus(),
+    ('perilune_node_up{cache="shown",node="%s"} 1\n'):format(nodes[1].address))
+end)
+
+spec.test("a server that is not there is shown as down, and its breaker as open", function()
+  local cache <close> = open { redis = "unix:/nowhere.sock", name = "away" }
+  cache:get "k"
+  local node = cache:nodes()[1]
+  spec.same({ node.up, node.breaker, node.connections }, { false, "open", 0 })
+  assert(node.errors > 0)
+  spec.same(node.beat_age, nil)
+  spec.same(cache:stats().l2_nodes_up, 0)
+  assert(cache:stats().l2_breaks > 0)
+  spec.contains(cache:prometheus(), "# TYPE perilune_node_errors_total counter\n")
+end)
+
 spec.test("a value that one instance sets another reads, first from L2, then from L1", function()
   local a <close> = open_live "a"
   local b <close> = open_live "b"

@@ -143,7 +143,7 @@ START_TEST(a_memory_survives_a_lack_of_memory) {
         "memory:faults { seed = 1, delay_random = '1ms', lose = '10%', hold = true }"
         "pcall(memory.faults, memory, { delay = 'x' }) cache:set('k', { 1 })"
         "memory:cut('hang', cache) memory:heal() memory:deliver() memory:evict(1) memory:forget()"
-        "memory:stats() tostring(memory)");
+        "memory:stats() tostring(memory) cache:nodes() cache:prometheus()");
 }
 END_TEST
 
