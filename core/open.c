@@ -97,6 +97,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
         .timeout_ms = options->timeout_ms,
         .ping_ms = options->ping_ms,
         .pool = options->pool,
+        .bulk_pool = options->bulk_pool,
         .tracking = options->tracking,
         .counts = cache->counts,
         .host = &cache->host,

@@ -44,6 +44,7 @@ static const struct option {
     {"connect_timeout", DURATION, offsetof(struct pln_options, connect_timeout_ms)},
     {"timeout", DURATION, offsetof(struct pln_options, timeout_ms)},
     {"pool", COUNT, offsetof(struct pln_options, pool)},
+    {"bulk_pool", COUNT, offsetof(struct pln_options, bulk_pool)},
     {"tracking", FLAG, offsetof(struct pln_options, tracking)},
     {"ping", DURATION, offsetof(struct pln_options, ping_ms)},
     {"workers", COUNT, offsetof(struct pln_options, workers)},
@@ -146,6 +147,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->eviction = options->eviction != NULL ? options->eviction : pln_evictions[0];
     options->weigh = options->weigh != NULL ? options->weigh : pln_weighings[0];
     options->pool = options->pool != 0 ? options->pool : 4;
+    options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
     options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;

@@ -133,7 +133,9 @@ struct pln_options {
     bool tls_unverified;       /* any certificate will do ("tls_verify" is "false") */
     pln_ms connect_timeout_ms; /* default 1000 */
     pln_ms timeout_ms;         /* bound on one command, and on waiting for a connection; 250 */
-    unsigned pool;             /* data connections; default 4 */
+    unsigned pool;             /* connections that values go over; default 4 */
+    unsigned bulk_pool;        /* those of everything else: commands, data structures, scripts,
+                                  locks, limits; made when first used; default 2 */
     bool tracking;             /* also let the server report writes by foreign programs */
     pln_ms ping_ms;            /* heartbeat of the link; default 1000; dead after two */
     unsigned workers;          /* threads for policy loads and refreshes; default 2 */

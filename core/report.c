@@ -35,7 +35,7 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"bus_ok", "1 while the link is live", health.bus_ok, true},
         {"bus_beat_age_ms", "since the link's last sign of life", (uint64_t) health.beat_age, true},
         {"l2_breaker_open", "1 while commands fail at once", health.breaker_open, true},
-        {"l2_connections", "data connections that are up", health.connections, true},
+        {"l2_connections", "connections to Redis that are up", health.connections, true},
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
     };
     memcpy(stats, gauges, sizeof gauges);

@@ -8,6 +8,7 @@
 
 enum {
     DEFAULT_POOL = 4,
+    DEFAULT_BULK = 2,
     MOST_POOL = 256,
 };
 
@@ -23,7 +24,8 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
         now.bus_ok = pln_link_is_ok(node, &beat_age) && now.bus_ok;
         now.beat_age = beat_age > now.beat_age ? beat_age : now.beat_age;
         now.breaker_open = now.breaker_open || pln_pool_is_open(&node->pool);
-        now.connections += (unsigned) pln_pool_connections(&node->pool);
+        now.connections += (unsigned) (pln_pool_connections(&node->pool) +
+                                       pln_pool_connections(&node->bulk));
     }
     *health = now;
 }
@@ -80,6 +82,7 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->counts = options->counts;
     redis->events = options->events;
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
+    redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
     int result = pln_keeper_init(redis);
     if (result == PLN_OK) {
@@ -87,8 +90,10 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     }
     /* a cluster's servers tell of keys that change by tracking alone: see script.c */
     redis->tracking = options->tracking || redis->url.topology == PLN_CLUSTER;
-    if (result == PLN_OK && redis->n_slots > MOST_POOL) {
-        result = pln_fail(PLN_EINVAL, "pool: %u connections, %d at most", redis->n_slots,
+    if (result == PLN_OK && (redis->n_slots > MOST_POOL || redis->n_bulk > MOST_POOL)) {
+        bool is_bulk = redis->n_slots <= MOST_POOL;
+        result = pln_fail(PLN_EINVAL, "%s: %u connections, %d at most",
+                          is_bulk ? "bulk_pool" : "pool", is_bulk ? redis->n_bulk : redis->n_slots,
                           MOST_POOL);
     }
     if (result == PLN_OK) {

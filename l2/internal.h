@@ -136,7 +136,8 @@ struct pln_link {
 /* One server that values come from: its connections, its link, its floor. */
 struct pln_node {
     struct pln_redis *redis; /* the client */
-    struct pln_pool pool;
+    struct pln_pool pool;    /* of values: each key's commands go over one of its connections */
+    struct pln_pool bulk;    /* of all else, which may take long: see node.c */
     struct pln_link link;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
@@ -188,6 +189,7 @@ struct pln_redis {
     pln_ns connect_timeout, timeout, ping;
     struct pln_tls *tls; /* NULL where the URL says none */
     unsigned n_slots;    /* data connections to each server */
+    unsigned n_bulk;     /* likewise, for what may take long */
     bool tracking;
     struct pln_host host;
     struct pln_counts *counts;
@@ -241,6 +243,14 @@ void pln_nodes_await(struct pln_redis *redis, pln_ns deadline);
 static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
     return (size_t) (key->hash % node->pool.n_slots);
 }
+/* Where a request's commands go. */
+static inline struct pln_pool *pln_node_pool(struct pln_node *node,
+                                             const struct pln_request *request) {
+    return request->is_bulk ? &node->bulk : &node->pool;
+}
+/* The server is elsewhere from now on; only connections to this one are right. */
+void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint);
+void pln_node_require(struct pln_node *node, const char *run_id);
 /* The server that has the tags' clock for what is on `node`. */
 struct pln_node *pln_node_of_tags(struct pln_node *node);
 /* One more; by one thread at a time. */

@@ -75,7 +75,7 @@ struct pln_l2_options {
     struct pln_tls_options tls;
     const char *ns;
     pln_ms connect_timeout_ms, timeout_ms, ping_ms;
-    unsigned pool;
+    unsigned pool, bulk_pool; /* connections: of values, of pln_l2_command() */
     bool tracking;
     struct pln_counts *counts;   /* borrowed */
     const struct pln_host *host; /* borrowed; its clock is not used for system deadlines */
@@ -167,7 +167,7 @@ struct pln_l2 {
 struct pln_l2_health {
     bool bus_ok;          /* subscribed, confirmed by an own message, heartbeat in time */
     bool breaker_open;    /* commands fail at once */
-    unsigned connections; /* data connections that are up */
+    unsigned connections; /* that are up, of both pools */
     pln_ms beat_age;      /* since the link's last sign of life */
 };
 
@@ -302,9 +302,11 @@ static inline int pln_l2_clear(struct pln_l2 *l2, pln_ns deadline) {
 
 /* Any command, as a program gives it; names are taken as they are, without the namespace. `key`
  * says which server of several it is for: one of the names in it, or NULL where it has none (then
- * it goes to any). Commands that change what a connection is (SUBSCRIBE, MULTI, BLPOP ...) are for
- * the caller to refuse. Returns: PLN_OK (the reply is the caller's to free, and no error), PLN_EL2
- * with the server's own words where it refuses. */
+ * it goes to any). It goes over connections of its own, where it may take long without any value
+ * waiting for it; in order with other commands of the same key. Commands that change what a
+ * connection is (SUBSCRIBE, MULTI, BLPOP ...) are for the caller to refuse. Returns: PLN_OK (the
+ * reply is the caller's to free, and no error), PLN_EL2 with the server's own words where it
+ * refuses. */
 static inline int pln_l2_command(struct pln_l2 *l2, const struct pln_bytes *key,
                                  const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                                  struct pln_reply **reply) {

@@ -260,11 +260,12 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
              (const char *) args[0].data);
     pln_nodes_await(redis, deadline);
     struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
-    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
-    int result = pln_redis_ask(&node, index, &batch, name, 0, deadline, &got);
+    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->bulk.n_slots;
+    struct pln_request request = {.write = write_batch, .arg = &batch, .is_bulk = true};
+    int result = pln_route_ask(&node, index, &request, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&node->pool, name, got);
+        result = pln_pool_refused(&node->bulk, name, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {

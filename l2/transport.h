@@ -204,6 +204,7 @@ struct pln_request {
         kinds;    /* of replies that may be an answer, PLN_KIND() of each, beside errors; 0: any */
     bool is_link; /* the link asks, which nobody can ask to go down */
     bool is_asking; /* to be preceded by ASKING: the slot is on its way to this server */
+    bool is_bulk;   /* goes over the node's second pool (internal.h) */
 
     /* of line.c */
     _Atomic uint32_t turn; /* a futex: what its caller waits for */

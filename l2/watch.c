@@ -89,7 +89,7 @@ static void move_to(struct pln_redis *redis, const struct pln_address *master) {
         pln_logf(&redis->host, PLN_LOG_WARN, "l2: the master of '%s' is now at %s, no longer at %s",
                  redis->url.service, to->label, pln_pool_label(&node->pool));
     }
-    pln_pool_move(&node->pool, to);
+    pln_node_move(node, to);
     pln_link_drop(node);
 }
 
