@@ -60,6 +60,8 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .negative_ms = options->negative_ms,
         .lease_ms = options->lease_ms,
         .load_timeout_ms = options->load_timeout_ms,
+        .replica_ttl_ms = options->replica_ttl_ms,
+        .read = (uint8_t) (PLN_READ_PRIMARY + pln_option_index(pln_reads, options->read)),
         .jitter = options->jitter,
         .refresh = options->refresh,
         .use_l1 = true,

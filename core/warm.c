@@ -8,10 +8,10 @@
  * passes, or the caller's progress function says stop.
  *
  * The lists come over the connections of commands, which no value waits for. The values themselves
- * come the way of every other read: what is kept in L1 has to be read in order with the key's writes
- * (R10), so another connection is no place for it. What bounds the delay that warming costs others
- * is its concurrency: each of its threads has one small command under way, so a read never finds
- * more than that many before it.
+ * come the way of every other read: what is kept in L1 has to be read in order with the key's
+ * writes (R10), so another connection is no place for it. What bounds the delay that warming costs
+ * others is its concurrency: each of its threads has one small command under way, so a read never
+ * finds more than that many before it.
  */
 #include "engine.h"
 

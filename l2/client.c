@@ -23,6 +23,7 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
         }
         now.bus_ok = pln_link_is_ok(node, &beat_age) && now.bus_ok;
         now.beat_age = beat_age > now.beat_age ? beat_age : now.beat_age;
+        now.replicas += (unsigned) pln_replicas_count(node);
         now.breaker_open = now.breaker_open || pln_pool_is_open(&node->pool);
         now.connections += (unsigned) (pln_pool_connections(&node->pool) +
                                        pln_pool_connections(&node->bulk));
@@ -41,8 +42,10 @@ int pln_redis_start(struct pln_l2 *l2) {
 void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_keeper_stop(redis); /* it adds nodes, and starts links */
+    pln_scout_stop(redis);
     pln_nodes_fini(redis);
     pln_keeper_fini(redis);
+    pln_scout_fini(redis);
     pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
     pln_names_fini(&redis->names);
@@ -84,6 +87,7 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
     redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
+    pln_scout_init(redis);
     int result = pln_keeper_init(redis);
     if (result == PLN_OK) {
         result = pln_url_read(options->url, &redis->url);

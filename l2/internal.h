@@ -12,6 +12,7 @@
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
 
+#include "replica.h"
 #include "transport.h"
 
 /* ---- codec.c: the envelope ---- */
@@ -138,6 +139,7 @@ struct pln_node {
     struct pln_redis *redis; /* the client */
     struct pln_pool pool;    /* of values: each key's commands go over one of its connections */
     struct pln_pool bulk;    /* of all else, which may take long: see node.c */
+    struct pln_replicas replicas;
     struct pln_link link;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
@@ -202,6 +204,7 @@ struct pln_redis {
     struct pln_places servers;
     struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
     struct pln_keeper keeper;
+    struct pln_scout scout;
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;
@@ -243,6 +246,9 @@ void pln_nodes_await(struct pln_redis *redis, pln_ns deadline);
 static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
     return (size_t) (key->hash % node->pool.n_slots);
 }
+/* What the pools of a node and its replicas have in common; how many connections, and how patient,
+ * is for the caller to add. */
+struct pln_pool pln_node_constants(struct pln_node *node, const struct pln_endpoint *endpoint);
 /* Where a request's commands go. */
 static inline struct pln_pool *pln_node_pool(struct pln_node *node,
                                              const struct pln_request *request) {
@@ -300,6 +306,10 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
  * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
                   const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply);
+/* The same to one server, wherever the key is. */
+int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *batch,
+                       const char *command, unsigned kinds, pln_ns deadline,
+                       struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
@@ -329,11 +339,23 @@ struct pln_reading {
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value);
 /* A value from its reply; what cannot be one is counted, and a miss. */
-int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+int pln_read_value(struct pln_redis *redis, struct pln_pool *pool, const struct pln_reply *reply,
                    struct pln_l2_value *value);
 /* Turns what is void into misses. Where that cannot be found out, nothing is served. */
 int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
                    pln_ns deadline);
+
+/* The same by what a replica says, where it is not NULL. */
+int pln_read_times_over(struct pln_node *node, struct pln_pool *replica, size_t index,
+                        struct pln_reading *reading, pln_ns deadline);
+
+/* ---- near.c: from replicas ---- */
+
+int pln_redis_get_near(struct pln_l2 *l2, const struct pln_hashed *key, enum pln_read how,
+                       pln_ns deadline, struct pln_l2_value *value);
+int pln_redis_get_many_near(struct pln_l2 *l2, const struct pln_hashed *keys,
+                            const enum pln_read *hows, size_t n, pln_ns deadline,
+                            struct pln_l2_value *values, int *statuses);
 
 /* ---- many.c: get_many ---- */
 

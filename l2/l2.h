@@ -14,7 +14,7 @@
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes
  *   redis.c  a client, and the operations that change a value
- *   read.c   those that read
+ *   read.c   those that read; near.c from replicas, which replica.c finds and looks after
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
@@ -99,6 +99,7 @@ struct pln_l2_item {
 struct pln_l2_value {
     struct pln_l2_item item;
     void *memory;
+    bool is_from_replica; /* it may be older than what was heard last: for a short life only */
 };
 void pln_l2_value_fini(struct pln_l2_value *value);
 
@@ -141,6 +142,11 @@ struct pln_l2_ops {
     int (*get)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline, struct pln_l2_value *);
     int (*get_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline,
                     struct pln_l2_value *, int *statuses);
+    /* NULL where there are no replicas */
+    int (*get_near)(struct pln_l2 *, const struct pln_hashed *, enum pln_read, pln_ns deadline,
+                    struct pln_l2_value *);
+    int (*get_many_near)(struct pln_l2 *, const struct pln_hashed *, const enum pln_read *,
+                         size_t n, pln_ns deadline, struct pln_l2_value *, int *statuses);
     int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
                uint32_t set_flags, pln_ns deadline);
     int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
@@ -169,6 +175,7 @@ struct pln_l2_health {
     bool breaker_open;    /* commands fail at once */
     unsigned connections; /* that are up, of both pools */
     pln_ms beat_age;      /* since the link's last sign of life */
+    unsigned replicas;    /* that are read from */
 };
 
 /* Opens a client; nothing is connected until start, and then only behind the caller's back.
@@ -241,6 +248,24 @@ static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pl
 static inline int pln_l2_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                                   pln_ns deadline, struct pln_l2_value *values, int *statuses) {
     return l2->ops->get_many(l2, keys, n, deadline, values, statuses);
+}
+
+/* The same from a replica, where `how` allows it and one is well: a value that was current not long
+ * ago. What no replica has, or only past its time, is asked of the primary. Nothing that is
+ * written, and no lease, may rest on a value that is from a replica. */
+static inline int pln_l2_get_near(struct pln_l2 *l2, const struct pln_hashed *key,
+                                  enum pln_read how, pln_ns deadline, struct pln_l2_value *value) {
+    value->is_from_replica = false;
+    return how == PLN_READ_PRIMARY || l2->ops->get_near == NULL
+               ? l2->ops->get(l2, key, deadline, value)
+               : l2->ops->get_near(l2, key, how, deadline, value);
+}
+static inline int pln_l2_get_many_near(struct pln_l2 *l2, const struct pln_hashed *keys,
+                                       const enum pln_read *hows, size_t n, pln_ns deadline,
+                                       struct pln_l2_value *values, int *statuses) {
+    return l2->ops->get_many_near == NULL
+               ? l2->ops->get_many(l2, keys, n, deadline, values, statuses)
+               : l2->ops->get_many_near(l2, keys, hows, n, deadline, values, statuses);
 }
 
 /* Stores, voids the key's lease and tells the others, in one step of the server's. set_flags are

@@ -79,6 +79,7 @@ static void free_node(struct pln_node *node) {
         pln_link_stop(node);
         pln_pool_fini(&node->pool);
         pln_pool_fini(&node->bulk);
+        pln_replicas_fini(node);
         pln_floor_fini(node);
         free(node);
     }
@@ -90,7 +91,7 @@ static void on_trouble(void *arg) {
     pln_keeper_ask(node->redis);
 }
 
-static struct pln_pool pool_of(struct pln_node *node, const struct pln_endpoint *endpoint) {
+struct pln_pool pln_node_constants(struct pln_node *node, const struct pln_endpoint *endpoint) {
     struct pln_redis *redis = node->redis;
     return (struct pln_pool){.endpoint = endpoint,
                              .login = &redis->url.login,
@@ -107,12 +108,12 @@ static struct pln_pool pool_of(struct pln_node *node, const struct pln_endpoint 
 
 static int make_pools(struct pln_node *node, const struct pln_endpoint *endpoint) {
     struct pln_redis *redis = node->redis;
-    node->pool = pool_of(node, endpoint);
+    node->pool = pln_node_constants(node, endpoint);
     node->pool.n_slots = redis->n_slots;
     node->pool.timeout = redis->timeout;
     int result = pln_pool_init(&node->pool);
     if (result == PLN_OK) {
-        node->bulk = pool_of(node, endpoint);
+        node->bulk = pln_node_constants(node, endpoint);
         node->bulk.n_slots = redis->n_bulk;
         node->bulk.timeout = redis->timeout > bulk_silence ? redis->timeout : bulk_silence;
         result = pln_pool_init(&node->bulk);

@@ -74,8 +74,16 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
     }
 }
 
-int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *reading,
-                   pln_ns deadline) {
+static int ask_times(struct pln_node **node, struct pln_pool *replica, size_t index,
+                     struct pln_batch *batch, pln_ns deadline, struct pln_reply **reply) {
+    return replica == NULL ? pln_redis_ask(node, index, batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY),
+                                           deadline, reply)
+                           : pln_redis_ask_pool(replica, index, batch, "HMGET",
+                                                PLN_KIND(PLN_REPLY_ARRAY), deadline, reply);
+}
+
+int pln_read_times_over(struct pln_node *of, struct pln_pool *replica, size_t index,
+                        struct pln_reading *reading, pln_ns deadline) {
     struct pln_node *node = pln_node_of_tags(of);
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
@@ -85,8 +93,7 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     }
     pln_batch_init(&batch);
     write_times(node, reading, n_tags, &batch);
-    int result = pln_redis_ask(&node, index, &batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY), deadline,
-                               &reply);
+    int result = ask_times(&node, replica, index, &batch, deadline, &reply);
     if (result == PLN_OK && reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 + n_tags) {
         apply_times(reading, reply->elements);
     } else if (result == PLN_OK) {
@@ -103,19 +110,24 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     return result;
 }
 
+int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
+                   pln_ns deadline) {
+    return pln_read_times_over(node, NULL, index, reading, deadline);
+}
+
 /* ---- get ---- */
 
-int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+int pln_read_value(struct pln_redis *redis, struct pln_pool *pool, const struct pln_reply *reply,
                    struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
         return PLN_MISS;
     }
     if (reply->kind == PLN_REPLY_STRING) {
-        result = pln_envelope_read(reply->bytes, pln_pool_server_now(&node->pool), value);
+        result = pln_envelope_read(reply->bytes, pln_pool_server_now(pool), value);
     }
     if (result == PLN_EINVAL) {
-        pln_count(node->redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
+        pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
         return PLN_MISS;
     }
     return result;
@@ -144,7 +156,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status != PLN_OK) {
         return status;
     }
-    status = pln_read_value(node, reply, &read);
+    status = pln_read_value(redis, &node->pool, reply, &read);
     pln_reply_free(reply);
     struct pln_reading reading = {&read, &status, 1};
     if (status == PLN_OK) {

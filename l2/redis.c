@@ -37,6 +37,22 @@ int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
     return result;
 }
 
+int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *batch,
+                       const char *command, unsigned kinds, pln_ns deadline,
+                       struct pln_reply **reply) {
+    struct pln_request request = {.write = write_batch, .arg = batch, .kinds = kinds};
+    struct pln_reply *got;
+    int result = pln_line_ask(pool, index, &request, deadline, &got);
+    if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
+        result = pln_pool_refused(pool, command, got);
+        pln_reply_free(got);
+    }
+    if (result == PLN_OK) {
+        *reply = got;
+    }
+    return result;
+}
+
 /* ---- what changes a value ---- */
 
 /* Runs a script that answers with a number. */
@@ -313,6 +329,8 @@ const struct pln_l2_ops pln_redis_ops = {
     .start = pln_redis_start,
     .get = pln_redis_get,
     .get_many = pln_redis_get_many,
+    .get_near = pln_redis_get_near,
+    .get_many_near = pln_redis_get_many_near,
     .set = redis_set,
     .remove = redis_remove,
     .expire = redis_expire,

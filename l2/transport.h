@@ -123,6 +123,7 @@ struct pln_conn {
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
     char run_id[PLN_RUN_ID + 1];   /* "" likewise */
     pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC */
+    bool is_to_replica;            /* set before login: a replica in touch is wanted, no master */
 };
 
 /* Connects, over TLS where there is a `tls`. The endpoint's label must outlive the connection.
@@ -309,6 +310,8 @@ struct pln_pool {
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
     void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
     void *arg;
+    bool is_replica;  /* of a server that follows another: see replica.c */
+    bool is_readonly; /* which answers only who says READONLY */
     size_t n_slots;
     struct pln_slot *slots;
 

@@ -61,6 +61,8 @@ static const struct {
     [PLN_COUNT_L2_TIMEOUTS] = {"l2_timeouts", "commands that passed their deadline"},
     [PLN_COUNT_L2_CONNECTS] = {"l2_connects", "data connections made"},
     [PLN_COUNT_L2_BAD_VALUES] = {"l2_bad_values", "values in Redis that cannot be decoded"},
+    [PLN_COUNT_REPLICA_HITS] = {"replica_hits", "values read from replicas"},
+    [PLN_COUNT_REPLICA_MISSES] = {"replica_misses", "asked of a replica, then of the primary"},
     [PLN_COUNT_DATA_CALLS] = {"data_calls", "commands, and calls on data structures, by callers"},
     [PLN_COUNT_HASH_L1_HITS] = {"hash_l1_hits", "of data_calls: hashes answered fresh by L1"},
     [PLN_COUNT_BUS_RECEIVED] = {"bus_received", "messages of other instances"},
