@@ -222,6 +222,9 @@ int pln_nodes_init(struct pln_redis *redis) {
 
 void pln_nodes_fini(struct pln_redis *redis) {
     for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        pln_link_stop(redis->nodes[i]); /* all before any node goes: each looks at the others */
+    }
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
         free_node(redis->nodes[i]);
     }
     free(redis->nodes);
