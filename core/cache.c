@@ -112,7 +112,9 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
     struct pln_stamp stamp;
     bool leads;
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, &leads);
+    bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
+    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
+                                                &leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
         return true;

@@ -133,10 +133,11 @@ void pln_flights_freeze(struct pln_flights *flights);
 void pln_flights_thaw(struct pln_flights *flights, bool is_child);
 
 /* Joins the load of a key, or begins one. A load that began before the key was last invalidated
- * is not joined: what it brings may be older than what this caller has seen. Returns NULL where
- * memory is out. Owns: a reference, for pln_flight_leave(). */
+ * is not joined: what it brings may be older than what this caller has seen. Nor is one that may
+ * lag (it reads from a replica) by who wants what the primary has. Returns NULL where memory is
+ * out. Owns: a reference, for pln_flight_leave(). */
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
-                                   const struct pln_hashed *key, bool *leads);
+                                   const struct pln_hashed *key, bool may_lag, bool *leads);
 const struct pln_hashed *pln_flight_key(const struct pln_flight *flight);
 void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight);
 void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
@@ -158,6 +159,11 @@ void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key);
 void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_terms *terms, struct pln_stamp *stamp,
                    const struct pln_l2_item *item, struct pln_l1_life *life);
+/* The same for what may be from a replica: its life in L1 is bounded by the terms' replica ttl,
+ * since a write that we were told of before we read may come to the replica later. */
+void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
+                        const struct pln_terms *terms, struct pln_stamp *stamp,
+                        const struct pln_l2_value *value, struct pln_l1_life *life);
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left);
@@ -344,6 +350,8 @@ int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pl
 pln_ns pln_deadline(pln_ms timeout);
 /* The deadline of one L2 command that ends no later than `deadline`. */
 pln_ns pln_cache_l2_deadline(const struct pln_cache *cache, pln_ns deadline);
+/* Whom L2 asks for a key: as the call says, else as the terms say. */
+enum pln_read pln_cache_read(const struct pln_get_options *options, const struct pln_terms *terms);
 /* Finds a key's rule and terms; the ruleset's reference goes back by pln_ruleset_unref(). */
 const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_bytes key,
                                         struct pln_match *match, struct pln_ruleset **ruleset);
@@ -384,7 +392,7 @@ int pln_memory_client(void *arg, const struct pln_l2_options *options, struct pl
 /* ---- options.c ---- */
 
 /* The names of an option's values, in the order of what they stand for; ending in NULL. */
-extern const char *const pln_evictions[], *const pln_weighings[];
+extern const char *const pln_evictions[], *const pln_weighings[], *const pln_reads[];
 /* Where a name stands among others, or -1. */
 int pln_option_index(const char *const *names, const char *name);
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */

@@ -18,6 +18,10 @@
  * the stamp alone guards L1, which is sound because every invalidation passes the stripes (with
  * tracking alone it would not be: a server says nothing of a deleted key that it does not hold).
  *
+ * The first look may be at a replica, where the terms say so: what it brings ends the fill only
+ * where it is fresh, and is kept for a short while. From the lease on all is the primary's. So is
+ * all that runs behind: a refresh for what lags would be none.
+ *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on.
  */
@@ -77,19 +81,19 @@ static int outcome_of_l2(struct pln_outcome *outcome, const struct pln_l2_item *
 }
 
 /* Asks L2. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value is the fallback. */
-static int ask_l2(struct fill *fill, struct pln_outcome *outcome) {
+static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     struct pln_l2_value value;
     struct pln_l1_life life;
-    int status = pln_l2_get(fill->cache->l2, &request->key,
-                            pln_cache_l2_deadline(fill->cache, request->deadline), &value);
+    int status = pln_l2_get_near(fill->cache->l2, &request->key, how,
+                                 pln_cache_l2_deadline(fill->cache, request->deadline), &value);
     if (status != PLN_OK) {
         fill->is_l2_away = status < 0;
         return status;
     }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
-        pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &value.item, &life);
+        pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
         status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
     } else {
         life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
@@ -133,7 +137,7 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
                              until < request->deadline ? until : request->deadline);
         }
         take_stamp(fill); /* again: what is read from here on may be kept */
-        status = ask_l2(fill, outcome);
+        status = ask_l2(fill, PLN_READ_PRIMARY, outcome);
         if (status == PLN_OK) {
             end_lease(fill);
             return PLN_OK;
@@ -341,7 +345,7 @@ static void job_run(struct pln_job *base, unsigned worker) {
     job->fill.worker = (int) worker;
     if (job->asks_l2_first && uses_l2(&job->fill)) {
         take_stamp(&job->fill);
-        status = ask_l2(&job->fill, &outcome);
+        status = ask_l2(&job->fill, PLN_READ_PRIMARY, &outcome);
     }
     if (status != PLN_OK && has_policy_loader(&job->request)) {
         finish(&job->fill);
@@ -394,7 +398,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     int status = PLN_MISS;
     if (uses_l2(&fill)) {
         take_stamp(&fill);
-        status = ask_l2(&fill, &outcome);
+        status = ask_l2(&fill, pln_cache_read(request->options, request->terms), &outcome);
     }
     if (status == PLN_OK) {
         end(&fill, status, &outcome);
@@ -411,7 +415,7 @@ void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_
     bool leads;
     struct pln_stamp stamp;
     pln_stamp_take(cache->inval, key->hash, &stamp);
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, &leads);
+    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, false, &leads);
     if (flight == NULL) {
         return;
     }

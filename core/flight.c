@@ -4,9 +4,10 @@
  * wait.
  *
  * A flight is found by its key while it may still be joined; it lives until its last user has left.
- * Two things take it out of the table: its end, and a caller who finds that the key was
- * invalidated since it began. Such a caller may know of a newer value (its own delete has
- * returned, say), so it begins a flight of its own instead of waiting for an old answer.
+ * Three things take it out of the table: its end; a caller who finds that the key was invalidated
+ * since it began; and one who wants the primary's word where the flight asks a replica. Such a
+ * caller may know of a newer value (its own delete has returned, say), so it begins a flight of its
+ * own instead of waiting for an old answer.
  *
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
@@ -21,6 +22,7 @@ struct pln_flight {
     UT_hash_handle hh;
     struct pln_hashed key; /* bytes follow the struct */
     uint64_t epoch;        /* of the key's stripe when it began */
+    bool may_lag;          /* what it brings may come from a replica */
     pthread_cond_t changed;
     /* under the table's lock: */
     unsigned refs;
@@ -110,15 +112,16 @@ static void unlist_locked(struct pln_flights *flights, struct pln_flight *flight
 }
 
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
-                                   const struct pln_hashed *key, bool *leads) {
+                                   const struct pln_hashed *key, bool may_lag, bool *leads) {
     struct pln_flight *created = flight_new(key, stamp->epoch);
     if (created == NULL) {
         pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
         return NULL;
     }
+    created->may_lag = may_lag;
     pthread_mutex_lock(&flights->lock);
     struct pln_flight *joined = find_locked(flights, key->key);
-    if (joined != NULL && joined->epoch == stamp->epoch) {
+    if (joined != NULL && joined->epoch == stamp->epoch && (may_lag || !joined->may_lag)) {
         joined->refs++;
     } else {
         if (joined != NULL) {

@@ -192,7 +192,7 @@ static int fly(const struct hash_read *read, const struct pln_hashed *key,
     struct pln_stamp stamp;
     bool leads;
     pln_stamp_take(read->cache->inval, key->hash, &stamp);
-    struct pln_flight *flight = pln_flight_join(flights, &stamp, key, &leads);
+    struct pln_flight *flight = pln_flight_join(flights, &stamp, key, false, &leads);
     if (flight == NULL) {
         return PLN_ENOMEM;
     }

@@ -74,6 +74,16 @@ void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
     install(cache, key, terms, &entry, stamp);
 }
 
+void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
+                        const struct pln_terms *terms, struct pln_stamp *stamp,
+                        const struct pln_l2_value *value, struct pln_l1_life *life) {
+    struct pln_terms bounded = *terms;
+    if (value->is_from_replica) {
+        bounded.l1_ttl_ms = least(bounded.l1_ttl_ms, bounded.replica_ttl_ms);
+    }
+    pln_life_keep(cache, key, &bounded, stamp, &value->item, life);
+}
+
 void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
     struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);

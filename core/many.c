@@ -11,6 +11,7 @@ struct rest {
     size_t *index; /* into the caller's arrays */
     struct pln_hashed *keys;
     struct pln_stamp *stamps;
+    enum pln_read *reads;
     struct pln_l2_value *values;
     int *statuses;
     struct pln_l1_hit *hits; /* what L1 has of them, not good enough to be served at once */
@@ -21,12 +22,13 @@ static int rest_init(struct rest *rest, size_t n) {
     *rest = (struct rest){.index = calloc(n, sizeof *rest->index),
                           .keys = calloc(n, sizeof *rest->keys),
                           .stamps = calloc(n, sizeof *rest->stamps),
+                          .reads = calloc(n, sizeof *rest->reads),
                           .values = calloc(n, sizeof *rest->values),
                           .statuses = calloc(n, sizeof *rest->statuses),
                           .hits = calloc(n, sizeof *rest->hits),
                           .kept = calloc(n, sizeof *rest->kept)};
-    if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->values == NULL ||
-        rest->statuses == NULL) {
+    if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->reads == NULL ||
+        rest->values == NULL || rest->statuses == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
     }
     return PLN_OK;
@@ -36,6 +38,7 @@ static void rest_fini(struct rest *rest) {
     free(rest->index);
     free(rest->keys);
     free(rest->stamps);
+    free(rest->reads);
     free(rest->values);
     free(rest->statuses);
     free(rest->hits);
@@ -139,7 +142,8 @@ out:
 
 /* Takes one answer of L2: into L1, and to the caller. */
 static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct pln_stamp *stamp,
-                   const struct pln_l2_item *item, uint32_t flags, struct pln_result *result) {
+                   const struct pln_l2_value *value, uint32_t flags, struct pln_result *result) {
+    const struct pln_l2_item *item = &value->item;
     struct pln_match match;
     struct pln_ruleset *ruleset;
     struct pln_l1_life life;
@@ -152,7 +156,7 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
         result->value = pln_value_new(item->value, item->format);
     }
     if (result->value != NULL) {
-        pln_life_keep(cache, key, terms, stamp, item, &life);
+        pln_life_keep_read(cache, key, terms, stamp, value, &life);
         result->len = item->value.len;
         result->format = item->format;
         result->source = is_fresh ? PLN_FROM_L2 : PLN_FROM_STALE;
@@ -164,21 +168,43 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
     return status;
 }
 
+/* Whom to ask for each key. False where that is the primary for all. */
+static bool choose_reads(struct pln_cache *cache, const struct pln_get_options *options,
+                         struct rest *rest) {
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
+    bool is_near = false;
+    for (size_t i = 0; i < rest->n; i++) {
+        struct pln_match match = {.rule = NULL};
+        if (options->read == PLN_READ_BY_RULE) {
+            pln_ruleset_match(ruleset, rest->keys[i].key, &match);
+        }
+        rest->reads[i] = pln_cache_read(options,
+                                        match.rule != NULL ? &match.rule->terms : &cache->terms);
+        is_near = is_near || rest->reads[i] != PLN_READ_PRIMARY;
+    }
+    pln_ruleset_unref(ruleset);
+    return is_near;
+}
+
 static void ask_l2(struct pln_cache *cache, const struct pln_get_options *options,
                    struct rest *rest, struct pln_result *results, int *statuses) {
     pln_ns deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
                                               : PLN_FOREVER;
     int asked = PLN_MISS;
     if (cache->has_l2 && rest->n > 0 && (options->flags & PLN_GET_NO_L2) == 0) {
-        asked = pln_l2_get_many(cache->l2, rest->keys, rest->n,
-                                pln_cache_l2_deadline(cache, deadline), rest->values,
-                                rest->statuses);
+        asked = choose_reads(cache, options, rest)
+                    ? pln_l2_get_many_near(cache->l2, rest->keys, rest->reads, rest->n,
+                                           pln_cache_l2_deadline(cache, deadline), rest->values,
+                                           rest->statuses)
+                    : pln_l2_get_many(cache->l2, rest->keys, rest->n,
+                                      pln_cache_l2_deadline(cache, deadline), rest->values,
+                                      rest->statuses);
     }
     for (size_t i = 0; i < rest->n; i++) {
         size_t at = rest->index[i];
         statuses[at] = asked == PLN_OK ? rest->statuses[i] : asked;
         if (statuses[at] == PLN_OK) {
-            statuses[at] = take_l2(cache, &rest->keys[i], &rest->stamps[i], &rest->values[i].item,
+            statuses[at] = take_l2(cache, &rest->keys[i], &rest->stamps[i], &rest->values[i],
                                    options->flags, &results[at]);
             pln_l2_value_fini(&rest->values[i]);
         }

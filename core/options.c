@@ -44,6 +44,7 @@ static const struct option {
     {"connect_timeout", DURATION, offsetof(struct pln_options, connect_timeout_ms)},
     {"timeout", DURATION, offsetof(struct pln_options, timeout_ms)},
     {"pool", COUNT, offsetof(struct pln_options, pool)},
+    {"bulk_pool", COUNT, offsetof(struct pln_options, bulk_pool)},
     {"tracking", FLAG, offsetof(struct pln_options, tracking)},
     {"ping", DURATION, offsetof(struct pln_options, ping_ms)},
     {"workers", COUNT, offsetof(struct pln_options, workers)},
@@ -56,10 +57,13 @@ static const struct option {
     {"refresh", SHARE, offsetof(struct pln_options, refresh)},
     {"lease", DURATION, offsetof(struct pln_options, lease_ms)},
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
+    {"read", TEXT, offsetof(struct pln_options, read)},
+    {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
 const char *const pln_weighings[] = {"entries", "bytes", NULL};
+const char *const pln_reads[] = {"primary", "replica", "nearest", NULL};
 
 enum { N_OPTIONS = sizeof table / sizeof table[0] };
 
@@ -145,7 +149,9 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
                                                            : options->max_bytes / 16;
     options->eviction = options->eviction != NULL ? options->eviction : pln_evictions[0];
     options->weigh = options->weigh != NULL ? options->weigh : pln_weighings[0];
+    options->read = options->read != NULL ? options->read : pln_reads[0];
     options->pool = options->pool != 0 ? options->pool : 4;
+    options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
     options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;
@@ -158,6 +164,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->negative_ms, 10000);
     default_ms(&options->lease_ms, 5000);
     default_ms(&options->load_timeout_ms, 10000);
+    default_ms(&options->replica_ttl_ms, 1000);
 }
 
 static int check_durations(const struct pln_options *options) {
@@ -196,6 +203,9 @@ static int check(const struct pln_options *options) {
     }
     if (pln_option_index(pln_weighings, options->weigh) < 0) {
         return refuse_name("weigh", pln_weighings, options->weigh);
+    }
+    if (pln_option_index(pln_reads, options->read) < 0) {
+        return refuse_name("read", pln_reads, options->read);
     }
     if (options->max_bytes < (size_t) 1 << 16) {
         return pln_fail(PLN_EINVAL, "max_bytes: must be at least 64k, got %zu", options->max_bytes);

@@ -84,6 +84,15 @@ enum pln_source {
     PLN_FROM_NEGATIVE, /* a cached "does not exist" */
 };
 
+/* Which of Redis's servers a value is read from. What is written, and every lease, goes to the
+ * primary. */
+enum pln_read {
+    PLN_READ_BY_RULE = 0, /* in the options of a call: as the key's rule says */
+    PLN_READ_PRIMARY,
+    PLN_READ_REPLICA, /* the replicas in turn; the primary where none is well */
+    PLN_READ_NEAREST, /* the one with the shortest round trip, the primary among them */
+};
+
 struct pln_cache; /* opaque */
 struct pln_value; /* opaque: counted, immutable bytes */
 struct pln_load;  /* opaque: what a loader hands back */
@@ -133,7 +142,9 @@ struct pln_options {
     bool tls_unverified;       /* any certificate will do ("tls_verify" is "false") */
     pln_ms connect_timeout_ms; /* default 1000 */
     pln_ms timeout_ms;         /* bound on one command, and on waiting for a connection; 250 */
-    unsigned pool;             /* data connections; default 4 */
+    unsigned pool;             /* connections that values go over; default 4 */
+    unsigned bulk_pool;        /* those of everything else: commands, data structures, scripts,
+                                  locks, limits; made when first used; default 2 */
     bool tracking;             /* also let the server report writes by foreign programs */
     pln_ms ping_ms;            /* heartbeat of the link; default 1000; dead after two */
     unsigned workers;          /* threads for policy loads and refreshes; default 2 */
@@ -148,6 +159,8 @@ struct pln_options {
     double refresh;           /* share of the ttl after which a hit refreshes behind; 0: off */
     pln_ms lease_ms;          /* longest time one loader keeps the fleet waiting; default 5 s */
     pln_ms load_timeout_ms;   /* longest wait of a caller for a load; default 10 s */
+    const char *read;         /* "primary" (default), "replica" or "nearest": see enum pln_read */
+    pln_ms replica_ttl_ms;    /* bound on the life in L1 of what a replica said; default 1 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -192,6 +205,7 @@ struct pln_get_options {
     pln_ms negative_ms;
     const struct pln_bytes *tags; /* likewise */
     size_t n_tags;
+    uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.
@@ -377,6 +391,8 @@ PLN_API const char *pln_strerror(int status);
 PLN_API const char *pln_error_text(void);
 /* The name of an enum pln_source: "l1", "l2", "loaded", "stale", "negative", "miss". */
 PLN_API const char *pln_source_name(int source);
+/* The name of an enum pln_read: "primary", "replica", "nearest"; NULL for others. */
+PLN_API const char *pln_read_name(int read);
 
 /* A C string as a key. */
 static inline struct pln_bytes pln_key(const char *text) {

@@ -90,7 +90,8 @@ static int open_node(struct pln_lock_nodes *nodes, const char *url) {
                                      .ns = "",
                                      .connect_timeout_ms = nodes->timeout,
                                      .timeout_ms = nodes->timeout,
-                                     .pool = NODE_POOL,
+                                     .pool = 1, /* for values, of which there are none */
+                                     .bulk_pool = NODE_POOL,
                                      .counts = nodes->counts,
                                      .host = &nodes->host};
     if (url == NULL) {

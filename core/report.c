@@ -9,7 +9,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 13, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 14, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -35,10 +35,12 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"bus_ok", "1 while the link is live", health.bus_ok, true},
         {"bus_beat_age_ms", "since the link's last sign of life", (uint64_t) health.beat_age, true},
         {"l2_breaker_open", "1 while commands fail at once", health.breaker_open, true},
-        {"l2_connections", "data connections that are up", health.connections, true},
+        {"l2_connections", "connections to Redis that are up, but to replicas", health.connections,
+         true},
         {"l2_nodes", "servers that values come from", health.n_nodes, true},
         {"l2_nodes_up", "of them: the link is live, and commands go there", health.n_nodes_up,
          true},
+        {"l2_replicas", "replicas that are read from", health.replicas, true},
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
     };
     memcpy(stats, gauges, sizeof gauges);
@@ -172,6 +174,9 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
     add_duration(text, "negative", terms->negative_ms);
     add_duration(text, "lease", terms->lease_ms);
     add_duration(text, "load_timeout", terms->load_timeout_ms);
+    add_duration(text, "replica_ttl", terms->replica_ttl_ms);
+    add(text, "  %-15s %s\n", "read",
+        pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",
         terms->refresh, "max_bytes", terms->max_bytes);
     add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1",

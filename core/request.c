@@ -29,3 +29,9 @@ const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_byte
     pln_ruleset_match(*ruleset, key, match);
     return match->rule != NULL ? &match->rule->terms : &cache->terms;
 }
+
+enum pln_read pln_cache_read(const struct pln_get_options *options, const struct pln_terms *terms) {
+    uint8_t read = options->read != PLN_READ_BY_RULE ? options->read : terms->read;
+    return read == PLN_READ_REPLICA || read == PLN_READ_NEAREST ? (enum pln_read) read
+                                                                : PLN_READ_PRIMARY;
+}

@@ -6,6 +6,12 @@
  * The keys are gathered first (so that there is a total to report against), then read by as many
  * threads as the plan says, started no faster than its rate, until all are done, the deadline
  * passes, or the caller's progress function says stop.
+ *
+ * The lists come over the connections of commands, which no value waits for. The values themselves
+ * come the way of every other read: what is kept in L1 has to be read in order with the key's
+ * writes (R10), so another connection is no place for it. What bounds the delay that warming costs
+ * others is its concurrency: each of its threads has one small command under way, so a read never
+ * finds more than that many before it.
  */
 #include "engine.h"
 

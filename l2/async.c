@@ -310,7 +310,7 @@ static int post(struct pln_async *async, struct pln_errand *errand) {
 }
 
 int pln_async_post(struct pln_pool *pool, struct pln_errand *errand) {
-    int result = pln_breaker_admit(&pool->breaker);
+    int result = pln_breaker_look(&pool->breaker);
     if (result != PLN_OK) {
         return result;
     }

@@ -197,6 +197,16 @@ int pln_breaker_admit(struct pln_breaker *breaker) {
     return result;
 }
 
+int pln_breaker_look(struct pln_breaker *breaker) {
+    if (!pln_breaker_is_open(breaker)) {
+        return PLN_OK;
+    }
+    pthread_mutex_lock(&breaker->lock);
+    int result = admit_locked(breaker, pln_clock_precise());
+    pthread_mutex_unlock(&breaker->lock);
+    return result;
+}
+
 int pln_breaker_claim(struct pln_breaker *breaker, uint32_t *probe) {
     *probe = 0;
     if (!pln_breaker_is_open(breaker)) {

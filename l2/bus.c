@@ -278,7 +278,7 @@ static int go_up(struct pln_node *node) {
                                 deadline);
     }
     if (result == PLN_OK) {
-        pln_pool_require(&node->pool, link->conn.run_id);
+        pln_node_require(node, link->conn.run_id);
         pln_floor_server(node, link->conn.run_id);
         result = node->redis->tracking ? track(node, deadline) : PLN_OK;
     }
@@ -367,7 +367,7 @@ static void go_down(struct pln_node *node) {
     }
     pln_floor_forget(node);
     pln_conn_close(&link->conn);
-    pln_pool_require(&node->pool, "");
+    pln_node_require(node, "");
 }
 
 /* ---- the thread ---- */

@@ -8,6 +8,7 @@
 
 enum {
     DEFAULT_POOL = 4,
+    DEFAULT_BULK = 2,
     MOST_POOL = 256,
 };
 
@@ -18,7 +19,7 @@ static struct pln_node_info look_at(struct pln_node *node, bool *is_link_ok) {
     struct pln_node_info info = {
         .address = pln_pool_label(pool),
         .is_breaker_open = pln_pool_is_open(pool),
-        .connections = (unsigned) pln_pool_connections(pool),
+        .connections = (unsigned) (pln_pool_connections(pool) + pln_pool_connections(&node->bulk)),
         /* relaxed: only shown, here and below */
         .timeouts = atomic_load_explicit(&pool->n_timeouts, memory_order_relaxed),
         .errors = atomic_load_explicit(&pool->n_errors, memory_order_relaxed),
@@ -43,6 +44,7 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
         now.connections += info.connections;
         now.n_nodes++;
         now.n_nodes_up += info.is_up;
+        now.replicas += (unsigned) pln_replicas_count(redis->nodes[i]);
     }
     *health = now;
 }
@@ -75,8 +77,10 @@ int pln_redis_start(struct pln_l2 *l2) {
 void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_keeper_stop(redis); /* it adds nodes, and starts links */
+    pln_scout_stop(redis);
     pln_nodes_fini(redis);
     pln_keeper_fini(redis);
+    pln_scout_fini(redis);
     pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
     pln_names_fini(&redis->names);
@@ -116,15 +120,19 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->counts = options->counts;
     redis->events = options->events;
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
+    redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
+    pln_scout_init(redis);
     int result = pln_keeper_init(redis);
     if (result == PLN_OK) {
         result = pln_url_read(options->url, &redis->url);
     }
     /* a cluster's servers tell of keys that change by tracking alone: see script.c */
     redis->tracking = options->tracking || redis->url.topology == PLN_CLUSTER;
-    if (result == PLN_OK && redis->n_slots > MOST_POOL) {
-        result = pln_fail(PLN_EINVAL, "pool: %u connections, %d at most", redis->n_slots,
+    if (result == PLN_OK && (redis->n_slots > MOST_POOL || redis->n_bulk > MOST_POOL)) {
+        bool is_bulk = redis->n_slots <= MOST_POOL;
+        result = pln_fail(PLN_EINVAL, "%s: %u connections, %d at most",
+                          is_bulk ? "bulk_pool" : "pool", is_bulk ? redis->n_bulk : redis->n_slots,
                           MOST_POOL);
     }
     if (result == PLN_OK) {

@@ -132,6 +132,9 @@ static int take(struct pln_redis *redis, const struct pln_shards *shards) {
             pln_node_want(redis->nodes[i], false);
         }
     }
+    if (result == PLN_OK && pln_scout_is_wanted(&redis->scout)) {
+        pln_replicas_take_shards(redis, shards, places);
+    }
     free(places);
     free(is_wanted);
     return result;

@@ -14,6 +14,7 @@
  * pushes is no answer, and is taken out before anybody could take it for one.
  */
 #include "internal.h"
+#include "topology.h"
 
 #include <stdio.h>
 
@@ -282,6 +283,15 @@ static int take_role(struct pln_conn *conn, const struct pln_reply *reply) {
     const struct pln_reply *role = reply->kind == PLN_REPLY_ARRAY && reply->n_elements > 0
                                        ? &reply->elements[0]
                                        : NULL;
+    if (conn->is_to_replica) {
+        struct pln_role is;
+        int result = pln_role_read(reply, &is);
+        if (result == PLN_OK && (is.kind != PLN_ROLE_REPLICA || !is.is_linked)) {
+            result = pln_fail(PLN_EL2DOWN, "l2: redis at %s is no replica that hears its primary",
+                              conn->label);
+        }
+        return result == PLN_OK ? PLN_OK : PLN_EL2DOWN;
+    }
     if (!conn->takes_replicas && role != NULL && role->kind == PLN_REPLY_STRING &&
         strcmp(pln_reply_text(role), "master") != 0) {
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s is a %s, not the master", conn->label,

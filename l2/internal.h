@@ -12,6 +12,7 @@
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
 
+#include "replica.h"
 #include "transport.h"
 
 /* ---- codec.c: the envelope ---- */
@@ -137,7 +138,9 @@ struct pln_link {
 /* One server that values come from: its connections, its link, its floor. */
 struct pln_node {
     struct pln_redis *redis; /* the client */
-    struct pln_pool pool;
+    struct pln_pool pool;    /* of values: each key's commands go over one of its connections */
+    struct pln_pool bulk;    /* of all else, which may take long: see node.c */
+    struct pln_replicas replicas;
     struct pln_link link;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
@@ -190,6 +193,7 @@ struct pln_redis {
     pln_ns connect_timeout, timeout, ping;
     struct pln_tls *tls; /* NULL where the URL says none */
     unsigned n_slots;    /* data connections to each server */
+    unsigned n_bulk;     /* likewise, for what may take long */
     bool tracking;
     struct pln_host host;
     struct pln_counts *counts;
@@ -202,6 +206,7 @@ struct pln_redis {
     struct pln_places servers;
     struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
     struct pln_keeper keeper;
+    struct pln_scout scout;
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;
@@ -245,6 +250,17 @@ int pln_nodes_need(struct pln_redis *redis);
 static inline size_t pln_node_slot(const struct pln_node *node, const struct pln_hashed *key) {
     return (size_t) (key->hash % node->pool.n_slots);
 }
+/* What the pools of a node and its replicas have in common; how many connections, and how patient,
+ * is for the caller to add. */
+struct pln_pool pln_node_constants(struct pln_node *node, const struct pln_endpoint *endpoint);
+/* Where a request's commands go. */
+static inline struct pln_pool *pln_node_pool(struct pln_node *node,
+                                             const struct pln_request *request) {
+    return request->is_bulk ? &node->bulk : &node->pool;
+}
+/* The server is elsewhere from now on; only connections to this one are right. */
+void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint);
+void pln_node_require(struct pln_node *node, const char *run_id);
 /* The server that has the tags' clock for what is on `node`. */
 struct pln_node *pln_node_of_tags(struct pln_node *node);
 /* One more; by one thread at a time. */
@@ -294,6 +310,10 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
  * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
                   const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply);
+/* The same to one server, wherever the key is. */
+int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *batch,
+                       const char *command, unsigned kinds, pln_ns deadline,
+                       struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
@@ -332,11 +352,23 @@ struct pln_reading {
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value);
 /* A value from its reply; what cannot be one is counted, and a miss. */
-int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+int pln_read_value(struct pln_redis *redis, struct pln_pool *pool, const struct pln_reply *reply,
                    struct pln_l2_value *value);
 /* Turns what is void into misses. Where that cannot be found out, nothing is served. */
 int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
                    pln_ns deadline);
+
+/* The same by what a replica says, where it is not NULL. */
+int pln_read_times_over(struct pln_node *node, struct pln_pool *replica, size_t index,
+                        struct pln_reading *reading, pln_ns deadline);
+
+/* ---- near.c: from replicas ---- */
+
+int pln_redis_get_near(struct pln_l2 *l2, const struct pln_hashed *key, enum pln_read how,
+                       pln_ns deadline, struct pln_l2_value *value);
+int pln_redis_get_many_near(struct pln_l2 *l2, const struct pln_hashed *keys,
+                            const enum pln_read *hows, size_t n, pln_ns deadline,
+                            struct pln_l2_value *values, int *statuses);
 
 /* ---- many.c: get_many ---- */
 

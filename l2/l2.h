@@ -15,7 +15,8 @@
  *   resp.c   commands as bytes
  *   shape.c  answers of RESP3 in the shape of RESP2
  *   redis.c  a client, and the operations that change a value
- *   read.c   those that read; read_async.c a get whose caller does not wait
+ *   read.c   those that read; near.c from replicas, which replica.c finds and looks after;
+ *            read_async.c a get whose caller does not wait
  *   async.c  a thread with many commands in flight on a connection of its own; courier.c what goes
  *            over it
  *   script.c the Lua scripts that run inside Redis, by hash
@@ -78,7 +79,7 @@ struct pln_l2_options {
     struct pln_tls_options tls;
     const char *ns;
     pln_ms connect_timeout_ms, timeout_ms, ping_ms;
-    unsigned pool;
+    unsigned pool, bulk_pool; /* connections: of values, of pln_l2_command() */
     bool tracking;
     struct pln_counts *counts;   /* borrowed */
     const struct pln_host *host; /* borrowed; its clock is not used for system deadlines */
@@ -102,6 +103,7 @@ struct pln_l2_item {
 struct pln_l2_value {
     struct pln_l2_item item;
     void *memory;
+    bool is_from_replica; /* it may be older than what was heard last: for a short life only */
 };
 void pln_l2_value_fini(struct pln_l2_value *value);
 
@@ -177,6 +179,11 @@ struct pln_l2_ops {
     int (*get_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline,
                     struct pln_l2_value *, int *statuses);
     int (*get_async)(struct pln_l2 *, struct pln_l2_get *);
+    /* NULL where there are no replicas */
+    int (*get_near)(struct pln_l2 *, const struct pln_hashed *, enum pln_read, pln_ns deadline,
+                    struct pln_l2_value *);
+    int (*get_many_near)(struct pln_l2 *, const struct pln_hashed *, const enum pln_read *,
+                         size_t n, pln_ns deadline, struct pln_l2_value *, int *statuses);
     int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
                uint32_t set_flags, pln_ns deadline);
     int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
@@ -204,10 +211,11 @@ struct pln_l2 {
 struct pln_l2_health {
     bool bus_ok;          /* subscribed, confirmed by an own message, heartbeat in time */
     bool breaker_open;    /* commands fail at once */
-    unsigned connections; /* data connections that are up */
+    unsigned connections; /* that are up, of both pools */
     pln_ms beat_age;      /* since the link's last sign of life */
     unsigned n_nodes;     /* servers */
     unsigned n_nodes_up;  /* of them: the link is live, and commands go to it */
+    unsigned replicas;    /* that are read from */
 };
 
 /* Opens a client; nothing is connected until start, and then only behind the caller's back.
@@ -294,6 +302,24 @@ static inline int pln_l2_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
     return l2->ops->get_async(l2, get);
 }
 
+/* The same from a replica, where `how` allows it and one is well: a value that was current not long
+ * ago. What no replica has, or only past its time, is asked of the primary. Nothing that is
+ * written, and no lease, may rest on a value that is from a replica. */
+static inline int pln_l2_get_near(struct pln_l2 *l2, const struct pln_hashed *key,
+                                  enum pln_read how, pln_ns deadline, struct pln_l2_value *value) {
+    value->is_from_replica = false;
+    return how == PLN_READ_PRIMARY || l2->ops->get_near == NULL
+               ? l2->ops->get(l2, key, deadline, value)
+               : l2->ops->get_near(l2, key, how, deadline, value);
+}
+static inline int pln_l2_get_many_near(struct pln_l2 *l2, const struct pln_hashed *keys,
+                                       const enum pln_read *hows, size_t n, pln_ns deadline,
+                                       struct pln_l2_value *values, int *statuses) {
+    return l2->ops->get_many_near == NULL
+               ? l2->ops->get_many(l2, keys, n, deadline, values, statuses)
+               : l2->ops->get_many_near(l2, keys, hows, n, deadline, values, statuses);
+}
+
 /* Stores, voids the key's lease and tells the others, in one step of the server's. set_flags are
  * those of enum pln_set_flags. Returns: PLN_OK, PLN_NOT_STORED. */
 static inline int pln_l2_set(struct pln_l2 *l2, const struct pln_hashed *key,
@@ -353,10 +379,12 @@ static inline int pln_l2_clear(struct pln_l2 *l2, pln_ns deadline) {
 
 /* Any command, as a program gives it; names are taken as they are, without the namespace. `key`
  * says which server of several it is for: one of the names in it, or NULL where it has none (then
- * it goes to any). Commands that change what a connection is (SUBSCRIBE, MULTI, BLPOP ...) are for
- * the caller to refuse. The reply's shape is RESP2's also where the server speaks RESP3, but for
- * the kinds that only that has. Returns: PLN_OK (the reply is the caller's to free, and no error),
- * PLN_EL2 with the server's own words where it refuses. */
+ * it goes to any). It goes over connections of its own, where it may take long without any value
+ * waiting for it; in order with other commands of the same key. Commands that change what a
+ * connection is (SUBSCRIBE, MULTI, BLPOP ...) are for the caller to refuse. The reply's shape is
+ * RESP2's also where the server speaks RESP3, but for the kinds that only that has. Returns: PLN_OK
+ * (the reply is the caller's to free, and no error), PLN_EL2 with the server's own words where it
+ * refuses. */
 static inline int pln_l2_command(struct pln_l2 *l2, const struct pln_bytes *key,
                                  const struct pln_bytes *args, size_t n_args, pln_ns deadline,
                                  struct pln_reply **reply) {

@@ -68,7 +68,7 @@ static int get_each(struct part *part, pln_ns deadline) {
             result = pln_pool_refused(&node->pool, "MGET", reply);
             pln_reply_free(reply);
         } else if (result == PLN_OK) {
-            result = pln_read_value(node, &reply->elements[0], &reading->values[i]);
+            result = pln_read_value(redis, &node->pool, &reply->elements[0], &reading->values[i]);
             pln_reply_free(reply);
         }
         reading->statuses[i] = result;
@@ -97,9 +97,10 @@ static int finish(struct part *part, pln_ns deadline) {
         result = pln_pool_refused(pool, "MGET", reply);
     }
     for (size_t i = 0; i < reading->n; i++) {
-        reading->statuses[i] = result == PLN_OK ? pln_read_value(part->node, &reply->elements[i],
-                                                                 &reading->values[i])
-                                                : result;
+        reading->statuses[i] = result == PLN_OK
+                                   ? pln_read_value(part->node->redis, pool, &reply->elements[i],
+                                                    &reading->values[i])
+                                   : result;
     }
     pln_reply_free(reply);
     return result;

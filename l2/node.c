@@ -6,11 +6,23 @@
  * as one: up when the last of those that are wanted comes up, down when the first of them goes.
  *
  * Nodes are only ever added, and go with the client.
+ *
+ * Each has two pools. Values, leases and tags go over the first, where nothing is ever sent that
+ * takes long; whatever a program asks for beside them (data structures, scripts, locks, any
+ * command) goes over the second, which is made when it is first used. So a script that runs for a
+ * second, or an answer of a hundred megabytes, keeps no read of a value waiting for its connection.
+ * (It may keep the server itself busy: that no client can help.) Each pool has a breaker of its
+ * own, of the same make; the second is more patient with a connection that is silent, since
+ * somebody else's long command may be the reason.
  */
 #include "async.h"
 #include "topology.h"
 
 #include <stdio.h>
+
+/* A connection that says nothing for so long is given up, though others wait on it. Shorter, and
+ * one caller's deadline would end another's command that is allowed to take longer. */
+static const pln_ns bulk_silence = 10 * 1000000000LL;
 
 /* ---- addresses ---- */
 
@@ -66,6 +78,8 @@ static void free_node(struct pln_node *node) {
     if (node != NULL) {
         pln_link_stop(node);
         pln_pool_fini(&node->pool);
+        pln_pool_fini(&node->bulk);
+        pln_replicas_fini(node);
         pln_floor_fini(node);
         free(node);
     }
@@ -75,6 +89,37 @@ static void free_node(struct pln_node *node) {
 static void on_trouble(void *arg) {
     struct pln_node *node = arg;
     pln_keeper_ask(node->redis);
+}
+
+struct pln_pool pln_node_constants(struct pln_node *node, const struct pln_endpoint *endpoint) {
+    struct pln_redis *redis = node->redis;
+    return (struct pln_pool){.endpoint = endpoint,
+                             .login = &redis->url.login,
+                             .tls = redis->url.is_tls ? redis->tls : NULL,
+                             .takes_replicas = redis->slots != NULL,
+                             .client_name = redis->client_name,
+                             .host = &redis->host,
+                             .counts = redis->counts,
+                             .connect_timeout = redis->connect_timeout,
+                             .clock_period = redis->ping,
+                             .on_other_server = pln_link_drop,
+                             .on_trouble = on_trouble,
+                             .arg = node};
+}
+
+static int make_pools(struct pln_node *node, const struct pln_endpoint *endpoint) {
+    struct pln_redis *redis = node->redis;
+    node->pool = pln_node_constants(node, endpoint);
+    node->pool.n_slots = redis->n_slots;
+    node->pool.timeout = redis->timeout;
+    int result = pln_pool_init(&node->pool);
+    if (result == PLN_OK) {
+        node->bulk = pln_node_constants(node, endpoint);
+        node->bulk.n_slots = redis->n_bulk;
+        node->bulk.timeout = redis->timeout > bulk_silence ? redis->timeout : bulk_silence;
+        result = pln_pool_init(&node->bulk);
+    }
+    return result;
 }
 
 static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted,
@@ -88,21 +133,7 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     atomic_init(&created->link.is_idle, !is_wanted);
     created->link.wake_fd = -1;
     pln_floor_init(created);
-    created->pool = (struct pln_pool){.endpoint = endpoint,
-                                      .login = &redis->url.login,
-                                      .tls = redis->url.is_tls ? redis->tls : NULL,
-                                      .takes_replicas = redis->slots != NULL,
-                                      .client_name = redis->client_name,
-                                      .host = &redis->host,
-                                      .counts = redis->counts,
-                                      .connect_timeout = redis->connect_timeout,
-                                      .timeout = redis->timeout,
-                                      .clock_period = redis->ping,
-                                      .on_other_server = pln_link_drop,
-                                      .on_trouble = on_trouble,
-                                      .arg = created,
-                                      .n_slots = redis->n_slots};
-    int result = pln_pool_init(&created->pool);
+    int result = make_pools(created, endpoint);
     if (result == PLN_OK) {
         result = pln_link_init(created);
     }
@@ -112,6 +143,16 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     }
     *node = created;
     return PLN_OK;
+}
+
+void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint) {
+    pln_pool_move(&node->pool, endpoint);
+    pln_pool_move(&node->bulk, endpoint);
+}
+
+void pln_node_require(struct pln_node *node, const char *run_id) {
+    pln_pool_require(&node->pool, run_id);
+    pln_pool_require(&node->bulk, run_id); /* hashes read over it are kept in L1, too: R11 */
 }
 
 int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted) {

@@ -132,6 +132,25 @@ static int prepare(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline
     return result;
 }
 
+/* A replica runs no scripts of ours and has no writes to be afraid of. */
+static int prepare_replica(struct pln_pool *pool, struct pln_slot *slot, pln_ns deadline) {
+    struct pln_reply *reply = NULL;
+    struct pln_batch batch;
+    if (!pool->is_readonly) {
+        return PLN_OK;
+    }
+    pln_batch_init(&batch);
+    pln_batch_texts(&batch, "READONLY", NULL);
+    int result = pln_conn_exchange(&slot->conn, &batch, deadline, &reply);
+    if (result == PLN_OK && reply->kind == PLN_REPLY_ERROR) {
+        result = pln_fail(PLN_EL2DOWN, "l2: redis at %s refused READONLY: %s", slot->conn.label,
+                          pln_reply_text(reply));
+    }
+    pln_replies_free(&reply, 1);
+    pln_batch_fini(&batch);
+    return result;
+}
+
 static void note_clock(struct pln_pool *pool, struct pln_slot *slot) {
     slot->clock_at = pln_clock_precise();
     /* relaxed: a number by itself; each reading of it is as good as any other */
@@ -142,6 +161,7 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
     int result = pln_conn_open(&slot->conn, pln_pool_endpoint(pool), pool->tls, until);
     if (result == PLN_OK) {
         slot->conn.takes_replicas = pool->takes_replicas;
+        slot->conn.is_to_replica = pool->is_replica;
         slot->conn.counts = pool->counts;
         result = pln_conn_login(&slot->conn, pool->login, pool->client_name, PLN_RESP_BEST, until);
     }
@@ -149,7 +169,7 @@ static int dial(struct pln_pool *pool, struct pln_slot *slot, bool is_link, pln_
         result = agree(pool, &slot->conn, is_link, until);
     }
     if (result == PLN_OK) {
-        result = prepare(pool, slot, until);
+        result = pool->is_replica ? prepare_replica(pool, slot, until) : prepare(pool, slot, until);
     }
     if (result != PLN_OK) {
         hang_up(slot);

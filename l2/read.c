@@ -84,8 +84,16 @@ static int take_times(struct pln_node *node, struct pln_reading *reading, size_t
     return PLN_OK;
 }
 
-int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *reading,
-                   pln_ns deadline) {
+static int ask_times(struct pln_node **node, struct pln_pool *replica, size_t index,
+                     struct pln_batch *batch, pln_ns deadline, struct pln_reply **reply) {
+    return replica == NULL ? pln_redis_ask(node, index, batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY),
+                                           deadline, reply)
+                           : pln_redis_ask_pool(replica, index, batch, "HMGET",
+                                                PLN_KIND(PLN_REPLY_ARRAY), deadline, reply);
+}
+
+int pln_read_times_over(struct pln_node *of, struct pln_pool *replica, size_t index,
+                        struct pln_reading *reading, pln_ns deadline) {
     struct pln_node *node = pln_node_of_tags(of);
     struct pln_batch batch;
     struct pln_reply *reply = NULL;
@@ -95,8 +103,7 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     }
     pln_batch_init(&batch);
     write_times(node, reading, n_tags, &batch);
-    int result = pln_redis_ask(&node, index, &batch, "HMGET", PLN_KIND(PLN_REPLY_ARRAY), deadline,
-                               &reply);
+    int result = ask_times(&node, replica, index, &batch, deadline, &reply);
     if (result == PLN_OK) {
         result = take_times(node, reading, n_tags, reply);
     }
@@ -110,9 +117,14 @@ int pln_read_times(struct pln_node *of, size_t index, struct pln_reading *readin
     return result;
 }
 
+int pln_read_times(struct pln_node *node, size_t index, struct pln_reading *reading,
+                   pln_ns deadline) {
+    return pln_read_times_over(node, NULL, index, reading, deadline);
+}
+
 /* ---- get ---- */
 
-static int read_value(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
+static int read_value(struct pln_redis *redis, const struct pln_reply *reply, pln_ms server_now,
                       struct pln_l2_value *value) {
     int result = PLN_EINVAL;
     if (reply->kind == PLN_REPLY_NIL) {
@@ -122,15 +134,15 @@ static int read_value(struct pln_node *node, const struct pln_reply *reply, pln_
         result = pln_envelope_read(reply->bytes, server_now, value);
     }
     if (result == PLN_EINVAL) {
-        pln_count(node->redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
+        pln_count(redis->counts, PLN_COUNT_L2_BAD_VALUES, 1);
         return PLN_MISS;
     }
     return result;
 }
 
-int pln_read_value(struct pln_node *node, const struct pln_reply *reply,
+int pln_read_value(struct pln_redis *redis, struct pln_pool *pool, const struct pln_reply *reply,
                    struct pln_l2_value *value) {
-    return read_value(node, reply, pln_pool_server_now(&node->pool), value);
+    return read_value(redis, reply, pln_pool_server_now(pool), value);
 }
 
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
@@ -158,7 +170,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status != PLN_OK) {
         return status;
     }
-    status = pln_read_value(node, reply, &read);
+    status = pln_read_value(redis, &node->pool, reply, &read);
     pln_reply_free(reply);
     struct pln_reading reading = {&read, &status, 1};
     if (status == PLN_OK) {
@@ -175,7 +187,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
 int pln_read_now(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
                  struct pln_l2_value *value) {
     size_t n_tags;
-    int status = read_value(node, reply, server_now, value);
+    int status = read_value(node->redis, reply, server_now, value);
     struct pln_reading reading = {value, &status, 1};
     bool is_pending = status == PLN_OK && needs_times(pln_node_of_tags(node), &reading, &n_tags);
     return is_pending ? PLN_PENDING : status;

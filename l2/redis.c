@@ -38,6 +38,22 @@ int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
     return result;
 }
 
+int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *batch,
+                       const char *command, unsigned kinds, pln_ns deadline,
+                       struct pln_reply **reply) {
+    struct pln_request request = {.write = write_batch, .arg = batch, .kinds = kinds};
+    struct pln_reply *got;
+    int result = pln_line_ask(pool, index, &request, deadline, &got);
+    if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
+        result = pln_pool_refused(pool, command, got);
+        pln_reply_free(got);
+    }
+    if (result == PLN_OK) {
+        *reply = got;
+    }
+    return result;
+}
+
 /* ---- what changes a value ---- */
 
 /* Runs a script that answers with a number. */
@@ -272,11 +288,12 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
     snprintf(name, sizeof name, "%.*s", args[0].len > 24 ? 24 : (int) args[0].len,
              (const char *) args[0].data);
     struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
-    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->pool.n_slots;
-    result = pln_redis_ask(&node, index, &batch, name, 0, deadline, &got);
+    size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->bulk.n_slots;
+    struct pln_request request = {.write = write_batch, .arg = &batch, .is_bulk = true};
+    result = pln_route_ask(&node, index, &request, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&node->pool, name, got);
+        result = pln_pool_refused(&node->bulk, name, got);
         pln_reply_free(got);
     } else if (result == PLN_OK && (result = pln_shape(args[0], got)) != PLN_OK) {
         pln_reply_free(got);
@@ -327,6 +344,8 @@ const struct pln_l2_ops pln_redis_ops = {
     .get = pln_redis_get,
     .get_many = pln_redis_get_many,
     .get_async = pln_redis_get_async,
+    .get_near = pln_redis_get_near,
+    .get_many_near = pln_redis_get_many_near,
     .set = redis_set,
     .remove = redis_remove,
     .expire = redis_expire,

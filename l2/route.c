@@ -125,7 +125,7 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
     struct pln_reply *got;
     for (;;) {
         request->is_asking = way.is_asking;
-        int result = pln_line_ask(&way.node->pool, index, request, deadline, &got);
+        int result = pln_line_ask(pln_node_pool(way.node, request), index, request, deadline, &got);
         *node = way.node;
         if (result == PLN_EL2DOWN) {
             pln_keeper_ask(redis); /* another may have taken over */

@@ -211,3 +211,28 @@ int pln_role_read(const struct pln_reply *reply, struct pln_role *role) {
     *role = read;
     return PLN_OK;
 }
+
+int pln_role_read_replicas(const struct pln_reply *reply, struct pln_address *replicas, size_t size,
+                           size_t *n_replicas) {
+    struct pln_role role = {.kind = PLN_ROLE_SENTINEL};
+    size_t n = 0;
+    if (!read_role(reply, &role) || role.kind != PLN_ROLE_MASTER || reply->n_elements < 3 ||
+        reply->elements[2].kind != PLN_REPLY_ARRAY) {
+        return refuse("ROLE", reply, "the role of a master with its replicas");
+    }
+    const struct pln_reply *list = &reply->elements[2];
+    for (size_t i = 0; i < list->n_elements; i++) {
+        const struct pln_reply *fields = list->elements[i].elements;
+        struct pln_address replica;
+        if (list->elements[i].kind != PLN_REPLY_ARRAY || list->elements[i].n_elements < 2 ||
+            !pln_reply_has_bytes(&fields[0]) || !pln_reply_has_bytes(&fields[1]) ||
+            !read_place(fields[0].bytes, fields[1].bytes, &replica)) {
+            return refuse("ROLE", reply, "replicas with a host and a port each");
+        }
+        if (n < size) {
+            replicas[n++] = replica;
+        }
+    }
+    *n_replicas = n;
+    return PLN_OK;
+}

@@ -164,6 +164,10 @@ struct pln_role {
     bool is_linked;            /* a replica that hears its master */
 };
 
+/* The replicas that a master names in its answer to ROLE, at most `size`. Returns: PLN_OK; PLN_EL2
+ * (the server's error, or no such answer). */
+int pln_role_read_replicas(const struct pln_reply *reply, struct pln_address *replicas, size_t size,
+                           size_t *n_replicas);
 /* Reads the answer to ROLE. Returns: PLN_OK; PLN_EL2 (the server's error, or no such answer). */
 int pln_role_read(const struct pln_reply *reply, struct pln_role *role);
 

@@ -18,6 +18,7 @@
 #ifndef PLN_L2_TRANSPORT_H
 #define PLN_L2_TRANSPORT_H
 
+#include "breaker.h"
 #include "l2.h"
 #include "stream.h"
 
@@ -160,6 +161,7 @@ struct pln_conn {
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
     char run_id[PLN_RUN_ID + 1];   /* "" likewise */
     pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC */
+    bool is_to_replica;            /* set before login: a replica in touch is wanted, no master */
 };
 
 /* Connects, over TLS where there is a `tls`. The endpoint's label must outlive the connection.
@@ -255,6 +257,7 @@ struct pln_request {
     bool is_link; /* the link asks, which nobody can ask to go down */
     bool is_asking; /* to be preceded by ASKING: the slot is on its way to this server */
     size_t n_bytes; /* about how long the command is; 0 where it is short */
+    bool is_bulk;   /* goes over the node's second pool (internal.h) */
 
     /* of line.c */
     _Atomic uint32_t turn; /* a futex: what its caller waits for */
@@ -334,79 +337,6 @@ void pln_line_lead(struct pln_pool *pool, struct pln_line *line, size_t index,
 void pln_line_send_off(struct pln_pool *pool, struct pln_line *line, size_t index,
                        struct pln_request *me);
 
-/* ---- breaker.c: whether callers are let through to a node ---- */
-
-/* From `backoff` to the next one, and a random point in it to wait for. */
-pln_ns pln_backoff_next(pln_ns *backoff);
-
-/* Tells of changes to and fro, but not of each where they come fast: a pair of lines in four
- * seconds, and how many were left out. */
-struct pln_hush {
-    bool is_told, is_owed; /* the change for the worse */
-    pln_ns quiet_until;
-    unsigned n_left_out;
-};
-
-/* It is down, or still is. Returns whether to say so, and of how many more times before. */
-bool pln_hush_down(struct pln_hush *hush, unsigned *n_left_out);
-/* It is up again. Returns whether to say so. */
-bool pln_hush_up(struct pln_hush *hush);
-
-/* How a caller's turn ended. */
-enum pln_outcome {
-    PLN_ANSWERED,
-    PLN_LATE,    /* no answer in time */
-    PLN_BROKEN,  /* the connection was lost */
-    PLN_REFUSED, /* there was none to be had */
-};
-
-enum { PLN_BREAKER_SECONDS = 10 };
-
-/* One second in which commands were late. */
-struct pln_breaker_second {
-    pln_ns begin;
-    uint64_t n_answered; /* of all times, when the first of them was */
-    unsigned n_late;
-};
-
-struct pln_breaker {
-    const struct pln_host *host;
-    struct pln_counts *counts;
-
-    pthread_mutex_t lock;        /* guards all below */
-    _Atomic unsigned n_failures; /* in a row; read without the lock, to see whether there are any */
-    atomic_bool is_open;         /* likewise */
-    uint32_t probe, n_probes;    /* who tries now, by number; 0: nobody */
-    pln_ns backoff, retry_at, closed_at;
-    pln_ns deaf_until; /* answers before that close nothing */
-    struct pln_breaker_second seconds[PLN_BREAKER_SECONDS];
-    struct pln_hush hush;
-    char reason[256];
-};
-
-void pln_breaker_init(struct pln_breaker *breaker);
-void pln_breaker_fini(struct pln_breaker *breaker);
-static inline bool pln_breaker_is_open(struct pln_breaker *breaker) {
-    /* relaxed: it may change at any time */
-    return atomic_load_explicit(&breaker->is_open, memory_order_relaxed);
-}
-/* Return PLN_EL2DOWN while it is open, and it is nobody's turn to try. Who claims while it is open
- * is the one to try, and gets a number; its outcome decides. */
-int pln_breaker_admit(struct pln_breaker *breaker);
-int pln_breaker_claim(struct pln_breaker *breaker, uint32_t *probe);
-/* An answer came in time. */
-void pln_breaker_praise(struct pln_breaker *breaker, const char *label);
-
-struct pln_turn_end {
-    enum pln_outcome outcome; /* where it is a failure, its text is that of the last failure */
-    uint32_t probe;           /* as claimed; 0 of others */
-    unsigned n_late;          /* commands */
-    uint64_t n_answered;      /* commands of all times; looked at where any is late */
-};
-
-void pln_breaker_end(struct pln_breaker *breaker, const struct pln_turn_end *end,
-                     const char *label);
-
 /* ---- pool.c: the data connections of a node ---- */
 
 struct pln_slot {
@@ -437,6 +367,8 @@ struct pln_pool {
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
     void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
     void *arg;
+    bool is_replica;  /* of a server that follows another: see replica.c */
+    bool is_readonly; /* which answers only who says READONLY */
     size_t n_slots;
     struct pln_slot *slots;  /* and one more, the courier's */
     struct pln_async *async; /* the courier (async.h) */

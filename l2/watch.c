@@ -26,6 +26,14 @@ static const struct pln_endpoint *sentinel_at(const struct pln_redis *redis, siz
                                       : more->endpoints[i - redis->url.n_endpoints];
 }
 
+static void learn_replicas(struct pln_redis *redis, const struct pln_reply *reply) {
+    struct pln_address replicas[PLN_MOST_REPLICAS];
+    size_t n = 0;
+    if (pln_sentinel_read_peers(reply, replicas, PLN_ARRAY_LEN(replicas), &n) == PLN_OK) {
+        pln_replicas_take(redis->nodes[0], replicas, n);
+    }
+}
+
 /* Adds those it names to the ones that are asked. */
 static void learn(struct pln_redis *redis, const struct pln_reply *reply) {
     struct pln_address peers[16];
@@ -50,12 +58,16 @@ static void learn(struct pln_redis *redis, const struct pln_reply *reply) {
 static int ask(struct pln_redis *redis, const struct pln_endpoint *sentinel,
                struct pln_address *master) {
     struct pln_conn *conn = &redis->keeper.conn;
-    struct pln_reply *replies[2] = {NULL};
+    struct pln_reply *replies[3] = {NULL};
+    bool wants_replicas = pln_scout_is_wanted(&redis->scout);
     struct pln_batch batch;
     pln_ns deadline = pln_clock_precise() + redis->connect_timeout;
     pln_batch_init(&batch);
     pln_sentinel_ask_master(&batch, redis->url.service);
     pln_sentinel_ask_sentinels(&batch, redis->url.service);
+    if (wants_replicas) {
+        pln_sentinel_ask_replicas(&batch, redis->url.service);
+    }
     int result = pln_conn_open(conn, sentinel, redis->url.is_sentinel_tls ? redis->tls : NULL,
                                deadline);
     if (result == PLN_OK) {
@@ -73,6 +85,9 @@ static int ask(struct pln_redis *redis, const struct pln_endpoint *sentinel,
     }
     if (result == PLN_OK) {
         learn(redis, replies[1]);
+        if (wants_replicas) {
+            learn_replicas(redis, replies[2]);
+        }
     }
     pln_replies_free(replies, PLN_ARRAY_LEN(replies));
     pln_batch_fini(&batch);
@@ -90,7 +105,7 @@ static void move_to(struct pln_redis *redis, const struct pln_address *master) {
                  redis->url.service, to->label, pln_pool_label(&node->pool));
     }
     redis->keeper.has_changed = true;
-    pln_pool_move(&node->pool, to);
+    pln_node_move(node, to);
     pln_link_drop(node);
 }
 

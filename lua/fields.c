@@ -56,6 +56,8 @@ const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
     {"l2", PLN_FIELD_BOOLEAN, AT(use_l2), NULL, NULL},
     {"local_writes", PLN_FIELD_BOOLEAN, AT(local_writes), NULL, NULL},
     {"hash_l1", PLN_FIELD_BOOLEAN, AT(hash_l1), NULL, NULL},
+    {"read", PLN_FIELD_READ, AT(read), NULL, NULL},
+    {"replica_ttl", PLN_FIELD_DURATION, AT(replica_ttl_ms), is_positive, POSITIVE},
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
 };
@@ -105,6 +107,17 @@ static enum pln_read_result read_number(const struct pln_policy_field *field, lu
     return PLN_READ_OK;
 }
 
+static enum pln_read_result read_read(lua_State *L, int index, uint8_t *read) {
+    const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
+    for (int i = PLN_READ_PRIMARY; pln_read_name(i) != NULL; i++) {
+        if (strcmp(pln_read_name(i), name) == 0) {
+            *read = (uint8_t) i;
+            return PLN_READ_OK;
+        }
+    }
+    return PLN_READ_WRONG_KIND;
+}
+
 enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field, lua_State *L,
                                            int index, struct pln_terms *terms) {
     void *place = place_of(field, terms);
@@ -117,6 +130,8 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
         return pln_lua_to_size(L, index, place) ? PLN_READ_OK : PLN_READ_WRONG_KIND;
     case PLN_FIELD_NUMBER:
         return read_number(field, L, index, place);
+    case PLN_FIELD_READ:
+        return read_read(L, index, place);
     default:
         if (!lua_isboolean(L, index)) {
             return PLN_READ_WRONG_KIND;
@@ -133,6 +148,7 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_SHARE] = "a share such as \"10%\" or 0.1",
         [PLN_FIELD_BOOLEAN] = "true or false",
         [PLN_FIELD_NUMBER] = "a whole number",
+        [PLN_FIELD_READ] = "\"primary\", \"replica\" or \"nearest\"",
     };
     return wanted[field->kind];
 }
@@ -142,7 +158,7 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
     static const size_t sizes[] = {
         [PLN_FIELD_DURATION] = sizeof(pln_ms), [PLN_FIELD_SIZE] = sizeof(size_t),
         [PLN_FIELD_SHARE] = sizeof(double),    [PLN_FIELD_BOOLEAN] = sizeof(bool),
-        [PLN_FIELD_NUMBER] = sizeof(uint8_t),
+        [PLN_FIELD_NUMBER] = sizeof(uint8_t),  [PLN_FIELD_READ] = sizeof(uint8_t),
     };
     memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
 }
@@ -179,6 +195,9 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         break;
     case PLN_FIELD_SHARE:
         snprintf(text, size, "%g", *(const double *) place);
+        break;
+    case PLN_FIELD_READ:
+        snprintf(text, size, "%s", pln_read_name(*(const uint8_t *) place));
         break;
     case PLN_FIELD_NUMBER:
         snprintf(text, size, "%d",

@@ -85,7 +85,7 @@ pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name) {
 
 /* ---- options of one call ---- */
 
-enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, WEIGHT, PRIORITY, TAGS };
+enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, WEIGHT, PRIORITY, READ, TAGS };
 
 struct field {
     const char *name;
@@ -107,9 +107,10 @@ static const struct field get_fields[] = {
     {"no_load", FLAG, GET(flags), PLN_GET_NO_LOAD},
     {"l1", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L1},
     {"l2", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L2},
+    {"read", READ, GET(read), 0},
 };
-static const char *const get_names[] = {"ttl",      "stale",   "negative", "timeout", "tags",
-                                        "no_stale", "no_load", "l1",       "l2",      NULL};
+static const char *const get_names[] = {
+    "ttl", "stale", "negative", "timeout", "tags", "no_stale", "no_load", "l1", "l2", "read", NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},
@@ -161,6 +162,17 @@ static int32_t read_number(lua_State *L, int index, const char *name, int least,
     return (int32_t) value;
 }
 
+static uint8_t read_read(lua_State *L, int index, const char *name) {
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    for (int i = PLN_READ_PRIMARY; pln_read_name(i) != NULL; i++) {
+        if (strcmp(pln_read_name(i), text) == 0) {
+            return (uint8_t) i;
+        }
+    }
+    refuse_value(L, index, name, "'primary', 'replica' or 'nearest'");
+    return PLN_READ_BY_RULE;
+}
+
 /* Puts the value on top of the stack into its place, and leaves the stack to its caller. Returns
  * the number of tags. */
 static size_t read_field(lua_State *L, int index, const struct field *field, char *options,
@@ -181,6 +193,9 @@ static size_t read_field(lua_State *L, int index, const struct field *field, cha
         return 0;
     case PRIORITY:
         *(int32_t *) place = read_number(L, index, field->name, -128, 127);
+        return 0;
+    case READ:
+        *(uint8_t *) place = read_read(L, index, field->name);
         return 0;
     case TAGS:
         *(const struct pln_bytes **) place = tags;

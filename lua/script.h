@@ -88,6 +88,7 @@ enum pln_field_kind {
     PLN_FIELD_SHARE,
     PLN_FIELD_BOOLEAN,
     PLN_FIELD_NUMBER, /* whole, in one byte */
+    PLN_FIELD_READ,   /* an enum pln_read by its name, in one byte */
 };
 
 /* A field with a plain value, of classes and rules alike. */
@@ -99,7 +100,7 @@ struct pln_policy_field {
     const char *range;              /* what is_valid wants, for people */
 };
 
-enum { PLN_N_POLICY_FIELDS = 16 };
+enum { PLN_N_POLICY_FIELDS = 18 };
 extern const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS];
 
 enum pln_read_result { PLN_READ_OK, PLN_READ_WRONG_KIND, PLN_READ_WRONG_RANGE };

@@ -81,6 +81,11 @@ const char *pln_source_name(int source) {
     return source >= 0 && (size_t) source < PLN_ARRAY_LEN(names) ? names[source] : "unknown";
 }
 
+const char *pln_read_name(int read) {
+    static const char *const names[] = {NULL, "primary", "replica", "nearest"};
+    return read >= 0 && (size_t) read < PLN_ARRAY_LEN(names) ? names[read] : NULL;
+}
+
 /* ---- hash and chance ---- */
 
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {

@@ -64,6 +64,8 @@ static const struct {
     [PLN_COUNT_L2_RETRIES] = {"l2_retries", "commands sent again: refused for a moment"},
     [PLN_COUNT_L2_BAD_VALUES] = {"l2_bad_values", "values in Redis that cannot be decoded"},
     [PLN_COUNT_L2_PUSHES] = {"l2_pushes", "what servers said unasked, which was dropped"},
+    [PLN_COUNT_REPLICA_HITS] = {"replica_hits", "values read from replicas"},
+    [PLN_COUNT_REPLICA_MISSES] = {"replica_misses", "asked of a replica, then of the primary"},
     [PLN_COUNT_DATA_CALLS] = {"data_calls", "commands, and calls on data structures, by callers"},
     [PLN_COUNT_HASH_L1_HITS] = {"hash_l1_hits", "of data_calls: hashes answered fresh by L1"},
     [PLN_COUNT_BUS_RECEIVED] = {"bus_received", "messages of other instances"},

@@ -180,6 +180,7 @@ START_TEST(a_copy_that_is_void_before_it_arrives_is_not_kept) {
     void *wrong;
     struct pln_cache *patient = open_patient();
     data_expect(a, "cart:9", "HSET f v", 0, 1);
+    data_expect(patient, "cart:9", "HLEN", 0, 1); /* it is connected */
     uint64_t n_sent = rig_stat(patient, "l2_commands");
     pln_test_redis_pause(&server);
     pthread_create(&reader, NULL, read_patiently, patient);

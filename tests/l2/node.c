@@ -314,3 +314,33 @@ bool test_node_is_linked(struct test_node *node) {
 bool test_node_is_master(struct test_node *node) {
     return has_role(node, 0, "master");
 }
+
+long test_node_number(struct test_node *node, const char *command, const char *name) {
+    redisReply *reply = test_node_ask(node, command);
+    const char *at = reply->str == NULL ? NULL : strstr(reply->str, name);
+    long number = at == NULL ? 0 : strtol(at + strlen(name), NULL, 10);
+    freeReplyObject(reply);
+    return number;
+}
+
+long test_node_reads(struct test_node *node) {
+    return test_node_number(node, "INFO commandstats", "cmdstat_get:calls=") +
+           test_node_number(node, "INFO commandstats", "cmdstat_mget:calls=");
+}
+
+static bool is_linked(void *arg) {
+    return test_node_is_linked(arg);
+}
+
+void test_node_follow(struct test_node *replica, struct test_node *of, const char *announced) {
+    const char *const options[] = {"--repl-diskless-sync-delay",
+                                   "0",
+                                   "--replica-read-only",
+                                   "no",
+                                   announced == NULL ? NULL : "--replica-announce-port",
+                                   announced,
+                                   NULL};
+    test_node_start(replica, options);
+    test_node_tell(replica, "REPLICAOF 127.0.0.1 %d", of->port);
+    test_until(is_linked, replica, "a replica does not link to its primary");
+}

@@ -45,6 +45,14 @@ bool test_node_says(struct test_node *node, const char *command, const char *par
 bool test_node_is_linked(struct test_node *node);
 bool test_node_is_master(struct test_node *node);
 
+/* The number behind a name in the answer to a command; 0 where there is none. */
+long test_node_number(struct test_node *node, const char *command, const char *name);
+/* How many GET and MGET it has carried out. */
+long test_node_reads(struct test_node *node);
+/* Starts a replica, which takes writes of its own, so that a test can make it differ; waits until
+ * it has what its primary has. `announced` is the port that it says it is at; NULL: its own. */
+void test_node_follow(struct test_node *replica, struct test_node *of, const char *announced);
+
 /* Waits until a thing is so, looking every 20 ms. */
 void test_until(bool (*is_so)(void *arg), void *arg, const char *what);
 /* Ends the program where a thing is not so. */

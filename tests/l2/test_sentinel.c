@@ -255,6 +255,52 @@ START_TEST(a_damaged_role_is_refused) {
 }
 END_TEST
 
+START_TEST(a_master_names_its_replicas) {
+    static const char two[] = "*3\n$6\nmaster\n:9\n*2\n*3\n$9\n127.0.0.1\n$4\n9001\n$1\n9\n"
+                              "*3\n$3\n::1\n$4\n9002\n$1\n8\n";
+    struct pln_address replicas[2];
+    size_t n = 0;
+    struct pln_reply *reply = reply_of(two);
+    ck_assert_int_eq(pln_role_read_replicas(reply, replicas, 2, &n), PLN_OK);
+    ck_assert_uint_eq(n, 2);
+    ck_assert_str_eq(replicas[0].host, "127.0.0.1");
+    ck_assert_int_eq(replicas[0].port, 9001);
+    ck_assert_str_eq(replicas[1].host, "::1");
+    ck_assert_int_eq(replicas[1].port, 9002);
+    ck_assert_int_eq(pln_role_read_replicas(reply, replicas, 1, &n), PLN_OK);
+    ck_assert_uint_eq(n, 1); /* there is room for no more */
+    test_reply_free(reply);
+    reply = reply_of("*3\n$6\nmaster\n:0\n*0\n");
+    ck_assert_int_eq(pln_role_read_replicas(reply, replicas, 2, &n), PLN_OK);
+    ck_assert_uint_eq(n, 0);
+    test_reply_free(reply);
+}
+END_TEST
+
+static const char *const bad_replicas[] = {
+    "-NOPERM this user has no permissions to run the 'role' command\n",
+    "*5\n$5\nslave\n$9\n127.0.0.1\n:9000\n$9\nconnected\n:3167038\n",
+    "*2\n$8\nsentinel\n*1\n$8\nmymaster\n",
+    "*2\n$6\nmaster\n:0\n",
+    "*3\n$6\nmaster\n:0\n:0\n",
+    "*3\n$6\nmaster\n:0\n*1\n$9\n127.0.0.1\n",
+    "*3\n$6\nmaster\n:0\n*1\n*1\n$9\n127.0.0.1\n",
+    "*3\n$6\nmaster\n:0\n*1\n*3\n$9\n127.0.0.1\n:9001\n$1\n9\n",
+    "*3\n$6\nmaster\n:0\n*1\n*3\n$0\n\n$4\n9001\n$1\n9\n",
+    "*3\n$6\nmaster\n:0\n*1\n*3\n$1\na\n$5\n70000\n$1\n9\n",
+};
+
+START_TEST(damaged_replicas_are_refused_whole) {
+    struct pln_address replicas[2];
+    size_t n = 7;
+    struct pln_reply *reply = reply_of(bad_replicas[_i]);
+    ck_assert_int_eq(pln_role_read_replicas(reply, replicas, 2, &n), PLN_EL2);
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "ROLE: "));
+    ck_assert_uint_eq(n, 7);
+    test_reply_free(reply);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("sentinel");
     TCase *tests = tcase_create("sentinel");
@@ -270,6 +316,8 @@ int main(void) {
     tcase_add_loop_test(tests, what_is_no_switch_is_not_believed, 0, PLN_ARRAY_LEN(no_switches));
     tcase_add_loop_test(tests, a_server_says_what_it_is, 0, PLN_ARRAY_LEN(roles));
     tcase_add_loop_test(tests, a_damaged_role_is_refused, 0, PLN_ARRAY_LEN(bad_roles));
+    tcase_add_test(tests, a_master_names_its_replicas);
+    tcase_add_loop_test(tests, damaged_replicas_are_refused_whole, 0, PLN_ARRAY_LEN(bad_replicas));
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -25,6 +25,8 @@ void fake_open(struct pln_cache *cache) {
                   .negative_ms = 10000,
                   .lease_ms = 5000,
                   .load_timeout_ms = 10000,
+                  .replica_ttl_ms = 1000,
+                  .read = PLN_READ_PRIMARY,
                   .use_l1 = true,
                   .use_l2 = true},
         .ruleset = pln_ruleset_new(),

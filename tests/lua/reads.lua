@@ -69,6 +69,9 @@ spec.test("a wrong value of a call's option raises", function()
   spec.raises("option 'ttl' must be a positive duration", cache.get, cache, "k", { ttl = 0 })
   spec.raises("'-3'", cache.get, cache, "k", { ttl = -3 })
   spec.raises("option 'l1' must be true or false", cache.get, cache, "k", { l1 = 1 })
+  spec.raises("option 'read' must be 'primary', 'replica' or 'nearest', got string 'near'",
+    cache.get, cache, "k", { read = "near" })
+  spec.raises("option 'read' must be", cache.get, cache, "k", { read = 1 })
   spec.raises("option 'tags' must be a list", cache.get, cache, "k", { tags = { {} } })
   spec.raises("function expected", cache.get, cache, "k", nil, 5)
   local tags = {}

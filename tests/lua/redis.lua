@@ -205,5 +205,42 @@ spec.test("with Redis gone a set is nil, message, code, and what L1 has is serve
   spec.same(a:get "kept", "v")
 end)
 
+-- ---- replicas ----
+
+-- A server that others can follow: at a port, which is found by trying.
+local function at_a_port()
+  local server = spec.redis()
+  for _ = 1, 100 do
+    local port = math.random(20000, 30000)
+    if server.command("config set port " .. port) == "OK\n" then
+      return server, port
+    end
+  end
+  error "no port"
+end
+
+spec.test("reads go to a replica where the call or the policy says so", function()
+  local primary <close>, port = at_a_port()
+  local replica <close> = at_a_port()
+  replica.command("replicaof 127.0.0.1 " .. port)
+  spec.wait_until("the replica is linked", function()
+    return replica.command("role"):find "connected" ~= nil
+  end)
+  local cache <close> = open { redis = primary.url }
+  spec.returns({ true }, cache:set("article:1", "text"))
+  spec.wait_until("the replica is read from", function()
+    return cache:get("article:1", { read = "replica", l1 = false }) == "text"
+      and cache:stats().replica_hits > 0
+  end)
+  spec.same(cache:stats().l2_replicas, 1)
+  local output, code, errors = spec.run(("%s run %s %s"):format(assert(os.getenv "PERILUNE"),
+    assert(arg[0]:match "^(.*)tests/lua/") .. "scripts/examples/replicas.lua", primary.url))
+  spec.same(errors, "")
+  spec.same(code, 0)
+  spec.contains(output, "of 20 articles 20 were right")
+  spec.contains(output, "from 1 replicas")
+  spec.contains(output, "text 7")
+end)
+
 redis.stop()
 spec.finish()

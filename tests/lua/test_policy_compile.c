@@ -142,6 +142,8 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "l2 true (cache)\n"
                                                  "local_writes false (cache)\n"
                                                  "hash_l1 false (cache)\n"
+                                                 "read primary (cache)\n"
+                                                 "replica_ttl 1s (cache)\n"
                                                  "weight 0 (cache)\n"
                                                  "priority 0 (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
@@ -189,6 +191,10 @@ static const struct {
     {"cache.class \"c\" { max_bytes = \"64q\" }",
      "policy.lua:1: class 'c': max_bytes: a size such as \"64k\" or bytes, got '64q'"},
     {"cache.class \"c\" { l2 = 1 }", "policy.lua:1: class 'c': l2: true or false, got 1"},
+    {"cache.class \"c\" { read = \"near\" }",
+     "policy.lua:1: class 'c': read: \"primary\", \"replica\" or \"nearest\", got 'near'"},
+    {"cache.class \"c\" { replica_ttl = 0 }",
+     "policy.lua:1: class 'c': replica_ttl: more than 0 and at most 10 years, or \"forever\", got 0"},
     {"cache.rule \"x\" { load = \"db\" }", "policy.lua:1: rule 'x': load: a function, got 'db'"},
     {"cache.rule \"x\" { related = {} }",
      "policy.lua:1: rule 'x': related: a function, got a table"},
