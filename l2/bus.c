@@ -190,8 +190,7 @@ static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
                     reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
-/* Takes all whole replies that have arrived. */
-static int take_replies(struct pln_node *node) {
+int pln_link_hear(struct pln_node *node) {
     struct pln_reply *reply;
     int result;
     while ((result = pln_conn_next(&node->link.conn, &reply)) == PLN_OK) {
@@ -208,7 +207,7 @@ static int take_bytes(struct pln_node *node, pln_ns deadline) {
     int result = pln_conn_fill(&node->link.conn, deadline);
     if (result == PLN_OK) {
         note_life(&node->link);
-        result = take_replies(node);
+        result = pln_link_hear(node);
     }
     return result;
 }
@@ -330,7 +329,7 @@ static int listen_on(struct pln_node *node) {
     struct pln_link *link = &node->link;
     pln_ns beat_at = pln_clock_precise();
     bool has_heard = true;
-    int result = take_replies(node); /* what came with the answer to the test */
+    int result = pln_link_hear(node); /* what came with the answer to the test */
     while (result == PLN_OK && !must_go(link)) {
         if (has_bytes(link, beat_at)) {
             result = take_bytes(node, pln_clock_precise());

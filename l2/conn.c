@@ -69,7 +69,7 @@ int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns d
     return pln_stream_send(&conn->stream, batch->bytes, batch->len, deadline);
 }
 
-static int feed(void *arg, const char *bytes, size_t n) {
+int pln_conn_feed(void *arg, const char *bytes, size_t n) {
     struct pln_conn *conn = arg;
     conn->reply_bytes += n;
     if (conn->reply_bytes > conn->max_reply) {
@@ -82,12 +82,12 @@ static int feed(void *arg, const char *bytes, size_t n) {
 }
 
 bool pln_conn_is_spoilt(struct pln_conn *conn) {
-    return pln_conn_is_ahead(conn) || !pln_stream_is_quiet(&conn->stream, feed, conn) ||
+    return pln_conn_is_ahead(conn) || !pln_stream_is_quiet(&conn->stream, pln_conn_feed, conn) ||
            pln_conn_is_ahead(conn);
 }
 
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline) {
-    return pln_stream_receive(&conn->stream, deadline, feed, conn);
+    return pln_stream_receive(&conn->stream, deadline, pln_conn_feed, conn);
 }
 
 /* The bytes that an unfinished bulk has announced; 0 where nothing is known. The reader stands

@@ -147,9 +147,10 @@ void pln_conn_close(struct pln_conn *conn);
 /* Return: PLN_OK; PLN_ETIMEOUT, PLN_EL2DOWN (connection lost, protocol error), PLN_ENOMEM. */
 int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline);
 int pln_conn_receive(struct pln_conn *conn, pln_ns deadline, struct pln_reply **reply);
-/* The parts of receive: takes bytes from the socket; takes a whole reply from the bytes, PLN_MISS
- * where there is none yet. */
+/* The parts of receive: takes bytes from the socket; takes bytes that came (`arg` is the
+ * connection); takes a whole reply from the bytes, PLN_MISS where there is none yet. */
 int pln_conn_fill(struct pln_conn *conn, pln_ns deadline);
+int pln_conn_feed(void *arg, const char *bytes, size_t n);
 int pln_conn_next(struct pln_conn *conn, struct pln_reply **reply);
 /* Sends a batch and receives a reply for each of its commands; on failure there are none. */
 int pln_conn_exchange(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline,
