@@ -65,6 +65,13 @@ static int take(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln
     return pln_fail(PLN_EL2DOWN, "fuzz: nobody answers");
 }
 
+/* Whether it is a read of streams that waits for nothing, and so is to be sent. */
+static bool is_plain_read(const struct pln_bytes *args, size_t n) {
+    bool waits;
+    return n > 0 && (is_word(args[0], "XREAD") || is_word(args[0], "XREADGROUP")) &&
+           names_of_streams(args, n, &waits) != 0 && !waits;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct pln_l2_ops ops = {.command = take};
     static struct pln_l2 l2 = {&ops};
@@ -83,6 +90,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         data = newline == NULL ? end : newline + 1;
     }
     int status = pln_command(&cache, NULL, words, n, 0, &answer);
-    assert(status == PLN_EL2DOWN || status == PLN_EINVAL);
+    assert(status == PLN_EL2DOWN || (status == PLN_EINVAL && !is_plain_read(words, n)));
     return 0;
 }
