@@ -17,7 +17,10 @@ static void check_return(lua_State *L, int index) {
     struct pln_bytes first, again;
     uint8_t format;
     int status = pln_lua_encode(L, index, &first, &format);
-    assert(status == PLN_OK);
+    if (status != PLN_OK) { /* others may write it, Lua has little use for it */
+        assert(strstr(pln_error_text(), "a table cannot be a key") != NULL);
+        return;
+    }
     status = pln_lua_decode(L, first, format);
     assert(status == PLN_OK && lua_type(L, -1) == lua_type(L, index));
     status = pln_lua_encode(L, -1, &again, &format);

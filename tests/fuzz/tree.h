@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * tree.h - reading every byte of a reply, so that the address sanitizer sees them all.
+ * tree.h - reading every byte of a reply, so that the address sanitizer sees them all; and whether
+ * a text of RESP is worth its time.
  */
 #ifndef PLN_FUZZ_TREE_H
 #define PLN_FUZZ_TREE_H
@@ -37,6 +38,23 @@ static inline void tree_read(const struct pln_reply *reply, struct tree_sum *sum
     for (size_t i = 0; i < reply->n_elements; i++) {
         tree_read(&reply->elements[i], sum);
     }
+}
+
+/* Whether the bytes announce an array of ten thousand elements or more: memory is taken for all of
+ * them at once, and clearing that takes longer than a hundred other inputs. Only fuzz_reply.c,
+ * whose subject these are, tries them. */
+static inline bool tree_is_dear(const uint8_t *bytes, size_t n) {
+    size_t n_digits = 0;
+    bool is_count = false;
+    for (size_t i = 0; i < n; i++) {
+        bool is_digit = bytes[i] >= '0' && bytes[i] <= '9';
+        is_count = is_digit ? is_count : bytes[i] != 0 && strchr("*%~>", bytes[i]) != NULL;
+        n_digits = is_digit ? n_digits + 1 : 0;
+        if (is_count && n_digits > 4) {
+            return true;
+        }
+    }
+    return false;
 }
 
 #endif
