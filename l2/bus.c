@@ -165,8 +165,7 @@ static bool is_text(const struct pln_reply *reply, const char *text) {
            memcmp(reply->bytes.data, text, reply->bytes.len) == 0;
 }
 
-/* Returns: PLN_OK, or PLN_EL2DOWN where the reply makes no sense. */
-static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
+int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
     const struct pln_reply *part = reply->elements;
     if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
         if (is_text(&part[1], tracking_channel)) {
@@ -190,11 +189,12 @@ static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
                     reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
 }
 
-int pln_link_hear(struct pln_node *node) {
+/* Takes all whole replies that have arrived. */
+static int take_replies(struct pln_node *node) {
     struct pln_reply *reply;
     int result;
     while ((result = pln_conn_next(&node->link.conn, &reply)) == PLN_OK) {
-        result = take_reply(node, reply);
+        result = pln_link_take(node, reply);
         pln_reply_free(reply);
         if (result != PLN_OK) {
             return result;
@@ -207,7 +207,7 @@ static int take_bytes(struct pln_node *node, pln_ns deadline) {
     int result = pln_conn_fill(&node->link.conn, deadline);
     if (result == PLN_OK) {
         note_life(&node->link);
-        result = pln_link_hear(node);
+        result = take_replies(node);
     }
     return result;
 }
@@ -329,7 +329,7 @@ static int listen_on(struct pln_node *node) {
     struct pln_link *link = &node->link;
     pln_ns beat_at = pln_clock_precise();
     bool has_heard = true;
-    int result = pln_link_hear(node); /* what came with the answer to the test */
+    int result = take_replies(node); /* what came with the answer to the test */
     while (result == PLN_OK && !must_go(link)) {
         if (has_bytes(link, beat_at)) {
             result = take_bytes(node, pln_clock_precise());

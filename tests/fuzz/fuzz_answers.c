@@ -3,8 +3,8 @@
  * fuzz_answers.c - whatever Redis answers to the core's own commands and scripts, the core reads it
  * without harm: sessions, limits, counters, locks, hashes, structures.
  *
- * The input's first byte says what is asked; the rest are the answers, in RESP, one to a command.
- * When they are over, Redis is away.
+ * The input's first byte says what is asked, and how the answers lie in memory; the rest are the
+ * answers, in RESP, one to a command. When they are over, Redis is away.
  */
 #include "../../core/engine.h"
 #include "said.h"
@@ -219,7 +219,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size == 0 || tree_is_dear(data, size)) {
         return 0;
     }
-    said = said_new(data + 1, size - 1);
+    said = said_new(data + 1, size - 1, data[0] < 128);
     ask(cache, data[0]);
     said_free(said);
     return 0;

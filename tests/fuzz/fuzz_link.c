@@ -4,6 +4,7 @@
  * link: as messages, as invalidations by tracking, and as the answers to a login.
  */
 #include "../../l2/internal.h"
+#include "said.h"
 #include "tree.h"
 
 #include <sys/socket.h>
@@ -52,20 +53,21 @@ static struct pln_redis *open_client(void) {
 }
 
 static void fuzz_hearing(struct pln_node *node, const uint8_t *data, size_t size) {
-    struct pln_link *link = &node->link;
-    link->conn = (struct pln_conn){.stream = {.fd = -1}, .label = "fuzz", .max_reply = 1 << 20};
-    link->conn.reader = pln_reader_new(&link->conn.state);
-    link->n_subscribed = 0;
-    link->has_pinged = false;
-    link->ping = 0x3132333435363738; /* "12345678" */
-    assert(link->conn.reader != NULL);
+    struct said *said = said_new(data, size, true);
+    struct pln_reply *reply;
+    int status = PLN_OK;
+    node->link.n_subscribed = 0;
+    node->link.has_pinged = false;
+    node->link.ping = 0x3132333435363738; /* "12345678" */
     /* relaxed: there is one thread */
-    atomic_store_explicit(&link->is_up, true, memory_order_relaxed);
+    atomic_store_explicit(&node->link.is_up, true, memory_order_relaxed);
     atomic_store_explicit(&node->floor, 1, memory_order_relaxed); /* relaxed: as above */
-    if (pln_conn_feed(&link->conn, (const char *) data, size) == PLN_OK) {
-        pln_link_hear(node);
+    while (status == PLN_OK && (reply = said_next(said)) != NULL) {
+        status = pln_link_take(node, reply);
+        assert(status == PLN_OK || status == PLN_EL2DOWN);
+        pln_reply_free(reply);
     }
-    pln_conn_close(&link->conn);
+    said_free(said);
 }
 
 /* All that the server will ever say is in the socket before it is asked. */
