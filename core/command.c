@@ -88,14 +88,30 @@ static bool has_word(const struct pln_bytes *args, size_t n_args, const char *wo
     return false;
 }
 
-/* Whether XREAD or XREADGROUP waits: what follows STREAMS are names. */
-static bool waits_for_streams(const struct pln_bytes *args, size_t n_args) {
-    for (size_t i = 1; i < n_args && !is_word(args[i], "STREAMS"); i++) {
-        if (is_word(args[i], "BLOCK")) {
-            return true;
+enum { NO_KEY = 0, AFTER_STREAMS = -1, IF_COUNTED = -2 };
+
+/* Where the names of an XREAD or XREADGROUP begin, or NO_KEY; and whether it would wait. An
+ * option's values are passed over, since a group or a consumer may be called as options are. */
+static size_t find_streams(const struct pln_bytes *args, size_t n_args, bool *waits) {
+    *waits = false;
+    for (size_t i = 1; i < n_args; i++) {
+        if (is_word(args[i], "STREAMS")) {
+            return i + 1;
+        }
+        *waits = *waits || is_word(args[i], "BLOCK");
+        if (is_word(args[i], "BLOCK") || is_word(args[i], "COUNT")) {
+            i += 1;
+        } else if (is_word(args[i], "GROUP")) {
+            i += 2;
         }
     }
-    return false;
+    return NO_KEY;
+}
+
+static bool waits_for_streams(const struct pln_bytes *args, size_t n_args) {
+    bool waits;
+    find_streams(args, n_args, &waits);
+    return waits;
 }
 
 static int refuse(const char *name, const char *second, const char *why) {
@@ -126,8 +142,6 @@ static int check(const struct pln_bytes *args, size_t n_args) {
 }
 
 /* ---- which word is the key ---- */
-
-enum { NO_KEY = 0, AFTER_STREAMS = -1, IF_COUNTED = -2 };
 
 /* Those whose key is not the first word after their name. */
 static const struct {
@@ -188,24 +202,16 @@ static const struct {
     {"ZUNION", 2},
 };
 
-static size_t place_after_streams(const struct pln_bytes *args, size_t n_args) {
-    for (size_t i = 1; i < n_args; i++) {
-        if (is_word(args[i], "STREAMS")) {
-            return i + 1;
-        }
-    }
-    return NO_KEY;
-}
-
 /* The first key of a command, or NULL where it has none. */
 static const struct pln_bytes *key_of(const struct pln_bytes *args, size_t n_args) {
     size_t place = 1;
+    bool waits;
     for (size_t i = 0; i < PLN_ARRAY_LEN(places); i++) {
         if (!is_word(args[0], places[i].name)) {
             continue;
         }
         if (places[i].place == AFTER_STREAMS) {
-            place = place_after_streams(args, n_args);
+            place = find_streams(args, n_args, &waits);
         } else if (places[i].place == IF_COUNTED) {
             place = n_args > 2 && !is_word(args[2], "0") ? 3 : NO_KEY;
         } else {

@@ -165,8 +165,7 @@ static bool is_text(const struct pln_reply *reply, const char *text) {
            memcmp(reply->bytes.data, text, reply->bytes.len) == 0;
 }
 
-/* Returns: PLN_OK, or PLN_EL2DOWN where the reply makes no sense. */
-static int take_reply(struct pln_node *node, const struct pln_reply *reply) {
+int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
     const struct pln_reply *part = reply->elements;
     if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
         if (is_text(&part[1], tracking_channel)) {
@@ -195,7 +194,7 @@ static int take_replies(struct pln_node *node) {
     struct pln_reply *reply;
     int result;
     while ((result = pln_conn_next(&node->link.conn, &reply)) == PLN_OK) {
-        result = take_reply(node, reply);
+        result = pln_link_take(node, reply);
         pln_reply_free(reply);
         if (result != PLN_OK) {
             return result;

@@ -245,7 +245,8 @@ static pln_ms time_of(const struct pln_reply *reply) {
     }
     long long seconds = strtoll(pln_reply_text(&reply->elements[0]), NULL, 10);
     long long micros = strtoll(pln_reply_text(&reply->elements[1]), NULL, 10);
-    bool is_sane = seconds >= 0 && seconds < PLN_L2_LONGEST / 1000 && micros >= 0;
+    bool is_sane = seconds >= 0 && seconds < PLN_L2_LONGEST / 1000 && micros >= 0 &&
+                   micros < 1000000;
     return is_sane ? seconds * 1000 + micros / 1000 : -1;
 }
 

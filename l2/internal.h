@@ -413,5 +413,8 @@ void pln_link_drop(void *node);
 void pln_link_set_idle(struct pln_node *node, bool is_idle);
 void pln_link_stop(struct pln_node *node);
 bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age);
+/* Takes what came over the link; its thread, or a test without one. Returns: PLN_OK, or PLN_EL2DOWN
+ * where the reply makes no sense. */
+int pln_link_take(struct pln_node *node, const struct pln_reply *reply);
 
 #endif

@@ -107,6 +107,7 @@ START_TEST(what_blocks_or_changes_a_connection_is_refused) {
                                "BZPOPMIN k 0",
                                "XREAD BLOCK 0 STREAMS k $",
                                "XREADGROUP GROUP g c BLOCK 0 STREAMS k >",
+                               "XREADGROUP GROUP streams c BLOCK 0 STREAMS k >",
                                "WAIT 1 0",
                                "PSYNC ? -1",
                                "SHUTDOWN",
