@@ -205,10 +205,6 @@ struct pln_remote_script {
     const char *text;
 };
 
-enum { PLN_REMOTE_HASH = 41 };
-
-/* The name by which Redis knows a script. */
-void pln_remote_hash(struct pln_bytes text, char hash[PLN_REMOTE_HASH]);
 /* Runs a script on the cache's Redis; the first key says where. timeout_ms 0: the cache's.
  * Returns: PLN_OK (the reply is the caller's to free); PLN_EL2DOWN, also where there is no Redis;
  * else as pln_l2_command(). */

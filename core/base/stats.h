@@ -47,14 +47,14 @@ enum pln_count {
     PLN_COUNT_L2_ERRORS,
     PLN_COUNT_L2_TIMEOUTS,
     PLN_COUNT_L2_CONNECTS,
-    PLN_COUNT_L2_BREAKS,     /* times the breaker of a server opened */
-    PLN_COUNT_L2_RETRIES,    /* sent again: refused for a moment */
-    PLN_COUNT_L2_BAD_VALUES, /* undecodable: treated as misses */
+    PLN_COUNT_L2_BREAKS,      /* times the breaker of a server opened */
+    PLN_COUNT_L2_RETRIES,     /* sent again: refused for a moment */
+    PLN_COUNT_L2_BAD_VALUES,  /* undecodable: treated as misses */
     PLN_COUNT_REPLICA_HITS,   /* values read from replicas */
     PLN_COUNT_REPLICA_MISSES, /* asked of one in vain, and of the primary then */
-    PLN_COUNT_L2_PUSHES,     /* said by servers unasked, and dropped */
-    PLN_COUNT_DATA_CALLS,    /* of commands, and on data structures, by callers */
-    PLN_COUNT_HASH_L1_HITS,  /* of these: hashes answered fresh by L1 */
+    PLN_COUNT_L2_PUSHES,      /* said by servers unasked, and dropped */
+    PLN_COUNT_DATA_CALLS,     /* of commands, and on data structures, by callers */
+    PLN_COUNT_HASH_L1_HITS,   /* of these: hashes answered fresh by L1 */
     PLN_COUNT_BUS_RECEIVED,
     PLN_COUNT_BUS_OWN,       /* own echoes, ignored */
     PLN_COUNT_BUS_BAD,       /* damaged or of a foreign version */
