@@ -154,6 +154,10 @@ START_TEST(a_child_closes_what_the_parents_threads_were_at) {
 END_TEST
 
 int main(void) {
+#ifdef __SANITIZE_ADDRESS__
+    puts("1..0 # SKIP the sanitizer's allocator may stay locked in a child of many threads");
+    return 0;
+#endif
     Suite *suite = suite_create("fork");
     TCase *tests = tcase_create("fork");
     suite_add_tcase(suite, tests);
