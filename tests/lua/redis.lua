@@ -242,5 +242,32 @@ spec.test("reads go to a replica where the call or the policy says so", function
   spec.contains(output, "text 7")
 end)
 
+spec.test("the example of several servers runs, and a dead one costs its own keys alone", function()
+  local ring = { spec.redis(), spec.redis(), spec.redis() }
+  local example = assert(arg[0]:match "^(.*)tests/lua/") .. "scripts/examples/several.lua"
+  local output = os.tmpname()
+  local program = assert(io.popen(("%s run %s redis+ring://%s,%s,%s >%s 2>&1"):format(
+    os.getenv "PERILUNE", example, ring[1].url, ring[2].url, ring[3].url, output), "w"))
+  local function said()
+    local file <close> = assert(io.open(output))
+    return file:read "a"
+  end
+  spec.wait_until("the example waits", function()
+    return said():find "press enter" ~= nil
+  end)
+  ring[2].stop()
+  program:write "\n"
+  spec.returns({ true, "exit", 0 }, program:close())
+  local text = said()
+  os.remove(output)
+  ring[1].stop()
+  ring[3].stop()
+  spec.contains(text, "of 60 articles 60 were right, 0 were away")
+  spec.contains(text, ring[2].socket .. ": breaker closed, 0 timeouts")
+  local right, away = text:match ".*of 60 articles (%d+) were right, (%d+) were away"
+  spec.same(right + away, 60)
+  spec.same(tonumber(away) > 0 and tonumber(right) > 0, true)
+end)
+
 redis.stop()
 spec.finish()
