@@ -14,7 +14,7 @@ static int kind;
 static struct server servers[N_SERVERS];
 static struct test_cluster cluster;
 static struct pln_cache *a, *b;
-static char url[512];
+static char url[512], names[N_KEYS][24];
 
 static void no_log(void *arg, int level, const char *line) {
     (void) arg;
@@ -37,6 +37,9 @@ static struct pln_cache *open_cache(void) {
 
 static void begin(int wanted) {
     kind = wanted;
+    for (size_t i = 0; i < N_KEYS; i++) {
+        snprintf(names[i], sizeof names[i], i % 2 == 0 ? "key%zu" : "user:{%zu}:name", i);
+    }
     if (kind == CLUSTER) {
         test_cluster_start(&cluster, N_SERVERS, 0);
         snprintf(url, sizeof url, "redis+cluster://127.0.0.1:%d", cluster.nodes[1].port);
@@ -84,8 +87,6 @@ static void await_value(struct pln_cache *cache, const char *key, const char *va
 }
 
 static const char *name(size_t i) {
-    static char names[N_KEYS][24];
-    snprintf(names[i], sizeof names[i], i % 2 == 0 ? "key%zu" : "user:{%zu}:name", i);
     return names[i];
 }
 
@@ -159,9 +160,6 @@ static void *load_all(void *arg) {
 START_TEST(one_load_for_two_instances) {
     pthread_t threads[8];
     begin(_i);
-    for (size_t i = 0; i < N_KEYS; i++) {
-        name(i); /* before the threads read them */
-    }
     for (size_t i = 0; i < 8; i++) {
         pthread_create(&threads[i], NULL, load_all, i % 2 == 0 ? a : b);
     }
