@@ -83,11 +83,6 @@ int pln_conn_pull(struct pln_conn *conn, void *bytes, size_t size, size_t *n) {
     return pln_stream_pull(&conn->stream, bytes, size, n);
 }
 
-bool pln_conn_is_midway(const struct pln_conn *conn) {
-    const redisReader *reader = conn->reader;
-    return reader->len > reader->pos || reader->reply != NULL;
-}
-
 int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n) {
     conn->reply_bytes += n;
     if (conn->reply_bytes > conn->max_reply) {
@@ -117,6 +112,12 @@ static int type_at(const redisReader *reader, int depth) {
 #else
     return reader->rstack[depth].type;
 #endif
+}
+
+bool pln_conn_is_midway(const struct pln_conn *conn) {
+    const redisReader *reader = conn->reader;
+    /* of a reply's first byte the reader keeps the type alone */
+    return reader->len > reader->pos || type_at(reader, 0) >= 0;
 }
 
 /* The bytes that an unfinished bulk has announced; 0 where nothing is known. The reader stands
