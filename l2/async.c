@@ -19,10 +19,10 @@
  * ring stays, and points to nobody.
  */
 #include "courier.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -205,9 +205,7 @@ static void rest(struct pln_async *async) {
     struct timespec timeout = pln_timespec(left > 0 ? left : 0);
     int n = ppoll(polls, async->is_taken ? 2 : 1, async->soonest == never ? NULL : &timeout, NULL);
     if (n > 0 && polls[0].revents != 0) {
-        uint64_t count;
-        ssize_t bytes = read(async->wake_fd, &count, sizeof count);
-        (void) bytes; /* why it was woken is under the lock */
+        pln_was_woken(async->wake_fd);
     }
 }
 
@@ -245,18 +243,9 @@ static bool is_own(struct pln_async *async) {
 }
 
 static int start_locked(struct pln_async *async) {
-    sigset_t all, before;
-    sigfillset(&all);
-    /* signals belong to the host's threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&async->thread, NULL, run, async);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        return pln_fail(PLN_ESYSTEM, "l2: no thread for asynchronous commands: %s",
-                        strerror(error));
-    }
-    async->is_started = true;
-    return PLN_OK;
+    int result = pln_thread_start(&async->thread, run, async, "asynchronous commands");
+    async->is_started = result == PLN_OK;
+    return result;
 }
 
 static int admit(const struct pln_async *async, bool is_closing, size_t n_waiting) {
@@ -287,7 +276,6 @@ static int post_own(struct pln_async *async, struct pln_errand *errand) {
 }
 
 static int post(struct pln_async *async, struct pln_errand *errand) {
-    uint64_t one = 1;
     if (errand->deadline <= pln_clock_precise()) {
         return pln_fail(PLN_ETIMEOUT, "l2: the deadline passed before a command was sent");
     }
@@ -303,8 +291,7 @@ static int post(struct pln_async *async, struct pln_errand *errand) {
     }
     pthread_mutex_unlock(&async->lock);
     if (wakes) {
-        ssize_t n = write(async->wake_fd, &one, sizeof one);
-        (void) n; /* a counter that is full wakes as well */
+        pln_wake(async->wake_fd);
     }
     return result;
 }
@@ -345,7 +332,6 @@ int pln_async_init(struct pln_pool *pool) {
 
 void pln_async_stop(struct pln_pool *pool) {
     struct pln_async *async = pool->async;
-    uint64_t one = 1;
     if (async == NULL) {
         return;
     }
@@ -355,8 +341,7 @@ void pln_async_stop(struct pln_pool *pool) {
     async->is_started = false;
     pthread_mutex_unlock(&async->lock);
     if (is_started) {
-        ssize_t n = write(async->wake_fd, &one, sizeof one);
-        (void) n; /* as above */
+        pln_wake(async->wake_fd);
         pthread_join(async->thread, NULL);
     }
 }

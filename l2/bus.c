@@ -20,10 +20,10 @@
  * may have been anything, so it is taken for the worst: everything is void.
  */
 #include "internal.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -40,20 +40,6 @@ static const pln_ns good_life = 1000 * 1000000LL;
 
 /* ---- flags that other threads read ---- */
 
-static bool is_set(atomic_bool *flag) {
-    return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
-}
-
-static void set(atomic_bool *flag, bool value) {
-    atomic_store_explicit(flag, value, memory_order_relaxed); /* relaxed: a flag by itself */
-}
-
-static void wake(struct pln_link *link) {
-    uint64_t one = 1;
-    ssize_t n = write(link->wake_fd, &one, sizeof one);
-    (void) n; /* a counter that is full wakes as well */
-}
-
 static void note_life(struct pln_link *link) {
     /* relaxed: only shown */
     atomic_store_explicit(&link->heard_at, pln_clock_precise(), memory_order_relaxed);
@@ -63,18 +49,19 @@ bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age) {
     /* relaxed: only shown */
     pln_ns heard_at = atomic_load_explicit(&node->link.heard_at, memory_order_relaxed);
     *beat_age = heard_at == 0 ? PLN_FOREVER : (pln_clock_precise() - heard_at) / 1000000;
-    return is_set(&node->link.is_up) && *beat_age <= BEATS_TO_DEATH * node->redis->ping / 1000000;
+    return pln_flag_is_set(&node->link.is_up) &&
+           *beat_age <= BEATS_TO_DEATH * node->redis->ping / 1000000;
 }
 
 void pln_link_set_idle(struct pln_node *node, bool is_idle) {
-    set(&node->link.is_idle, is_idle);
-    wake(&node->link);
+    pln_flag_set(&node->link.is_idle, is_idle);
+    pln_wake(node->link.wake_fd);
 }
 
 void pln_link_drop(void *arg) {
     struct pln_node *node = arg;
-    set(&node->link.is_unwanted, true);
-    wake(&node->link);
+    pln_flag_set(&node->link.is_unwanted, true);
+    pln_wake(node->link.wake_fd);
 }
 
 /* ---- what comes in ---- */
@@ -86,7 +73,7 @@ static void call(struct pln_node *node, void (*event)(void *)) {
 }
 
 static void take_all_for_void(struct pln_node *node) {
-    if (is_set(&node->link.is_up)) {
+    if (pln_flag_is_set(&node->link.is_up)) {
         call(node, node->redis->events.on_clear);
     }
 }
@@ -133,7 +120,7 @@ static void take_message(struct pln_node *node, struct pln_bytes bytes) {
         node->link.has_pinged = node->link.has_pinged ||
                                 pln_take_big(message.payload.data, 8) == node->link.ping;
     }
-    if (!is_from_us && is_set(&node->link.is_up)) {
+    if (!is_from_us && pln_flag_is_set(&node->link.is_up)) {
         pln_message_report(&node->redis->events, &message);
     }
     /* last, so that who sees the count may rely on what the message did */
@@ -153,8 +140,8 @@ static void take_invalidation(struct pln_node *node, const struct pln_reply *key
         struct pln_bytes key;
         pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
         if (name->kind == PLN_REPLY_STRING &&
-            pln_names_read(&node->redis->names, name->bytes, &key) && is_set(&node->link.is_up) &&
-            node->redis->events.on_key != NULL) {
+            pln_names_read(&node->redis->names, name->bytes, &key) &&
+            pln_flag_is_set(&node->link.is_up) && node->redis->events.on_key != NULL) {
             node->redis->events.on_key(node->redis->events.arg, key);
         }
     }
@@ -267,7 +254,7 @@ static int test_itself(struct pln_node *node, pln_ns deadline) {
 static int go_up(struct pln_node *node) {
     struct pln_link *link = &node->link;
     pln_ns deadline = pln_clock_precise() + node->redis->connect_timeout;
-    set(&link->is_unwanted, false);
+    pln_flag_set(&link->is_unwanted, false);
     int result = pln_conn_open(&link->conn, pln_pool_endpoint(&node->pool), node->pool.tls,
                                deadline);
     if (result == PLN_OK) {
@@ -313,15 +300,14 @@ static bool has_bytes(struct pln_link *link, pln_ns until) {
                              {.fd = link->conn.stream.fd, .events = POLLIN}};
     int n = ppoll(polls, is_open ? 2 : 1, &timeout, NULL);
     if (n > 0 && polls[0].revents != 0) {
-        uint64_t count;
-        ssize_t bytes = read(link->wake_fd, &count, sizeof count);
-        (void) bytes; /* why we were woken is in the flags, set before */
+        pln_was_woken(link->wake_fd);
     }
     return n > 0 && is_open && polls[1].revents != 0;
 }
 
 static bool must_go(struct pln_link *link) {
-    return is_set(&link->is_stopping) || is_set(&link->is_unwanted) || is_set(&link->is_idle);
+    return pln_flag_is_set(&link->is_stopping) || pln_flag_is_set(&link->is_unwanted) ||
+           pln_flag_is_set(&link->is_idle);
 }
 
 /* Listens until something is wrong, and says what. Life is any byte, so a link that is busy is not
@@ -358,9 +344,9 @@ static int listen_on(struct pln_node *node) {
 
 static void go_down(struct pln_node *node) {
     struct pln_link *link = &node->link;
-    bool was_up = is_set(&link->is_up);
-    set(&link->is_up, false);
-    if (was_up && !is_set(&link->is_stopping)) {
+    bool was_up = pln_flag_is_set(&link->is_up);
+    pln_flag_set(&link->is_up, false);
+    if (was_up && !pln_flag_is_set(&link->is_stopping)) {
         pln_node_heard(node, false);
         pln_count(node->redis->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
@@ -376,7 +362,7 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     const struct pln_host *host = &node->redis->host;
     bool is_first = link->logged == PLN_LINK_NEW;
     unsigned n_left_out;
-    if (is_set(&link->is_stopping)) {
+    if (pln_flag_is_set(&link->is_stopping)) {
         return;
     }
     link->logged = state;
@@ -401,7 +387,8 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
 /* Waits a while, less and less often; a stop ends it. */
 static void rest(struct pln_link *link) {
     pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
-    while (!is_set(&link->is_stopping) && !is_set(&link->is_idle) && pln_clock_precise() < until) {
+    while (!pln_flag_is_set(&link->is_stopping) && !pln_flag_is_set(&link->is_idle) &&
+           pln_clock_precise() < until) {
         has_bytes(link, until);
     }
 }
@@ -409,8 +396,8 @@ static void rest(struct pln_link *link) {
 static void *run(void *arg) {
     struct pln_node *node = arg;
     struct pln_link *link = &node->link;
-    while (!is_set(&link->is_stopping)) {
-        if (is_set(&link->is_idle)) {
+    while (!pln_flag_is_set(&link->is_stopping)) {
+        if (pln_flag_is_set(&link->is_idle)) {
             has_bytes(link, pln_clock_precise() + good_life);
             continue;
         }
@@ -418,7 +405,7 @@ static void *run(void *arg) {
         pln_ns up_at = pln_clock_precise();
         if (result == PLN_OK) {
             log_change(node, PLN_LINK_UP);
-            set(&link->is_up, true);
+            pln_flag_set(&link->is_up, true);
             pln_node_heard(node, true);
             listen_on(node);
         }
@@ -428,7 +415,7 @@ static void *run(void *arg) {
             link->backoff = 0;
         }
         go_down(node);
-        if (!is_set(&link->is_idle)) {
+        if (!pln_flag_is_set(&link->is_idle)) {
             log_change(node, PLN_LINK_DOWN);
             pln_keeper_ask(node->redis);
             rest(link);
@@ -446,27 +433,19 @@ int pln_link_init(struct pln_node *node) {
 }
 
 int pln_link_start(struct pln_node *node) {
-    sigset_t all, before;
-    if (node->link.is_started) {
-        return PLN_OK;
+    int result = PLN_OK;
+    if (!node->link.is_started) {
+        result = pln_thread_start(&node->link.thread, run, node, "the link");
+        node->link.is_started = result == PLN_OK;
     }
-    sigfillset(&all);
-    /* signals belong to the host's threads */
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&node->link.thread, NULL, run, node);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        return pln_fail(PLN_ESYSTEM, "l2: no thread for the link: %s", strerror(error));
-    }
-    node->link.is_started = true;
-    return PLN_OK;
+    return result;
 }
 
 void pln_link_stop(struct pln_node *node) {
     struct pln_link *link = &node->link;
     if (link->is_started) {
-        set(&link->is_stopping, true);
-        wake(link);
+        pln_flag_set(&link->is_stopping, true);
+        pln_wake(link->wake_fd);
         pthread_join(link->thread, NULL);
         link->is_started = false;
     }

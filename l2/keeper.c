@@ -8,10 +8,10 @@
  * than a pause after the one before. What a look is, is watch.c's affair or cluster.c's.
  */
 #include "internal.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -21,27 +21,13 @@
 static const pln_ns first_pause = 50 * 1000000LL;
 static const pln_ns last_pause = 1000 * 1000000LL;
 
-static bool is_set(atomic_bool *flag) {
-    return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
-}
-
-static void set(atomic_bool *flag, bool value) {
-    atomic_store_explicit(flag, value, memory_order_relaxed); /* relaxed: a flag by itself */
-}
-
-static void wake(struct pln_keeper *keeper) {
-    uint64_t one = 1;
-    ssize_t n = write(keeper->wake_fd, &one, sizeof one);
-    (void) n; /* a counter that is full wakes as well */
-}
-
 /* ---- asking ---- */
 
 void pln_keeper_ask(struct pln_redis *redis) {
     struct pln_keeper *keeper = &redis->keeper;
-    if (keeper->look != NULL && !is_set(&keeper->is_asked)) {
-        set(&keeper->is_asked, true);
-        wake(keeper);
+    if (keeper->look != NULL && !pln_flag_is_set(&keeper->is_asked)) {
+        pln_flag_set(&keeper->is_asked, true);
+        pln_wake(keeper->wake_fd);
     }
 }
 
@@ -52,7 +38,7 @@ int pln_keeper_wait(struct pln_redis *redis, pln_ns deadline) {
     pthread_mutex_lock(&keeper->lock);
     uint64_t wanted = keeper->n_begun + 1;
     pln_keeper_ask(redis);
-    while (waited == 0 && keeper->n_ended < wanted && !is_set(&keeper->is_stopping)) {
+    while (waited == 0 && keeper->n_ended < wanted && !pln_flag_is_set(&keeper->is_stopping)) {
         waited = pthread_cond_clockwait(&keeper->ended, &keeper->lock, CLOCK_MONOTONIC, &until);
     }
     int result = keeper->n_ended < wanted ? PLN_ETIMEOUT : keeper->result;
@@ -66,7 +52,7 @@ int pln_keeper_wait(struct pln_redis *redis, pln_ns deadline) {
 }
 
 bool pln_keeper_has_looked(struct pln_redis *redis) {
-    return redis->keeper.look == NULL || is_set(&redis->keeper.has_found);
+    return redis->keeper.look == NULL || pln_flag_is_set(&redis->keeper.has_found);
 }
 
 /* ---- looking ---- */
@@ -77,10 +63,10 @@ static int look(struct pln_redis *redis) {
     pthread_mutex_lock(&keeper->lock);
     keeper->n_begun++;
     pthread_mutex_unlock(&keeper->lock);
-    set(&keeper->is_asked, false);
+    pln_flag_set(&keeper->is_asked, false);
     int result = keeper->look(redis);
     if (result == PLN_OK) {
-        set(&keeper->has_found, true);
+        pln_flag_set(&keeper->has_found, true);
     }
     pthread_mutex_lock(&keeper->lock);
     keeper->n_ended = keeper->n_begun;
@@ -107,9 +93,7 @@ static bool has_news(struct pln_keeper *keeper, pln_ns until) {
                              {.fd = keeper->conn.stream.fd, .events = POLLIN}};
     int n = ppoll(polls, listens ? 2 : 1, &timeout, NULL);
     if (n > 0 && polls[0].revents != 0) {
-        uint64_t count;
-        ssize_t bytes = read(keeper->wake_fd, &count, sizeof count);
-        (void) bytes; /* why we were woken is in the flags, set before */
+        pln_was_woken(keeper->wake_fd);
     }
     return n > 0 && listens && polls[1].revents != 0;
 }
@@ -129,11 +113,11 @@ static void rest(struct pln_redis *redis, pln_ns looked_at, int result) {
     } else {
         keeper->backoff = 0;
     }
-    while (!is_set(&keeper->is_stopping) && pln_clock_precise() < until) {
+    while (!pln_flag_is_set(&keeper->is_stopping) && pln_clock_precise() < until) {
         if (has_news(keeper, until) && keeper->hear(redis)) {
             break;
         }
-        if (result == PLN_OK && is_set(&keeper->is_asked)) {
+        if (result == PLN_OK && pln_flag_is_set(&keeper->is_asked)) {
             until = looked_at + keeper->pause;
         }
     }
@@ -141,7 +125,7 @@ static void rest(struct pln_redis *redis, pln_ns looked_at, int result) {
 
 static void *run(void *arg) {
     struct pln_redis *redis = arg;
-    while (!is_set(&redis->keeper.is_stopping)) {
+    while (!pln_flag_is_set(&redis->keeper.is_stopping)) {
         pln_ns looked_at = pln_clock_precise();
         int result = look(redis);
         rest(redis, looked_at, result);
@@ -166,32 +150,24 @@ int pln_keeper_init(struct pln_redis *redis) {
 
 int pln_keeper_start(struct pln_redis *redis) {
     struct pln_keeper *keeper = &redis->keeper;
-    sigset_t all, before;
-    int error = 0;
+    int result = PLN_OK;
     if (keeper->look == NULL) {
         return PLN_OK;
     }
     pthread_mutex_lock(&keeper->lock);
     if (!keeper->is_started) {
-        sigfillset(&all);
-        /* signals belong to the host's threads */
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        error = pthread_create(&keeper->thread, NULL, run, redis);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        keeper->is_started = error == 0;
+        result = pln_thread_start(&keeper->thread, run, redis, "the keeper");
+        keeper->is_started = result == PLN_OK;
     }
     pthread_mutex_unlock(&keeper->lock);
-    if (error != 0) {
-        return pln_fail(PLN_ESYSTEM, "l2: no thread for the keeper: %s", strerror(error));
-    }
-    return PLN_OK;
+    return result;
 }
 
 void pln_keeper_stop(struct pln_redis *redis) {
     struct pln_keeper *keeper = &redis->keeper;
     if (keeper->is_started) {
-        set(&keeper->is_stopping, true);
-        wake(keeper);
+        pln_flag_set(&keeper->is_stopping, true);
+        pln_wake(keeper->wake_fd);
         pthread_join(keeper->thread, NULL);
         keeper->is_started = false;
     }

@@ -14,21 +14,13 @@
  * scout that tries it again, and nobody else waits for it.
  */
 #include "internal.h"
+#include "thread.h"
 #include "topology.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 
 static const pln_ns period = 10 * 1000000000LL;
-
-static bool is_set(atomic_bool *flag) {
-    return atomic_load_explicit(flag, memory_order_relaxed); /* relaxed: a flag by itself */
-}
-
-static void set(atomic_bool *flag, bool value) {
-    atomic_store_explicit(flag, value, memory_order_relaxed); /* relaxed: a flag by itself */
-}
 
 static pln_ns trip_of(_Atomic int64_t *trip) {
     return atomic_load_explicit(trip, memory_order_relaxed); /* relaxed: a number by itself */
@@ -42,7 +34,7 @@ static size_t count(struct pln_node *node) {
 /* Has the scout look now. */
 static void wake(struct pln_scout *scout) {
     pthread_mutex_lock(&scout->lock);
-    set(&scout->has_news, true);
+    pln_flag_set(&scout->has_news, true);
     pthread_cond_signal(&scout->asked);
     pthread_mutex_unlock(&scout->lock);
 }
@@ -107,8 +99,8 @@ void pln_replicas_take(struct pln_node *node, const struct pln_address *addresse
     bool has_new = false;
     for (size_t j = 0; j < count(node); j++) {
         struct pln_replica *replica = node->replicas.list[j];
-        has_new = has_new || (is_named[j] && !is_set(&replica->is_listed));
-        set(&replica->is_listed, is_named[j]);
+        has_new = has_new || (is_named[j] && !pln_flag_is_set(&replica->is_listed));
+        pln_flag_set(&replica->is_listed, is_named[j]);
     }
     if (has_new) {
         wake(&node->redis->scout);
@@ -254,15 +246,15 @@ static bool look_at(struct pln_node *node) {
         memcpy(replicas->replid, standing.replid, sizeof standing.replid);
         measure(&node->pool, node->redis->timeout, &replicas->trip);
     }
-    for (size_t i = 0; i < count(node) && !is_set(&node->redis->scout.is_stopping); i++) {
+    for (size_t i = 0; i < count(node) && !pln_flag_is_set(&node->redis->scout.is_stopping); i++) {
         struct pln_replica *replica = replicas->list[i];
-        if (!is_set(&replica->is_listed)) {
-            set(&replica->is_well, false);
+        if (!pln_flag_is_set(&replica->is_listed)) {
+            pln_flag_set(&replica->is_well, false);
             continue;
         }
         int result = check(node, replica);
         log_change(node, replica, result);
-        set(&replica->is_well, result == PLN_OK);
+        pln_flag_set(&replica->is_well, result == PLN_OK);
         are_well = are_well && result == PLN_OK;
     }
     return are_well;
@@ -274,7 +266,8 @@ static void rest(struct pln_scout *scout, pln_ns duration) {
     struct timespec until = pln_timespec(pln_clock_precise() + duration);
     int waited = 0;
     pthread_mutex_lock(&scout->lock);
-    while (waited == 0 && !is_set(&scout->has_news) && !is_set(&scout->is_stopping)) {
+    while (waited == 0 && !pln_flag_is_set(&scout->has_news) &&
+           !pln_flag_is_set(&scout->is_stopping)) {
         waited = pthread_cond_clockwait(&scout->asked, &scout->lock, CLOCK_MONOTONIC, &until);
     }
     pthread_mutex_unlock(&scout->lock);
@@ -285,10 +278,11 @@ static void *run(void *arg) {
     struct pln_scout *scout = &redis->scout;
     pln_ns backoff = 0;
     pln_keeper_ask(redis); /* it has not looked for replicas before */
-    while (!is_set(&scout->is_stopping)) {
+    while (!pln_flag_is_set(&scout->is_stopping)) {
         bool are_well = true;
-        set(&scout->has_news, false);
-        for (size_t i = 0; i < pln_nodes_count(redis) && !is_set(&scout->is_stopping); i++) {
+        pln_flag_set(&scout->has_news, false);
+        for (size_t i = 0; i < pln_nodes_count(redis) && !pln_flag_is_set(&scout->is_stopping);
+             i++) {
             if (pln_node_is_wanted(redis->nodes[i])) {
                 are_well = look_at(redis->nodes[i]) && are_well;
             }
@@ -301,23 +295,16 @@ static void *run(void *arg) {
 
 static void start(struct pln_redis *redis) {
     struct pln_scout *scout = &redis->scout;
-    sigset_t all, before;
-    int error = 0;
+    int result = PLN_OK;
     pthread_mutex_lock(&scout->lock);
-    set(&scout->is_wanted, true);
+    pln_flag_set(&scout->is_wanted, true);
     if (!scout->is_started) {
-        sigfillset(&all);
-        /* signals belong to the host's threads */
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        error = pthread_create(&scout->thread, NULL, run, redis);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        scout->is_started = error == 0;
+        result = pln_thread_start(&scout->thread, run, redis, "replicas");
+        scout->is_started = result == PLN_OK;
     }
     pthread_mutex_unlock(&scout->lock);
-    if (error != 0) {
-        pln_logf(&redis->host, PLN_LOG_ERROR,
-                 "l2: no thread to look after replicas, which are not read from: %s",
-                 strerror(error));
+    if (result != PLN_OK) {
+        pln_logf(&redis->host, PLN_LOG_ERROR, "%s; they are not read from", pln_error_text());
     }
 }
 
@@ -329,7 +316,7 @@ void pln_scout_init(struct pln_redis *redis) {
 void pln_scout_stop(struct pln_redis *redis) {
     struct pln_scout *scout = &redis->scout;
     if (scout->is_started) {
-        set(&scout->is_stopping, true);
+        pln_flag_set(&scout->is_stopping, true);
         wake(scout);
         pthread_join(scout->thread, NULL);
         scout->is_started = false;
@@ -344,7 +331,7 @@ void pln_scout_fini(struct pln_redis *redis) {
 /* ---- choosing ---- */
 
 static bool is_fit(struct pln_replica *replica) {
-    return is_set(&replica->is_well) && is_set(&replica->is_listed) &&
+    return pln_flag_is_set(&replica->is_well) && pln_flag_is_set(&replica->is_listed) &&
            !pln_pool_is_open(&replica->pool);
 }
 
@@ -402,8 +389,8 @@ struct pln_replica *pln_replica_pick(struct pln_node *node, enum pln_read how) {
 }
 
 void pln_replica_doubt(struct pln_node *node, struct pln_replica *replica) {
-    if (is_set(&replica->is_well)) {
-        set(&replica->is_well, false);
+    if (pln_flag_is_set(&replica->is_well)) {
+        pln_flag_set(&replica->is_well, false);
         wake(&node->redis->scout);
     }
 }
