@@ -46,10 +46,6 @@ void pln_floor_forget(struct pln_node *node) {
     pthread_mutex_unlock(&node->floor_lock);
 }
 
-static uint64_t number_in(const struct pln_reply *reply) {
-    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
-}
-
 /* Reads base, clear and clock. */
 static int read_times(struct pln_node *node, bool is_link, pln_ns deadline, uint64_t times[3]) {
     struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = is_link};
@@ -63,7 +59,7 @@ static int read_times(struct pln_node *node, bool is_link, pln_ns deadline, uint
                           pln_pool_label(&node->pool), node->redis->names.tags);
     }
     for (size_t i = 0; result == PLN_OK && i < 3; i++) {
-        times[i] = number_in(&reply->elements[i]);
+        times[i] = pln_reply_number(&reply->elements[i]);
     }
     pln_reply_free(reply);
     return result;

@@ -196,6 +196,9 @@ static void post_parts(struct pln_redis *redis, struct split *split, pln_ns dead
             post(&split->parts[split->n_parts++], deadline);
         }
     }
+    for (size_t i = 0; i < split->n_parts; i++) {
+        pln_line_flush(&split->parts[i].replica->pool, split->parts[i].index);
+    }
 }
 
 /* Asks the replicas for some keys, and leaves in `statuses` PLN_OK where one had a fresh value. */

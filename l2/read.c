@@ -8,10 +8,6 @@
  */
 #include "async.h"
 
-static uint64_t number_in(const struct pln_reply *reply) {
-    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
-}
-
 /* ---- tags of what was read ---- */
 
 static void drop(struct pln_reading *reading, size_t i, int status) {
@@ -64,9 +60,10 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
             continue;
         }
         uint64_t clock = reading->values[i].item.tag_clock;
-        bool is_void = is_lost || number_in(&times[0]) > clock || number_in(&times[1]) > clock;
+        bool is_void = is_lost || pln_reply_number(&times[0]) > clock ||
+                       pln_reply_number(&times[1]) > clock;
         for (size_t j = 0; j < reading->values[i].item.n_tags; j++) {
-            is_void = number_in(&times[at++]) > clock || is_void;
+            is_void = pln_reply_number(&times[at++]) > clock || is_void;
         }
         if (is_void) {
             drop(reading, i, PLN_MISS);

@@ -107,6 +107,10 @@ redisReader *pln_reader_new(struct pln_reader_state *state);
 static inline const char *pln_reply_text(const struct pln_reply *reply) {
     return reply->bytes.data;
 }
+/* The number that a string says; 0 where there is none. */
+static inline uint64_t pln_reply_number(const struct pln_reply *reply) {
+    return reply->kind == PLN_REPLY_STRING ? strtoull(pln_reply_text(reply), NULL, 10) : 0;
+}
 bool pln_reply_is(const struct pln_reply *reply, const char *error_prefix);
 /* Room for n more elements in a tree, which go with its root; NULL where memory is out. */
 struct pln_reply *pln_reply_more(struct pln_reply *root, size_t n);
