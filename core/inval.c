@@ -124,11 +124,9 @@ void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
 }
 
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now) {
-    struct pln_l1_hit hit;
     forget_loads(stripe_of(inval, key->hash));
-    if (pln_l1_get(inval->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK &&
-        hit.life.stale > now) {
-        pln_l1_retime(inval->l1, key, now, now, now, hit.life.end);
+    if (pln_l1_expire(inval->l1, key, now) < 0) {
+        pln_inval_all(inval);
     }
 }
 

@@ -28,13 +28,17 @@ static int rest_init(struct rest *rest, size_t n) {
                           .hits = calloc(n, sizeof *rest->hits),
                           .kept = calloc(n, sizeof *rest->kept)};
     if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->reads == NULL ||
-        rest->values == NULL || rest->statuses == NULL) {
+        rest->values == NULL || rest->statuses == NULL || rest->hits == NULL ||
+        rest->kept == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
     }
     return PLN_OK;
 }
 
-static void rest_fini(struct rest *rest) {
+static void rest_fini(struct rest *rest, struct pln_cache *cache) {
+    for (size_t i = 0; i < rest->n; i++) {
+        pln_release(cache, rest->kept[i]); /* what nobody was served */
+    }
     free(rest->index);
     free(rest->keys);
     free(rest->stamps);
@@ -234,6 +238,6 @@ int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n
     if (status == PLN_OK) {
         ask_l2(cache, options, &rest, results, statuses);
     }
-    rest_fini(&rest);
+    rest_fini(&rest, cache);
     return status;
 }
