@@ -211,12 +211,14 @@ static void begin_new_locked(struct pln_feeders *feeders, const struct pln_rules
         if (is_at_work(feeders, source)) {
             continue;
         }
-        int status = !cache->has_l2 || cache->l2 == NULL
-                         ? pln_fail(PLN_EINVAL, "the cache has no Redis")
-                         : begin(cache, source, &feeder);
+        bool has_redis = cache->has_l2 && cache->l2 != NULL;
+        int status = has_redis ? begin(cache, source, &feeder)
+                               : pln_fail(PLN_EINVAL, "the cache has no Redis");
         if (status != PLN_OK) {
-            pln_logf(&cache->host, PLN_LOG_WARN, "events: %s:%d: %s '%s' is not heard: %s",
-                     source->file, source->line, kind_name(source), source->name, pln_error_text());
+            /* who opens a cache without Redis knows that it hears nobody */
+            pln_logf(&cache->host, has_redis ? PLN_LOG_WARN : PLN_LOG_INFO,
+                     "events: %s:%d: %s '%s' is not heard: %s", source->file, source->line,
+                     kind_name(source), source->name, pln_error_text());
             continue;
         }
         feeder->next = feeders->first;

@@ -333,7 +333,6 @@ commands["policy events"] = {
     if #rest ~= 1 then
       refuse "policy events wants one file"
     end
-    given.open.log = false -- there is no Redis here, which is not worth a word
     local cache <close> = open_for_policy(given, rest[1])
     io.write(cache:explain_events(given["--json"]))
     return OK
