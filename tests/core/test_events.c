@@ -2,6 +2,7 @@
  * test_events.c - core/feeder.c and intake.c: events that come over a channel and a stream of a
  * real redis-server, while processes die, entries are wrong, and the server comes and goes. */
 #include "rig.h"
+#include "../l2/cluster.h"
 #include "../l2/server.h"
 
 #include <stdio.h>
@@ -375,6 +376,55 @@ START_TEST(a_forked_child_has_no_sources_and_ends_well) {
 }
 END_TEST
 
+/* Keys, tags, the stream and its dead lie where their names lead. */
+static void carry_out_everywhere(const char *url) {
+    enum { N = 20 };
+    struct pln_cache *cache = open_at(url, keep_log);
+    struct pln_answer *answer;
+    char name[24];
+    load(cache, RULES STREAM);
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "user:%d", i);
+        rig_set(cache, name, "old");
+        const struct pln_bytes add[] = {pln_key("XADD"),  pln_key("ev"),      pln_key("*"),
+                                        pln_key("event"), pln_key("changed"), pln_key("id"),
+                                        pln_key(name + 5)};
+        ck_assert_msg(pln_command(cache, NULL, add, PLN_ARRAY_LEN(add), 0, &answer) == PLN_OK, "%s",
+                      pln_error_text());
+        pln_answer_free(answer);
+    }
+    const struct pln_bytes wrong[] = {pln_key("XADD"), pln_key("ev"), pln_key("*"),
+                                      pln_key("event"), pln_key("unheard")};
+    ck_assert_int_eq(pln_command(cache, NULL, wrong, PLN_ARRAY_LEN(wrong), 0, &answer), PLN_OK);
+    pln_answer_free(answer);
+    rig_await(cache, "events_raised", N);
+    rig_await(cache, "events_dead", 1);
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "user:%d", i);
+        await_gone(cache, name);
+    }
+    const struct pln_bytes count[] = {pln_key("XLEN"), pln_key("ev:dead")};
+    ck_assert_int_eq(pln_command(cache, NULL, count, PLN_ARRAY_LEN(count), 0, &answer), PLN_OK);
+    ck_assert_int_eq(pln_answer_integer(answer), 1);
+    pln_answer_free(answer);
+    pln_close(cache);
+}
+
+START_TEST(a_ring_and_a_cluster_have_a_stream_where_its_name_leads) {
+    static struct test_cluster cluster;
+    struct server second;
+    char url[300];
+    pln_test_redis_start(&second, NULL);
+    snprintf(url, sizeof url, "redis+ring://%s,%s", server.url, second.url);
+    carry_out_everywhere(url);
+    pln_test_redis_stop(&second);
+    test_cluster_start(&cluster, 3, 0);
+    snprintf(url, sizeof url, "redis+cluster://127.0.0.1:%d", cluster.nodes[0].port);
+    carry_out_everywhere(url);
+    test_cluster_stop(&cluster);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("events");
     TCase *tests = tcase_create("events");
@@ -393,5 +443,6 @@ int main(void) {
     tcase_add_test(tests, a_reload_changes_the_sources_and_leaves_those_that_stay);
     tcase_add_test(tests, without_redis_a_source_is_told_of_and_raise_works);
     tcase_add_test(tests, a_forked_child_has_no_sources_and_ends_well);
+    tcase_add_test(tests, a_ring_and_a_cluster_have_a_stream_where_its_name_leads);
     return rig_run(suite);
 }
