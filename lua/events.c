@@ -55,7 +55,7 @@ void pln_compile_event(lua_State *L, int body) {
 
 /* ---- cache.events ---- */
 
-static void refuse_field(lua_State *L, const char *field, const char *wanted) {
+static _Noreturn void refuse_field(lua_State *L, const char *field, const char *wanted) {
     char got[80];
     pln_compile_refuse(L, "%s: %s, got %s", field, wanted, pln_compile_got(L, -1, got, sizeof got));
 }
@@ -65,10 +65,11 @@ static char *read_name(lua_State *L, int body, const char *field) {
     char *copy = NULL;
     if (pln_compile_field(L, body, field) != LUA_TNIL) {
         const char *name = pln_compile_text(L, -1);
-        if (name == NULL || name[0] == 0 || strlen(name) > PLN_SCRIPT_NAME) {
+        size_t len = name != NULL ? strlen(name) : 0;
+        if (len == 0 || len > PLN_SCRIPT_NAME) {
             refuse_field(L, field, "a name of 1 to 512 bytes");
         }
-        copy = pln_compile_own(L, strdup(name));
+        copy = pln_compile_own(L, strndup(name, len));
     }
     lua_pop(L, 1);
     return copy;

@@ -59,11 +59,13 @@ enum pln_count {
     PLN_COUNT_BUS_OWN,       /* own echoes, ignored */
     PLN_COUNT_BUS_BAD,       /* damaged or of a foreign version */
     PLN_COUNT_BUS_LOSSES,    /* times the link was lost */
-    PLN_COUNT_POLICY_ERRORS,   /* failures of policy functions */
-    PLN_COUNT_EVENTS_RECEIVED, /* from channels and streams, repetitions too; sum of the next */
-    PLN_COUNT_EVENTS_RAISED,   /* carried out */
-    PLN_COUNT_EVENTS_FAILED,   /* not now: of a stream, to be tried again; of a channel, lost */
-    PLN_COUNT_EVENTS_DEAD,     /* that can never be carried out */
+    PLN_COUNT_POLICY_ERRORS, /* failures of policy functions */
+    /* events from channels and streams, those that come again too: the sum of the three; carried
+     * out; not for now (to be tried again, or lost); such as can never be carried out */
+    PLN_COUNT_EVENTS_RECEIVED,
+    PLN_COUNT_EVENTS_RAISED,
+    PLN_COUNT_EVENTS_FAILED,
+    PLN_COUNT_EVENTS_DEAD,
     PLN_N_COUNTS,
 };
 

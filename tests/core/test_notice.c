@@ -75,7 +75,7 @@ START_TEST(size_depth_and_number_of_fields_are_bounded) {
     ck_assert_int_eq(pln_notice_read_message(pln_bytes_of(text, len), &notice), PLN_ETOOBIG);
     ck_assert_str_eq(pln_error_text(), "it has 65537 bytes, 65536 at most");
     memset(text, '[', len);
-    memcpy(text, "{\"event\":", 9);
+    text[sprintf(text, "{\"event\":")] = '[';
     ck_assert_int_eq(pln_notice_read_message(pln_bytes_of(text, len - 1), &notice), PLN_EINVAL);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "maximum parsing depth reached"));
     size_t n = (size_t) sprintf(text, "e");

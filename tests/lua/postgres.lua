@@ -57,13 +57,13 @@ local function sql(text)
   return output:match "^(.-)\n?$"
 end
 
-local _, made = spec.run(("cd %s && %s%s/initdb -D %s/data -A trust -U postgres --no-sync >/dev/null"):format(
-  folder, as, bin, folder))
+local _, made = spec.run(("cd %s && %s%s/initdb -D data -A trust -U postgres --no-sync >/dev/null")
+  :format(folder, as, bin))
 spec.same(made, 0, "initdb")
 
 local function start_postgres()
-  local stop = keep(("cd %s && exec %s%s/postgres -D data -k %s -c listen_addresses= -F 2>>postgres.log")
-    :format(folder, as, bin, folder), "QUIT")
+  local stop = keep(("cd %s && exec %s%s/postgres -D data -k %s -h '' -F 2>>postgres.log"):format(
+    folder, as, bin, folder), "QUIT")
   spec.wait_until("PostgreSQL answers", function()
     return select(2, spec.run(psql .. "-c 'SELECT 1'")) == 0
   end)
@@ -155,7 +155,7 @@ spec.test("a row that plain SQL updates is not served in its old form by two pro
   await "new"
 end)
 
-spec.test("deleted and inserted rows are told of too, and those that change their key twice", function()
+spec.test("deleted and inserted rows are told of, and those that change their key twice", function()
   await_in_memory "new"
   sql "DELETE FROM product WHERE id = 7"
   await(nil)

@@ -230,7 +230,7 @@ spec.test("policy explain says what holds for a key", function()
   spec.same(code, 0)
 end)
 
-spec.test("policy events says what each event needs and makes void, and where to send it", function()
+spec.test("policy events says what each event needs and makes void, and where from", function()
   local shop = script("shop.lua", [[
 cache.on "price.changed" { keys = { "product:{id}" }, tags = { "shop:{shop}:{id}" } }
 cache.events { channel = "prices", stream = "shop:events" }
