@@ -9,3 +9,4 @@ local policy = {
 }
 files["scripts/policies"] = policy
 files["scripts/examples/packages_policy.lua"] = policy
+files["scripts/examples/events_policy.lua"] = policy

@@ -18,6 +18,7 @@ static struct pln_memory *memories;
 static void before(void) {
     pthread_mutex_lock(&lock);
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_feeders_freeze(cache->feeders); /* first: it looks at the policy with its lock held */
         pthread_mutex_lock(&cache->policy_lock);
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
@@ -37,6 +38,7 @@ static void after(bool is_child) {
         pln_workers_thaw(cache->workers, is_child);
         pln_flights_thaw(cache->flights, is_child);
         pthread_mutex_unlock(&cache->policy_lock);
+        pln_feeders_thaw(cache->feeders, is_child);
     }
     pthread_mutex_unlock(&lock);
 }

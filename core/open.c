@@ -3,8 +3,8 @@
  * open.c - a cache's beginning and end, the policy in force, and what it does with what the bus
  * says.
  *
- * The parts are made bottom-up and ended top-down: workers first (they use everything), then the
- * link (its events use L1), then what is left.
+ * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
+ * everything), then the link (its events use L1), then what is left.
  */
 #include "engine.h"
 
@@ -168,6 +168,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
     }
     if (status == PLN_OK) {
+        status = pln_feeders_new(cache, &cache->feeders);
+    }
+    if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
         status = pln_workers_new(cache, cache->n_workers, &cache->workers);
@@ -246,6 +249,7 @@ void pln_close(struct pln_cache *cache) {
         return;
     }
     pln_fork_forget(cache);
+    pln_feeders_free(cache->feeders);
     pln_workers_free(cache->workers);
     pln_l2_close(cache->l2);
     pln_memory_close(cache->memory);
@@ -278,6 +282,7 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
     cache->policy = ruleset;
     pthread_mutex_unlock(&cache->policy_lock);
     pln_ruleset_unref(former);
+    pln_feeders_follow(cache->feeders);
 }
 
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {

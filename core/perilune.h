@@ -344,8 +344,11 @@ struct pln_field {
     struct pln_bytes name, value;
 };
 
-/* Carries out what the policy says of an event: deletes its keys, invalidates its tags.
- * Returns: PLN_OK; PLN_MISS where no cache.on names it. */
+/* Carries out what the policy says of an event: deletes its keys, invalidates its tags. All is
+ * tried, whatever fails. The sources that the policy names (cache.events) do the same with what
+ * comes over them.
+ * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
+ * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
                       const struct pln_field *fields, size_t n_fields);
 
@@ -353,6 +356,10 @@ PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
  * Returns the length of the whole text, as snprintf does. */
 PLN_API size_t pln_explain(struct pln_cache *cache, struct pln_bytes key, char *buffer,
                            size_t size);
+
+/* Writes what the policy says of events: the fields that each needs, what it makes void, and the
+ * channels and streams they come from; a line for each, or JSON. Returns likewise. */
+PLN_API size_t pln_explain_events(struct pln_cache *cache, bool as_json, char *buffer, size_t size);
 
 /* ---- seeing ---- */
 

@@ -60,8 +60,15 @@ static void free_events(struct pln_ruleset *ruleset) {
         free(event->name);
         free_templates(event->keys, event->n_keys);
         free_templates(event->tags, event->n_tags);
+        free(event->file);
     }
     free(ruleset->events);
+    for (size_t i = 0; i < ruleset->n_sources; i++) {
+        free(ruleset->sources[i].name);
+        free(ruleset->sources[i].group);
+        free(ruleset->sources[i].file);
+    }
+    free(ruleset->sources);
 }
 
 void pln_ruleset_unref(struct pln_ruleset *ruleset) {

@@ -89,6 +89,22 @@ struct pln_event_rule {
     char *name;
     struct pln_template **keys, **tags; /* over the event's fields */
     size_t n_keys, n_tags;
+    char *file;
+    int line;
+};
+
+enum pln_event_kind { PLN_EVENT_CHANNEL, PLN_EVENT_STREAM };
+
+/* cache.events: where events come from. */
+struct pln_event_source {
+    enum pln_event_kind kind;
+    char *name;    /* owned, as the next two */
+    char *group;   /* of a stream; NULL: the cache's namespace */
+    pln_ms idle;   /* of a stream: entries of a consumer silent for so long are taken over */
+    unsigned most; /* of a stream: entries read at a time */
+    size_t dead;   /* of a stream: entries kept of those that cannot be carried out */
+    char *file;
+    int line;
 };
 
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
@@ -113,6 +129,8 @@ struct pln_ruleset {
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;
+    struct pln_event_source *sources;
+    size_t n_sources;
     struct pln_hooks hooks;
     void *hooks_arg;
 };
@@ -134,6 +152,9 @@ void pln_template_free(struct pln_template *template);
 const char *pln_template_text(const struct pln_template *template);
 /* The i-th capture's name ("id", or "*"), NULL past the last. */
 const char *pln_template_name(const struct pln_template *template, size_t i);
+/* The i-th name that a template is filled from, without a zero behind it; NULL past the last. One
+ * that occurs twice is told twice. */
+struct pln_bytes pln_template_field(const struct pln_template *template, size_t i);
 /* True where every key that `later` matches is matched by `earlier` already. */
 bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later);
 /* Matches a key; captures point into it. */

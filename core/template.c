@@ -249,6 +249,15 @@ const char *pln_template_name(const struct pln_template *template, size_t i) {
     return i < template->n_captures ? template->names[i] : NULL;
 }
 
+struct pln_bytes pln_template_field(const struct pln_template *template, size_t i) {
+    for (size_t part = 0; part < template->n_parts; part++) {
+        if (template->parts[part].kind != LITERAL && i-- == 0) {
+            return pln_bytes_of(template->parts[part].at, template->parts[part].len);
+        }
+    }
+    return pln_bytes_of(NULL, 0);
+}
+
 /* ---- matching ---- */
 
 /* Where the capture ends that begins at `from`; SIZE_MAX where the key has none. The part after a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * write.c - everything that changes a key: set, delete, expire, touch, tags, clear, events.
+ * write.c - everything that changes a key: set, delete, expire, touch, tags, clear.
  *
  * Where Redis is the store of record the order is: stamp, Redis (value and message in one step of
  * the server's), then L1 - and only if nothing was heard of the key in between, for then another
@@ -353,49 +353,5 @@ int pln_clear(struct pln_cache *cache) {
         status = pln_l2_clear(cache->l2, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_all(cache->inval);
     }
-    return status;
-}
-
-/* ---- events ---- */
-
-static const struct pln_event_rule *find_event(const struct pln_ruleset *ruleset,
-                                               struct pln_bytes event) {
-    for (size_t i = 0; i < ruleset->n_events; i++) {
-        if (pln_bytes_equal(pln_key(ruleset->events[i].name), event)) {
-            return &ruleset->events[i];
-        }
-    }
-    return NULL;
-}
-
-/* Carries out one list of an event; goes on after a failure, and reports the first. */
-static int raise_each(struct pln_cache *cache, struct pln_template **templates, size_t n,
-                      const struct pln_field *fields, size_t n_fields,
-                      int (*act)(struct pln_cache *, struct pln_bytes)) {
-    char text[PLN_MAX_KEY];
-    int first = PLN_OK;
-    for (size_t i = 0; i < n; i++) {
-        size_t len = pln_template_fill_fields(templates[i], fields, n_fields, text, sizeof text);
-        int status = len == SIZE_MAX
-                         ? pln_fail(PLN_EINVAL, "raise: '%s' needs a field that the event lacks",
-                                    pln_template_text(templates[i]))
-                         : act(cache, pln_bytes_of(text, len));
-        first = first == PLN_OK ? status : first;
-    }
-    return first;
-}
-
-int pln_raise(struct pln_cache *cache, struct pln_bytes event, const struct pln_field *fields,
-              size_t n_fields) {
-    struct pln_ruleset *ruleset = pln_cache_policy(cache);
-    const struct pln_event_rule *rule = find_event(ruleset, event);
-    int status = PLN_MISS;
-    if (rule != NULL) {
-        status = raise_each(cache, rule->keys, rule->n_keys, fields, n_fields, pln_delete);
-        int tags = raise_each(cache, rule->tags, rule->n_tags, fields, n_fields,
-                              pln_invalidate_tag);
-        status = status == PLN_OK ? tags : status;
-    }
-    pln_ruleset_unref(ruleset);
     return status;
 }

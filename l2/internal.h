@@ -427,6 +427,10 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply);
 
+/* ---- talk.c: a conversation of one's own ---- */
+
+int pln_redis_talk(struct pln_l2 *l2, struct pln_bytes name, struct pln_l2_talk **talk);
+
 /* ---- bus.c: the link ---- */
 
 int pln_link_init(struct pln_node *node);

@@ -364,6 +364,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .drop_tag = redis_drop_tag,
     .clear = redis_clear,
     .command = redis_command,
+    .talk = pln_redis_talk,
     .health = pln_redis_health,
     .nodes = pln_redis_nodes,
 };

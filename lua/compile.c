@@ -255,24 +255,35 @@ static int open_statement(lua_State *L) {
     return 1;
 }
 
-static int read_warm(lua_State *L) {
+/* Those that have no name: one call brings the body. */
+static const struct {
+    const char *kind;
+    const char *example;
+    void (*read)(lua_State *L, int body);
+} nameless[] = {
+    {"warm", "cache.warm { keys { \"a\" } }", pln_compile_warm},
+    {"events", "cache.events { stream = \"shop:events\" }", pln_compile_sources},
+};
+
+static int read_nameless(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
+    size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
     char got[80];
     if (compiler->statement.is_open) {
         refuse_open(L);
     }
-    begin(compiler, "warm", "", pln_compile_line(L));
+    begin(compiler, nameless[which].kind, "", pln_compile_line(L));
     if (!lua_istable(L, 1)) {
-        pln_compile_refuse(L, "a table is wanted, as in cache.warm { keys { \"a\" } }, got %s",
+        pln_compile_refuse(L, "a table is wanted, as in %s, got %s", nameless[which].example,
                            pln_compile_got(L, 1, got, sizeof got));
     }
     lua_settop(L, 1);
-    pln_compile_warm(L, 1);
+    nameless[which].read(L, 1);
     return 0;
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", NULL};
+    static const char *const names[] = {"class", "rule", "on", "warm", "events", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -283,14 +294,17 @@ static int refuse_statement(lua_State *L) {
 void pln_compile_open(lua_State *L) {
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &functions_key);
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 5);
     for (size_t i = 0; i < PLN_ARRAY_LEN(statements); i++) {
         lua_pushinteger(L, (lua_Integer) i);
         lua_pushcclosure(L, open_statement, 1);
         lua_setfield(L, -2, statements[i].kind);
     }
-    lua_pushcfunction(L, read_warm);
-    lua_setfield(L, -2, "warm");
+    for (size_t i = 0; i < PLN_ARRAY_LEN(nameless); i++) {
+        lua_pushinteger(L, (lua_Integer) i);
+        lua_pushcclosure(L, read_nameless, 1);
+        lua_setfield(L, -2, nameless[i].kind);
+    }
     lua_createtable(L, 0, 2);
     lua_pushcfunction(L, refuse_statement);
     lua_setfield(L, -2, "__index");
@@ -339,7 +353,6 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     }
     script->compiler = NULL;
     free_classes(&compiler);
-    free(compiler.event_lines);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;

@@ -50,6 +50,19 @@ static int cache_explain(lua_State *L) {
     return 1;
 }
 
+static size_t write_events(struct pln_cache *cache, struct pln_bytes key, char *buffer,
+                           size_t size) {
+    return pln_explain_events(cache, key.len > 0, buffer, size);
+}
+
+/* explain_events([as_json]) -> a text */
+static int cache_explain_events(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    bool as_json = lua_toboolean(L, 2);
+    push_written(L, self->cache, as_json ? pln_key("json") : pln_key(""), write_events);
+    return 1;
+}
+
 static int cache_prometheus(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     push_written(L, self->cache, pln_bytes_of(NULL, 0), write_prometheus);
@@ -204,6 +217,7 @@ static int cache_warm(lua_State *L) {
 const luaL_Reg pln_lua_controls[] = {
     {"load_policy", cache_load_policy},
     {"explain", cache_explain},
+    {"explain_events", cache_explain_events},
     {"warm", cache_warm},
     {"stats", cache_stats},
     {"nodes", cache_nodes},

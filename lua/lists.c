@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * lists.c - cache.warm with its sources, and cache.on: the statements that name keys ahead.
+ * lists.c - cache.warm with its sources: the statement that names keys ahead.
  *
  * A source (`keys { ... }`, `file "..."`, `zset "..." { top = n }`) is a userdata that stands in
  * the list part of cache.warm's table. It holds nothing in C: its names are user values.
@@ -219,40 +219,4 @@ void pln_compile_warm(lua_State *L, int body) {
         lua_pop(L, 1);
     }
     read_limits(L, body, &compiler->ruleset->warm);
-}
-
-/* ---- cache.on ---- */
-
-static void refuse_same_event(lua_State *L, const struct pln_compiler *compiler) {
-    for (size_t i = 0; i < compiler->ruleset->n_events; i++) {
-        if (strcmp(compiler->ruleset->events[i].name, compiler->statement.name) == 0) {
-            pln_compile_refuse(L, "there is one of this name already, at line %d",
-                               compiler->event_lines[i]);
-        }
-    }
-}
-
-void pln_compile_event(lua_State *L, int body) {
-    static const char *const names[] = {"keys", "tags", NULL};
-    struct pln_compiler *compiler = pln_compile_of(L);
-    struct pln_ruleset *ruleset = compiler->ruleset;
-    refuse_same_event(L, compiler);
-    pln_compile_check_names(L, body, names, false, false);
-    size_t n = ruleset->n_events;
-    compiler->event_lines = pln_compile_grow(L, compiler->event_lines, n, sizeof(int));
-    ruleset->events = pln_compile_grow(L, ruleset->events, n, sizeof *ruleset->events);
-    struct pln_event_rule *event = &ruleset->events[n];
-    *event = (struct pln_event_rule){.name = NULL};
-    compiler->event_lines[n] = compiler->statement.line;
-    ruleset->n_events++;
-    event->name = pln_compile_own(L, strdup(compiler->statement.name));
-    if (pln_compile_field(L, body, "keys") != LUA_TNIL) {
-        pln_compile_templates(L, lua_gettop(L), "keys", NULL, &event->keys, &event->n_keys);
-    }
-    if (pln_compile_field(L, body, "tags") != LUA_TNIL) {
-        pln_compile_templates(L, lua_gettop(L), "tags", NULL, &event->tags, &event->n_tags);
-    }
-    if (event->n_keys + event->n_tags == 0) {
-        pln_compile_refuse(L, "it names nothing: give it keys, tags or both");
-    }
 }

@@ -2,8 +2,7 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c,
- * lists.c, fields.c). vm.c ties these together and is all that the core sees.
+ * rules.c, events.c, lists.c, fields.c). vm.c ties these together and is all that the core sees.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -133,8 +132,7 @@ struct pln_compiler {
     const struct pln_source_text *source;
     struct pln_policy_class *classes;
     size_t n_classes;
-    int warm_line;    /* 0: no cache.warm so far */
-    int *event_lines; /* beside ruleset->events */
+    int warm_line; /* 0: no cache.warm so far */
     struct {
         const char *kind; /* "rule" */
         char name[PLN_SCRIPT_NAME + 1];
@@ -188,9 +186,13 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
 void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
 
-/* ---- lists.c: cache.on, cache.warm and the words in it ---- */
+/* ---- events.c: the bodies of cache.on and cache.events ---- */
 
 void pln_compile_event(lua_State *L, int body);
+void pln_compile_sources(lua_State *L, int body);
+
+/* ---- lists.c: cache.warm and the words in it ---- */
+
 void pln_compile_warm(lua_State *L, int body);
 /* Adds keys, file and zset to the globals on top of the stack. */
 void pln_compile_open_sources(lua_State *L);

@@ -31,6 +31,8 @@ usage: perilune COMMAND [OPTIONS] ...
       [--trusted]
   policy explain -p FILE KEY
                           says what a policy has for a key, and where it says so
+  policy events FILE      says what events a policy carries out: the fields each needs, what it
+      [--trusted] [--json] makes void, and the channels and streams they come from
 
   --redis URL             redis://[user[:password]@]host[:port][/db] or unix:PATH[?db=N];
                           rediss:// for TLS, with --tls-ca, --tls-cert, --tls-key, --tls-name
@@ -321,6 +323,18 @@ commands["policy explain"] = {
     end
     local cache <close> = open_for_policy(given, given["--policy"])
     io.write(cache:explain(rest[1]))
+    return OK
+  end,
+}
+
+commands["policy events"] = {
+  options = { ["--trusted"] = "flag", ["--json"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 1 then
+      refuse "policy events wants one file"
+    end
+    local cache <close> = open_for_policy(given, rest[1])
+    io.write(cache:explain_events(given["--json"]))
     return OK
   end,
 }

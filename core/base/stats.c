@@ -79,6 +79,10 @@ static const struct {
     [PLN_COUNT_BUS_LOST_WRITES] = {"bus_lost_writes",
                                    "times a server had lost writes that it had acknowledged"},
     [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
+    [PLN_COUNT_EVENTS_RECEIVED] = {"events_received", "events from channels and streams"},
+    [PLN_COUNT_EVENTS_RAISED] = {"events_raised", "of events_received: carried out"},
+    [PLN_COUNT_EVENTS_FAILED] = {"events_failed", "of events_received: Redis could not be told"},
+    [PLN_COUNT_EVENTS_DEAD] = {"events_dead", "of events_received: that can never be carried out"},
 };
 
 static void give_back(void *arg) {

@@ -65,6 +65,12 @@ enum pln_count {
     PLN_COUNT_BUS_REPAIRS,     /* gaps after which nothing was missing */
     PLN_COUNT_BUS_LOST_WRITES, /* times a server had lost what it had acknowledged */
     PLN_COUNT_POLICY_ERRORS,   /* failures of policy functions */
+    /* events from channels and streams, those that come again too: the sum of the three; carried
+     * out; not for now (to be tried again, or lost); such as can never be carried out */
+    PLN_COUNT_EVENTS_RECEIVED,
+    PLN_COUNT_EVENTS_RAISED,
+    PLN_COUNT_EVENTS_FAILED,
+    PLN_COUNT_EVENTS_DEAD,
     PLN_N_COUNTS,
 };
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * test_warm.c - core/warm.c, and the events of write.c. */
+ * test_warm.c - core/warm.c and events.c. */
 #include "rig.h"
 
 #include <stdio.h>
@@ -148,7 +148,8 @@ START_TEST(an_event_deletes_its_keys_and_invalidates_its_tags) {
     rig_expect(CACHE, "item:8", "b", "l1");
     ck_assert_int_eq(pln_raise(CACHE, pln_key("unheard"), fields, 1), PLN_MISS);
     ck_assert_int_eq(pln_raise(CACHE, pln_key("changed"), NULL, 0), PLN_EINVAL);
-    ck_assert_str_eq(pln_error_text(), "raise: 'list:{id}' needs a field that the event lacks");
+    ck_assert_str_eq(pln_error_text(),
+                     "raise: 'item:{id}' needs the field 'id', which the event lacks");
 }
 END_TEST
 

@@ -40,6 +40,7 @@ end
 local libraries = {
     { "^hiredis", { "^l2/", "^tests/" } },
     { "^openssl/", { "^l2/", "^tests/" } },
+    { "^jansson", { "^core/" } },
     { "^ck_", { "^l1/", "^tests/l1/", "^tests/bench/" } },
     { "^lua", { "^lua/", "^tests/" } },
     { "^lauxlib", { "^lua/", "^tests/" } },

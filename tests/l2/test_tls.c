@@ -178,6 +178,24 @@ START_TEST(values_and_news_go_over_tls) {
 }
 END_TEST
 
+START_TEST(a_conversation_of_ones_own_goes_over_tls_too) {
+    struct pln_bytes ping = pln_key("PING");
+    struct pln_l2_talk *talk;
+    struct pln_reply *reply;
+    start("good", "no", NULL, NULL);
+    struct pln_l2_options options = trusting("ca.crt");
+    open_client(&options);
+    ck_assert_int_eq(pln_l2_talk_new(client.l2, pln_key("x"), &talk), PLN_OK);
+    ck_assert_msg(pln_l2_talk_open(talk) == PLN_OK, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_talk_say(talk, &ping, 1), PLN_OK);
+    ck_assert_int_eq(pln_l2_talk_hear(talk, soon(), &reply), PLN_OK);
+    ck_assert(pln_bytes_equal(reply->bytes, pln_key("PONG")));
+    pln_reply_free(reply);
+    ck_assert_int_eq(pln_l2_talk_hear(talk, pln_clock_precise() + 1000000, &reply), PLN_MISS);
+    pln_l2_talk_free(talk);
+}
+END_TEST
+
 START_TEST(a_server_is_known_by_its_address_too) {
     start("good", "no", NULL, NULL);
     snprintf(url, sizeof url, "rediss://127.0.0.1:%s", port_text);
@@ -408,6 +426,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, values_and_news_go_over_tls);
     tcase_add_test(tests, a_server_is_known_by_its_address_too);
+    tcase_add_test(tests, a_conversation_of_ones_own_goes_over_tls_too);
     tcase_add_loop_test(tests, a_server_that_does_not_prove_itself_is_sent_nothing, 0,
                         PLN_ARRAY_LEN(bad));
     tcase_add_test(tests, a_name_given_apart_is_the_one_that_counts);

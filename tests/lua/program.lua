@@ -230,6 +230,26 @@ spec.test("policy explain says what holds for a key", function()
   spec.same(code, 0)
 end)
 
+spec.test("policy events says what each event needs and makes void, and where from", function()
+  local shop = script("shop.lua", [[
+cache.on "price.changed" { keys = { "product:{id}" }, tags = { "shop:{shop}:{id}" } }
+cache.events { channel = "prices", stream = "shop:events" }
+]])
+  expect("policy events " .. shop, [[
+event price.changed (shop.lua:1)
+  needs  id, shop
+  keys   product:{id}
+  tags   shop:{shop}:{id}
+channel prices (shop.lua:2)
+stream shop:events, group of the namespace, dead ones to shop:events:dead (shop.lua:2)
+]], 0)
+  expect("policy events --json " .. shop, '{"events":[{"event":"price.changed","file":"shop.lua",'
+    .. '"keys":["product:{id}"],"line":1,"needs":["id","shop"],"tags":["shop:{shop}:{id}"]}],'
+    .. '"sources":[{"channel":"prices","file":"shop.lua","line":2},{"dead":"shop:events:dead",'
+    .. '"file":"shop.lua","group":null,"idle_ms":30000,"line":2,"stream":"shop:events"}]}\n', 0)
+  expect("policy events", "", 2, "one file")
+end)
+
 spec.test("warm loads the list, and what it loaded is in Redis", function()
   local output, code, said = perilune("warm " .. at .. "--ns warm -p " .. good)
   spec.contains(output, "3 keys: 3 loaded, 0 were there, 0 failed")

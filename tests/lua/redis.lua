@@ -242,6 +242,17 @@ spec.test("reads go to a replica where the call or the policy says so", function
   spec.contains(output, "text 7")
 end)
 
+spec.test("the example of events runs", function()
+  local server <close> = spec.redis()
+  local output, code, errors = spec.run(("%s run %s %s"):format(os.getenv "PERILUNE",
+    assert(arg[0]:match "^(.*)tests/lua/") .. "scripts/examples/events.lua", server.url))
+  spec.same(code, 0, errors)
+  spec.contains(errors, "events: stream 'shop:events', entry ")
+  spec.contains(output, "product:1 is void\tprice 2")
+  spec.contains(output, "product:2 is void, then all that carry the tag")
+  spec.contains(output, "reason\tno cache.on of the policy names the event 'product.chagned'")
+end)
+
 spec.test("the example of several servers runs, and a dead one costs its own keys alone", function()
   local ring = { spec.redis(), spec.redis(), spec.redis() }
   local example = assert(arg[0]:match "^(.*)tests/lua/") .. "scripts/examples/several.lua"

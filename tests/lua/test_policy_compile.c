@@ -126,6 +126,31 @@ START_TEST(warming_and_events_are_compiled) {
 }
 END_TEST
 
+START_TEST(sources_of_events_are_compiled) {
+    load_good("cache.events { channel = 'c' }\n"
+              "cache.events { channel = 'both', stream = 'both', group = 'g', idle = '5s',\n"
+              "               batch = 10, dead = 20 }\n"
+              "cache.events { stream = 's' }");
+    const struct pln_event_source *sources = cache.ruleset->sources;
+    ck_assert_uint_eq(cache.ruleset->n_sources, 4);
+    ck_assert_int_eq(sources[0].kind, PLN_EVENT_CHANNEL);
+    ck_assert_str_eq(sources[0].name, "c");
+    ck_assert_int_eq(sources[1].kind, PLN_EVENT_CHANNEL);
+    ck_assert_int_eq(sources[2].kind, PLN_EVENT_STREAM);
+    ck_assert_str_eq(sources[2].name, "both");
+    ck_assert_str_eq(sources[2].group, "g");
+    ck_assert_int_eq(sources[2].idle, 5000);
+    ck_assert_uint_eq(sources[2].most, 10);
+    ck_assert_uint_eq(sources[2].dead, 20);
+    ck_assert_int_eq(sources[2].line, 2);
+    ck_assert_ptr_null(sources[3].group);
+    ck_assert_int_eq(sources[3].idle, 30000);
+    ck_assert_uint_eq(sources[3].most, 64);
+    ck_assert_uint_eq(sources[3].dead, 10000);
+    ck_assert_str_eq(sources[3].file, "policy.lua");
+}
+END_TEST
+
 START_TEST(origins_tell_where_each_value_comes_from) {
     load_good(realistic);
     ck_assert_str_eq(rule_of("user:7")->origins, "ttl 15m (class page, policy.lua:3)\n"
@@ -294,6 +319,30 @@ static const struct {
     {"cache.on \"e\" (function() end)",
      "policy.lua:1: on 'e': its body is a table, as in cache.on \"user.deleted\" { tags = { "
      "\"user:{id}\" } }, got a function"},
+    {"cache.events \"x\"", "policy.lua:1: events: a table is wanted, as in cache.events { stream = "
+                           "\"shop:events\" }, got 'x'"},
+    {"cache.events {}",
+     "policy.lua:1: events: it names no source: give it a channel, a stream or both"},
+    {"cache.events { steam = \"x\" }",
+     "policy.lua:1: events: unknown field 'steam', did you mean 'stream'?"},
+    {"cache.events { stream = 7 }",
+     "policy.lua:1: events: stream: a name of 1 to 512 bytes, got 7"},
+    {"cache.events { channel = \"\" }",
+     "policy.lua:1: events: channel: a name of 1 to 512 bytes, got ''"},
+    {"cache.events { channel = \"x\", idle = 3 }",
+     "policy.lua:1: events: idle: it is a stream's, and none is named"},
+    {"cache.events { stream = \"x\" }\ncache.events { stream = \"x\", group = \"g\" }",
+     "policy.lua:2: events: stream: 'x' is named already, at line 1"},
+    {"cache.events { stream = \"x\", group = {} }",
+     "policy.lua:1: events: group: a name of 1 to 512 bytes, got a table"},
+    {"cache.events { stream = \"x\", idle = \"2d\" }",
+     "policy.lua:1: events: idle: a duration of at most 1 day, such as \"30s\", got '2d'"},
+    {"cache.events { stream = \"x\", batch = 0 }",
+     "policy.lua:1: events: batch: a whole number from 1 to 1000, got 0"},
+    {"cache.events { stream = \"x\", dead = 1.5 }",
+     "policy.lua:1: events: dead: a whole number from 1 to 10000000, got 1.5"},
+    {"for i = 1, 17 do cache.events { stream = \"x\" .. i } end",
+     "policy.lua:1: events: a policy has at most 16 channels and streams"},
     /* Lua itself */
     {"\n\nlocal x = = 3", "policy.lua:3: unexpected symbol near '='"},
     {"\nlocal x = nil + 1", "policy.lua:2: attempt to perform arithmetic on a nil value"},
@@ -383,6 +432,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_realistic_file_becomes_rules_with_inherited_terms);
     tcase_add_test(tests, warming_and_events_are_compiled);
+    tcase_add_test(tests, sources_of_events_are_compiled);
     tcase_add_test(tests, origins_tell_where_each_value_comes_from);
     tcase_add_test(tests, every_mistake_is_told_with_its_line_and_changes_nothing);
     tcase_add_test(tests, a_file_that_cannot_be_read_is_named);
