@@ -12,6 +12,8 @@
  *   life.c     how long a value lives, and keeping it in L1
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
+ *   recover.c  what failed while Redis was away, and is carried out later: kept.c holds it, redo.c
+ *              does it
  *   write.c    set, delete, expire, touch, tags, clear, events
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
@@ -236,6 +238,54 @@ int pln_data_key(const struct pln_cache *cache, struct pln_bytes name, struct pl
 void pln_hash_forget(struct pln_cache *cache, struct pln_bytes name);
 int pln_hash_tell(struct pln_cache *cache, struct pln_bytes name);
 
+/* ---- recover.c ---- */
+
+struct pln_recovery; /* opaque: operations that failed, and wait; NULL does in all below */
+
+/* An operation on L2 that may fail and be kept. Zero but for what is said here. */
+struct pln_attempt {
+    enum pln_attempt_kind {
+        PLN_ATTEMPT_SET = PLN_REDO_SET,
+        PLN_ATTEMPT_REMOVE = PLN_REDO_REMOVE,
+        PLN_ATTEMPT_EXPIRE = PLN_REDO_EXPIRE,
+        PLN_ATTEMPT_TAG,
+        PLN_ATTEMPT_CLEAR,
+    } kind;
+    struct pln_hashed key;          /* or the tag; borrowed, likewise below */
+    const struct pln_l2_item *item; /* of a set */
+    const struct pln_stamp *stamp;  /* of a set: taken before it */
+    bool is_conditional;            /* a set that is not kept: nx, xx */
+    /* recover.c's */
+    uint64_t ticket;
+    pln_ms at;
+    struct pln_kept *former; /* what waited for the same key */
+};
+
+/* `most` operations of `most_bytes` in all are kept. */
+int pln_recovery_new(struct pln_cache *cache, size_t most, size_t most_bytes,
+                     struct pln_recovery **recovery);
+/* Tries once, for no longer than one timeout, what still waits; says what is lost. After the
+ * workers' end. */
+void pln_recovery_finish(struct pln_recovery *recovery);
+void pln_recovery_free(struct pln_recovery *recovery);
+/* Around every operation that changes L2, before its first byte is queued and once its outcome is
+ * known; each begun is ended, in the same thread. The first may wait for what is being carried out
+ * for the same key. The second returns the status, and where that is kept says so in the text. */
+void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt);
+int pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt, int status);
+/* What others did, and how the link fares: after L1 was told. */
+void pln_recovery_heard_key(struct pln_recovery *recovery, struct pln_bytes key);
+void pln_recovery_heard_tag(struct pln_recovery *recovery, struct pln_bytes tag);
+void pln_recovery_heard_clear(struct pln_recovery *recovery);
+void pln_recovery_down(struct pln_recovery *recovery);
+/* is_repaired: whatever was said meanwhile has been heard by now. */
+void pln_recovery_up(struct pln_recovery *recovery, bool is_repaired);
+/* Carries out some of what waits, where it is time to; returns when to call again. */
+pln_ns pln_recovery_run(struct pln_recovery *recovery);
+size_t pln_recovery_waiting(struct pln_recovery *recovery);
+void pln_recovery_freeze(struct pln_recovery *recovery);
+void pln_recovery_thaw(struct pln_recovery *recovery, bool is_child);
+
 /* ---- worker.c ---- */
 
 /* A job runs once, on a worker whose number it is given, and frees itself. */
@@ -273,6 +323,7 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
+    struct pln_recovery *recovery; /* NULL: nothing is kept */
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;

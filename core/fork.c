@@ -22,6 +22,7 @@ static void before(void) {
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
         pln_inval_freeze(cache->inval);
+        pln_recovery_freeze(cache->recovery);
     }
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_freeze(memory->server);
@@ -33,6 +34,7 @@ static void after(bool is_child) {
         pln_l2_mem_thaw(memory->server, is_child);
     }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_recovery_thaw(cache->recovery, is_child);
         pln_inval_thaw(cache->inval);
         pln_workers_thaw(cache->workers, is_child);
         pln_flights_thaw(cache->flights, is_child);

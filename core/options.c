@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
+enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE, BOUND };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
@@ -19,6 +19,7 @@ static const char *const kind_wants[] = {
     [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
     [FLAG] = "\"true\" or \"false\"",
     [FLAG_WHEN_FALSE] = "\"true\" or \"false\"",
+    [BOUND] = "a whole number, or \"none\"",
 };
 
 static const struct option {
@@ -59,6 +60,7 @@ static const struct option {
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
     {"read", TEXT, offsetof(struct pln_options, read)},
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
+    {"recovery", BOUND, offsetof(struct pln_options, recovery)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -80,6 +82,16 @@ static bool parse_count(const char *text, unsigned *count) {
     }
     *count = (unsigned) number;
     return true;
+}
+
+/* A number that may be zero, which is "none". */
+static bool parse_bound(const char *text, size_t *bound) {
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    bool is_none = strcmp(text, "none") == 0;
+    *bound = number == 0 ? PLN_NONE : number;
+    return is_none || (text[0] >= '0' && text[0] <= '9' && errno == 0 && *end == 0);
 }
 
 /* A flag of either kind: "true", or "false", sets it. */
@@ -109,6 +121,8 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return parse_flag(text, true, field);
     case FLAG_WHEN_FALSE:
         return parse_flag(text, false, field);
+    case BOUND:
+        return parse_bound(text, field);
     }
     return false;
 }
@@ -153,6 +167,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->pool = options->pool != 0 ? options->pool : 4;
     options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
+    options->recovery = options->recovery != 0 ? options->recovery : 10000;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
     options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;
     default_ms(&options->connect_timeout_ms, 1000);

@@ -48,6 +48,7 @@ typedef int64_t pln_ms; /* milliseconds: a duration, or a point on the cache's m
 typedef int64_t pln_ns; /* nanoseconds, likewise */
 
 #define PLN_FOREVER INT64_MAX /* a duration without end */
+#define PLN_NONE SIZE_MAX     /* a bound of zero, where zero means the default */
 
 struct pln_bytes {
     const void *data;
@@ -161,6 +162,9 @@ struct pln_options {
     pln_ms load_timeout_ms;   /* longest wait of a caller for a load; default 10 s */
     const char *read;         /* "primary" (default), "replica" or "nearest": see enum pln_read */
     pln_ms replica_ttl_ms;    /* bound on the life in L1 of what a replica said; default 1 s */
+    size_t recovery;          /* operations that Redis did not take which are kept, to be carried
+                                 out later, in at most an eighth of max_bytes; past that the whole
+                                 namespace is cleared; default 10000; PLN_NONE: none are */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

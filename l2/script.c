@@ -73,6 +73,11 @@
     "  local flags = string.byte(h, 3) % 2\n"                                                      \
     "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"             \
     "end\n"                                                                                        \
+    "local function expire(h)\n"                                                                   \
+    "  local t = now()\n"                                                                          \
+    "  if struct.unpack('>I8', h, 17) > t then redis.call('SETRANGE', V, 16, at(t, 0)) end\n"      \
+    "  set_expired(h, true)\n"                                                                     \
+    "end\n"                                                                                        \
     "local function tell() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                          \
     "local function changed(is_unseen) if T or is_unseen then tell() end end\n"                    \
     "-- whether this is the lease's token\n"                                                       \
@@ -112,14 +117,11 @@ static const struct {
     [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
                                              "changed(redis.call('DEL', V) == 0)\n"
                                              "return 1\n"},
-    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
+    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h = head()\n"
                                              "redis.call('DEL', L)\n"
                                              "changed(not h)\n"
                                              "if not h then return 0 end\n"
-                                             "if struct.unpack('>I8', h, 17) > t then\n"
-                                             "  redis.call('SETRANGE', V, 16, at(t, 0))\n"
-                                             "end\n"
-                                             "set_expired(h, true)\n"
+                                             "expire(h)\n"
                                              "return 1\n"},
     /* 1: fresh; 2: life */
     [PLN_SCRIPT_TOUCH] = {"touch", PRELUDE
@@ -166,6 +168,24 @@ static const struct {
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},
+    /* 3: when it was to be done, on this server's clock; 4: what. A value keeps the tag clock of
+     * the one in whose place it comes: what was dropped since then holds for it too. */
+    [PLN_SCRIPT_RECOVER] = {"recover",
+                            PRELUDE "local moment, what, h = tonumber(ARGV[3]), ARGV[4], head()\n"
+                                    "local later = h and struct.unpack('>I8', h, 9) - moment\n"
+                                    "redis.call('DEL', L)\n"
+                                    "if h and later > 100 then changed(true) return 0 end\n"
+                                    "if what == 'expire' then\n"
+                                    "  if h then expire(h) end\n"
+                                    "  changed(not h)\n"
+                                    "elseif h and later < -100 and what ~= 'remove' then\n"
+                                    "  put(struct.unpack('>I8', h, 33))\n"
+                                    "  changed(false)\n"
+                                    "elseif not h and what == 'create' then\n"
+                                    "  put(clock(T))\n"
+                                    "  changed(false)\n"
+                                    "else changed(redis.call('DEL', V) == 0) end\n"
+                                    "return 1\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -240,7 +260,7 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     bool is_apart = running->redis->slots != NULL && call->key != NULL; /* from its tags */
     size_t n_keys = call->key == NULL ? 1 : is_apart ? 2 : 3;
     size_t n_message = call->kind == 0 ? 0 : 2;
-    pln_batch_command(batch, 3 + n_keys + n_message + call->n_args + is_apart);
+    pln_batch_command(batch, 3 + n_keys + n_message + call->has_moment + call->n_args + is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
     write_keys(running->redis, call, batch);
@@ -252,6 +272,9 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
             call->kind, {running->redis->instance, incarnation}, call->payload};
         pln_batch_text(batch, running->redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
+    }
+    if (call->has_moment) {
+        pln_batch_number(batch, call->moment + slot->conn.clock_offset);
     }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);

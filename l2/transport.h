@@ -130,6 +130,7 @@ struct pln_refusal {
     bool is_passing;  /* it may be gone in a moment, and the command was not carried out */
     bool is_last;     /* the connection is of no more use */
     bool is_fatal;    /* in a login: no other command will do better */
+    bool is_for_good; /* until somebody changes who may do what */
 };
 
 /* NULL where the reply is none of these. */
@@ -226,6 +227,7 @@ enum pln_script {
     PLN_SCRIPT_DROP_TAG,
     PLN_SCRIPT_CLEAR,
     PLN_SCRIPT_TIMES,
+    PLN_SCRIPT_RECOVER,
     PLN_N_SCRIPTS,
 };
 

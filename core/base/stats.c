@@ -72,6 +72,12 @@ static const struct {
     [PLN_COUNT_BUS_OWN] = {"bus_own", "own messages, ignored"},
     [PLN_COUNT_BUS_BAD] = {"bus_bad", "damaged messages or foreign versions"},
     [PLN_COUNT_BUS_LOSSES] = {"bus_losses", "times the link was lost"},
+    [PLN_COUNT_RECOVERY_KEPT] = {"recovery_kept", "operations Redis did not take, kept for later"},
+    [PLN_COUNT_RECOVERY_DONE] = {"recovery_done", "of them: carried out"},
+    [PLN_COUNT_RECOVERY_DROPPED] = {"recovery_dropped",
+                                    "of them: not wanted any more, since something newer happened"},
+    [PLN_COUNT_RECOVERY_OVERFLOWS] = {"recovery_overflows",
+                                      "times too many were kept, and became a clear of all"},
     [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
 };
 

@@ -59,7 +59,11 @@ enum pln_count {
     PLN_COUNT_BUS_OWN,       /* own echoes, ignored */
     PLN_COUNT_BUS_BAD,       /* damaged or of a foreign version */
     PLN_COUNT_BUS_LOSSES,    /* times the link was lost */
-    PLN_COUNT_POLICY_ERRORS, /* failures of policy functions */
+    PLN_COUNT_RECOVERY_KEPT, /* operations that Redis did not take, kept for later */
+    PLN_COUNT_RECOVERY_DONE,
+    PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
+    PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */
+    PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_N_COUNTS,
 };
 
