@@ -8,18 +8,18 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE, BOUND };
+enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
     [SIZE] = "a size such as \"64m\" or bytes",
+    [AMOUNT] = "a whole number, or \"none\"",
     [DURATION] = "a duration such as \"250ms\" or seconds",
     [LIFETIME] = "a duration such as \"15m\" or seconds, or \"forever\"",
     [COUNT] = "a whole number from 1 to 1024",
     [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
     [FLAG] = "\"true\" or \"false\"",
     [FLAG_WHEN_FALSE] = "\"true\" or \"false\"",
-    [BOUND] = "a whole number, or \"none\"",
 };
 
 static const struct option {
@@ -60,7 +60,7 @@ static const struct option {
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
     {"read", TEXT, offsetof(struct pln_options, read)},
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
-    {"recovery", BOUND, offsetof(struct pln_options, recovery)},
+    {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -84,14 +84,19 @@ static bool parse_count(const char *text, unsigned *count) {
     return true;
 }
 
-/* A number that may be zero, which is "none". */
-static bool parse_bound(const char *text, size_t *bound) {
+static bool parse_amount(const char *text, size_t *amount) {
     char *end;
     errno = 0;
-    unsigned long number = strtoul(text, &end, 10);
-    bool is_none = strcmp(text, "none") == 0;
-    *bound = number == 0 ? PLN_NONE : number;
-    return is_none || (text[0] >= '0' && text[0] <= '9' && errno == 0 && *end == 0);
+    unsigned long long number = strtoull(text, &end, 10);
+    if (strcmp(text, "none") == 0) {
+        *amount = PLN_NONE;
+        return true;
+    }
+    if (errno != 0 || end == text || *end != 0 || text[0] == '-' || number > 1000000000) {
+        return false;
+    }
+    *amount = number == 0 ? PLN_NONE : (size_t) number;
+    return true;
 }
 
 /* A flag of either kind: "true", or "false", sets it. */
@@ -109,6 +114,8 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return true;
     case SIZE:
         return pln_parse_size(text, field) && *(size_t *) field > 0;
+    case AMOUNT:
+        return parse_amount(text, field);
     case DURATION:
         return pln_parse_duration(text, duration) && *duration != PLN_FOREVER;
     case LIFETIME:
@@ -121,8 +128,6 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return parse_flag(text, true, field);
     case FLAG_WHEN_FALSE:
         return parse_flag(text, false, field);
-    case BOUND:
-        return parse_bound(text, field);
     }
     return false;
 }

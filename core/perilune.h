@@ -48,7 +48,7 @@ typedef int64_t pln_ms; /* milliseconds: a duration, or a point on the cache's m
 typedef int64_t pln_ns; /* nanoseconds, likewise */
 
 #define PLN_FOREVER INT64_MAX /* a duration without end */
-#define PLN_NONE SIZE_MAX     /* a bound of zero, where zero means the default */
+#define PLN_NONE SIZE_MAX /* for an amount: none, in the place of the default that 0 stands for */
 
 struct pln_bytes {
     const void *data;

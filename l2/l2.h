@@ -148,7 +148,7 @@ struct pln_l2_lease {
 /* What was to be done to a key a while ago, and failed. */
 struct pln_l2_redo {
     enum pln_l2_redo_kind { PLN_REDO_SET, PLN_REDO_REMOVE, PLN_REDO_EXPIRE } kind;
-    bool may_create;                /* of a set: also where there is no value */
+    bool may_create;                /* of a set: the key was not heard to be deleted since */
     pln_ms age;                     /* since it was to be done */
     const struct pln_l2_item *item; /* of a set; its durations count from now, as ever */
 };
@@ -380,9 +380,10 @@ static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key
 /* Does late what could not be done in time, unless something newer has happened, and tells the
  * others to forget the key. What the server has is newer where it was made more than
  * PLN_REDO_DOUBT after the moment at which this was to be done, by the server's clock: then it
- * stays. A set takes the place of a value that is older by as much; of any other, or where there is
- * none (but with may_create), it becomes a delete: nobody can know then which of the two came last,
- * and no value is never a wrong one. Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
+ * stays. A set takes the place of a value that is older by as much, or, where it may create one and
+ * the server knows that no message to this client is on its way (Redis does not), of none. Else it
+ * becomes a delete: nobody can know then what came last, and no value is never a wrong one.
+ * Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
 enum { PLN_REDO_DOUBT = 100 }; /* ms: clocks in steps of 10 ms, and half a login's round trip */
 static inline int pln_l2_redo(struct pln_l2 *l2, const struct pln_hashed *key,
                               const struct pln_l2_redo *redo, pln_ns deadline) {

@@ -235,7 +235,8 @@ static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
     if (is_there && later > PLN_REDO_DOUBT) {
         return PLN_NOT_STORED;
     }
-    if (redo->kind == PLN_REDO_SET && (is_there ? later < -PLN_REDO_DOUBT : redo->may_create)) {
+    if (redo->kind == PLN_REDO_SET &&
+        (is_there ? later < -PLN_REDO_DOUBT : redo->may_create && client->first == NULL)) {
         return store(client, key->key, redo->item,
                      is_there ? value->item.tag_clock : client->space->clock);
     }

@@ -155,9 +155,9 @@ static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
         return run(redis, &call, PLN_NOT_STORED, deadline);
     }
     int result = pln_envelope_check(redo->item);
-    /* in a cluster nobody hears of what became of a key while the link was lost */
-    bool may_create = redo->may_create && redis->slots == NULL;
-    pln_script_add(&call, pln_key(may_create ? "create" : "update"));
+    /* never where there is no value: the message of a delete may be on its way, which a script
+     * cannot see */
+    pln_script_add(&call, pln_key("set"));
     return result == PLN_OK ? run_item(redis, &call, redo->item, deadline) : result;
 }
 

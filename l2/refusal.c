@@ -88,7 +88,8 @@ bool pln_l2_may_pass(int status) {
     const char *text = pln_error_text();
     bool may_pass = status == PLN_EL2DOWN || status == PLN_ETIMEOUT;
     for (size_t i = 0; status == PLN_EL2 && i < PLN_ARRAY_LEN(refusals); i++) {
-        if (has_word(text, refusals[i].name)) {
+        if (has_word(text, refusals[i].name) &&
+            (refusals[i].part == NULL || strstr(text, refusals[i].part) != NULL)) {
             return !refusals[i].is_for_good;
         }
     }

@@ -178,11 +178,8 @@ static const struct {
                                     "if what == 'expire' then\n"
                                     "  if h then expire(h) end\n"
                                     "  changed(not h)\n"
-                                    "elseif h and later < -100 and what ~= 'remove' then\n"
+                                    "elseif h and later < -100 and what == 'set' then\n"
                                     "  put(struct.unpack('>I8', h, 33))\n"
-                                    "  changed(false)\n"
-                                    "elseif not h and what == 'create' then\n"
-                                    "  put(clock(T))\n"
                                     "  changed(false)\n"
                                     "else changed(redis.call('DEL', V) == 0) end\n"
                                     "return 1\n"},
