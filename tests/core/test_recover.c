@@ -595,7 +595,9 @@ END_TEST
 
 /* ---- many threads ---- */
 
-enum { N_WRITERS = 4, N_ROUNDS = 300, N_KEYS = 8 };
+enum { N_WRITERS = 4, N_ROUNDS = 3000, N_KEYS = 8 };
+
+static _Atomic int n_writing;
 
 struct writer {
     pthread_t thread;
@@ -618,6 +620,7 @@ static void *write_on(void *arg) {
             (void) set(A, key, writer->last[which], NULL);
         }
     }
+    atomic_fetch_sub(&n_writing, 1);
     return NULL;
 }
 
@@ -625,11 +628,12 @@ START_TEST(no_old_value_is_left_however_often_commands_fail_amid_writers) {
     struct writer writers[N_WRITERS] = {0};
     struct pln_result result;
     char key[16];
+    atomic_store(&n_writing, N_WRITERS);
     for (int i = 0; i < N_WRITERS; i++) {
         writers[i].number = i;
         pthread_create(&writers[i].thread, NULL, write_on, &writers[i]);
     }
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; atomic_load(&n_writing) > 0; i++) {
         cut(i % 2 == 0);
         pln_recovery_run(A->recovery);
         rig.now += 20;
@@ -640,6 +644,7 @@ START_TEST(no_old_value_is_left_however_often_commands_fail_amid_writers) {
         pthread_join(writers[i].thread, NULL);
     }
     await_done(A);
+    ck_assert_uint_gt(rig_stat(A, "recovery_done"), 0);
     for (int i = 0; i < N_WRITERS * N_KEYS * 2; i++) {
         const char *last = writers[i % N_WRITERS].last[i / N_WRITERS % N_KEYS];
         struct pln_cache *cache = i < N_WRITERS * N_KEYS ? A : B;
