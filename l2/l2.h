@@ -379,12 +379,12 @@ static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key
 
 /* Does late what could not be done in time, unless something newer has happened, and tells the
  * others to forget the key. What the server has is newer where it was made more than
- * PLN_REDO_DOUBT after the moment at which this was to be done, by the server's clock: then it
- * stays. A set takes the place of a value that is older by as much, or, where it may create one and
- * the server knows that no message to this client is on its way (Redis does not), of none. Else it
- * becomes a delete: nobody can know then what came last, and no value is never a wrong one.
- * Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
-enum { PLN_REDO_DOUBT = 100 }; /* ms: clocks in steps of 10 ms, and half a login's round trip */
+ * PLN_REDO_DOUBT after the moment at which this was to be done, by the server's clock as far as it
+ * is known: then it stays. A set takes the place of a value that is older by as much, or, where it
+ * may create one and the server knows that no message to this client is on its way (Redis does
+ * not), of none. Else it becomes a delete: nobody can know then what came last, and no value is
+ * never a wrong one. Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
+enum { PLN_REDO_DOUBT = 100 }; /* ms: clocks in steps of 10 ms, and some that drift */
 static inline int pln_l2_redo(struct pln_l2 *l2, const struct pln_hashed *key,
                               const struct pln_l2_redo *redo, pln_ns deadline) {
     return l2->ops->redo(l2, key, redo, deadline);

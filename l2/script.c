@@ -168,17 +168,20 @@ static const struct {
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},
-    /* 3: when it was to be done, on this server's clock; 4: what. A value keeps the tag clock of
-     * the one in whose place it comes: what was dropped since then holds for it too. */
+    /* 3: when it was to be done, on this server's clock, and by how much that may be wrong; 4:
+     * what. A value keeps the tag clock of the one in whose place it comes: what was dropped since
+     * then holds for it too. */
     [PLN_SCRIPT_RECOVER] = {"recover",
-                            PRELUDE "local moment, what, h = tonumber(ARGV[3]), ARGV[4], head()\n"
+                            PRELUDE "local moment, doubt = string.match(ARGV[3], '(%S+) (%S+)')\n"
+                                    "local what, h = ARGV[4], head()\n"
                                     "local later = h and struct.unpack('>I8', h, 9) - moment\n"
+                                    "doubt = tonumber(doubt)\n"
                                     "redis.call('DEL', L)\n"
-                                    "if h and later > 100 then changed(true) return 0 end\n"
+                                    "if h and later > doubt then changed(true) return 0 end\n"
                                     "if what == 'expire' then\n"
                                     "  if h then expire(h) end\n"
                                     "  changed(not h)\n"
-                                    "elseif h and later < -100 and what == 'set' then\n"
+                                    "elseif h and later < -doubt and what == 'set' then\n"
                                     "  put(struct.unpack('>I8', h, 33))\n"
                                     "  changed(false)\n"
                                     "else changed(redis.call('DEL', V) == 0) end\n"
@@ -248,6 +251,14 @@ struct running {
     bool by_text;   /* wanted, or used since the server has no hash of it */
 };
 
+static void write_moment(const struct pln_script_call *call, const struct pln_conn *conn,
+                         struct pln_batch *batch) {
+    char text[48];
+    snprintf(text, sizeof text, "%lld %lld", (long long) (call->moment + conn->clock_offset),
+             (long long) (conn->clock_doubt + PLN_REDO_DOUBT));
+    pln_batch_text(batch, text);
+}
+
 /* EVALSHA, or EVAL where the server does not have the script. */
 static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
     struct running *running = arg;
@@ -271,7 +282,7 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
     }
     if (call->has_moment) {
-        pln_batch_number(batch, call->moment + slot->conn.clock_offset);
+        write_moment(call, &slot->conn, batch);
     }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);

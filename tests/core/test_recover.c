@@ -375,7 +375,9 @@ START_TEST(a_set_whose_life_is_over_deletes_what_it_was_to_replace) {
     ck_assert_int_eq(pln_set(A, pln_key("k"), pln_key("new"), &brief), PLN_EL2DOWN);
     rig.now += 5000;
     heal();
-    rig_expect(B, "k", NULL, "miss");
+    struct pln_memory_stats stats;
+    pln_l2_mem_stats(rig.server, &stats);
+    ck_assert_uint_eq(stats.values, 0);
 }
 END_TEST
 
@@ -508,6 +510,30 @@ START_TEST(a_clear_swallows_what_is_older_and_not_what_is_newer) {
     ck_assert_int_eq(pln_clear(A), PLN_OK);
     ck_assert_uint_eq(rig_stat(A, "recovery_waiting"), 0);
     rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
+static void *finish(void *arg) {
+    pln_recovery_finish(arg);
+    return NULL;
+}
+
+START_TEST(nothing_older_comes_back_behind_a_clear_or_a_delete_that_has_returned) {
+    pthread_t thread;
+    for (int i = 0; i < 60; i++) {
+        cut(true);
+        fail_set("k", "v");
+        cut(false);
+        /* commands of both take turns as chance has it */
+        pln_l2_mem_faults(rig.server, A->l2,
+                          &(struct pln_memory_faults){.delay_random_ms = 3, .seed = (uint64_t) i});
+        pthread_create(&thread, NULL, finish, A->recovery);
+        ck_assert_int_eq(i % 2 == 0 ? pln_clear(A) : pln_delete(A, pln_key("k")), PLN_OK);
+        pthread_join(thread, NULL);
+        pln_l2_mem_faults(rig.server, A->l2, &(struct pln_memory_faults){0});
+        await_done(A);
+        rig_expect(B, "k", NULL, "miss");
+    }
 }
 END_TEST
 
@@ -695,6 +721,7 @@ int main(void) {
     tcase_add_test(tests, past_the_bound_all_that_waits_becomes_one_clear);
     tcase_add_test(tests, a_value_past_the_bound_of_bytes_is_kept_as_a_delete);
     tcase_add_test(tests, a_clear_swallows_what_is_older_and_not_what_is_newer);
+    tcase_add_test(tests, nothing_older_comes_back_behind_a_clear_or_a_delete_that_has_returned);
     tcase_add_test(tests, what_l2_does_not_take_is_not_told);
     tcase_add_test(tests, close_tries_once_and_says_what_is_lost);
     tcase_add_test(tests, a_child_leaves_what_waits_to_its_parent);
