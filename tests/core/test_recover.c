@@ -330,6 +330,24 @@ START_TEST(a_set_brings_no_key_back_whose_deletion_was_heard) {
 }
 END_TEST
 
+static void *set_k(void *arg) {
+    (void) set(arg, "k", "v", NULL);
+    return NULL;
+}
+
+START_TEST(a_set_brings_no_key_back_whose_deletion_was_heard_while_it_was_tried) {
+    pthread_t thread;
+    pln_l2_mem_set_cut(rig.server, A->l2, PLN_MEMORY_HANGS);
+    pthread_create(&thread, NULL, set_k, A);
+    rig_await(A, "l2_commands", 1);
+    ck_assert_int_eq(pln_delete(B, pln_key("k")), PLN_OK);
+    pthread_join(thread, NULL);
+    ck_assert_uint_eq(rig_stat(A, "recovery_kept"), 1);
+    heal();
+    rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
 START_TEST(a_set_brings_no_key_back_whose_deletion_is_on_its_way) {
     cut(true);
     fail_set("k", "v");
@@ -527,7 +545,11 @@ START_TEST(nothing_older_comes_back_behind_a_clear_or_a_delete_that_has_returned
         /* commands of both take turns as chance has it */
         pln_l2_mem_faults(rig.server, A->l2,
                           &(struct pln_memory_faults){.delay_random_ms = 3, .seed = (uint64_t) i});
+        uint64_t commands = rig_stat(A, "l2_commands");
         pthread_create(&thread, NULL, finish, A->recovery);
+        if (i % 4 < 2) {
+            rig_await(A, "l2_commands", commands + 1); /* it is under way */
+        }
         ck_assert_int_eq(i % 2 == 0 ? pln_clear(A) : pln_delete(A, pln_key("k")), PLN_OK);
         pthread_join(thread, NULL);
         pln_l2_mem_faults(rig.server, A->l2, &(struct pln_memory_faults){0});
@@ -710,6 +732,7 @@ int main(void) {
     tcase_add_test(tests, a_load_that_began_before_a_delete_is_older_however_late_it_ends);
     tcase_add_test(tests, a_set_brings_a_key_back_that_nobody_can_have_deleted);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard);
+    tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard_while_it_was_tried);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_is_on_its_way);
     tcase_add_test(tests, a_set_brings_no_key_back_after_a_gap_unless_it_was_repaired);
     tcase_add_test(tests, a_set_does_not_void_the_tags_that_were_dropped_in_a_gap);
