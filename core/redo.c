@@ -176,6 +176,6 @@ void pln_recovery_finish(struct pln_recovery *recovery) {
     size_t n = pln_recovery_waiting(recovery);
     if (n > 0) {
         pln_logf(&recovery->cache->host, PLN_LOG_WARN,
-                 "%zu operations that Redis did not take are lost with the cache", n);
+                 "operations that Redis did not take are lost with the cache: %zu", n);
     }
 }

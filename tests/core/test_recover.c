@@ -589,7 +589,7 @@ static _Atomic int n_lost_lines;
 static void watch_log(void *arg, int level, const char *line) {
     (void) arg;
     (void) level;
-    if (strstr(line, "2 operations that Redis did not take are lost") != NULL) {
+    if (strstr(line, "Redis did not take are lost with the cache: 2") != NULL) {
         atomic_fetch_add(&n_lost_lines, 1);
     }
 }
