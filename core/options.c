@@ -48,6 +48,8 @@ static const struct option {
     {"bulk_pool", COUNT, offsetof(struct pln_options, bulk_pool)},
     {"tracking", FLAG, offsetof(struct pln_options, tracking)},
     {"ping", DURATION, offsetof(struct pln_options, ping_ms)},
+    {"bus_log", AMOUNT, offsetof(struct pln_options, bus_log)},
+    {"on_lost_writes", TEXT, offsetof(struct pln_options, on_lost_writes)},
     {"workers", COUNT, offsetof(struct pln_options, workers)},
     {"ttl", LIFETIME, offsetof(struct pln_options, ttl_ms)},
     {"l1_ttl", LIFETIME, offsetof(struct pln_options, l1_ttl_ms)},
@@ -60,28 +62,19 @@ static const struct option {
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
     {"read", TEXT, offsetof(struct pln_options, read)},
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
+    {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
     {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
 const char *const pln_weighings[] = {"entries", "bytes", NULL};
 const char *const pln_reads[] = {"primary", "replica", "nearest", NULL};
+const char *const pln_losses[] = {"clear", "keep", NULL};
 
 enum { N_OPTIONS = sizeof table / sizeof table[0] };
 
 const char *pln_option_name(size_t i) {
     return i < N_OPTIONS ? table[i].name : NULL;
-}
-
-static bool parse_count(const char *text, unsigned *count) {
-    char *end;
-    errno = 0;
-    unsigned long number = strtoul(text, &end, 10);
-    if (errno != 0 || end == text || *end != 0 || number < 1 || number > 1024) {
-        return false;
-    }
-    *count = (unsigned) number;
-    return true;
 }
 
 static bool parse_amount(const char *text, size_t *amount) {
@@ -96,6 +89,17 @@ static bool parse_amount(const char *text, size_t *amount) {
         return false;
     }
     *amount = number == 0 ? PLN_NONE : (size_t) number;
+    return true;
+}
+
+static bool parse_count(const char *text, unsigned *count) {
+    char *end;
+    errno = 0;
+    unsigned long number = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != 0 || number < 1 || number > 1024) {
+        return false;
+    }
+    *count = (unsigned) number;
     return true;
 }
 
@@ -169,6 +173,9 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->eviction = options->eviction != NULL ? options->eviction : pln_evictions[0];
     options->weigh = options->weigh != NULL ? options->weigh : pln_weighings[0];
     options->read = options->read != NULL ? options->read : pln_reads[0];
+    options->on_lost_writes = options->on_lost_writes != NULL ? options->on_lost_writes
+                                                              : pln_losses[0];
+    options->bus_log = options->bus_log != 0 ? options->bus_log : 10000;
     options->pool = options->pool != 0 ? options->pool : 4;
     options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
@@ -185,6 +192,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->lease_ms, 5000);
     default_ms(&options->load_timeout_ms, 10000);
     default_ms(&options->replica_ttl_ms, 1000);
+    default_ms(&options->max_staleness_ms, 1000);
 }
 
 static int check_durations(const struct pln_options *options) {
@@ -226,6 +234,9 @@ static int check(const struct pln_options *options) {
     }
     if (pln_option_index(pln_reads, options->read) < 0) {
         return refuse_name("read", pln_reads, options->read);
+    }
+    if (pln_option_index(pln_losses, options->on_lost_writes) < 0) {
+        return refuse_name("on_lost_writes", pln_losses, options->on_lost_writes);
     }
     if (options->max_bytes < (size_t) 1 << 16) {
         return pln_fail(PLN_EINVAL, "max_bytes: must be at least 64k, got %zu", options->max_bytes);

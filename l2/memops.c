@@ -284,7 +284,10 @@ static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fre
     if (!has_value(client, record, &is_absent)) {
         return pln_mem_leave(client, is_late, PLN_MISS);
     }
+    uint8_t payload[PLN_MESSAGE_MAX];
     pln_envelope_touch(record->envelope, server_now(client), fresh, life < 1 ? 1 : life);
+    pln_mem_post_locked(client, PLN_MESSAGE_EXTEND,
+                        pln_message_extend(key->key, fresh, life, payload));
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 

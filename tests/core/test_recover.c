@@ -291,10 +291,11 @@ START_TEST(a_set_brings_no_key_back_whose_deletion_is_on_its_way) {
 END_TEST
 
 START_TEST(a_set_brings_no_key_back_after_a_gap_unless_it_was_repaired) {
-    leave();
+    pln_recovery_down(A->recovery);
+    cut(true);
     fail_set("k", "v");
-    come_back();
-    await_done(A);
+    pln_recovery_up(A->recovery, false);
+    heal();
     rig_expect(B, "k", NULL, "miss");
     pln_recovery_down(A->recovery);
     cut(true);
