@@ -16,6 +16,8 @@
  *   events.c   what an event makes void; contract.c the same, told
  *   feeder.c   threads that take events from Redis, for each source one; intake.c how; notice.c
  *              what an entry or a message says
+ *   recover.c  what failed while Redis was away, and is carried out later: kept.c holds it, redo.c
+ *              does it
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
@@ -253,79 +255,53 @@ int pln_data_key(const struct pln_cache *cache, struct pln_bytes name, struct pl
 void pln_hash_forget(struct pln_cache *cache, struct pln_bytes name);
 int pln_hash_tell(struct pln_cache *cache, struct pln_bytes name);
 
-/* ---- events.c ---- */
+/* ---- recover.c ---- */
 
-/* Whether what pln_raise() failed with may go well another time. */
-bool pln_event_may_pass(int status);
+struct pln_recovery; /* opaque: operations that failed, and wait; NULL does in all below */
 
-/* ---- notice.c ---- */
-
-enum {
-    PLN_NOTICE_BYTES = 64 * 1024, /* of a message or an entry */
-    PLN_NOTICE_EVENT = 512,       /* of an event's name */
-    PLN_NOTICE_FIELDS = 64,
+/* An operation on L2 that may fail and be kept. Zero but for what is said here. */
+struct pln_attempt {
+    enum pln_attempt_kind {
+        PLN_ATTEMPT_SET = PLN_REDO_SET,
+        PLN_ATTEMPT_REMOVE = PLN_REDO_REMOVE,
+        PLN_ATTEMPT_EXPIRE = PLN_REDO_EXPIRE,
+        PLN_ATTEMPT_TAG,
+        PLN_ATTEMPT_CLEAR,
+    } kind;
+    struct pln_hashed key;          /* or the tag; borrowed, likewise below */
+    const struct pln_l2_item *item; /* of a set */
+    const struct pln_stamp *stamp;  /* of a set: taken before it */
+    bool is_conditional;            /* a set that is not kept: nx, xx */
+    /* recover.c's */
+    uint64_t ticket;
+    pln_ms at;
+    struct pln_kept *former; /* what waited for the same key */
 };
 
-/* What came from outside, read: an event with its fields. Bytes point into the memory below, or
- * into what was read. */
-struct pln_notice {
-    struct pln_bytes event;
-    struct pln_field fields[PLN_NOTICE_FIELDS];
-    size_t n_fields;
-    void *memory; /* see notice.c */
-};
-
-/* Return: PLN_OK (the notice is the caller's to fini); PLN_EINVAL, PLN_ETOOBIG with what is wrong
- * with it, PLN_ENOMEM. */
-int pln_notice_read_message(struct pln_bytes message, struct pln_notice *notice);
-/* Names and values of an entry in turn, as a server has answered; NULL: it has none any more. */
-int pln_notice_read_entry(const struct pln_reply *entry, struct pln_notice *notice);
-void pln_notice_fini(struct pln_notice *notice);
-
-/* ---- feeder.c ---- */
-
-struct pln_feeders; /* the sources of a cache, and a thread for each */
-
-int pln_feeders_new(struct pln_cache *cache, struct pln_feeders **feeders);
-/* Ends the threads, and waits for what they are doing. */
-void pln_feeders_free(struct pln_feeders *feeders);
-/* Ends the sources that the policy in force no longer has, and begins those that are new. */
-void pln_feeders_follow(struct pln_feeders *feeders);
-void pln_feeders_freeze(struct pln_feeders *feeders);
-/* A child has none of the threads, and begins none. */
-void pln_feeders_thaw(struct pln_feeders *feeders, bool is_child);
-
-/* A source at work; its thread's, but for is_stopping. */
-struct pln_feeder {
-    struct pln_feeder *next;
-    struct pln_cache *cache;
-    struct pln_event_source source; /* a copy of its own */
-    struct pln_l2_talk *talk;
-    pthread_t thread;
-    atomic_bool is_stopping;
-    unsigned told; /* kinds of faulty events that were logged; bits */
-    pln_ns backoff;
-    /* of a stream */
-    char consumer[64];
-    pln_ns retry_at, claim_at; /* points at which to look for what is not acknowledged */
-    pln_ns retry_backoff;
-};
-
-static inline bool pln_feeder_is_stopping(struct pln_feeder *feeder) {
-    /* relaxed: a flag by itself; who sleeps is woken by the conversation */
-    return atomic_load_explicit(&feeder->is_stopping, memory_order_relaxed);
-}
-/* The next pause, a random part of one that doubles, up to 2 s. */
-pln_ns pln_feeder_pause(pln_ns *backoff);
-
-/* ---- intake.c ---- */
-
-/* What a source does: goes up once the conversation is open (subscribes, or finds its group); then
- * takes what comes, for about a second, again and again; and takes its leave. Return: PLN_OK; else
- * the conversation is of no more use. */
-int pln_intake_begin(struct pln_feeder *feeder);
-int pln_intake_take(struct pln_feeder *feeder);
-void pln_intake_end(struct pln_feeder *feeder);
+/* `most` operations of `most_bytes` in all are kept. */
+int pln_recovery_new(struct pln_cache *cache, size_t most, size_t most_bytes,
+                     struct pln_recovery **recovery);
+/* Tries once, for no longer than one timeout, what still waits; says what is lost. After the
+ * workers' end. */
+void pln_recovery_finish(struct pln_recovery *recovery);
+void pln_recovery_free(struct pln_recovery *recovery);
+/* Around every operation that changes L2, before its first byte is queued and once its outcome is
+ * known; each begun is ended, in the same thread. The first may wait for what is being carried out
+ * for the same key. The second returns the status, and where that is kept says so in the text. */
+void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt);
+int pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt, int status);
+/* What others did, and how the link fares: after L1 was told. */
+void pln_recovery_heard_key(struct pln_recovery *recovery, struct pln_bytes key);
+void pln_recovery_heard_tag(struct pln_recovery *recovery, struct pln_bytes tag);
+void pln_recovery_heard_clear(struct pln_recovery *recovery);
+void pln_recovery_down(struct pln_recovery *recovery);
+/* is_repaired: whatever was said meanwhile has been heard by now. */
+void pln_recovery_up(struct pln_recovery *recovery, bool is_repaired);
+/* Carries out some of what waits, where it is time to; returns when to call again. */
+pln_ns pln_recovery_run(struct pln_recovery *recovery);
+size_t pln_recovery_waiting(struct pln_recovery *recovery);
+void pln_recovery_freeze(struct pln_recovery *recovery);
+void pln_recovery_thaw(struct pln_recovery *recovery, bool is_child);
 
 /* ---- worker.c ---- */
 
@@ -365,7 +341,8 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
-    struct pln_feeders *feeders;
+    struct pln_feeders *feeders;   /* feeder.h */
+    struct pln_recovery *recovery; /* NULL: nothing is kept */
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;

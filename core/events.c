@@ -6,7 +6,7 @@
  * All of an event is tried, whatever fails. What is told of several failures is first of all
  * whether trying again can help: who has an event from a stream (feeder.c) keeps it then.
  */
-#include "engine.h"
+#include "feeder.h"
 
 static const struct pln_event_rule *find(const struct pln_ruleset *ruleset,
                                          struct pln_bytes event) {

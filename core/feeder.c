@@ -10,7 +10,7 @@
  * When a policy is put in force, its sources are compared with those at work: equal ones go on
  * undisturbed. A child of fork() has none, and gets none.
  */
-#include "engine.h"
+#include "feeder.h"
 
 #include <signal.h>
 #include <stdio.h>

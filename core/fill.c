@@ -215,7 +215,9 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     return status == PLN_OK;
 }
 
-static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absent,
+/* `began`: the loading. The value is no newer than that: what was written meanwhile it may lack,
+ * and a delete that Redis did not take then is carried out later by what is older than it. */
+static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absent, pln_ms began,
                          struct pln_l1_life *life) {
     struct pln_request *request = fill->request;
     pln_ms now = pln_now(&fill->cache->host);
@@ -230,6 +232,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     }
     struct pln_l2_item item = {
         .value = value,
+        .age = now - began,
         .fresh_left = ttl,
         .life_left = pln_after(ttl, grace),
         .tag_clock = fill->lease.tag_clock,
@@ -259,6 +262,7 @@ static void load_related(struct pln_cache *cache, const struct pln_load *load) {
 static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_load load = {0};
     struct pln_request *request = fill->request;
+    pln_ms began = pln_now(&fill->cache->host);
     int status = run_loader(fill, &load);
     bool is_absent = status == PLN_ABSENT;
     if (is_absent) {
@@ -273,7 +277,7 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     } else {
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
-        store_loaded(fill, &load, is_absent, &outcome->life);
+        store_loaded(fill, &load, is_absent, began, &outcome->life);
         outcome->value = load.value;
         load.value = NULL;
         load_related(fill->cache, &load);

@@ -9,7 +9,7 @@
  * holds of it counts as with a lost link, and what a policy's functions would have to do is
  * refused. Loaders of the caller's own run as ever.
  */
-#include "engine.h"
+#include "feeder.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -23,6 +23,7 @@ static void before(void) {
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
         pln_inval_freeze(cache->inval);
+        pln_recovery_freeze(cache->recovery);
     }
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_freeze(memory->server);
@@ -34,6 +35,7 @@ static void after(bool is_child) {
         pln_l2_mem_thaw(memory->server, is_child);
     }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_recovery_thaw(cache->recovery, is_child);
         pln_inval_thaw(cache->inval);
         pln_workers_thaw(cache->workers, is_child);
         pln_flights_thaw(cache->flights, is_child);

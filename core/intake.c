@@ -18,7 +18,7 @@
  * group when its process closes the cache; those of processes that died are swept out once nothing
  * is pending for them.
  */
-#include "engine.h"
+#include "feeder.h"
 
 #include <stdio.h>
 

@@ -12,7 +12,7 @@
  * 64 bits whole; nothing but text, whole numbers and booleans is taken, for nothing else has one
  * way to be written into a key. A null is a field that is not there.
  */
-#include "engine.h"
+#include "feeder.h"
 
 #include <jansson.h>
 #include <stdio.h>

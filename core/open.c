@@ -6,7 +6,7 @@
  * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
  * everything), then the link (its events use L1), then what is left.
  */
-#include "engine.h"
+#include "feeder.h"
 
 /* ---- the bus's word ---- */
 
@@ -14,6 +14,7 @@ static void on_key(void *arg, struct pln_bytes bytes) {
     struct pln_cache *cache = arg;
     struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
     pln_inval_key(cache->inval, &key);
+    pln_recovery_heard_key(cache->recovery, bytes);
     pln_flight_nudge(cache->flights, bytes); /* its lease is void too: whoever waits looks again */
 }
 
@@ -21,6 +22,7 @@ static void on_expire(void *arg, struct pln_bytes bytes) {
     struct pln_cache *cache = arg;
     struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
     pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
+    pln_recovery_heard_key(cache->recovery, bytes);
     pln_flight_nudge(cache->flights, bytes);
 }
 
@@ -39,11 +41,13 @@ static void on_extend(void *arg, struct pln_bytes bytes, pln_ms fresh, pln_ms li
 static void on_tag(void *arg, struct pln_bytes tag) {
     struct pln_cache *cache = arg;
     pln_inval_tag(cache->inval, tag);
+    pln_recovery_heard_tag(cache->recovery, tag);
 }
 
 static void on_clear(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_all(cache->inval);
+    pln_recovery_heard_clear(cache->recovery);
 }
 
 static void on_filled(void *arg, struct pln_bytes key) {
@@ -54,17 +58,20 @@ static void on_filled(void *arg, struct pln_bytes key) {
 static void on_down(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_down(cache->inval);
+    pln_recovery_down(cache->recovery);
 }
 
 static void on_part(void *arg, bool (*has)(const void *server, struct pln_bytes key),
                     const void *server) {
     struct pln_cache *cache = arg;
     pln_inval_match(cache->inval, has, server);
+    pln_recovery_heard_clear(cache->recovery); /* any of the server's keys may have gone */
 }
 
 static void on_up(void *arg, bool is_whole) {
     struct pln_cache *cache = arg;
     pln_inval_up(cache->inval, is_whole);
+    pln_recovery_up(cache->recovery, is_whole);
 }
 
 static void on_certain(void *arg, pln_ms at) {
@@ -173,6 +180,12 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
     if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
+        if (cache->has_l2 && options->recovery != PLN_NONE) {
+            status = pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
+                                      &cache->recovery);
+        }
+    }
+    if (status == PLN_OK) {
         status = pln_workers_new(cache, cache->n_workers, &cache->workers);
     }
     if (status == PLN_OK && cache->has_l2) {
@@ -251,7 +264,9 @@ void pln_close(struct pln_cache *cache) {
     pln_fork_forget(cache);
     pln_feeders_free(cache->feeders);
     pln_workers_free(cache->workers);
+    pln_recovery_finish(cache->recovery);
     pln_l2_close(cache->l2);
+    pln_recovery_free(cache->recovery);
     pln_memory_close(cache->memory);
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);

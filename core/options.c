@@ -63,6 +63,7 @@ static const struct option {
     {"read", TEXT, offsetof(struct pln_options, read)},
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
     {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
+    {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -178,6 +179,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->pool = options->pool != 0 ? options->pool : 4;
     options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
+    options->recovery = options->recovery != 0 ? options->recovery : 10000;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
     options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;
     default_ms(&options->connect_timeout_ms, 1000);

@@ -170,6 +170,9 @@ struct pln_options {
     pln_ms replica_ttl_ms;    /* bound on the life in L1 of what a replica said; default 1 s */
     pln_ms max_staleness_ms;  /* while messages may be missing, L1 serves what was current no longer
                                  ago than this; default 1 s */
+    size_t recovery;          /* operations that Redis did not take which are kept, to be carried
+                                 out later, in at most an eighth of max_bytes; past that the whole
+                                 namespace is cleared; default 10000; PLN_NONE: none are */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -184,7 +187,8 @@ struct pln_options {
  * Owns: the caller closes it. Threads: any. */
 PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
 
-/* Ends background work, closes connections and frees everything. NULL is allowed. Every borrowed
+/* Ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
+ * says how much is lost), closes connections and frees everything. NULL is allowed. Every borrowed
  * value must have been released, and no other call may be running. */
 PLN_API void pln_close(struct pln_cache *cache);
 
@@ -292,13 +296,19 @@ struct pln_set_options {
 
 /* Stores a value in all tiers and tells the other instances; visible to this one at once.
  * Returns: PLN_OK, PLN_NOT_STORED (nx, xx); PLN_EL2DOWN, PLN_ETIMEOUT, PLN_EL2: L2 did not take it
- * (or may not have), and no L1 keeps it; PLN_ETOOBIG. Threads: any, waits until the timeout. */
+ * (or may not have), and no L1 keeps it; PLN_ETOOBIG. Threads: any, waits until the timeout.
+ *
+ * Where L2 may take it later, it is kept, with its moment (option `recovery`; not nx, xx): it is
+ * carried out then if L2 has an older value, gives way to a newer one, and is a delete where L2 has
+ * none, or one of about the same time. A later operation of this cache on the key takes its place.
+ * So it is with delete, expire, tags and clear, which do later what they were to do, but to no
+ * value that is newer. A cache keeps no more than it may: past that all becomes one clear. */
 PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
                     const struct pln_set_options *options);
 
 /* Removes a key from all tiers and all instances; loads under way do not bring it back.
  * Returns: PLN_OK whether or not it was there; as pln_set() where L2 could not be told: then it is
- * gone here, and elsewhere when its life in L1 ends. */
+ * gone here, and elsewhere once L2 is back, or when its life in L1 ends. */
 PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);
 
 /* Makes a key stale everywhere: it is loaded anew at the next read, and may be served meanwhile or

@@ -9,7 +9,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 15, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 16, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -44,6 +44,8 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
          true},
         {"l2_replicas", "replicas that are read from", health.replicas, true},
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
+        {"recovery_waiting", "operations that wait for Redis to be back",
+         pln_recovery_waiting(cache->recovery), true},
     };
     memcpy(stats, gauges, sizeof gauges);
     return N_GAUGES;

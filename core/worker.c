@@ -5,7 +5,7 @@
  * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
  * that a caller waits for go first. The first worker also sweeps L1 once a second, so that ended
  * entries give their memory back where nobody asks for them, and a table that is being replaced
- * goes.
+ * goes; then it carries out what Redis did not take before.
  */
 #include "engine.h"
 
@@ -77,7 +77,9 @@ static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
 /* Returns when it is to be done again. */
 static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
-    return pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
+    pln_ns recovery_at = pln_recovery_run(cache->recovery);
+    pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
+    return recovery_at < at ? recovery_at : at;
 }
 
 static void *work(void *arg) {

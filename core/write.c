@@ -190,9 +190,16 @@ static int set_l1(struct write *write) {
 static int set_l2(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
+    struct pln_attempt attempt = {.kind = PLN_ATTEMPT_SET,
+                                  .key = write->key,
+                                  .item = &write->item,
+                                  .stamp = &stamp,
+                                  .is_conditional = write->flags != 0};
+    pln_recovery_begin(cache->recovery, &attempt);
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
+    status = pln_recovery_end(cache->recovery, &attempt, status);
     if (status == PLN_OK) {
         if (!pln_stamp_advance(&stamp, &write->key) || !write->terms->use_l1 ||
             write->item.value.len > cache->max_item_bytes || keep_in_l1(write, &stamp) != PLN_OK) {
@@ -278,8 +285,11 @@ int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
     pln_count(cache->counts, PLN_COUNT_DELETES, 1);
     pln_inval_key(cache->inval, &key); /* R8: before it is sent, and again at the reply */
     if (rule_uses_l2(cache, bytes)) {
+        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_REMOVE, .key = key};
+        pln_recovery_begin(cache->recovery, &attempt);
         status = pln_l2_remove(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_key(cache->inval, &key);
+        status = pln_recovery_end(cache->recovery, &attempt, status);
     }
     return status;
 }
@@ -293,8 +303,11 @@ int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     pln_count(cache->counts, PLN_COUNT_EXPIRES, 1);
     pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
     if (rule_uses_l2(cache, bytes)) {
+        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_EXPIRE, .key = key};
+        pln_recovery_begin(cache->recovery, &attempt);
         status = pln_l2_expire(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
+        status = pln_recovery_end(cache->recovery, &attempt, status);
     }
     return status == PLN_MISS ? PLN_OK : status;
 }
@@ -339,8 +352,11 @@ int pln_invalidate_tag(struct pln_cache *cache, struct pln_bytes tag) {
     pln_count(cache->counts, PLN_COUNT_TAG_INVALIDATIONS, 1);
     pln_inval_tag(cache->inval, tag);
     if (cache->has_l2) {
+        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_TAG, .key = {tag, 0}};
+        pln_recovery_begin(cache->recovery, &attempt);
         status = pln_l2_drop_tag(cache->l2, tag, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_tag(cache->inval, tag);
+        status = pln_recovery_end(cache->recovery, &attempt, status);
     }
     return status;
 }
@@ -350,8 +366,11 @@ int pln_clear(struct pln_cache *cache) {
     pln_count(cache->counts, PLN_COUNT_CLEARS, 1);
     pln_inval_all(cache->inval);
     if (cache->has_l2) {
+        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_CLEAR};
+        pln_recovery_begin(cache->recovery, &attempt);
         status = pln_l2_clear(cache->l2, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_all(cache->inval);
+        status = pln_recovery_end(cache->recovery, &attempt, status);
     }
     return status;
 }

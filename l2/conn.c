@@ -64,7 +64,6 @@ void pln_conn_close(struct pln_conn *conn) {
 /* ---- sending and receiving ---- */
 
 int pln_conn_send(struct pln_conn *conn, const struct pln_batch *batch, pln_ns deadline) {
-    conn->sent_at = pln_clock_precise();
     if (batch->has_failed) {
         return lost(conn, PLN_ENOMEM, "no memory for a command");
     }
@@ -255,8 +254,9 @@ bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply) {
     pln_ms server = time_of(reply);
     if (server >= 0) {
         /* the server looked at its clock somewhere between our sending and now */
-        pln_ns middle = conn->sent_at + (pln_clock_precise() - conn->sent_at) / 2;
-        conn->clock_offset = server - middle / one_ms;
+        pln_ns half = (pln_clock_precise() - conn->time_asked_at) / 2;
+        conn->clock_offset = server - (conn->time_asked_at + half) / one_ms;
+        conn->clock_doubt = half / one_ms + 2; /* and what the divisions leave out */
     }
     return server >= 0;
 }
@@ -372,6 +372,7 @@ int pln_conn_login(struct pln_conn *conn, const struct pln_login *login, const c
     struct pln_batch batch;
     pln_batch_init(&batch);
     write_login(&batch, login, name, resp);
+    conn->time_asked_at = pln_clock_precise();
     /* a server that is full says so and closes: its word is worth more than our broken pipe */
     int sent = pln_conn_send(conn, &batch, deadline);
     int result = sent == PLN_EL2DOWN ? PLN_OK : sent;

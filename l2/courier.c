@@ -112,7 +112,7 @@ static int hand_out(struct pln_async *async, const struct pln_reply *reply) {
     }
     if (sent.is_time || reply->kind == PLN_REPLY_ERROR) {
         if (sent.is_time) { /* others were sent since */
-            slot_of(async)->conn.sent_at = async->time_asked_at;
+            slot_of(async)->conn.time_asked_at = async->time_asked_at;
             async->awaits_time = false;
         }
         pln_pool_note_reply(async->pool, slot_of(async), sent.is_time, reply);

@@ -53,6 +53,12 @@ static int set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln
     return on_key(l2, key, deadline);
 }
 
+static int redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *what,
+                pln_ns deadline) {
+    (void) what;
+    return on_key(l2, key, deadline);
+}
+
 static int touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
                  pln_ns deadline) {
     (void) fresh;
@@ -115,6 +121,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .remove = on_key,
         .expire = on_key,
         .touch = touch,
+        .redo = redo,
         .lease = lease,
         .commit = commit,
         .release = release,

@@ -413,6 +413,8 @@ struct pln_script_call {
     char numbers[PLN_SCRIPT_MAX_NUMBERS][24]; /* texts of the numbers among them */
     size_t n_numbers;
     bool is_link;
+    bool has_moment; /* before `args`, as the server that it goes to has it on its clock: */
+    pln_ms moment;   /* of the precise clock */
 };
 
 void pln_script_add(struct pln_script_call *call, struct pln_bytes arg);

@@ -160,6 +160,14 @@ struct pln_l2_lease {
     pln_ms left;        /* where another holds it: at most so long */
 };
 
+/* What was to be done to a key a while ago, and failed. */
+struct pln_l2_redo {
+    enum pln_l2_redo_kind { PLN_REDO_SET, PLN_REDO_REMOVE, PLN_REDO_EXPIRE } kind;
+    bool may_create;                /* of a set: the key was not heard to be deleted since */
+    pln_ms age;                     /* since it was to be done */
+    const struct pln_l2_item *item; /* of a set; its durations count from now, as ever */
+};
+
 enum pln_reply_kind {
     PLN_REPLY_NIL,
     PLN_REPLY_STATUS, /* bytes; likewise ERROR and STRING */
@@ -211,6 +219,8 @@ struct pln_l2_ops {
                   const struct pln_l2_item *, pln_ns deadline);
     int (*release)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
                    pln_ns deadline);
+    int (*redo)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_redo *,
+                pln_ns deadline);
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
     int (*clear)(struct pln_l2 *, pln_ns deadline);
     int (*command)(struct pln_l2 *, const struct pln_bytes *key, const struct pln_bytes *args,
@@ -382,6 +392,23 @@ static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key
                                  const struct pln_l2_lease *lease, pln_ns deadline) {
     return l2->ops->release(l2, key, lease, deadline);
 }
+
+/* Does late what could not be done in time, unless something newer has happened, and tells the
+ * others to forget the key. What the server has is newer where it was made more than
+ * PLN_REDO_DOUBT after the moment at which this was to be done, by the server's clock as far as it
+ * is known: then it stays. A set takes the place of a value that is older by as much, or, where it
+ * may create one and the server knows that no message to this client is on its way (Redis does
+ * not), of none. Else it becomes a delete: nobody can know then what came last, and no value is
+ * never a wrong one. Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
+enum { PLN_REDO_DOUBT = 100 }; /* ms: clocks in steps of 10 ms, and some that drift */
+static inline int pln_l2_redo(struct pln_l2 *l2, const struct pln_hashed *key,
+                              const struct pln_l2_redo *redo, pln_ns deadline) {
+    return l2->ops->redo(l2, key, redo, deadline);
+}
+
+/* Whether what an operation of this thread has just failed with may be over a while later: no
+ * server, no answer, or a refusal that is not about who we are and what we ask. */
+bool pln_l2_may_pass(int status);
 
 /* Voids every value with the tag, in constant time, and tells the others. */
 static inline int pln_l2_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {

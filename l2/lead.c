@@ -33,6 +33,7 @@ static void write_queued(const struct pln_pool *pool, struct pln_line *line, str
                          bool asks_time, struct pln_batch *batch) {
     if (asks_time) {
         pln_batch_texts(batch, "TIME", NULL);
+        slot->conn.time_asked_at = pln_clock_precise();
         *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
             NULL, PLN_KIND(PLN_REPLY_ARRAY), true, 0};
     }

@@ -291,3 +291,51 @@ void pln_mem_close(struct pln_l2 *l2) {
     pthread_mutex_unlock(&client->server->lock);
     free(client);
 }
+
+/* ---- what it tells of itself, and what it refuses ---- */
+
+int pln_mem_command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
+                    size_t n_args, pln_ns deadline, struct pln_reply **reply) {
+    struct mem_client *client = pln_mem_client(l2);
+    bool is_late;
+    (void) key, (void) n_args, (void) reply;
+    int result = pln_mem_enter(client, MEM_READS, deadline, &is_late);
+    if (result == PLN_OK) {
+        result = pln_mem_leave(client, is_late, PLN_OK);
+    }
+    return result != PLN_OK
+               ? result
+               : pln_fail(PLN_EL2, "l2: memory has no commands of Redis, and so no %.*s",
+                          args[0].len > 24 ? 24 : (int) args[0].len, (const char *) args[0].data);
+}
+
+void pln_mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
+    struct mem_client *client = pln_mem_client(l2);
+    pthread_mutex_lock(&client->server->lock);
+    bool is_cut = client->trouble.cut != PLN_MEMORY_UNCUT;
+    unsigned peers = 0;
+    for (const struct mem_client *each = client->space->clients; each != NULL; each = each->next) {
+        peers += each->is_up;
+    }
+    *health = (struct pln_l2_health){.bus_ok = client->is_up,
+                                     .breaker_open = is_cut,
+                                     .connections = is_cut ? 0 : 1,
+                                     .beat_age = client->is_up ? 0 : PLN_FOREVER,
+                                     .peers = peers,
+                                     .n_nodes = 1,
+                                     .n_nodes_up = client->is_up && !is_cut};
+    pthread_mutex_unlock(&client->server->lock);
+}
+
+size_t pln_mem_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
+    struct pln_l2_health health;
+    if (visit != NULL) {
+        pln_mem_health(l2, &health);
+        visit(arg, &(struct pln_node_info){.address = pln_mem_client(l2)->server->label,
+                                           .is_up = health.n_nodes_up == 1,
+                                           .is_breaker_open = health.breaker_open,
+                                           .connections = health.connections,
+                                           .beat_age_ms = health.beat_age});
+    }
+    return 1;
+}

@@ -140,6 +140,10 @@ void pln_mem_drain_all_locked(struct space *space);
  * for whatever is being reported. */
 void pln_mem_settle_locked(struct pln_l2_mem_server *server);
 void pln_mem_close(struct pln_l2 *l2);
+int pln_mem_command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
+                    size_t n_args, pln_ns deadline, struct pln_reply **reply);
+void pln_mem_health(struct pln_l2 *l2, struct pln_l2_health *health);
+size_t pln_mem_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg);
 
 /* ---- memops.c ---- */
 

@@ -223,6 +223,54 @@ static int mem_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
     return pln_mem_leave(client, is_late, result);
 }
 
+/* Does what was to be done at a moment, to a value that is older, newer, or of about that time. */
+static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
+                       const struct pln_l2_redo *redo, const struct pln_l2_value *value) {
+    struct record *record = find_record(client->space, key->key);
+    pln_ms later = redo->age - value->item.age;
+    bool is_there = value->memory != NULL;
+    if (record != NULL) {
+        record->is_leased = false;
+    }
+    if (is_there && later > PLN_REDO_DOUBT) {
+        return PLN_NOT_STORED;
+    }
+    if (redo->kind == PLN_REDO_SET &&
+        (is_there ? later < -PLN_REDO_DOUBT : redo->may_create && client->first == NULL)) {
+        return store(client, key->key, redo->item,
+                     is_there ? value->item.tag_clock : client->space->clock);
+    }
+    if (redo->kind == PLN_REDO_EXPIRE && is_there) {
+        pln_envelope_expire(record->envelope, server_now(client));
+    } else if (redo->kind != PLN_REDO_EXPIRE && record != NULL) {
+        drop_value(record);
+    }
+    return PLN_OK;
+}
+
+static int mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *redo,
+                    pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    struct pln_l2_value value = {0};
+    bool is_late;
+    int result = redo->kind == PLN_REDO_SET ? pln_envelope_check(redo->item) : PLN_OK;
+    if (result == PLN_OK) {
+        result = pln_mem_enter(client, redo->kind == PLN_REDO_REMOVE ? MEM_FREES : MEM_WRITES,
+                               deadline, &is_late);
+    }
+    if (result != PLN_OK) {
+        return result;
+    }
+    (void) read_record(client, find_record(client->space, key->key), &value);
+    result = redo_locked(client, key, redo, &value);
+    pln_l2_value_fini(&value);
+    if (result >= 0) {
+        pln_mem_post_locked(
+            client, redo->kind == PLN_REDO_EXPIRE ? PLN_MESSAGE_EXPIRE : PLN_MESSAGE_KEY, key->key);
+    }
+    return pln_mem_leave(client, is_late, result);
+}
+
 static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
                      pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
@@ -367,52 +415,6 @@ static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 
-static int mem_command(struct pln_l2 *l2, const struct pln_bytes *key, const struct pln_bytes *args,
-                       size_t n_args, pln_ns deadline, struct pln_reply **reply) {
-    struct mem_client *client = pln_mem_client(l2);
-    bool is_late;
-    (void) key, (void) n_args, (void) reply;
-    int result = pln_mem_enter(client, MEM_READS, deadline, &is_late);
-    if (result == PLN_OK) {
-        result = pln_mem_leave(client, is_late, PLN_OK);
-    }
-    return result != PLN_OK
-               ? result
-               : pln_fail(PLN_EL2, "l2: memory has no commands of Redis, and so no %.*s",
-                          args[0].len > 24 ? 24 : (int) args[0].len, (const char *) args[0].data);
-}
-
-static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
-    struct mem_client *client = pln_mem_client(l2);
-    pthread_mutex_lock(&client->server->lock);
-    bool is_cut = client->trouble.cut != PLN_MEMORY_UNCUT;
-    unsigned peers = 0;
-    for (const struct mem_client *each = client->space->clients; each != NULL; each = each->next) {
-        peers += each->is_up;
-    }
-    *health = (struct pln_l2_health){.bus_ok = client->is_up,
-                                     .breaker_open = is_cut,
-                                     .connections = is_cut ? 0 : 1,
-                                     .beat_age = client->is_up ? 0 : PLN_FOREVER,
-                                     .peers = peers,
-                                     .n_nodes = 1,
-                                     .n_nodes_up = client->is_up && !is_cut};
-    pthread_mutex_unlock(&client->server->lock);
-}
-
-static size_t mem_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
-    struct pln_l2_health health;
-    if (visit != NULL) {
-        mem_health(l2, &health);
-        visit(arg, &(struct pln_node_info){.address = pln_mem_client(l2)->server->label,
-                                           .is_up = health.n_nodes_up == 1,
-                                           .is_breaker_open = health.breaker_open,
-                                           .connections = health.connections,
-                                           .beat_age_ms = health.beat_age});
-    }
-    return 1;
-}
-
 /* ---- the server as a whole ---- */
 
 static void free_record(struct space *space, struct record *record) {
@@ -467,12 +469,13 @@ const struct pln_l2_ops pln_mem_ops = {
     .remove = mem_remove,
     .expire = mem_expire,
     .touch = mem_touch,
+    .redo = mem_redo,
     .lease = mem_lease,
     .commit = mem_commit,
     .release = mem_release,
     .drop_tag = mem_drop_tag,
     .clear = mem_clear,
-    .command = mem_command,
-    .health = mem_health,
-    .nodes = mem_nodes,
+    .command = pln_mem_command,
+    .health = pln_mem_health,
+    .nodes = pln_mem_nodes,
 };

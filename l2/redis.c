@@ -144,6 +144,27 @@ static int redis_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns 
     return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
 }
 
+static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
+                      const struct pln_l2_redo *redo, pln_ns deadline) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    struct pln_script_call call = {.script = PLN_SCRIPT_RECOVER,
+                                   .key = key,
+                                   .kind = redo->kind == PLN_REDO_EXPIRE ? PLN_MESSAGE_EXPIRE
+                                                                         : PLN_MESSAGE_KEY,
+                                   .payload = key->key,
+                                   .has_moment = true,
+                                   .moment = pln_clock_precise() / 1000000 - redo->age};
+    if (redo->kind != PLN_REDO_SET) {
+        pln_script_add(&call, pln_key(redo->kind == PLN_REDO_EXPIRE ? "expire" : "remove"));
+        return run(redis, &call, PLN_NOT_STORED, deadline);
+    }
+    int result = pln_envelope_check(redo->item);
+    /* never where there is no value: the message of a delete may be on its way, which a script
+     * cannot see */
+    pln_script_add(&call, pln_key("set"));
+    return result == PLN_OK ? run_item(redis, &call, redo->item, deadline) : result;
+}
+
 static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
                        pln_ns deadline) {
     uint8_t payload[PLN_MESSAGE_MAX];
@@ -358,6 +379,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .remove = redis_remove,
     .expire = redis_expire,
     .touch = redis_touch,
+    .redo = redis_redo,
     .lease = redis_lease,
     .commit = redis_commit,
     .release = redis_release,

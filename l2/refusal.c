@@ -33,13 +33,16 @@ static const struct pln_refusal refusals[] = {
     {"NOREPLICAS", NULL,
      "fewer replicas than min-replicas-to-write: reads go on, what is written is not stored"},
     {"NOAUTH", NULL, "give a password, in the URL or as an option", .is_last = true,
-     .is_fatal = true},
+     .is_fatal = true, .is_for_good = true},
     {"WRONGPASS", NULL, "the password or the user's name is wrong, or the user is off",
-     .is_fatal = true},
-    {"NOPERM", "channel", "grant the user the channels: ACL SETUSER user &NAMESPACE:*"},
-    {"NOPERM", " key", "grant the user the keys: ACL SETUSER user ~*NAMESPACE:*"},
-    {"NOPERM", "command", "grant the user the command: ACL SETUSER user +"},
-    {"DENIED", NULL, "its protected mode lets in the local machine alone", .is_fatal = true},
+     .is_fatal = true, .is_for_good = true},
+    {"NOPERM", "channel", "grant the user the channels: ACL SETUSER user &NAMESPACE:*",
+     .is_for_good = true},
+    {"NOPERM", " key", "grant the user the keys: ACL SETUSER user ~*NAMESPACE:*",
+     .is_for_good = true},
+    {"NOPERM", "command", "grant the user the command: ACL SETUSER user +", .is_for_good = true},
+    {"DENIED", NULL, "its protected mode lets in the local machine alone", .is_fatal = true,
+     .is_for_good = true},
     {"ERR", "max number of clients", "raise its maxclients, or lower `pool` of its clients",
      .is_fatal = true},
 };
@@ -67,6 +70,30 @@ bool pln_refusal_is_passing(const struct pln_reply *reply) {
     const struct pln_refusal *refusal = pln_refusal_of(reply);
     return refusal != NULL && refusal->is_passing &&
            strstr(pln_reply_text(reply), "script:") == NULL;
+}
+
+/* Whether a failure's text has a refusal's name in it, as a server says it. */
+static bool has_word(const char *text, const char *word) {
+    size_t len = strlen(word);
+    for (const char *at = strstr(text, word); at != NULL; at = strstr(at + 1, word)) {
+        /* out of the midst of a script old servers put a dash before it */
+        if (at > text && (at[-1] == ' ' || at[-1] == '-') && (at[len] == ' ' || at[len] == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool pln_l2_may_pass(int status) {
+    const char *text = pln_error_text();
+    bool may_pass = status == PLN_EL2DOWN || status == PLN_ETIMEOUT;
+    for (size_t i = 0; status == PLN_EL2 && i < PLN_ARRAY_LEN(refusals); i++) {
+        if (has_word(text, refusals[i].name) &&
+            (refusals[i].part == NULL || strstr(text, refusals[i].part) != NULL)) {
+            return !refusals[i].is_for_good;
+        }
+    }
+    return may_pass;
 }
 
 void pln_refusal_hint(const struct pln_reply *reply, char *hint, size_t size) {

@@ -76,6 +76,11 @@
     "  local flags = string.byte(h, 3) % 2\n"                                                        \
     "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"               \
     "end\n"                                                                                          \
+    "local function expire(h)\n"                                                                     \
+    "  local t = now()\n"                                                                            \
+    "  if struct.unpack('>I8', h, 17) > t then redis.call('SETRANGE', V, 16, at(t, 0)) end\n"        \
+    "  set_expired(h, true)\n"                                                                       \
+    "end\n"                                                                                          \
     "local function say() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                             \
     "local function add(id, m)\n"                                                                    \
     "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                        \
@@ -138,14 +143,11 @@ static const struct {
     /* DEL first, which Redis takes when it is out of memory; after it, it takes the rest, too */
     [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
                                              "return changed(redis.call('DEL', V) == 0)\n"},
-    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
+    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h = head()\n"
                                              "redis.call('DEL', L)\n"
                                              "local n = changed(not h)\n"
                                              "if not h then return 0 end\n"
-                                             "if struct.unpack('>I8', h, 17) > t then\n"
-                                             "  redis.call('SETRANGE', V, 16, at(t, 0))\n"
-                                             "end\n"
-                                             "set_expired(h, true)\n"
+                                             "expire(h)\n"
                                              "return n\n"},
     /* 4: fresh; 5: life */
     [PLN_SCRIPT_TOUCH] = {"touch", PRELUDE
@@ -206,6 +208,24 @@ static const struct {
                                          "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
                                          "r[5] = whole(redis.call('ZCARD', P))\n"
                                          "return r\n"},
+    /* 4: when it was to be done, on this server's clock, and by how much that may be wrong; 5:
+     * what. A value keeps the tag clock of the one in whose place it comes: what was dropped since
+     * then holds for it too. */
+    [PLN_SCRIPT_RECOVER] = {"recover",
+                            PRELUDE "local moment, doubt = string.match(ARGV[4], '(%S+) (%S+)')\n"
+                                    "local what, h = ARGV[5], head()\n"
+                                    "local later = h and struct.unpack('>I8', h, 9) - moment\n"
+                                    "doubt = tonumber(doubt)\n"
+                                    "redis.call('DEL', L)\n"
+                                    "if h and later > doubt then changed(true) return 0 end\n"
+                                    "if what == 'expire' then\n"
+                                    "  if h then expire(h) end\n"
+                                    "  return changed(not h)\n"
+                                    "elseif h and later < -doubt and what == 'set' then\n"
+                                    "  put(struct.unpack('>I8', h, 33))\n"
+                                    "  return changed(false)\n"
+                                    "end\n"
+                                    "return changed(redis.call('DEL', V) == 0)\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -292,6 +312,14 @@ struct running {
     bool by_text;   /* wanted, or used since the server has no hash of it */
 };
 
+static void write_moment(const struct pln_script_call *call, const struct pln_conn *conn,
+                         struct pln_batch *batch) {
+    char text[48];
+    snprintf(text, sizeof text, "%lld %lld", (long long) (call->moment + conn->clock_offset),
+             (long long) (conn->clock_doubt + PLN_REDO_DOUBT));
+    pln_batch_text(batch, text);
+}
+
 /* EVALSHA, or EVAL where the server does not have the script. */
 static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
     struct running *running = arg;
@@ -301,7 +329,8 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     bool is_apart = running->redis->slots != NULL && call->key != NULL; /* from its tags */
     struct call_keys keys = keys_of(running->redis, call);
     size_t n_message = call->kind == 0 ? 0 : 3;
-    pln_batch_command(batch, 3 + count_keys(keys) + n_message + call->n_args + is_apart);
+    pln_batch_command(batch, 3 + count_keys(keys) + n_message + call->has_moment + call->n_args +
+                                 is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
     write_keys(running->redis, call, keys, batch);
@@ -315,6 +344,9 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
         pln_batch_text(batch, running->redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
         pln_batch_number(batch, (int64_t) running->redis->log_length);
+    }
+    if (call->has_moment) {
+        write_moment(call, &slot->conn, batch);
     }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);

@@ -130,6 +130,7 @@ struct pln_refusal {
     bool is_passing;  /* it may be gone in a moment, and the command was not carried out */
     bool is_last;     /* the connection is of no more use */
     bool is_fatal;    /* in a login: no other command will do better */
+    bool is_for_good; /* until somebody changes who may do what */
 };
 
 /* NULL where the reply is none of these. */
@@ -159,13 +160,14 @@ struct pln_conn {
     struct pln_reader_state state;
     size_t max_reply, reply_bytes; /* limit, and bytes read since the last whole answer */
     bool takes_replicas;           /* a server of any role will do */
-    pln_ns sent_at;                /* when the last batch began to go out */
+    pln_ns time_asked_at;          /* when the last TIME was about to be sent */
     const char *label;             /* the endpoint's */
     struct pln_counts *counts;     /* borrowed; NULL: nothing is counted */
     long long id;                  /* CLIENT ID; 0 where the server does not tell */
     char run_id[PLN_RUN_ID + 1];   /* "" likewise */
-    pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC */
-    bool is_to_replica;            /* set before login: a replica in touch is wanted, no master */
+    pln_ms clock_offset;           /* server's clock less CLOCK_MONOTONIC; right but for: */
+    pln_ms clock_doubt;
+    bool is_to_replica; /* set before login: a replica in touch is wanted, no master */
 };
 
 /* Connects, over TLS where there is a `tls`. The endpoint's label must outlive the connection.
@@ -209,8 +211,8 @@ int pln_conn_feed(struct pln_conn *conn, const char *bytes, size_t n);
 /* Whether a reply has begun that is not whole, or none has taken what was fed. */
 bool pln_conn_is_midway(const struct pln_conn *conn);
 
-/* Learns the offset of the server's clock from the answer to TIME, which was sent with the last
- * batch. Returns false where it is no time. */
+/* Learns the offset of the server's clock from the answer to TIME. Returns false where it is no
+ * time. */
 bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply);
 
 /* ---- script.c, first half: what a connection has to load ---- */
@@ -228,6 +230,7 @@ enum pln_script {
     PLN_SCRIPT_CLEAR_LOST,
     PLN_SCRIPT_TIMES,
     PLN_SCRIPT_BEAT,
+    PLN_SCRIPT_RECOVER,
     PLN_N_SCRIPTS,
 };
 

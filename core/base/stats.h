@@ -64,13 +64,17 @@ enum pln_count {
     PLN_COUNT_BUS_REPLAYED,    /* messages heard from the log */
     PLN_COUNT_BUS_REPAIRS,     /* gaps after which nothing was missing */
     PLN_COUNT_BUS_LOST_WRITES, /* times a server had lost what it had acknowledged */
-    PLN_COUNT_POLICY_ERRORS,   /* failures of policy functions */
     /* events from channels and streams, those that come again too: the sum of the three; carried
      * out; not for now (to be tried again, or lost); such as can never be carried out */
     PLN_COUNT_EVENTS_RECEIVED,
     PLN_COUNT_EVENTS_RAISED,
     PLN_COUNT_EVENTS_FAILED,
     PLN_COUNT_EVENTS_DEAD,
+    PLN_COUNT_RECOVERY_KEPT,   /* operations that Redis did not take, kept for later */
+    PLN_COUNT_RECOVERY_DONE,
+    PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
+    PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */
+    PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_N_COUNTS,
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * test_notice.c - core/notice.c: what messages and entries say, and what is refused of them. */
+#include "../../core/feeder.h"
 #include "rig.h"
 
 #include <stdio.h>

@@ -5,7 +5,7 @@
  *
  * The input is the message.
  */
-#include "../../core/engine.h"
+#include "../../core/feeder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -45,7 +45,7 @@ static size_t cut_at(const struct input *input, size_t i, size_t left) {
 
 /* Whether the time that a server tells can be reckoned with. */
 static void check_time(struct pln_conn *conn, const struct pln_reply *reply) {
-    conn->sent_at = pln_clock_precise();
+    conn->time_asked_at = pln_clock_precise();
     if (pln_conn_take_time(conn, reply)) {
         assert(conn->clock_offset < PLN_L2_LONGEST && conn->clock_offset > -PLN_L2_LONGEST);
     }

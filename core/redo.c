@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * redo.c - carries out what failed before: clear, tags, keys, one after the other and from one
+ * thread at a time, in short batches between which a worker does other things. The first that fails
+ * again ends the batch; the next begins after a pause, each twice as long as the one before, or
+ * when the link is back.
+ */
+#include "recover.h"
+
+enum {
+    LAST_PAUSE_MS = 5000,
+    BATCH = 256, /* operations in a row, or what so many milliseconds take: */
+    BATCH_MS = 20,
+    BREATH_MS = 10, /* between two batches */
+};
+
+static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, bool may_create,
+                    pln_ns deadline) {
+    struct pln_cache *cache = recovery->cache;
+    struct pln_l2_item item = kept->item;
+    pln_ms age = pln_now(&cache->host) - kept->at;
+    struct pln_l2_redo redo = {.kind = (enum pln_l2_redo_kind) kept->kind,
+                               .may_create = may_create,
+                               .age = age,
+                               .item = &item};
+    if (kept->kind == PLN_ATTEMPT_SET && item.life_left <= age) {
+        redo.kind = PLN_REDO_REMOVE;
+    }
+    item.age += age;
+    item.fresh_left -= item.fresh_left == PLN_FOREVER ? 0 : age;
+    item.life_left -= item.life_left == PLN_FOREVER ? 0 : age;
+    pln_inval_key(cache->inval, &kept->key); /* R8: before it is sent, and again at the reply */
+    int status = pln_l2_redo(cache->l2, &kept->key, &redo, deadline);
+    pln_inval_key(cache->inval, &kept->key);
+    return status;
+}
+
+static int redo_tag(struct pln_recovery *recovery, const struct pln_kept *kept, pln_ns deadline) {
+    struct pln_cache *cache = recovery->cache;
+    pln_inval_tag(cache->inval, kept->key.key);
+    int status = pln_l2_drop_tag(cache->l2, kept->key.key, deadline);
+    pln_inval_tag(cache->inval, kept->key.key);
+    return status;
+}
+
+static int redo_clear(struct pln_recovery *recovery, pln_ns deadline) {
+    struct pln_cache *cache = recovery->cache;
+    pln_inval_all(cache->inval);
+    int status = pln_l2_clear(cache->l2, deadline);
+    pln_inval_all(cache->inval);
+    return status;
+}
+
+/* Whether it is over, well or badly; and counted. */
+static bool is_over(struct pln_recovery *recovery, int status) {
+    struct pln_cache *cache = recovery->cache;
+    if (status < 0 && pln_l2_may_pass(status)) {
+        return false;
+    }
+    if (status < 0) {
+        pln_logf(&cache->host, PLN_LOG_WARN, "what failed before is given up: %s",
+                 pln_error_text());
+    }
+    pln_count(cache->counts,
+              status == PLN_OK ? PLN_COUNT_RECOVERY_DONE : PLN_COUNT_RECOVERY_DROPPED, 1);
+    return true;
+}
+
+/* Of several servers one may be away for long: the next time another operation is first. */
+static void move_last_locked(struct pln_recovery *recovery, struct pln_kept *kept) {
+    pln_backlog_remove(&recovery->backlog, kept);
+    if (!pln_backlog_add(&recovery->backlog, kept)) {
+        recovery->clear = kept->ticket; /* memory is out: a clear does its work, too */
+        pln_kept_free(kept);
+    }
+}
+
+/* Carries out what is first. Returns: PLN_OK, PLN_MISS (nothing waits), or why it failed. */
+static int redo_first(struct pln_recovery *recovery, pln_ns deadline) {
+    pthread_mutex_lock(&recovery->lock);
+    uint64_t clear = recovery->clear;
+    struct pln_kept *kept = clear != 0 ? NULL : pln_backlog_first(&recovery->backlog);
+    bool may_create = kept != NULL && recovery->is_linked && !kept->is_contested &&
+                      kept->ticket > recovery->bar;
+    recovery->under_way = kept;
+    pthread_mutex_unlock(&recovery->lock);
+    if (clear == 0 && kept == NULL) {
+        return PLN_MISS;
+    }
+    int status = kept == NULL                    ? redo_clear(recovery, deadline)
+                 : kept->kind == PLN_ATTEMPT_TAG ? redo_tag(recovery, kept, deadline)
+                                                 : redo_key(recovery, kept, may_create, deadline);
+    bool is_ended = is_over(recovery, status);
+    pthread_mutex_lock(&recovery->lock);
+    recovery->under_way = NULL;
+    recovery->n_ended += is_ended;
+    if (kept == NULL && is_ended && recovery->clear == clear) {
+        recovery->clear = 0;
+        pln_recovery_count_locked(recovery);
+    } else if (kept != NULL && is_ended) {
+        pln_recovery_remove_locked(recovery, kept);
+        pln_kept_free(kept);
+    } else if (kept != NULL) {
+        move_last_locked(recovery, kept);
+    }
+    pthread_cond_broadcast(&recovery->changed);
+    pthread_mutex_unlock(&recovery->lock);
+    return is_ended ? PLN_OK : status;
+}
+
+/* As many as go until a time. Returns as redo_first(); PLN_PENDING where another thread is at it.
+ */
+static int redo_some(struct pln_recovery *recovery, size_t most, pln_ns until, pln_ns deadline) {
+    pthread_mutex_lock(&recovery->lock);
+    bool is_mine = !recovery->is_busy && !recovery->is_gone;
+    recovery->is_busy = recovery->is_busy || is_mine;
+    pthread_mutex_unlock(&recovery->lock);
+    int status = is_mine ? PLN_OK : PLN_PENDING;
+    for (size_t i = 0; status == PLN_OK && i < most && pln_clock_precise() < until; i++) {
+        status = redo_first(recovery, pln_cache_l2_deadline(recovery->cache, deadline));
+    }
+    if (is_mine) {
+        pthread_mutex_lock(&recovery->lock);
+        recovery->is_busy = false;
+        pthread_mutex_unlock(&recovery->lock);
+    }
+    return status;
+}
+
+/* When to go on after a batch that ended so. */
+static pln_ns plan_locked(struct pln_recovery *recovery, int status) {
+    if (pln_recovery_waiting(recovery) == 0) {
+        recovery->due = PLN_FOREVER;
+    } else if (status >= 0) {
+        recovery->due = pln_deadline(BREATH_MS);
+    } else {
+        pln_ms pause = recovery->pause;
+        recovery->due = pln_deadline(pause / 2 + (pln_ms) (pln_random64() % (uint64_t) pause));
+        recovery->pause = pause * 2 < LAST_PAUSE_MS ? pause * 2 : LAST_PAUSE_MS;
+    }
+    return recovery->due;
+}
+
+pln_ns pln_recovery_run(struct pln_recovery *recovery) {
+    uint64_t n_ended = 0;
+    if (recovery == NULL) {
+        return PLN_FOREVER;
+    }
+    pthread_mutex_lock(&recovery->lock);
+    pln_ns due = recovery->due;
+    pthread_mutex_unlock(&recovery->lock);
+    if (pln_clock_precise() < due) {
+        return due;
+    }
+    int status = redo_some(recovery, BATCH, pln_deadline(BATCH_MS), PLN_FOREVER);
+    pthread_mutex_lock(&recovery->lock);
+    due = plan_locked(recovery, status);
+    if (due == PLN_FOREVER) {
+        n_ended = recovery->n_ended;
+        recovery->n_ended = 0;
+    }
+    pthread_mutex_unlock(&recovery->lock);
+    if (n_ended > 0) {
+        pln_logf(&recovery->cache->host, PLN_LOG_INFO, "%llu operations that had failed are done",
+                 (unsigned long long) n_ended);
+    }
+    return due;
+}
+
+void pln_recovery_finish(struct pln_recovery *recovery) {
+    if (recovery == NULL || pln_recovery_waiting(recovery) == 0) {
+        return;
+    }
+    pln_ns until = pln_deadline(recovery->cache->timeout_ms);
+    (void) redo_some(recovery, SIZE_MAX, until, until);
+    size_t n = pln_recovery_waiting(recovery);
+    if (n > 0) {
+        pln_logf(&recovery->cache->host, PLN_LOG_WARN,
+                 "operations that Redis did not take are lost with the cache: %zu", n);
+    }
+}
