@@ -36,11 +36,10 @@
 #define EARLY_APPLIED 22      /* messages that come while the log is read are applied at once */
 #define BACK_BY_ONE 23        /* the generation goes back by one, from where clears have put it */
 #define UNSURE_IS_LOST 24     /* another run of the server, and a log that cannot tell: forgotten */
-#define PLACE_LEARNED 25      /* after an unrepaired gap the message at the new position is read */
-#define WALK_RAISES 26        /* who ends all entries one by one raises the stripes first */
-#define LOSS_CLEARS 27        /* who notices that the server has forgotten clears what it holds */
-#define NUMBERS_IN_ROW 28     /* positions move only in an unbroken row */
-#define CERTAIN_LAST 29       /* certain moves when what is not certain has been dropped */
+#define WALK_RAISES 25        /* who ends all entries one by one raises the stripes first */
+#define LOSS_CLEARS 26        /* who notices that the server has forgotten clears what it holds */
+#define NUMBERS_IN_ROW 27     /* positions move only in an unbroken row */
+#define CERTAIN_LAST 28       /* certain moves when what is not certain has been dropped */
 
 #ifndef READS
 #define READS 2
@@ -261,7 +260,7 @@ inline read_log() {
     is_lost = (HAS(BACKWARDS_NOTICED) && number < LATEST_KNOWN) ||
               (HAS(SAME_HISTORY) && !is_same) ||
               (HAS(UNSURE_IS_LOST) && boot != position_boot && LATEST_KNOWN > 0 &&
-               !IS_LOGGED(LATEST_KNOWN));
+               (!IS_LOGGED(LATEST_KNOWN) || (position > 0 && position_id == 0)));
     missed[0] = log_what[0];
     missed[1] = log_what[1]
 }
@@ -269,7 +268,7 @@ inline read_log() {
 inline start_anew() {
     atomic {
         position = log_end;
-        position_id = (HAS(PLACE_LEARNED) -> log_end_id : 0);
+        position_id = log_end_id;
         position_boot = log_boot;
         answered = (answered > position -> 0 : answered);
         certain = (HAS(CERTAIN_LAST) || is_lost -> certain : log_certain)

@@ -83,8 +83,6 @@ local MUTANTS = {
         "-DCUTS=1 -DWRITES=1 -DREADS=0 -DBEATS=0 -DRESTORES=1 -DOWN_WRITES=1", "N1" },
     { "repair", "UNSURE_IS_LOST",
         "-DCUTS=0 -DWRITES=2 -DREADS=0 -DBEATS=0 -DRESTORES=1 -DTRIMS=1", "N1" },
-    { "repair", "PLACE_LEARNED",
-        "-DCUTS=1 -DWRITES=2 -DREADS=0 -DBEATS=0 -DRESTORES=1 -DTRIMS=1", "N1" },
     { "fence", "PUT_FENCE", "", "C2" },
     { "fence", "RAISE_FENCE REMOVE_FENCE", "", "C2" },
 }
