@@ -10,7 +10,7 @@
  * is there. The entry's own state is one word that is changed by exchanges, which have one order.
  *
  *     code: l1/rival.c pln_l1_store, core/inval.c forget_loads, l1/l1.c pln_l1_remove;
- *     on a machine: tests/model/test_litmus.c
+ *     on a machine: tests/core/test_litmus.c
  */
 #ifndef OUT
 #define OUT 0
