@@ -7,7 +7,7 @@
 --     lua5.4 run.lua large MODELS FOLDER     what ./dev model runs: as large as 4 GB allow, and
 --                                            with bitstate hashing beyond (may miss states)
 --
--- MODELS is this folder; a folder of the run's own is made in FOLDER, and removed where all is well.
+-- MODELS is this folder. A folder of its own is made in FOLDER, and removed where all is well.
 
 -- The configurations, by model. ALL stands for all invariants of a model at once.
 local SMALL = {
