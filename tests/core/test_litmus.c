@@ -244,7 +244,7 @@ static unsigned run_shape(bool is_fenced) {
     n_both_missed = 0;
     run_pair(4, shape_left, shape_right, shape_clear, shape_look);
     printf("# bare, %s fences: of %u times both threads missed the other's store %u times\n",
-           is_fenced ? "with" : "without", ITEMS * ROUNDS, n_both_missed);
+           is_fenced ? "with" : "without", (unsigned) ITEMS * ROUNDS, n_both_missed);
     return n_both_missed;
 }
 
