@@ -96,6 +96,7 @@ local SPARE = {
 }
 
 local LARGE = {
+    { "fill", "-DREADERS=2 -DWRITES=1", "two readers" },
     { "fill", "-DREADERS=2 -DWRITES=2", "two readers, two writes" },
     { "fill", "-DREADERS=2 -DWRITES=1 -DTRACKED=true", "two readers, the server tracks" },
     { "fill", "-DREADERS=1 -DWRITES=1 -DOWN_WRITER=true", "writers here and there" },
@@ -110,12 +111,13 @@ local LARGE = {
     { "repair", "-DCUTS=2 -DWRITES=3 -DREADS=1", "two gaps, more writes than the log keeps" },
     { "repair", "-DCUTS=2 -DWRITES=2 -DREADERS=2", "two gaps, two readers" },
     { "repair", "-DCUTS=2 -DWRITES=1 -DTRIMS=1 -DREADS=3", "two gaps, one not covered" },
-    { "repair", "-DCUTS=2 -DWRITES=2 -DTRIMS=1 -DWALK=true", "the same in a ring of servers" },
+    { "repair", "-DCUTS=1 -DWRITES=2 -DTRIMS=1 -DWALK=true", "a gap in a ring of servers" },
+    { "repair", "-DCUTS=2 -DWRITES=2 -DTRIMS=1 -DWALK=true", "two gaps in a ring of servers" },
     { "repair", "-DCUTS=1 -DWRITES=1 -DOWN_WRITES=1", "writers here and there" },
     { "repair", "-DCUTS=1 -DWRITES=1 -DCLEARS=1", "a clear in a gap" },
     { "repair", "-DCUTS=1 -DWRITES=2 -DLOSSES=1 -DOTHERS=true -DBEATS=2", "losses, and a gap" },
     { "repair", "-DCUTS=0 -DWRITES=3 -DREADS=1 -DRESTORES=1 -DOTHERS=true", "an older state" },
-    { "repair", "-DCUTS=1 -DWRITES=2 -DREADS=1 -DBEATS=0 -DRESTORES=1 -DTRIMS=1",
+    { "repair", "-DCUTS=0 -DWRITES=2 -DREADS=1 -DRESTORES=1 -DOTHERS=true -DTRIMS=1",
         "an older state, and a log cut short" },
     { "repair", "-DCUTS=0 -DWRITES=1 -DREADS=1 -DRESTORES=1 -DOTHERS=true -DOWN_WRITES=1",
         "an older state, and own writes" },
