@@ -8,6 +8,9 @@
 #include "tasks.h"
 
 #include <ucontext.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 enum {
     STACK_BYTES = 256 * 1024,
@@ -20,7 +23,9 @@ enum state { FREE, READY, WAITING, DONE };
 
 struct sim_task {
     ucontext_t context;
-    void *stack; /* kept for the next task in this place */
+    const void *stack; /* kept for the next task in this place */
+    size_t stack_bytes;
+    void *fake_stack; /* AddressSanitizer's */
     enum state state;
     const void *waits_for;
     pln_ns until;
@@ -34,8 +39,8 @@ struct sim_task {
 
 static struct {
     struct sim_task tasks[SIM_MOST_TASKS];
-    struct sim_task *current;
-    unsigned n_used; /* places of tasks that were ever used in this run */
+    struct sim_task *current, *left; /* that ran before it */
+    unsigned n_used;                 /* places of tasks that were ever used in this run */
     bool is_running;
     pln_ns now;
     uint64_t dice, digest;
@@ -64,6 +69,38 @@ bool sim_chance(unsigned thousandths) {
 pln_ns sim_now(void) {
     return sim.now;
 }
+
+/* ---- from stack to stack ---- */
+
+#ifdef __SANITIZE_ADDRESS__
+
+static void leave(struct sim_task *from, const struct sim_task *to) {
+    __sanitizer_start_switch_fiber(from->state == DONE ? NULL : &from->fake_stack, to->stack,
+                                   to->stack_bytes);
+}
+
+/* The first task's stack is the system's: known once it has been left. */
+static void arrive(struct sim_task *self, struct sim_task *from) {
+    const void *stack;
+    size_t bytes;
+    __sanitizer_finish_switch_fiber(self->fake_stack, &stack, &bytes);
+    from->stack = stack;
+    from->stack_bytes = bytes;
+}
+
+#else
+
+static void leave(const struct sim_task *from, const struct sim_task *to) {
+    (void) from;
+    (void) to;
+}
+
+static void arrive(const struct sim_task *self, const struct sim_task *from) {
+    (void) self;
+    (void) from;
+}
+
+#endif
 
 /* ---- who goes on ---- */
 
@@ -113,7 +150,10 @@ static void go_on(void) {
         sim_fail("no end after %d steps", MOST_STEPS);
     }
     if (sim.current != from) {
+        leave(from, sim.current);
+        sim.left = from;
         swapcontext(&from->context, &sim.current->context);
+        arrive(from, sim.left);
     }
 }
 
@@ -166,6 +206,7 @@ void sim_point(void) {
 /* ---- the life of a task ---- */
 
 static void begin_task(void) {
+    arrive(sim.current, sim.left);
     sim.current->run(sim.current->arg);
     sim_end_specific();
     sim.current->state = DONE;
@@ -186,7 +227,7 @@ static struct sim_task *find_free(void) {
 static void make_context(struct sim_task *task) {
     ucontext_t *context = &task->context;
     getcontext(context);
-    task->context.uc_stack.ss_sp = task->stack;
+    task->context.uc_stack.ss_sp = (void *) task->stack;
     task->context.uc_stack.ss_size = STACK_BYTES;
     makecontext(context, begin_task, 0);
 }
@@ -196,6 +237,8 @@ struct sim_task *sim_start(void *(*run)(void *), void *arg) {
     if (task == NULL || (task->stack == NULL && (task->stack = malloc(STACK_BYTES)) == NULL)) {
         return NULL;
     }
+    task->stack_bytes = STACK_BYTES;
+    task->fake_stack = NULL;
     task->run = run;
     task->arg = arg;
     task->node = sim.current->node;

@@ -16,7 +16,11 @@ enum trouble {
     FORGETTING = 128,
     EVICTING = 256,
     CRASHES = 512,
+    LOST_MESSAGES = 1024,
 };
+
+/* A lost message is one that nobody misses, until messages have numbers: then this goes. */
+static const bool loss_is_noticed = false;
 
 static bool may(const struct sim_fleet *fleet, enum trouble kind) {
     return (fleet->plan.trouble & kind) != 0;
@@ -50,10 +54,13 @@ static void draw_faults(struct sim_fleet *fleet, struct pln_cache *cache) {
         faults.reorder = (unsigned) sim_upto(4);
         faults.duplicate = 0.2;
     }
+    if (may(fleet, LOST_MESSAGES) && loss_is_noticed && sim_chance(600)) {
+        faults.lose = 0.1;
+    }
     sim_trace("faults: commands %lld..%lld ms late, messages %lld..%lld%s%s",
-              (long long) faults.delay_ms, (long long) (faults.delay_ms + faults.delay_random_ms),
+              (long long) faults.delay_ms, (long long) faults.delay_ms + faults.delay_random_ms,
               (long long) faults.message_delay_ms,
-              (long long) (faults.message_delay_ms + faults.message_random_ms),
+              (long long) faults.message_delay_ms + faults.message_random_ms,
               faults.hold ? ", held" : "", faults.reorder > 0 ? ", mixed" : "");
     pln_memory_faults(fleet->memory, cache, &faults);
 }
