@@ -148,6 +148,10 @@ int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, p
  * A put or retime opens it again. Threads: any, wait-free. */
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
 
+/* Lets the next one claim it, where nothing came of the refresh; its points in time are left alone.
+ * Threads: any, wait-free. */
+void pln_l1_unclaim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
+
 /* Gives memory of ended entries back, looking at up to `n_buckets` from where the last sweep
  * stopped. Returns: entries freed. Threads: any. */
 size_t pln_l1_sweep(struct pln_l1 *l1, pln_ms now, size_t n_buckets);
