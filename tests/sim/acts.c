@@ -23,7 +23,7 @@ static int load(const struct sim_fleet *fleet, struct pln_bytes name, struct pln
     sim_trace("the source has version %llu of %.*s", (unsigned long long) version, (int) name.len,
               (const char *) name.data);
     dawdle(&fleet->plan);
-    if (!fleet->is_calm && sim_chance(20)) {
+    if (!fleet->is_calm && sim_chance(fleet->plan.load_faults)) {
         return pln_load_error(load, "the source is out of order");
     }
     int status = pln_load_tag(load, sim_tag_of(key));

@@ -15,6 +15,7 @@ struct sim_plan {
     struct sim_shape shape;
     struct pln_options options;
     pln_ms load_ms;   /* a loader takes up to so long */
+    unsigned load_faults; /* thousandths of loads that fail */
     pln_ms think_us;  /* between two acts, likewise */
     bool has_policy;  /* it loads, on a worker; else the call's own loader does */
     bool has_touches; /* and no expires: a touch makes fresh again what was expired */

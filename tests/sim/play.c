@@ -44,6 +44,7 @@ static void draw_plan(struct sim_plan *plan) {
                               .n_actors = 1 + (unsigned) sim_upto(1),
                               .n_acts = 8 + (unsigned) sim_upto(16),
                               .load_ms = ONE_OF(0, 1, 20),
+                              .load_faults = (unsigned) ONE_OF(0, 20, 300),
                               .think_us = ONE_OF(0, 200, 3000),
                               .has_policy = sim_chance(400),
                               .has_touches = sim_chance(200),
