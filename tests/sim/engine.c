@@ -25,6 +25,12 @@ void __real_pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key)
 void __wrap_pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
 void __real_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
 void __wrap_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
+bool __real_pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
+                              const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                              pln_ms now);
+bool __wrap_pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
+                              const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                              pln_ms now);
 struct pln_flight *__real_pln_flight_join(struct pln_flights *flights,
                                           const struct pln_stamp *stamp,
                                           const struct pln_hashed *key, bool may_lag, bool *leads);
@@ -48,6 +54,8 @@ const char *sim_mutant_name(enum sim_mutant which) {
         [SIM_NO_REPLY_TO_TAG] = "an invalidated tag is not marked at the reply",
         [SIM_NO_DOWN] = "a lost link is not noticed",
         [SIM_SAME_GENERATION] = "what was held before a gap is valid after it",
+        [SIM_NO_REPLAY] = "what was missed in a gap is not applied",
+        [SIM_NO_BOUND] = "in a gap what is in L1 is served without bound",
         [SIM_LEASE_STAYS] = "a delete leaves the lease",
         [SIM_ANY_TOKEN] = "a commit needs no valid lease",
         [SIM_BLIND_SET] = "a set is kept whatever was heard meanwhile",
@@ -70,15 +78,6 @@ void sim_stamp_again(const struct pln_hashed *key) {
     if (stamp != NULL) {
         __real_pln_stamp_take(stamp->inval, key->hash, stamp);
     }
-}
-
-bool sim_step_back(void *cache) {
-    struct pln_l1 *l1 = ((struct pln_cache *) cache)->l1;
-    uint32_t generation = pln_l1_generation(l1);
-    if (generation > 1) {
-        pln_l1_set_generation(l1, generation - 1);
-    }
-    return generation > 1;
 }
 
 /* A check of R3, with a point after it: what comes then is for the next one to see. */
@@ -132,6 +131,12 @@ bool __wrap_pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *
         return true;
     }
     return __real_pln_stamp_advance(stamp, key);
+}
+
+bool __wrap_pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
+                              const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                              pln_ms now) {
+    return sim_mutant != SIM_NO_BOUND && __real_pln_life_in_doubt(cache, terms, options, hit, now);
 }
 
 /* True in the task of a writer whose command was carried out. */

@@ -14,12 +14,12 @@ struct sim_plan {
     unsigned n_nodes, n_actors, n_acts;
     struct sim_shape shape;
     struct pln_options options;
-    pln_ms load_ms;   /* a loader takes up to so long */
+    pln_ms load_ms;       /* a loader takes up to so long */
     unsigned load_faults; /* thousandths of loads that fail */
-    pln_ms think_us;  /* between two acts, likewise */
-    bool has_policy;  /* it loads, on a worker; else the call's own loader does */
-    bool has_touches; /* and no expires: a touch makes fresh again what was expired */
-    unsigned trouble; /* bits of enum in trouble.c; 0: nothing goes wrong */
+    pln_ms think_us;      /* between two acts, likewise */
+    bool has_policy;      /* it loads, on a worker; else the call's own loader does */
+    bool has_touches;     /* and no expires: a touch makes fresh again what was expired */
+    unsigned trouble;     /* bits of enum in trouble.c; 0: nothing goes wrong */
 };
 
 /* A place in the fleet, and the node that has it. */

@@ -23,6 +23,7 @@ struct node {
     struct message pending[MOST_PENDING];
     unsigned n_pending;
     bool is_linked;
+    unsigned link;
 };
 
 static struct {
@@ -33,6 +34,7 @@ static struct {
     uint64_t version_of_set[MOST_SETS];    /* 0: not carried out */
     uint64_t n_sets;
     struct sim_floors executed;
+    pln_ns executed_at[SIM_KEYS][MOST_VERSIONS]; /* what made all older ones void; 0: nothing did */
     struct node nodes[SIM_NODES];
 } world;
 
@@ -43,6 +45,7 @@ void sim_history_begin(const struct sim_shape *shape) {
         memset(&node->floors, 0, sizeof node->floors);
         node->n_pending = 0;
         node->is_linked = false;
+        node->link = 0;
     }
     world.shape = *shape;
     for (unsigned key = 0; key < SIM_KEYS; key++) {
@@ -205,6 +208,9 @@ void sim_carried_out(enum sim_change kind, struct pln_bytes payload, struct sim_
         }
         raise_floor(&world.executed.of[key][floor_of(kind)], world.versions[key]);
         write->floors.of[key][floor_of(kind)] = world.versions[key];
+        if (floor_of(kind) == SIM_GONE && world.executed_at[key][world.versions[key]] == 0) {
+            world.executed_at[key][world.versions[key]] = sim_now();
+        }
     }
 }
 
@@ -277,6 +283,7 @@ void sim_heard(int number, enum sim_change kind, struct pln_bytes payload) {
 void sim_link_down(int number) {
     struct node *node = &world.nodes[number];
     node->is_linked = false;
+    node->link++;
     node->n_pending = 0;
     sim_tally.losses++;
 }
@@ -285,6 +292,7 @@ void sim_link_up(int number, const struct sim_floors *then) {
     struct node *node = &world.nodes[number];
     raise_floors(&node->floors, then);
     node->is_linked = true;
+    node->link++;
 }
 
 bool sim_is_linked(int number) {
@@ -300,10 +308,22 @@ void sim_write_ok(int number, const struct sim_write *write) {
     raise_floors(&world.nodes[number].floors, &write->floors);
 }
 
+/* The newest version that was told of before a point in time. */
+static uint64_t told_before(unsigned key, pln_ns point) {
+    uint64_t version = world.versions[key];
+    while (version > 0 &&
+           (world.executed_at[key][version] == 0 || world.executed_at[key][version] > point)) {
+        version--;
+    }
+    return version;
+}
+
 void sim_read_begin(struct sim_read *read, int number, unsigned key) {
     const struct node *node = &world.nodes[number];
     *read = (struct sim_read){.node = number, .key = key};
     memcpy(read->floor, node->floors.of[key], sizeof read->floor);
+    read->link = node->link;
+    read->gap_floor = node->is_linked ? 0 : told_before(key, sim_now() - world.shape.gap_bound);
 }
 
 void sim_read_end(const struct sim_read *read, int status, const struct pln_result *result) {
@@ -323,6 +343,11 @@ void sim_read_end(const struct sim_read *read, int status, const struct pln_resu
                         (status == PLN_ABSENT && world.shape.serves_stale);
     if (!may_be_stale) {
         raise_floor(&floor, read->floor[SIM_STALE]);
+    }
+    if (result->source == PLN_FROM_L1 && read->gap_floor > 0 &&
+        world.nodes[read->node].link == read->link) {
+        sim_tally.gap_hits++;
+        raise_floor(&floor, read->gap_floor);
     }
     snprintf(who, sizeof who, "node %d, from %s,", read->node, pln_source_name(result->source));
     check_version(read->key, floor, status != PLN_OK, value, who);

@@ -11,6 +11,9 @@
  * served as stale where the terms allow that. Between the change and the end of its message's
  * handling a node may return either value, and after the newer one the older again.
  *
+ * While a node's link is down nothing raises its floors; what it serves from L1 is then bounded in
+ * time (max_staleness).
+ *
  * What the server holds must never be older than the last invalidation that it carried out (I1).
  */
 #ifndef PLN_SIM_HISTORY_H
@@ -48,12 +51,14 @@ struct sim_read {
     int node;
     unsigned key;
     uint64_t floor[SIM_FLOORS];
+    uint64_t gap_floor; /* where the link is down from the begin to the end */
+    unsigned link;      /* counts what becomes of it */
 };
 
 /* Of all runs of a process, for whoever wonders whether they saw anything. */
 struct sim_tally {
     uint64_t reads, from[8], failures, writes, writes_failed;
-    uint64_t messages, losses, crashes, forgotten, voided_commits, refused;
+    uint64_t messages, losses, repairs, gap_hits, crashes, forgotten, voided_commits, refused;
 };
 extern struct sim_tally sim_tally;
 
@@ -61,6 +66,7 @@ struct sim_shape {
     unsigned n_source, n_record; /* keys of each kind, those of a source first */
     bool may_vanish;             /* what is of record may go unasked: evicted, or forgotten */
     bool serves_stale;
+    pln_ns gap_bound; /* without a link L1 serves what was true so long ago at the earliest */
 };
 
 void sim_history_begin(const struct sim_shape *shape);

@@ -15,13 +15,14 @@ static pln_ms one_of(const pln_ms *choices, size_t n) {
 #define ONE_OF(...)                                                                                \
     one_of((const pln_ms[]){__VA_ARGS__}, sizeof((const pln_ms[]){__VA_ARGS__}) / sizeof(pln_ms))
 
-static void draw_pace(void) {
+static struct sim_pace draw_pace(void) {
     struct sim_pace pace = {
         .switches = (unsigned) ONE_OF(20, 100, 300),
         .pauses = (unsigned) ONE_OF(0, 5, 20),
         .longest_ms = ONE_OF(2, 20, 200),
     };
     sim_set_pace(&pace);
+    return pace;
 }
 
 static void draw_terms(struct pln_options *options) {
@@ -35,6 +36,9 @@ static void draw_terms(struct pln_options *options) {
     options->load_timeout_ms = 1000;
     options->refresh = sim_chance(300) ? 0.5 : 0;
     options->jitter = sim_chance(300) ? 0.3 : 0;
+    options->ping_ms = ONE_OF(10, 100);
+    options->max_staleness_ms = ONE_OF(2, 30, 1000);
+    options->bus_log = sim_chance(300) ? PLN_NONE : (size_t) ONE_OF(3, 10000);
     options->workers = 1 + (unsigned) sim_upto(1);
     options->max_bytes = (size_t) 1 << 20;
 }
@@ -53,7 +57,11 @@ static void draw_plan(struct sim_plan *plan) {
     plan->shape.n_record = (unsigned) sim_upto(2);
     draw_terms(&plan->options);
     plan->shape.serves_stale = plan->options.stale_ms > 0 || plan->options.stale_if_error_ms > 0;
-    draw_pace();
+    struct sim_pace pace = draw_pace();
+    /* the bound begins when a value is stored: so long after its source was read */
+    pln_ms before = plan->load_ms + plan->options.timeout_ms +
+                    (pace.pauses > 0 ? 4 * pace.longest_ms : 1);
+    plan->shape.gap_bound = (plan->options.max_staleness_ms + before) * 1000000;
 }
 
 /* ---- the end ---- */
@@ -67,7 +75,7 @@ static void calm(struct sim_fleet *fleet) {
     pln_memory_link(fleet->memory, NULL, true);
     sim_trace("all is healed");
     do {
-        sim_sleep(5 * 1000 * 1000);
+        sim_sleep(fleet->plan.options.ping_ms * 2 * 1000 * 1000); /* lost messages are missed */
         pln_memory_stats(fleet->memory, &stats);
     } while (stats.waiting > 0);
 }

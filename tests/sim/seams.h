@@ -28,6 +28,8 @@ enum sim_mutant {
     SIM_NO_REPLY_TO_TAG,
     SIM_NO_DOWN,         /* R6: a lost link is not noticed */
     SIM_SAME_GENERATION, /* R6: after a gap all is as it was before */
+    SIM_NO_REPLAY,       /* 2.3: nor is what was missed applied */
+    SIM_NO_BOUND,        /* in a gap L1 serves without bound */
     SIM_LEASE_STAYS,     /* R7: a delete leaves the lease */
     SIM_ANY_TOKEN,       /* R7: a commit is carried out whoever holds the lease */
     SIM_BLIND_SET,       /* R9: a set is kept whatever was heard meanwhile */
@@ -46,7 +48,5 @@ const char *sim_mutant_name(enum sim_mutant mutant);
 struct pln_hashed;
 /* Takes the stamp that this task took last anew. */
 void sim_stamp_again(const struct pln_hashed *key);
-/* Gives a cache the generation that it had before its link was lost; false at the first link. */
-bool sim_step_back(void *cache);
 
 #endif

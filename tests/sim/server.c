@@ -18,24 +18,32 @@ void __real_pln_mem_post_locked(struct mem_client *from, enum pln_message_kind k
                                 struct pln_bytes payload);
 void __wrap_pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                                 struct pln_bytes payload);
-void __real_pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+void __real_pln_mem_send_locked(struct mem_client *to, const struct queued *message,
                                 struct pln_bytes payload);
-void __wrap_pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+void __wrap_pln_mem_send_locked(struct mem_client *to, const struct queued *message,
                                 struct pln_bytes payload);
+struct logged *__real_pln_mem_missed_locked(struct mem_client *client, bool *is_whole);
+struct logged *__wrap_pln_mem_missed_locked(struct mem_client *client, bool *is_whole);
 /* ---- messages ---- */
 
+/* False for what concerns no value: the end of a load, new durations. */
 static bool is_change(enum pln_message_kind kind, enum sim_change *change) {
-    static const enum sim_change changes[] = {
-        [PLN_MESSAGE_KEY] = SIM_KEY,
-        [PLN_MESSAGE_EXPIRE] = SIM_EXPIRE,
-        [PLN_MESSAGE_TAG] = SIM_TAG,
-        [PLN_MESSAGE_CLEAR] = SIM_CLEAR,
+    static const struct {
+        enum pln_message_kind kind;
+        enum sim_change change;
+    } changes[] = {
+        {PLN_MESSAGE_KEY, SIM_KEY},
+        {PLN_MESSAGE_EXPIRE, SIM_EXPIRE},
+        {PLN_MESSAGE_TAG, SIM_TAG},
+        {PLN_MESSAGE_CLEAR, SIM_CLEAR},
     };
-    if (kind == PLN_MESSAGE_FILLED) {
-        return false;
+    for (size_t i = 0; i < PLN_ARRAY_LEN(changes); i++) {
+        if (changes[i].kind == kind) {
+            *change = changes[i].change;
+            return true;
+        }
     }
-    *change = changes[kind];
-    return true;
+    return false;
 }
 
 /* ---- what a client reports ---- */
@@ -43,6 +51,8 @@ static bool is_change(enum pln_message_kind kind, enum sim_change *change) {
 /* Between a client and its cache. */
 struct seam {
     struct pln_l2_events real;
+    struct sim_floors when_up; /* carried out before the link came up, and so to be replayed */
+    bool is_replaying;
 };
 
 static struct seam seams[SIM_NODES];
@@ -59,7 +69,7 @@ static void pass(struct seam *seam, void (*real)(void *, struct pln_bytes), bool
     sim_point();
     sim_trace("node %d is told of %s %.*s", node, names[kind], (int) payload.len,
               (const char *) payload.data);
-    if (!is_deaf) {
+    if (!is_deaf && (sim_mutant != SIM_NO_REPLAY || !seam->is_replaying)) {
         void *note = sim_note();
         sim_set_note(NULL); /* the writer's task brings it, and is not the one concerned */
         real(seam->real.arg, payload);
@@ -99,24 +109,34 @@ static void on_clear(void *arg) {
     sim_heard(node, SIM_CLEAR, pln_bytes_of(NULL, 0));
 }
 
+static void on_extend(void *arg, struct pln_bytes key, pln_ms fresh, pln_ms life) {
+    struct seam *seam = arg;
+    seam->real.on_extend(seam->real.arg, key, fresh, life);
+}
+
+static void on_certain(void *arg, pln_ms at) {
+    struct seam *seam = arg;
+    seam->real.on_certain(seam->real.arg, at);
+}
+
 static void on_down(void *arg) {
     struct seam *seam = arg;
     sim_trace("node %d loses its link", (int) (seam - seams));
-    sim_link_down((int) (seam - seams));
     if (sim_mutant != SIM_NO_DOWN) {
         seam->real.on_down(seam->real.arg);
     }
+    sim_link_down((int) (seam - seams));
 }
 
-static void on_up(void *arg) {
+static void on_up(void *arg, bool is_whole) {
     struct seam *seam = arg;
-    struct sim_floors then;
-    sim_executed(&then);
-    if (sim_mutant != SIM_SAME_GENERATION || !sim_step_back(seam->real.arg)) {
-        seam->real.on_up(seam->real.arg);
-    }
-    sim_trace("node %d has its link", (int) (seam - seams));
-    sim_link_up((int) (seam - seams), &then);
+    bool is_taken_for_whole = is_whole || sim_mutant == SIM_SAME_GENERATION;
+    seam->is_replaying = false;
+    seam->real.on_up(seam->real.arg, is_taken_for_whole);
+    sim_trace("node %d has its link%s", (int) (seam - seams),
+              is_whole ? ", and missed nothing" : "");
+    sim_link_up((int) (seam - seams), &seam->when_up);
+    sim_tally.repairs += is_whole;
 }
 
 /* ---- what a client is asked ---- */
@@ -207,15 +227,17 @@ int __wrap_pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_me
     static struct pln_l2_ops ops;
     struct seam *seam = &seams[sim_node()];
     struct pln_l2_options own = *options;
-    seam->real = options->events;
+    *seam = (struct seam){.real = options->events};
     own.events = (struct pln_l2_events){.arg = seam,
                                         .on_key = on_key,
                                         .on_expire = on_expire,
+                                        .on_extend = on_extend,
                                         .on_tag = on_tag,
                                         .on_clear = on_clear,
                                         .on_filled = on_filled,
                                         .on_down = on_down,
-                                        .on_up = on_up};
+                                        .on_up = on_up,
+                                        .on_certain = on_certain};
     ops = pln_mem_ops;
     ops.get = ask;
     ops.commit = commit;
@@ -240,18 +262,25 @@ void __wrap_pln_mem_post_locked(struct mem_client *from, enum pln_message_kind k
     __real_pln_mem_post_locked(from, kind, payload);
 }
 
-void __wrap_pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+void __wrap_pln_mem_send_locked(struct mem_client *to, const struct queued *message,
                                 struct pln_bytes payload) {
     const struct pln_memory_stats before = to->server->stats;
     const struct pln_memory_stats *after = &to->server->stats;
     enum sim_change change;
-    __real_pln_mem_send_locked(to, kind, payload);
-    if (is_change(kind, &change) && after->lost == before.lost) {
+    __real_pln_mem_send_locked(to, message, payload);
+    if (is_change(message->kind, &change) && !message->is_own && after->lost == before.lost) {
         sim_sent(node_of(to), change, payload);
         if (after->duplicated != before.duplicated) {
             sim_sent(node_of(to), change, payload);
         }
     }
+}
+
+struct logged *__wrap_pln_mem_missed_locked(struct mem_client *client, bool *is_whole) {
+    struct seam *seam = client->events.arg;
+    sim_executed(&seam->when_up);
+    seam->is_replaying = true;
+    return __real_pln_mem_missed_locked(client, is_whole);
 }
 
 /* NOLINTEND(bugprone-reserved-identifier) */

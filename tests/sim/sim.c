@@ -54,10 +54,12 @@ static void show(const struct sim_report *report, double seconds) {
         printf(" %s %llu,", pln_source_name(source), (unsigned long long) tally->from[source]);
     }
     printf(" failed %llu\n", (unsigned long long) tally->failures);
-    printf("writes %llu, of them failed %llu; messages %llu, links lost %llu, crashes %llu, "
+    printf("writes %llu, of them failed %llu; messages %llu, links lost %llu, repaired %llu "
+           "(served meanwhile %llu), crashes %llu, "
            "servers that forgot %llu; commits void %llu, fills refused %llu\n",
            (unsigned long long) tally->writes, (unsigned long long) tally->writes_failed,
            (unsigned long long) tally->messages, (unsigned long long) tally->losses,
+           (unsigned long long) tally->repairs, (unsigned long long) tally->gap_hits,
            (unsigned long long) tally->crashes, (unsigned long long) tally->forgotten,
            (unsigned long long) tally->voided_commits, (unsigned long long) tally->refused);
 }

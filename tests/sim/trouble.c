@@ -19,9 +19,6 @@ enum trouble {
     LOST_MESSAGES = 1024,
 };
 
-/* A lost message is one that nobody misses, until messages have numbers: then this goes. */
-static const bool loss_is_noticed = false;
-
 static bool may(const struct sim_fleet *fleet, enum trouble kind) {
     return (fleet->plan.trouble & kind) != 0;
 }
@@ -54,7 +51,7 @@ static void draw_faults(struct sim_fleet *fleet, struct pln_cache *cache) {
         faults.reorder = (unsigned) sim_upto(4);
         faults.duplicate = 0.2;
     }
-    if (may(fleet, LOST_MESSAGES) && loss_is_noticed && sim_chance(600)) {
+    if (may(fleet, LOST_MESSAGES) && sim_chance(600)) {
         faults.lose = 0.1;
     }
     sim_trace("faults: commands %lld..%lld ms late, messages %lld..%lld%s%s",
