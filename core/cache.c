@@ -151,7 +151,7 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     }
     pln_ms now = pln_now(&cache->host);
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
-        pln_life_reopen(cache, &request->key);
+        pln_l1_unclaim_refresh(cache->l1, &request->key);
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
     }
     pln_release(cache, kept);

@@ -162,8 +162,6 @@ void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
 
 /* ---- life.c ---- */
 
-/* After a load that failed: lets the next caller claim the entry's refresh. */
-void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key);
 /* Keeps in L1 what was read from L2 under a stamp; the points of its life in L1 to *life. */
 void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_terms *terms, struct pln_stamp *stamp,

@@ -305,7 +305,7 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
     }
     pln_outcome_fini(&fill->fallback);
     if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
-        pln_life_reopen(fill->cache, &fill->request->key);
+        pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }

@@ -113,14 +113,6 @@ bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
     return is_in_doubt;
 }
 
-void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
-    struct pln_l1_hit hit;
-    pln_ms now = pln_now(&cache->host);
-    if (pln_l1_get(cache->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK) {
-        pln_l1_retime(cache->l1, key, now, hit.life.refresh, hit.life.stale, hit.life.end);
-    }
-}
-
 void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result) {
     result->age_ms = now > life->created ? now - life->created : 0;
     result->left_ms = life->stale == PLN_FOREVER ? PLN_FOREVER : life->stale - now;

@@ -54,6 +54,19 @@ bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
     return is_ours;
 }
 
+void pln_l1_unclaim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
+    struct thread_record *record = pln_l1_record(l1);
+    if (record == NULL) {
+        return;
+    }
+    pln_l1_enter(l1, record);
+    struct entry *entry = pln_l1_find(l1, key);
+    if (entry != NULL) {
+        reopen(entry); /* on a dead entry nobody sees it */
+    }
+    pln_l1_leave(record);
+}
+
 /* ---- the sweep ---- */
 
 static size_t sweep_half(struct pln_l1 *l1, struct thread_record *record, struct half *half,

@@ -137,10 +137,11 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
  * Threads: as pln_l1_remove(). */
 int pln_l1_expire(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now);
 
-/* As pln_l1_remove() for every key that is wanted, one after the other: after it returns no find returns an
- * entry of such a key that was linked before it was called. Entries that come meanwhile stay or go.
- * `wanted` must not use the table; it is asked of a key more than once. Its time is that of a look
- * at the whole table. Returns: PLN_OK, PLN_ENOMEM (as above). Threads: any, lock-free. */
+/* As pln_l1_remove() for every key that is wanted, one after the other: after it returns no find
+ * returns an entry of such a key that was linked before it was called. Entries that come meanwhile
+ * stay or go. `wanted` must not use the table; it is asked of a key more than once. Its time is
+ * that of a look at the whole table. Returns: PLN_OK, PLN_ENOMEM (as above). Threads: any,
+ * lock-free. */
 typedef bool (*pln_l1_wanted)(const void *arg, struct pln_bytes key);
 int pln_l1_remove_each(struct pln_l1 *l1, pln_l1_wanted wanted, const void *arg);
 
@@ -154,6 +155,10 @@ int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, p
 /* True for one caller of all that see an entry due for refresh; the others are to leave it alone.
  * A put or retime opens it again. Threads: any, wait-free. */
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
+
+/* Lets the next one claim it, where nothing came of the refresh; its points in time are left alone.
+ * Threads: any, wait-free. */
+void pln_l1_unclaim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);
 
 /* Gives memory of ended entries back, looking at up to `n_buckets` from where the last sweep
  * stopped. Returns: entries freed. Threads: any. */

@@ -76,7 +76,8 @@ local function is_private_to_another(path, target)
     end
     local own = path:match "^(.*)/[^/]*$"
     return own ~= room and not path:find("^tests/" .. room .. "/") and
-        not path:find "^tests/bench/" and not path:find "^tests/fuzz/"
+        not path:find "^tests/bench/" and not path:find "^tests/fuzz/" and
+        not path:find "^tests/sim/"
 end
 
 local function check_own(path, target, where, found)

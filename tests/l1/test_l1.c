@@ -125,6 +125,8 @@ START_TEST(a_refresh_is_claimed_once_until_it_is_opened_again) {
     ck_assert_str_eq(get_text(&table, 1, 0, text), "v");
     ck_assert_int_eq(pln_l1_retime(table.l1, &key, 0, 10, 20, 30), PLN_OK);
     ck_assert(pln_l1_claim_refresh(table.l1, &key));
+    pln_l1_unclaim_refresh(table.l1, &key);
+    ck_assert(pln_l1_claim_refresh(table.l1, &key));
     ck_assert_str_eq(get_text(&table, 1, 29, text), "v");
     ck_assert_ptr_null(get_text(&table, 1, 30, text));
     ck_assert_int_eq(remove_key(&table, 1), PLN_OK); /* a claimed one too */
