@@ -38,6 +38,7 @@
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
  *   C2  stripe bumped / stripe checked, with a seq_cst fence on both sides (inval.c)
+ *   C3  generation moved on, then a time vouched for / that time read, then the generation
  */
 #ifndef PLN_ENGINE_H
 #define PLN_ENGINE_H

@@ -89,11 +89,16 @@ bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *te
                        pln_ms now) {
     pln_ms bound = options != NULL && options->max_staleness_ms > 0 ? options->max_staleness_ms
                                                                     : terms->max_staleness_ms;
-    if (pln_l1_generation(cache->l1) % 2 == 0 || !terms->use_l2) {
+    /* C3 acquire: before the generation, which has moved on before the time is written; pairs with
+     * on_certain() */
+    pln_ms certain_at = atomic_load_explicit(&cache->certain_at, memory_order_acquire);
+    uint32_t generation = pln_l1_generation(cache->l1);
+    if (!terms->use_l2) {
         return false;
     }
-    /* relaxed: as on_certain() writes it */
-    pln_ms certain_at = atomic_load_explicit(&cache->certain_at, memory_order_relaxed);
+    if (generation % 2 == 0) {
+        return hit->generation != generation; /* found in a gap that has ended without it */
+    }
     /* what was filled in a gap, this one or one before it, has only its own time to vouch for it */
     bool is_vouched_for = hit->generation % 2 == 0 && certain_at > hit->life.created;
     return now > pln_after(is_vouched_for ? certain_at : hit->life.created, bound);
@@ -104,7 +109,8 @@ bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
                         pln_ms now) {
     struct pln_match match;
     struct pln_ruleset *ruleset;
-    if (pln_l1_generation(cache->l1) % 2 == 0) {
+    uint32_t generation = pln_l1_generation(cache->l1);
+    if (generation % 2 == 0 && hit->generation == generation) {
         return false;
     }
     const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);

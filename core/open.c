@@ -76,8 +76,9 @@ static void on_up(void *arg, bool is_whole) {
 
 static void on_certain(void *arg, pln_ms at) {
     struct pln_cache *cache = arg;
-    /* relaxed: a time by itself; what was heard before it is in L1 by its own orders */
-    atomic_store_explicit(&cache->certain_at, at, memory_order_relaxed);
+    /* C3 release: after the generation has moved on, where it had to; pairs with
+     * pln_life_in_doubt() */
+    atomic_store_explicit(&cache->certain_at, at, memory_order_release);
 }
 
 /* ---- open ---- */

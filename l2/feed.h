@@ -74,6 +74,9 @@ bool pln_feed_has_all(struct pln_feed *feed, const struct pln_feed_state *state)
  * help. */
 void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state);
 
+/* Notes what the message at the row's end is, where `number` is its. */
+void pln_feed_learn(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes);
+
 /* Takes the answer to a beat. Returns false where the row is not this one. */
 bool pln_feed_beat(struct pln_feed *feed, const struct pln_feed_state *state);
 /* Whether what the last beat promised has not come: asked when the next one is due. */

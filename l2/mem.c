@@ -110,11 +110,11 @@ static void report_up(struct mem_client *client, struct logged *missed, bool is_
     const struct pln_l2_events *events = &client->events;
     report_missed(client, missed);
     pln_count(client->counts, PLN_COUNT_BUS_REPAIRS, is_whole);
-    if (events->on_certain != NULL) {
-        events->on_certain(events->arg, client->feed.certain_at);
-    }
     if (events->on_up != NULL) {
         events->on_up(events->arg, is_whole);
+    }
+    if (events->on_certain != NULL) { /* not before what cannot be vouched for is gone */
+        events->on_certain(events->arg, client->feed.certain_at);
     }
 }
 

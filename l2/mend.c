@@ -14,7 +14,10 @@
  *
  * A server that has lost what it had acknowledged may hold values that were deleted long since. So
  * the first who notices clears the namespace, which takes constant time; or nobody does, where
- * Redis is all there is of the values (on_lost_writes).
+ * Redis is all there is of the values (on_lost_writes). It is noticed by its number, by its log's
+ * entry where the row ended, and by that of the own change that was answered last: and another
+ * server that can show neither is taken for one that has lost something. Without a log the number
+ * has to do.
  */
 #include "internal.h"
 
@@ -100,11 +103,16 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
     pln_batch_add(batch, arg);
 }
 
-static int read_log(struct pln_node *node, struct pln_reply **reply) {
+static bool has_log(const struct pln_node *node) {
+    return node->redis->log_length > 0 && node->redis->slots == NULL;
+}
+
+/* From where the row ends. */
+static int read_log(struct pln_node *node, int most, struct pln_reply **reply) {
     struct pln_batch batch;
     char from[32], count[16];
     snprintf(from, sizeof from, "%llu-0", (unsigned long long) node->feed.last);
-    snprintf(count, sizeof count, "%d", ENTRIES_AT_ONCE);
+    snprintf(count, sizeof count, "%d", most);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "XRANGE", node->redis->names.log, from, "+", "COUNT", count, NULL);
     struct pln_request request = {
@@ -131,14 +139,30 @@ static bool read_entry(const struct pln_reply *entry, uint64_t *number, struct p
     return true;
 }
 
+/* What is heard from the log, and what comes of it. */
+struct replay {
+    const struct pln_feed_state *state;
+    uint64_t own; /* a message that must be one of ours, since it answered a change of ours; or 0 */
+    bool is_whole, is_other;
+};
+
+static bool is_ours(const struct pln_node *node, struct pln_bytes bytes) {
+    struct pln_message message;
+    return pln_message_read(bytes, &message) && message.origin.instance == node->redis->instance;
+}
+
 /* Hears what a piece of the log says. False where the row does not go on with it. */
 static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
-                         const struct pln_feed_state *state, bool *is_other) {
+                         struct replay *replay) {
     for (size_t i = 0; i < log->n_elements; i++) {
         struct pln_bytes bytes;
         uint64_t number, last = node->feed.last;
         if (!read_entry(&log->elements[i], &number, &bytes) ||
-            !pln_feed_take_logged(&node->feed, state, number, bytes, is_other)) {
+            !pln_feed_take_logged(&node->feed, replay->state, number, bytes, &replay->is_other)) {
+            return false;
+        }
+        if (number == replay->own && !is_ours(node, bytes)) {
+            replay->is_other = true;
             return false;
         }
         if (number > last) {
@@ -150,22 +174,42 @@ static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
 }
 
 /* Hears from the log what the server has told since. */
-static int hear_log(struct pln_node *node, const struct pln_feed_state *state, bool *is_whole,
-                    bool *is_other) {
+static int hear_log(struct pln_node *node, struct replay *replay) {
+    const struct pln_feed_state *state = replay->state;
     bool goes_on = true;
     while (goes_on && !pln_feed_has_all(&node->feed, state)) {
         struct pln_reply *log;
         uint64_t last = node->feed.last;
-        int result = read_log(node, &log);
+        int result = read_log(node, ENTRIES_AT_ONCE, &log);
         if (result != PLN_OK) {
             return result;
         }
-        goes_on = hear_entries(node, log, state, is_other) &&
+        goes_on = hear_entries(node, log, replay) &&
                   (node->feed.last > last || pln_feed_has_all(&node->feed, state));
         pln_reply_free(log);
     }
-    *is_whole = goes_on;
+    replay->is_whole = goes_on;
     return PLN_OK;
+}
+
+/* Begins anew, and learns what the message at the row's end is: by it another server shows that it
+ * has the same history. */
+static int begin(struct pln_node *node, const struct pln_feed_state *state) {
+    struct pln_reply *log;
+    struct pln_bytes bytes;
+    uint64_t number;
+    pln_feed_begin(&node->feed, state);
+    if (!has_log(node)) {
+        return PLN_OK;
+    }
+    int result = read_log(node, 1, &log);
+    if (result == PLN_OK) {
+        if (log->n_elements == 1 && read_entry(&log->elements[0], &number, &bytes)) {
+            pln_feed_learn(&node->feed, number, bytes);
+        }
+        pln_reply_free(log);
+    }
+    return result;
 }
 
 /* ---- a server that has lost writes ---- */
@@ -186,42 +230,41 @@ static int settle_loss(struct pln_node *node, struct pln_feed_state *state) {
     return result;
 }
 
-static int take_loss(struct pln_node *node, struct pln_feed_state *state) {
+static int take_loss(struct pln_node *node, struct pln_feed_state *state, bool is_sure) {
     struct pln_redis *redis = node->redis;
     pln_count(redis->counts, PLN_COUNT_BUS_LOST_WRITES, 1);
     pln_logf(&redis->host, PLN_LOG_WARN,
-             "l2: redis at %s has lost writes that it had acknowledged, up to message %llu; its "
-             "values are %s",
-             pln_pool_label(&node->pool), (unsigned long long) state->known,
+             "l2: redis at %s %s writes that it had acknowledged, up to message %llu; its values "
+             "are %s",
+             pln_pool_label(&node->pool), is_sure ? "has lost" : "cannot show that it has all",
+             (unsigned long long) state->known,
              redis->keeps_lost ? "kept, as on_lost_writes says" : "dropped");
     return settle_loss(node, state);
 }
 
 int pln_mend(struct pln_node *node, bool *is_whole) {
-    struct pln_redis *redis = node->redis;
     struct pln_feed_state state;
-    bool has_log = redis->log_length > 0 && redis->slots == NULL;
-    bool is_other = false;
+    struct replay replay = {.state = &state};
     int result = ask(node, &state);
-    *is_whole = false;
     if (result != PLN_OK) {
         return result;
     }
     enum pln_feed_sync sync = pln_feed_sync(&node->feed, &state);
+    replay.own = state.known > node->feed.last ? state.known : 0;
     if (sync == PLN_FEED_SAME) {
-        *is_whole = pln_feed_has_all(&node->feed, &state);
-    } else if (sync == PLN_FEED_READ && has_log) {
-        result = hear_log(node, &state, is_whole, &is_other);
+        replay.is_whole = pln_feed_has_all(&node->feed, &state);
+    } else if (sync == PLN_FEED_READ && has_log(node)) {
+        result = hear_log(node, &replay);
     }
-    if (result == PLN_OK && (sync == PLN_FEED_LOST || is_other)) {
-        result = take_loss(node, &state);
+    bool is_lost = sync == PLN_FEED_LOST || replay.is_other;
+    bool is_unsure = sync == PLN_FEED_READ && has_log(node) && !replay.is_whole &&
+                     strcmp(node->feed.run_id, state.run_id) != 0;
+    if (result == PLN_OK && (is_lost || is_unsure)) {
+        result = take_loss(node, &state, is_lost);
     }
-    if (result != PLN_OK) {
-        return result;
+    if (result == PLN_OK && !replay.is_whole) {
+        result = begin(node, &state);
     }
-    if (!*is_whole) {
-        pln_feed_begin(&node->feed, &state);
-    }
-    *is_whole = *is_whole && !redis->tracking;
-    return PLN_OK;
+    *is_whole = replay.is_whole && !node->redis->tracking;
+    return result;
 }

@@ -329,11 +329,11 @@ static void report_locked(struct pln_redis *redis) {
     if (!is_up && events->on_down != NULL) {
         events->on_down(events->arg);
     } else if (is_up) {
-        report_certain_locked(redis);
         pln_count(redis->counts, PLN_COUNT_BUS_REPAIRS, !redis->has_gap);
         if (events->on_up != NULL) {
             events->on_up(events->arg, !redis->has_gap);
         }
+        report_certain_locked(redis); /* not before what cannot be vouched for is gone */
         redis->has_gap = false;
         redis->was_up = true;
     }

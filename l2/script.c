@@ -191,10 +191,10 @@ static const struct {
     [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
                                "T, LOG = KEYS[1], KEYS[2]\n"
                                "clock(T)\n"
-                               "if redis.call('HGET', T, '!') == ARGV[4] then return 0 end\n"
                                "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
-                               "redis.call('HSET', T, '!', ARGV[4],\n"
-                               "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
+                               "redis.call('HSET', T, '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
+                               "if redis.call('HGET', T, '!') == ARGV[4] then return 0 end\n"
+                               "redis.call('HSET', T, '!', ARGV[4])\n"
                                "return ARGV[6] == 'keep' and 0 or clear()\n"},
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
