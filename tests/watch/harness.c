@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * harness.c - runs `perilune watch` over a network that it rules and a Redis of its own, and does
+ * harm to both: a fault every few seconds, each announced to the watcher, which knows then what
+ * may be read. Its result is the watcher's.
+ *
+ * The server appends what it does to a file, so that what it acknowledged outlives kill -9. No
+ * fsync is needed for that: the process dies, not the machine.
+ *
+ * usage: harness PERILUNE [--for SECONDS] [--every SECONDS] [--only FAULT,...] [--deaf] [--forget]
+ *                [--seed N] [--must-find] [OPTION OF perilune watch]...
+ *
+ *   --deaf       messages to one process vanish, too, while its link looks alive
+ *   --forget     the server keeps no file: after kill -9 it is empty
+ *   --must-find  it is a failure if the watcher finds nothing; for a try of the watcher itself
+ */
+#include "../l2/server.h"
+#include "wire.h"
+
+#include <ftw.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_ARGS = 64, MAX_ONLY = 256 };
+
+struct harness {
+    struct server server;
+    struct wire *wire;
+    pid_t watcher;
+    FILE *orders, *result; /* to its input; from its output, where that must be looked at */
+    unsigned n_processes;
+    double lasts, every; /* seconds */
+    char only[MAX_ONLY]; /* ",a,b,"; "": all */
+    bool wants_deaf, forgets, must_find;
+    uint64_t dice;
+    const char *args[MAX_ARGS]; /* the watcher's */
+    size_t n_args;
+};
+
+static void fail(const char *what) {
+    fprintf(stderr, "harness: %s\n", what);
+    exit(2);
+}
+
+static long long now_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (long long) time.tv_sec * 1000000000 + time.tv_nsec;
+}
+
+static void nap_ms(long ms) {
+    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&time, NULL);
+}
+
+/* From `least` up to `most`, by dice that the seed rules. */
+static int roll(struct harness *harness, int least, int most) {
+    harness->dice = harness->dice * 6364136223846793005 + 1442695040888963407;
+    return least + (int) ((harness->dice >> 33) % (uint64_t) (most - least + 1));
+}
+
+static void command(struct harness *harness, const char *line) {
+    free(pln_test_redis_command(&harness->server, "%s", line));
+}
+
+/* ---- what goes wrong: each begins, lasts and ends within its function ---- */
+
+static void restart(struct harness *harness, int process) {
+    (void) process;
+    pln_test_redis_kill(&harness->server);
+    nap_ms(roll(harness, 0, 1500));
+    pln_test_redis_restart(&harness->server);
+}
+
+static void stop(struct harness *harness, int process) {
+    (void) process;
+    pln_test_redis_pause(&harness->server);
+    nap_ms(roll(harness, 500, 4000));
+    pln_test_redis_resume(&harness->server);
+}
+
+static void cut(struct harness *harness, int process) {
+    wire_set(harness->wire, process, WIRE_SWALLOW, 0);
+    nap_ms(roll(harness, 300, 4000));
+    wire_heal(harness->wire, process);
+}
+
+static void lag(struct harness *harness, int process) {
+    wire_set(harness->wire, process, WIRE_DELAY, roll(harness, 5, 200));
+    nap_ms(roll(harness, 500, 3000));
+    wire_heal(harness->wire, process);
+}
+
+static void deafen(struct harness *harness, int process) {
+    wire_set(harness->wire, process, WIRE_DEAF, 0);
+    nap_ms(roll(harness, 4000, 6000));
+    wire_heal(harness->wire, process);
+}
+
+static void kill_links(struct harness *harness, int process) {
+    (void) process;
+    command(harness, "CLIENT KILL TYPE pubsub");
+}
+
+static void kill_data(struct harness *harness, int process) {
+    (void) process;
+    command(harness, "CLIENT KILL TYPE normal");
+}
+
+/* A message that is larger than what the server keeps for a subscriber: it gives up all of them. */
+static void overflow(struct harness *harness, int process) {
+    enum { BYTES = 100000 };
+    (void) process;
+    char *channels = pln_test_redis_command(&harness->server, "PUBSUB CHANNELS *:inv:*");
+    channels[strcspn(channels, "\n")] = 0;
+    command(harness, "CONFIG SET client-output-buffer-limit pubsub\\ 50000\\ 0\\ 0");
+    if (*channels != 0) {
+        char script[256];
+        snprintf(script, sizeof script, "EVAL redis.call('PUBLISH','%s',string.rep('x',%d)) 0",
+                 channels, BYTES);
+        command(harness, script);
+    }
+    command(harness, "CONFIG SET client-output-buffer-limit pubsub\\ 33554432\\ 8388608\\ 60");
+    free(channels);
+}
+
+static void pause_clients(struct harness *harness, int process) {
+    int ms = roll(harness, 300, 2000);
+    (void) process;
+    free(pln_test_redis_command(&harness->server, "CLIENT PAUSE %d ALL", ms));
+    nap_ms(ms);
+}
+
+static void flush(struct harness *harness, int process) {
+    (void) process;
+    command(harness, "FLUSHALL");
+}
+
+static void flush_scripts(struct harness *harness, int process) {
+    (void) process;
+    command(harness, "SCRIPT FLUSH");
+}
+
+/* The watcher kills it, and announces that by itself. */
+static void kill_process(struct harness *harness, int process) {
+    fprintf(harness->orders, "kill %d\n", process);
+    fflush(harness->orders);
+}
+
+static const struct fault {
+    const char *name;
+    void (*act)(struct harness *harness, int process);
+    bool is_for_one, is_announced, is_on_demand;
+} faults[] = {
+    {"restart", restart, false, true, false},
+    {"stop", stop, false, true, false},
+    {"cut", cut, false, true, false},
+    {"cut-one", cut, true, true, false},
+    {"lag", lag, false, true, false},
+    {"lag-one", lag, true, true, false},
+    {"kill-links", kill_links, false, true, false},
+    {"kill-data", kill_data, false, true, false},
+    {"overflow", overflow, false, true, false},
+    {"pause", pause_clients, false, true, false},
+    {"flush", flush, false, true, false},
+    {"flush-scripts", flush_scripts, false, true, false},
+    {"kill", kill_process, true, false, false},
+    {"deaf", deafen, true, true, true},
+};
+
+enum { N_FAULTS = sizeof faults / sizeof faults[0] };
+
+static bool is_wanted(const struct harness *harness, const struct fault *fault) {
+    char name[64];
+    snprintf(name, sizeof name, ",%s,", fault->name);
+    if (harness->only[0] != 0) {
+        return strstr(harness->only, name) != NULL;
+    }
+    return !fault->is_on_demand || harness->wants_deaf;
+}
+
+static void do_harm(struct harness *harness) {
+    const struct fault *fault;
+    do {
+        fault = &faults[roll(harness, 0, N_FAULTS - 1)];
+    } while (!is_wanted(harness, fault));
+    int process = fault->is_for_one ? roll(harness, 0, (int) harness->n_processes - 1) : WIRE_ALL;
+    if (!fault->is_announced) {
+        fault->act(harness, process);
+        return;
+    }
+    char whom[16] = "";
+    if (fault->is_for_one) {
+        snprintf(whom, sizeof whom, "%d ", process);
+    }
+    fprintf(harness->orders, "fault %s %s@%lld\n", fault->name, whom, now_ns());
+    fflush(harness->orders);
+    fault->act(harness, process);
+    fprintf(harness->orders, "end %s @%lld\n", fault->name, now_ns());
+    fflush(harness->orders);
+}
+
+/* ---- the watcher ---- */
+
+static void start_watcher(struct harness *harness) {
+    int input[2], output[2];
+    if (pipe(input) != 0 || pipe(output) != 0) {
+        fail("no pipe");
+    }
+    harness->watcher = fork();
+    if (harness->watcher == 0) {
+        dup2(input[0], STDIN_FILENO);
+        if (harness->must_find) {
+            dup2(output[1], STDOUT_FILENO);
+        }
+        close(input[0]);
+        close(input[1]);
+        close(output[0]);
+        close(output[1]);
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* as its server, it is gone with this program */
+        execv(harness->args[0], (char *const *) harness->args);
+        _exit(127);
+    }
+    close(input[0]);
+    close(output[1]);
+    harness->orders = fdopen(input[1], "w");
+    harness->result = fdopen(output[0], "r");
+    if (harness->watcher < 0 || harness->orders == NULL || harness->result == NULL) {
+        fail("no process");
+    }
+}
+
+static bool is_running(struct harness *harness) {
+    siginfo_t info = {.si_pid = 0};
+    return waitid(P_PID, (id_t) harness->watcher, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == 0;
+}
+
+/* Where something must be found: it was, and nothing else was wrong. */
+static bool has_found(struct harness *harness) {
+    char line[256];
+    unsigned long long stale = 0, reads, others = 1;
+    while (fgets(line, sizeof line, harness->result) != NULL) {
+        fputs(line, stdout);
+        const char *rest = strstr(line, "), ");
+        if (sscanf(line, "%llu stale reads of %llu", &stale, &reads) == 2 && rest != NULL) {
+            sscanf(rest, "), %llu wrong", &others);
+        }
+    }
+    return stale > 0 && others == 0;
+}
+
+static int end_watcher(struct harness *harness) {
+    int status = 0;
+    fprintf(harness->orders, "quit\n");
+    fclose(harness->orders);
+    bool is_found = harness->must_find && has_found(harness);
+    fclose(harness->result);
+    waitpid(harness->watcher, &status, 0);
+    if (!WIFEXITED(status)) {
+        fprintf(stderr, "harness: the watcher died\n");
+        return EXIT_FAILURE;
+    }
+    return harness->must_find ? !is_found : WEXITSTATUS(status);
+}
+
+/* ---- the run ---- */
+
+static int run(struct harness *harness) {
+    long long began = now_ns(), end = began + (long long) (harness->lasts * 1e9);
+    long long next = began;
+    start_watcher(harness);
+    while (is_running(harness)) {
+        long long now = now_ns();
+        if (now >= end) {
+            return end_watcher(harness);
+        }
+        next = now > next ? now + (long long) (harness->every * 1e9) : next;
+        while (is_running(harness) && now_ns() < next && now_ns() < end) {
+            nap_ms(20);
+        }
+        if (now_ns() < end && is_running(harness)) {
+            do_harm(harness);
+        }
+    }
+    fprintf(stderr, "harness: the watcher ended before its time\n");
+    return end_watcher(harness) == EXIT_SUCCESS ? EXIT_FAILURE : 1;
+}
+
+static int remove_one(const char *path, const struct stat *stat, int kind, struct FTW *place) {
+    (void) stat;
+    (void) kind;
+    return place->level == 0 ? 0 : remove(path);
+}
+
+/* ---- the command line ---- */
+
+static const char *value_of(char **argv, int *i) {
+    if (argv[*i + 1] == NULL) {
+        fprintf(stderr, "harness: %s wants a value\n", argv[*i]);
+        exit(2);
+    }
+    return argv[++*i];
+}
+
+static void read_arguments(struct harness *harness, char **argv) {
+    for (int i = 2; argv[i] != NULL; i++) {
+        if (strcmp(argv[i], "--for") == 0) {
+            harness->lasts = strtod(value_of(argv, &i), NULL);
+        } else if (strcmp(argv[i], "--every") == 0) {
+            harness->every = strtod(value_of(argv, &i), NULL);
+        } else if (strcmp(argv[i], "--only") == 0) {
+            snprintf(harness->only, sizeof harness->only, ",%s,", value_of(argv, &i));
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            harness->dice = strtoull(value_of(argv, &i), NULL, 10);
+        } else if (strcmp(argv[i], "--deaf") == 0) {
+            harness->wants_deaf = true;
+        } else if (strcmp(argv[i], "--forget") == 0) {
+            harness->forgets = true;
+        } else if (strcmp(argv[i], "--must-find") == 0) {
+            harness->must_find = true;
+        } else if (harness->n_args < MAX_ARGS - 1) {
+            if (strcmp(argv[i], "--processes") == 0 && argv[i + 1] != NULL) {
+                harness->n_processes = (unsigned) strtoul(argv[i + 1], NULL, 10);
+            }
+            harness->args[harness->n_args++] = argv[i];
+        }
+    }
+    bool is_known = harness->only[0] == 0;
+    for (size_t i = 0; i < N_FAULTS; i++) {
+        is_known = is_known || is_wanted(harness, &faults[i]);
+    }
+    if (harness->lasts <= 0 || harness->every <= 0 || harness->n_processes == 0 ||
+        harness->n_processes > 64 || !is_known) {
+        fail("--for and --every want seconds, --processes 1 to 64, --only names of faults");
+    }
+}
+
+int main(int argc, char **argv) {
+    static struct harness harness = {.n_processes = 4, .lasts = 60, .every = 5};
+    static const char *const keeps[] = {"--appendonly", "yes", "--appendfsync", "no", NULL};
+    char url[160];
+    if (argc < 2) {
+        fail("usage: harness PERILUNE [OPTION]...");
+    }
+    harness.dice = (uint64_t) now_ns();
+    signal(SIGPIPE, SIG_IGN);
+    /* its end it is told */
+    const char *first[] = {argv[1], "watch", "--redis", url, "--for", "1d"};
+    memcpy(harness.args, first, sizeof first);
+    harness.n_args = sizeof first / sizeof first[0];
+    read_arguments(&harness, argv);
+    fprintf(stderr, "harness: --seed %llu\n", (unsigned long long) harness.dice);
+    pln_test_redis_start(&harness.server, harness.forgets ? NULL : keeps);
+    harness.wire = wire_start(harness.server.folder, harness.n_processes, harness.server.path);
+    snprintf(url, sizeof url, "unix:%s/link{process}", harness.server.folder);
+    int code = run(&harness);
+    wire_stop(harness.wire);
+    pln_test_redis_kill(&harness.server);
+    nftw(harness.server.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pln_test_redis_stop(&harness.server);
+    return code;
+}
