@@ -91,6 +91,7 @@ static void set_bounds(lua_State *L, struct pln_bounds *bounds) {
     if (bounds->gap == 0) {
         bounds->gap = option_or(L, "max_staleness", 1000) + detection;
     }
+    detection = detection < bounds->gap ? detection : bounds->gap;
     bounds->gap *= ms;
     bounds->delivery *= ms;
     bounds->detection = detection * ms;

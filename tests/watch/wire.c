@@ -59,6 +59,7 @@ struct wire {
         enum wire_mode mode;
         int delay_ms;
     } links[LINKS];
+    size_t n_pairs; /* beyond them none is used */
     struct pair pairs[PAIRS];
 };
 
@@ -233,6 +234,7 @@ static void accept_one(struct wire *wire, unsigned link) {
             return;
         }
     }
+    wire->n_pairs = i >= wire->n_pairs ? i + 1 : wire->n_pairs;
     wire->pairs[i] = (struct pair){
         .is_used = true, .link = link, .client = client, .server = server};
 }
@@ -257,7 +259,7 @@ static bool is_over(const struct wire *wire, const struct pair *pair) {
 
 static void turn(struct wire *wire, const struct pollfd *polls) {
     long long now = now_ms();
-    for (size_t i = 0; i < PAIRS; i++) {
+    for (size_t i = 0; i < wire->n_pairs; i++) {
         struct pair *pair = &wire->pairs[i];
         const struct pollfd *at = &polls[1 + LINKS + 2 * i];
         if (!pair->is_used) {
@@ -287,12 +289,15 @@ static void turn(struct wire *wire, const struct pollfd *polls) {
 /* Fills in what to wait for; returns for how long at most, -1 without end. */
 static int prepare(struct wire *wire, struct pollfd *polls) {
     long long now = now_ms(), due = -1;
+    while (wire->n_pairs > 0 && !wire->pairs[wire->n_pairs - 1].is_used) {
+        wire->n_pairs--;
+    }
     polls[0] = (struct pollfd){.fd = wire->wake_fd, .events = POLLIN};
     for (unsigned i = 0; i < LINKS; i++) {
         polls[1 + i] = (struct pollfd){.fd = i < wire->n_links ? wire->listeners[i] : -1,
                                        .events = POLLIN};
     }
-    for (size_t i = 0; i < PAIRS; i++) {
+    for (size_t i = 0; i < wire->n_pairs; i++) {
         struct pair *pair = &wire->pairs[i];
         struct pollfd *at = &polls[1 + LINKS + 2 * i];
         at[0] = at[1] = (struct pollfd){.fd = -1};
@@ -319,8 +324,9 @@ static void *run(void *arg) {
     pthread_mutex_lock(&wire->lock);
     while (!wire->is_stopping) {
         int timeout = prepare(wire, polls);
+        nfds_t n_polls = 1 + LINKS + 2 * wire->n_pairs;
         pthread_mutex_unlock(&wire->lock);
-        int n = poll(polls, 1 + LINKS + 2 * PAIRS, timeout);
+        int n = poll(polls, n_polls, timeout);
         need(n >= 0 || errno == EINTR, "poll");
         if (n > 0 && polls[0].revents != 0) {
             eventfd_read(wire->wake_fd, &count);
