@@ -7,7 +7,7 @@
  * The server appends what it does to a file, so that what it acknowledged outlives kill -9. No
  * fsync is needed for that: the process dies, not the machine.
  *
- * usage: harness PERILUNE [--for SECONDS] [--every SECONDS] [--only FAULT,...] [--deaf] [--forget]
+ * usage: harness PERILUNE [--for 30m] [--every 5s] [--only FAULT,...] [--deaf] [--forget]
  *                [--seed N] [--must-find] [OPTION OF perilune watch]...
  *
  *   --deaf       messages to one process vanish, too, while its link looks alive
@@ -93,9 +93,11 @@ static void cut(struct harness *harness, int process) {
 }
 
 static void lag(struct harness *harness, int process) {
-    wire_set(harness->wire, process, WIRE_DELAY, roll(harness, 5, 200));
+    int ms = roll(harness, 5, 200);
+    wire_set(harness->wire, process, WIRE_DELAY, ms);
     nap_ms(roll(harness, 500, 3000));
     wire_heal(harness->wire, process);
+    nap_ms(ms); /* what was under way arrives */
 }
 
 static void deafen(struct harness *harness, int process) {
@@ -302,6 +304,14 @@ static int remove_one(const char *path, const struct stat *stat, int kind, struc
 
 /* ---- the command line ---- */
 
+/* "90", "90s", "30m" or "2h" in seconds; 0 where it is none. */
+static double seconds_of(const char *text) {
+    char *unit;
+    double number = strtod(text, &unit);
+    double by = strcmp(unit, "h") == 0 ? 3600 : strcmp(unit, "m") == 0 ? 60 : 1;
+    return *unit == 0 || strcmp(unit, "s") == 0 || by > 1 ? number * by : 0;
+}
+
 static const char *value_of(char **argv, int *i) {
     if (argv[*i + 1] == NULL) {
         fprintf(stderr, "harness: %s wants a value\n", argv[*i]);
@@ -313,9 +323,9 @@ static const char *value_of(char **argv, int *i) {
 static void read_arguments(struct harness *harness, char **argv) {
     for (int i = 2; argv[i] != NULL; i++) {
         if (strcmp(argv[i], "--for") == 0) {
-            harness->lasts = strtod(value_of(argv, &i), NULL);
+            harness->lasts = seconds_of(value_of(argv, &i));
         } else if (strcmp(argv[i], "--every") == 0) {
-            harness->every = strtod(value_of(argv, &i), NULL);
+            harness->every = seconds_of(value_of(argv, &i));
         } else if (strcmp(argv[i], "--only") == 0) {
             snprintf(harness->only, sizeof harness->only, ",%s,", value_of(argv, &i));
         } else if (strcmp(argv[i], "--seed") == 0) {
@@ -339,7 +349,7 @@ static void read_arguments(struct harness *harness, char **argv) {
     }
     if (harness->lasts <= 0 || harness->every <= 0 || harness->n_processes == 0 ||
         harness->n_processes > 64 || !is_known) {
-        fail("--for and --every want seconds, --processes 1 to 64, --only names of faults");
+        fail("--for and --every want durations, --processes 1 to 64, --only names of faults");
     }
 }
 
