@@ -119,13 +119,21 @@ static void keep(struct parent *parent, int status) {
 }
 
 static void take_note(struct parent *parent, unsigned process, const struct pln_watch_note *note) {
-    if (!note->is_read) {
-        keep(parent, pln_judge_link(parent->watch->judge, process, note->is_up, note->at));
-        return;
-    }
-    struct pending *item = add(parent, process, true);
-    if (item != NULL) {
-        item->read = note->read;
+    struct pln_judge *judge = parent->watch->judge;
+    struct pending *item;
+    switch (note->news) {
+    case PLN_WATCH_OLD_READ:
+        item = add(parent, process, true);
+        if (item != NULL) {
+            item->read = note->read;
+        }
+        break;
+    case PLN_WATCH_STALL:
+        keep(parent, pln_judge_fault(judge, "stall", (int) process, note->at));
+        pln_judge_end(judge, "stall", note->until);
+        break;
+    default:
+        keep(parent, pln_judge_link(judge, process, note->news == PLN_WATCH_LINK_UP, note->at));
     }
 }
 
@@ -266,11 +274,9 @@ static void obey(struct parent *parent, char *line) {
     } else {
         is_good = *verb == 0;
     }
-    fprintf(stderr,
-            is_good ? "%6.1f  %s\n"
-                    : "%6.1f  not understood: '%s' (fault NAME [PROCESS], "
-                      "end NAME, kill PROCESS, quit)\n",
-            (double) (pln_clock_precise() - parent->watch->began) / 1e9, told);
+    fprintf(stderr, "%6.1f  %s%s%s\n", (double) (pln_clock_precise() - parent->watch->began) / 1e9,
+            is_good ? "" : "not understood: '", told,
+            is_good ? "" : "' (fault NAME [PROCESS], end NAME, kill PROCESS, quit)");
 }
 
 /* Reads what there is, and obeys each whole line. */

@@ -44,10 +44,17 @@ struct pln_watch_key {
     struct pln_truth truth;
 };
 
-/* What a child tells of: a read of an old version, or a change of its link. */
+/* What a child tells of. */
+enum pln_watch_news {
+    PLN_WATCH_OLD_READ,
+    PLN_WATCH_LINK_UP,
+    PLN_WATCH_LINK_DOWN,
+    PLN_WATCH_STALL, /* it did not run though it should have */
+};
+
 struct pln_watch_note {
-    bool is_read, is_up;
-    pln_ns at;
+    enum pln_watch_news news;
+    pln_ns at, until; /* until: of a stall */
     struct pln_old_read read;
 };
 
@@ -86,7 +93,7 @@ struct pln_watch {
     struct pln_judge *judge;
     pln_ns began;
     uint64_t n_crashes, n_hung;
-    size_t n_told; /* reads beyond their bound */
+    size_t n_told[PLN_N_PHASES]; /* reads beyond their bound */
     struct {
         pln_ns at, stall; /* of the last line; the longest stall so far */
         struct pln_watch_counts counts;

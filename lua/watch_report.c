@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-enum { MAX_TOLD = 10, MAX_KINDS = 32, MAX_TIMES = 4096 };
+enum { MAX_TOLD = 5, MAX_KINDS = 32, MAX_TIMES = 4096 };
 
 static double ms(pln_ns time) {
     return (double) time / 1e6;
@@ -95,7 +95,7 @@ static const char *fault_at(const struct pln_watch *watch, const struct pln_old_
 void pln_watch_tell_read(struct pln_watch *watch, const struct pln_old_read *read) {
     const struct pln_ack *first = &read->missed.first;
     enum pln_phase phase = pln_judge_phase(watch->judge, read->process, read->began);
-    if (++watch->n_told > MAX_TOLD) {
+    if (++watch->n_told[phase] > MAX_TOLD) {
         return;
     }
     fprintf(stderr,
@@ -237,8 +237,11 @@ static bool print_verdict(struct pln_watch *watch) {
 bool pln_watch_tell_all(struct pln_watch *watch) {
     struct kind *kinds = calloc(MAX_KINDS, sizeof *kinds);
     size_t n = kinds == NULL ? 0 : gather_kinds(watch->judge, kinds);
-    if (watch->n_told > MAX_TOLD) {
-        fprintf(stderr, "STALE   and %zu more\n", watch->n_told - MAX_TOLD);
+    for (int i = 0; i < PLN_N_PHASES; i++) {
+        if (watch->n_told[i] > MAX_TOLD) {
+            fprintf(stderr, "STALE   and %zu more, %s\n", watch->n_told[i] - MAX_TOLD,
+                    pln_phase_name((enum pln_phase) i));
+        }
     }
     for (unsigned i = 0; i < watch->settings.processes; i++) {
         if (watch->processes[i].wrong[0] != 0) {

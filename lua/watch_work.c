@@ -163,7 +163,7 @@ static void check(struct worker *worker, unsigned index, pln_ns began, struct pl
     struct pln_watch_key *key = &worker->watch->keys[index];
     char text[MAX_NAME] = "", right[MAX_NAME];
     unsigned long long version = 0;
-    struct pln_watch_note note = {.is_read = true, .at = began};
+    struct pln_watch_note note = {.news = PLN_WATCH_OLD_READ, .at = began};
     pln_ns took = pln_clock_precise() - began;
     memcpy(text, value.data, value.len < sizeof text ? value.len : sizeof text - 1);
     const char *number = strchr(text, '=');
@@ -276,8 +276,23 @@ static void look_at_link(struct pln_cache *cache, bool *is_up, uint64_t *losses)
 }
 
 static void tell_link(struct worker *worker, bool is_up, pln_ns at) {
-    struct pln_watch_note note = {.is_up = is_up, .at = at};
+    struct pln_watch_note note = {.news = is_up ? PLN_WATCH_LINK_UP : PLN_WATCH_LINK_DOWN,
+                                  .at = at};
     tell(worker->process, &note);
+}
+
+/* A look was so much later than it should have been. Where the machine does not let this thread
+ * run for half the time that a message may take, nor may it have let the link's. */
+static void note_lateness(struct worker *worker, pln_ns from, pln_ns late) {
+    struct pln_watch_process *process = worker->process;
+    pln_watch_lock(&process->lock);
+    process->stalled = late > process->stalled ? late : process->stalled;
+    pln_watch_unlock(&process->lock);
+    if (late > worker->watch->settings.bounds.delivery / 2) {
+        struct pln_watch_note note = {
+            .news = PLN_WATCH_STALL, .at = from, .until = from + late + PULSE_MS * 1000000LL};
+        tell(process, &note);
+    }
 }
 
 /* Looks at the link until the child is to end. One that came back between two looks was down since
@@ -297,11 +312,7 @@ static void watch_link(struct worker *worker) {
         if (is_up && (!was_up || losses != losses_before)) {
             tell_link(worker, true, now);
         }
-        pln_ns late = now - before - PULSE_MS * 1000000LL;
-        pln_watch_lock(&worker->process->lock);
-        worker->process->stalled = late > worker->process->stalled ? late
-                                                                   : worker->process->stalled;
-        pln_watch_unlock(&worker->process->lock);
+        note_lateness(worker, before, now - before - PULSE_MS * 1000000LL);
         was_up = is_up;
         losses_before = losses;
         before = now;

@@ -7,6 +7,9 @@
  * The server appends what it does to a file, so that what it acknowledged outlives kill -9. No
  * fsync is needed for that: the process dies, not the machine.
  *
+ * A machine that has too much to do is a fault, too: where the server does not answer at once
+ * over the network, and no harm is done to either, that is announced as "stall" when it is over.
+ *
  * usage: harness PERILUNE [--for 30m] [--every 5s] [--only FAULT,...] [--deaf] [--forget]
  *                [--seed N] [--must-find] [OPTION OF perilune watch]...
  *
@@ -18,6 +21,8 @@
 #include "wire.h"
 
 #include <ftw.h>
+#include <hiredis/hiredis.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,7 +33,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_ARGS = 64, MAX_ONLY = 256 };
+enum {
+    MAX_ARGS = 64,
+    MAX_ONLY = 256,
+    LOOK_MS = 5, /* between two looks at the server */
+    STALL_MS = 40,
+};
 
 struct harness {
     struct server server;
@@ -42,6 +52,10 @@ struct harness {
     uint64_t dice;
     const char *args[MAX_ARGS]; /* the watcher's */
     size_t n_args;
+    pthread_t monitor;
+    pthread_mutex_t lock; /* guards all below, and the order of what is written to `orders` */
+    bool is_over;
+    unsigned n_harms; /* begun and ended: odd while one is in force */
 };
 
 static void fail(const char *what) {
@@ -152,8 +166,10 @@ static void flush_scripts(struct harness *harness, int process) {
 
 /* The watcher kills it, and announces that by itself. */
 static void kill_process(struct harness *harness, int process) {
+    pthread_mutex_lock(&harness->lock);
     fprintf(harness->orders, "kill %d\n", process);
     fflush(harness->orders);
+    pthread_mutex_unlock(&harness->lock);
 }
 
 static const struct fault {
@@ -188,6 +204,19 @@ static bool is_wanted(const struct harness *harness, const struct fault *fault) 
     return !fault->is_on_demand || harness->wants_deaf;
 }
 
+/* Tells the watcher, and remembers that harm begins or ends. */
+static void announce(struct harness *harness, const char *verb, const char *name, int process) {
+    char whom[16] = "";
+    if (process != WIRE_ALL) {
+        snprintf(whom, sizeof whom, "%d ", process);
+    }
+    pthread_mutex_lock(&harness->lock);
+    harness->n_harms++;
+    fprintf(harness->orders, "%s %s %s@%lld\n", verb, name, whom, now_ns());
+    fflush(harness->orders);
+    pthread_mutex_unlock(&harness->lock);
+}
+
 static void do_harm(struct harness *harness) {
     const struct fault *fault;
     do {
@@ -198,15 +227,67 @@ static void do_harm(struct harness *harness) {
         fault->act(harness, process);
         return;
     }
-    char whom[16] = "";
-    if (fault->is_for_one) {
-        snprintf(whom, sizeof whom, "%d ", process);
-    }
-    fprintf(harness->orders, "fault %s %s@%lld\n", fault->name, whom, now_ns());
-    fflush(harness->orders);
+    announce(harness, "fault", fault->name, process);
     fault->act(harness, process);
-    fprintf(harness->orders, "end %s @%lld\n", fault->name, now_ns());
-    fflush(harness->orders);
+    announce(harness, "end", fault->name, WIRE_ALL);
+}
+
+/* ---- the machine ---- */
+
+/* Asks the server over the network, on a link that no watcher uses, whether it is there. */
+static bool ping(redisContext **context, const char *path) {
+    if (*context == NULL) {
+        *context = redisConnectUnixWithTimeout(path, (struct timeval){.tv_sec = 5});
+        if (*context != NULL) {
+            redisSetTimeout(*context, (struct timeval){.tv_sec = 5});
+        }
+    }
+    redisReply *reply = *context == NULL || (*context)->err != 0 ? NULL
+                                                                 : redisCommand(*context, "PING");
+    if (reply == NULL && *context != NULL) {
+        redisFree(*context);
+        *context = NULL;
+    }
+    bool is_there = reply != NULL;
+    if (is_there) {
+        freeReplyObject(reply);
+    }
+    return is_there;
+}
+
+static void tell_stall(struct harness *harness, long long from, long long to, unsigned harms) {
+    pthread_mutex_lock(&harness->lock);
+    if (!harness->is_over && harness->n_harms == harms && harms % 2 == 0) {
+        fprintf(harness->orders, "fault stall @%lld\nend stall @%lld\n", from, to);
+        fflush(harness->orders);
+    }
+    pthread_mutex_unlock(&harness->lock);
+}
+
+static void *monitor(void *arg) {
+    struct harness *harness = arg;
+    redisContext *context = NULL;
+    char path[128];
+    bool is_over = false;
+    snprintf(path, sizeof path, "%s/link%u", harness->server.folder, harness->n_processes);
+    long long before = now_ns();
+    while (!is_over) {
+        pthread_mutex_lock(&harness->lock);
+        unsigned harms = harness->n_harms;
+        is_over = harness->is_over;
+        pthread_mutex_unlock(&harness->lock);
+        bool is_there = ping(&context, path);
+        long long now = now_ns();
+        if (is_there && now - before > (STALL_MS + LOOK_MS) * 1000000LL) {
+            tell_stall(harness, before, now, harms);
+        }
+        before = now;
+        nap_ms(LOOK_MS);
+    }
+    if (context != NULL) {
+        redisFree(context);
+    }
+    return NULL;
 }
 
 /* ---- the watcher ---- */
@@ -261,8 +342,12 @@ static bool has_found(struct harness *harness) {
 
 static int end_watcher(struct harness *harness) {
     int status = 0;
+    pthread_mutex_lock(&harness->lock);
+    harness->is_over = true;
     fprintf(harness->orders, "quit\n");
     fclose(harness->orders);
+    pthread_mutex_unlock(&harness->lock);
+    pthread_join(harness->monitor, NULL);
     bool is_found = harness->must_find && has_found(harness);
     fclose(harness->result);
     waitpid(harness->watcher, &status, 0);
@@ -279,6 +364,9 @@ static int run(struct harness *harness) {
     long long began = now_ns(), end = began + (long long) (harness->lasts * 1e9);
     long long next = began;
     start_watcher(harness);
+    if (pthread_create(&harness->monitor, NULL, monitor, harness) != 0) {
+        fail("no thread");
+    }
     while (is_running(harness)) {
         long long now = now_ns();
         if (now >= end) {
@@ -348,13 +436,14 @@ static void read_arguments(struct harness *harness, char **argv) {
         is_known = is_known || is_wanted(harness, &faults[i]);
     }
     if (harness->lasts <= 0 || harness->every <= 0 || harness->n_processes == 0 ||
-        harness->n_processes > 64 || !is_known) {
-        fail("--for and --every want durations, --processes 1 to 64, --only names of faults");
+        harness->n_processes > 63 || !is_known) {
+        fail("--for and --every want durations, --processes 1 to 63, --only names of faults");
     }
 }
 
 int main(int argc, char **argv) {
-    static struct harness harness = {.n_processes = 4, .lasts = 60, .every = 5};
+    static struct harness harness = {
+        .n_processes = 4, .lasts = 60, .every = 5, .lock = PTHREAD_MUTEX_INITIALIZER};
     static const char *const keeps[] = {"--appendonly", "yes", "--appendfsync", "no", NULL};
     char url[160];
     if (argc < 2) {
@@ -369,7 +458,7 @@ int main(int argc, char **argv) {
     read_arguments(&harness, argv);
     fprintf(stderr, "harness: --seed %llu\n", (unsigned long long) harness.dice);
     pln_test_redis_start(&harness.server, harness.forgets ? NULL : keeps);
-    harness.wire = wire_start(harness.server.folder, harness.n_processes, harness.server.path);
+    harness.wire = wire_start(harness.server.folder, harness.n_processes + 1, harness.server.path);
     snprintf(url, sizeof url, "unix:%s/link{process}", harness.server.folder);
     int code = run(&harness);
     wire_stop(harness.wire);

@@ -259,10 +259,14 @@ static bool is_over(const struct wire *wire, const struct pair *pair) {
 
 static void turn(struct wire *wire, const struct pollfd *polls) {
     long long now = now_ms();
-    for (size_t i = 0; i < wire->n_pairs; i++) {
-        struct pair *pair = &wire->pairs[i];
-        const struct pollfd *at = &polls[1 + LINKS + 2 * i];
-        if (!pair->is_used) {
+    for (size_t i = 0; i < 2 * wire->n_pairs; i++) {
+        /* subscribers first: the answer to a writer should not come before what others are told,
+         * because this thread had to wait for its turn in between */
+        bool is_first_round = i < wire->n_pairs;
+        size_t place = is_first_round ? i : i - wire->n_pairs;
+        struct pair *pair = &wire->pairs[place];
+        const struct pollfd *at = &polls[1 + LINKS + 2 * place];
+        if (!pair->is_used || pair->is_subscribed != is_first_round) {
             continue;
         }
         if ((at[0].revents & ~POLLOUT) != 0) {
