@@ -79,21 +79,23 @@ void pln_watch_tell_second(struct pln_watch *watch, pln_ns now) {
 
 /* ---- a stale read ---- */
 
-/* What was going on for the process when it read. */
-static const char *fault_at(const struct pln_watch *watch, const struct pln_old_read *read) {
-    const struct pln_fault *fault;
-    const char *name = "none";
+/* What was going on for the process when it read, or the last that was. */
+static const struct pln_fault *fault_at(const struct pln_watch *watch,
+                                        const struct pln_old_read *read) {
+    const struct pln_fault *fault, *found = NULL;
     for (size_t i = 0; (fault = pln_judge_fault_at(watch->judge, i)) != NULL; i++) {
-        if (fault->began <= read->began &&
-            (fault->process == PLN_EVERYWHERE || fault->process == (int) read->process)) {
-            name = fault->name;
+        bool is_its = fault->process == PLN_EVERYWHERE || fault->process == (int) read->process;
+        bool is_better = found == NULL || found->ended < fault->ended;
+        if (is_its && fault->began <= read->began && is_better) {
+            found = fault;
         }
     }
-    return name;
+    return found;
 }
 
 void pln_watch_tell_read(struct pln_watch *watch, const struct pln_old_read *read) {
     const struct pln_ack *first = &read->missed.first;
+    const struct pln_fault *fault = fault_at(watch, read);
     enum pln_phase phase = pln_judge_phase(watch->judge, read->process, read->began);
     if (++watch->n_told[phase] > MAX_TOLD) {
         return;
@@ -108,7 +110,8 @@ void pln_watch_tell_read(struct pln_watch *watch, const struct pln_old_read *rea
             (unsigned long long) first->version, first->writer,
             seconds_since_start(watch, first->at), ms(read->began - first->at),
             read->missed.is_own ? ", one of them by the reader itself" : "",
-            (unsigned long long) read->newest, pln_phase_name(phase), fault_at(watch, read));
+            (unsigned long long) read->newest, pln_phase_name(phase),
+            fault == NULL ? "none" : fault->name);
 }
 
 /* ---- the end ---- */

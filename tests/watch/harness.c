@@ -11,51 +11,27 @@
  * over the network, and no harm is done to either, that is announced as "stall" when it is over.
  *
  * usage: harness PERILUNE [--for 30m] [--every 5s] [--only FAULT,...] [--deaf] [--forget]
- *                [--seed N] [--must-find] [OPTION OF perilune watch]...
+ *                [--failover] [--seed N] [--must-find] [OPTION OF perilune watch]...
  *
  *   --deaf       messages to one process vanish, too, while its link looks alive
  *   --forget     the server keeps no file: after kill -9 it is empty
+ *   --failover   the server is one of three that sentinels watch, and others take its place
  *   --must-find  it is a failure if the watcher finds nothing; for a try of the watcher itself
  */
-#include "../l2/server.h"
-#include "wire.h"
+#include "harness.h"
 
 #include <ftw.h>
-#include <hiredis/hiredis.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    MAX_ARGS = 64,
-    MAX_ONLY = 256,
     LOOK_MS = 5, /* between two looks at the server */
     STALL_MS = 40,
-};
-
-struct harness {
-    struct server server;
-    struct wire *wire;
-    pid_t watcher;
-    FILE *orders, *result; /* to its input; from its output, where that must be looked at */
-    unsigned n_processes;
-    double lasts, every; /* seconds */
-    char only[MAX_ONLY]; /* ",a,b,"; "": all */
-    bool wants_deaf, forgets, must_find;
-    uint64_t dice;
-    const char *args[MAX_ARGS]; /* the watcher's */
-    size_t n_args;
-    pthread_t monitor;
-    pthread_mutex_t lock; /* guards all below, and the order of what is written to `orders` */
-    bool is_over;
-    unsigned n_harms; /* begun and ended: odd while one is in force */
+    URL_SIZE = 160,
 };
 
 static void fail(const char *what) {
@@ -63,173 +39,10 @@ static void fail(const char *what) {
     exit(2);
 }
 
-static long long now_ns(void) {
+long long now_ns(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (long long) time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-static void nap_ms(long ms) {
-    struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&time, NULL);
-}
-
-/* From `least` up to `most`, by dice that the seed rules. */
-static int roll(struct harness *harness, int least, int most) {
-    harness->dice = harness->dice * 6364136223846793005 + 1442695040888963407;
-    return least + (int) ((harness->dice >> 33) % (uint64_t) (most - least + 1));
-}
-
-static void command(struct harness *harness, const char *line) {
-    free(pln_test_redis_command(&harness->server, "%s", line));
-}
-
-/* ---- what goes wrong: each begins, lasts and ends within its function ---- */
-
-static void restart(struct harness *harness, int process) {
-    (void) process;
-    pln_test_redis_kill(&harness->server);
-    nap_ms(roll(harness, 0, 1500));
-    pln_test_redis_restart(&harness->server);
-}
-
-static void stop(struct harness *harness, int process) {
-    (void) process;
-    pln_test_redis_pause(&harness->server);
-    nap_ms(roll(harness, 500, 4000));
-    pln_test_redis_resume(&harness->server);
-}
-
-static void cut(struct harness *harness, int process) {
-    wire_set(harness->wire, process, WIRE_SWALLOW, 0);
-    nap_ms(roll(harness, 300, 4000));
-    wire_heal(harness->wire, process);
-}
-
-static void lag(struct harness *harness, int process) {
-    int ms = roll(harness, 5, 200);
-    wire_set(harness->wire, process, WIRE_DELAY, ms);
-    nap_ms(roll(harness, 500, 3000));
-    wire_heal(harness->wire, process);
-    nap_ms(ms); /* what was under way arrives */
-}
-
-static void deafen(struct harness *harness, int process) {
-    wire_set(harness->wire, process, WIRE_DEAF, 0);
-    nap_ms(roll(harness, 4000, 6000));
-    wire_heal(harness->wire, process);
-}
-
-static void kill_links(struct harness *harness, int process) {
-    (void) process;
-    command(harness, "CLIENT KILL TYPE pubsub");
-}
-
-static void kill_data(struct harness *harness, int process) {
-    (void) process;
-    command(harness, "CLIENT KILL TYPE normal");
-}
-
-/* A message that is larger than what the server keeps for a subscriber: it gives up all of them. */
-static void overflow(struct harness *harness, int process) {
-    enum { BYTES = 100000 };
-    (void) process;
-    char *channels = pln_test_redis_command(&harness->server, "PUBSUB CHANNELS *:inv:*");
-    channels[strcspn(channels, "\n")] = 0;
-    command(harness, "CONFIG SET client-output-buffer-limit pubsub\\ 50000\\ 0\\ 0");
-    if (*channels != 0) {
-        char script[256];
-        snprintf(script, sizeof script, "EVAL redis.call('PUBLISH','%s',string.rep('x',%d)) 0",
-                 channels, BYTES);
-        command(harness, script);
-    }
-    command(harness, "CONFIG SET client-output-buffer-limit pubsub\\ 33554432\\ 8388608\\ 60");
-    free(channels);
-}
-
-static void pause_clients(struct harness *harness, int process) {
-    int ms = roll(harness, 300, 2000);
-    (void) process;
-    free(pln_test_redis_command(&harness->server, "CLIENT PAUSE %d ALL", ms));
-    nap_ms(ms);
-}
-
-static void flush(struct harness *harness, int process) {
-    (void) process;
-    command(harness, "FLUSHALL");
-}
-
-static void flush_scripts(struct harness *harness, int process) {
-    (void) process;
-    command(harness, "SCRIPT FLUSH");
-}
-
-/* The watcher kills it, and announces that by itself. */
-static void kill_process(struct harness *harness, int process) {
-    pthread_mutex_lock(&harness->lock);
-    fprintf(harness->orders, "kill %d\n", process);
-    fflush(harness->orders);
-    pthread_mutex_unlock(&harness->lock);
-}
-
-static const struct fault {
-    const char *name;
-    void (*act)(struct harness *harness, int process);
-    bool is_for_one, is_announced, is_on_demand;
-} faults[] = {
-    {"restart", restart, false, true, false},
-    {"stop", stop, false, true, false},
-    {"cut", cut, false, true, false},
-    {"cut-one", cut, true, true, false},
-    {"lag", lag, false, true, false},
-    {"lag-one", lag, true, true, false},
-    {"kill-links", kill_links, false, true, false},
-    {"kill-data", kill_data, false, true, false},
-    {"overflow", overflow, false, true, false},
-    {"pause", pause_clients, false, true, false},
-    {"flush", flush, false, true, false},
-    {"flush-scripts", flush_scripts, false, true, false},
-    {"kill", kill_process, true, false, false},
-    {"deaf", deafen, true, true, true},
-};
-
-enum { N_FAULTS = sizeof faults / sizeof faults[0] };
-
-static bool is_wanted(const struct harness *harness, const struct fault *fault) {
-    char name[64];
-    snprintf(name, sizeof name, ",%s,", fault->name);
-    if (harness->only[0] != 0) {
-        return strstr(harness->only, name) != NULL;
-    }
-    return !fault->is_on_demand || harness->wants_deaf;
-}
-
-/* Tells the watcher, and remembers that harm begins or ends. */
-static void announce(struct harness *harness, const char *verb, const char *name, int process) {
-    char whom[16] = "";
-    if (process != WIRE_ALL) {
-        snprintf(whom, sizeof whom, "%d ", process);
-    }
-    pthread_mutex_lock(&harness->lock);
-    harness->n_harms++;
-    fprintf(harness->orders, "%s %s %s@%lld\n", verb, name, whom, now_ns());
-    fflush(harness->orders);
-    pthread_mutex_unlock(&harness->lock);
-}
-
-static void do_harm(struct harness *harness) {
-    const struct fault *fault;
-    do {
-        fault = &faults[roll(harness, 0, N_FAULTS - 1)];
-    } while (!is_wanted(harness, fault));
-    int process = fault->is_for_one ? roll(harness, 0, (int) harness->n_processes - 1) : WIRE_ALL;
-    if (!fault->is_announced) {
-        fault->act(harness, process);
-        return;
-    }
-    announce(harness, "fault", fault->name, process);
-    fault->act(harness, process);
-    announce(harness, "end", fault->name, WIRE_ALL);
 }
 
 /* ---- the machine ---- */
@@ -347,7 +160,9 @@ static int end_watcher(struct harness *harness) {
     fprintf(harness->orders, "quit\n");
     fclose(harness->orders);
     pthread_mutex_unlock(&harness->lock);
-    pthread_join(harness->monitor, NULL);
+    if (harness->is_monitored) {
+        pthread_join(harness->monitor, NULL);
+    }
     bool is_found = harness->must_find && has_found(harness);
     fclose(harness->result);
     waitpid(harness->watcher, &status, 0);
@@ -364,7 +179,8 @@ static int run(struct harness *harness) {
     long long began = now_ns(), end = began + (long long) (harness->lasts * 1e9);
     long long next = began;
     start_watcher(harness);
-    if (pthread_create(&harness->monitor, NULL, monitor, harness) != 0) {
+    harness->is_monitored = !harness->fails_over;
+    if (harness->is_monitored && pthread_create(&harness->monitor, NULL, monitor, harness) != 0) {
         fail("no thread");
     }
     while (is_running(harness)) {
@@ -372,12 +188,13 @@ static int run(struct harness *harness) {
         if (now >= end) {
             return end_watcher(harness);
         }
-        next = now > next ? now + (long long) (harness->every * 1e9) : next;
+        next += (long long) (harness->every * 1e9);
+        next = next < now + 1000000000 ? now + 1000000000 : next;
         while (is_running(harness) && now_ns() < next && now_ns() < end) {
             nap_ms(20);
         }
         if (now_ns() < end && is_running(harness)) {
-            do_harm(harness);
+            harness_do_harm(harness);
         }
     }
     fprintf(stderr, "harness: the watcher ended before its time\n");
@@ -388,6 +205,35 @@ static int remove_one(const char *path, const struct stat *stat, int kind, struc
     (void) stat;
     (void) kind;
     return place->level == 0 ? 0 : remove(path);
+}
+
+static int run_with_one(struct harness *harness, char url[URL_SIZE]) {
+    static const char *const keeps[] = {"--appendonly", "yes", "--appendfsync", "no", NULL};
+    struct server *server = &harness->server;
+    pln_test_redis_start(server, harness->forgets ? NULL : keeps);
+    harness->wire = wire_start(server->folder, harness->n_processes + 1, server->path);
+    snprintf(url, URL_SIZE, "unix:%s/link{process}", server->folder);
+    int code = run(harness);
+    wire_stop(harness->wire);
+    pln_test_redis_kill(server);
+    nftw(server->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pln_test_redis_stop(server);
+    return code;
+}
+
+static int run_with_sentinels(struct harness *harness, char url[URL_SIZE]) {
+    enum { REPLICAS = 2, SENTINELS = 3 };
+    struct test_sentinels *set = &harness->sentinels;
+    test_sentinels_start(set, REPLICAS, SENTINELS, 2);
+    size_t len = (size_t) snprintf(url, URL_SIZE, "redis+sentinel://");
+    for (size_t i = 0; i < SENTINELS; i++) {
+        len += (size_t) snprintf(url + len, URL_SIZE - len, "%s127.0.0.1:%d", i == 0 ? "" : ",",
+                                 set->sentinels[i].port);
+    }
+    snprintf(url + len, URL_SIZE - len, "/" TEST_SERVICE);
+    int code = run(harness);
+    test_sentinels_stop(set);
+    return code;
 }
 
 /* ---- the command line ---- */
@@ -422,21 +268,19 @@ static void read_arguments(struct harness *harness, char **argv) {
             harness->wants_deaf = true;
         } else if (strcmp(argv[i], "--forget") == 0) {
             harness->forgets = true;
+        } else if (strcmp(argv[i], "--failover") == 0) {
+            harness->fails_over = true;
         } else if (strcmp(argv[i], "--must-find") == 0) {
             harness->must_find = true;
-        } else if (harness->n_args < MAX_ARGS - 1) {
+        } else if (harness->n_args < HARNESS_ARGS - 1) {
             if (strcmp(argv[i], "--processes") == 0 && argv[i + 1] != NULL) {
                 harness->n_processes = (unsigned) strtoul(argv[i + 1], NULL, 10);
             }
             harness->args[harness->n_args++] = argv[i];
         }
     }
-    bool is_known = harness->only[0] == 0;
-    for (size_t i = 0; i < N_FAULTS; i++) {
-        is_known = is_known || is_wanted(harness, &faults[i]);
-    }
     if (harness->lasts <= 0 || harness->every <= 0 || harness->n_processes == 0 ||
-        harness->n_processes > 63 || !is_known) {
+        harness->n_processes > 63 || !harness_has_harm(harness)) {
         fail("--for and --every want durations, --processes 1 to 63, --only names of faults");
     }
 }
@@ -444,8 +288,7 @@ static void read_arguments(struct harness *harness, char **argv) {
 int main(int argc, char **argv) {
     static struct harness harness = {
         .n_processes = 4, .lasts = 60, .every = 5, .lock = PTHREAD_MUTEX_INITIALIZER};
-    static const char *const keeps[] = {"--appendonly", "yes", "--appendfsync", "no", NULL};
-    char url[160];
+    char url[URL_SIZE] = "";
     if (argc < 2) {
         fail("usage: harness PERILUNE [OPTION]...");
     }
@@ -457,13 +300,5 @@ int main(int argc, char **argv) {
     harness.n_args = sizeof first / sizeof first[0];
     read_arguments(&harness, argv);
     fprintf(stderr, "harness: --seed %llu\n", (unsigned long long) harness.dice);
-    pln_test_redis_start(&harness.server, harness.forgets ? NULL : keeps);
-    harness.wire = wire_start(harness.server.folder, harness.n_processes + 1, harness.server.path);
-    snprintf(url, sizeof url, "unix:%s/link{process}", harness.server.folder);
-    int code = run(&harness);
-    wire_stop(harness.wire);
-    pln_test_redis_kill(&harness.server);
-    nftw(harness.server.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    pln_test_redis_stop(&harness.server);
-    return code;
+    return harness.fails_over ? run_with_sentinels(&harness, url) : run_with_one(&harness, url);
 }
