@@ -63,10 +63,14 @@ struct wire {
     struct pair pairs[PAIRS];
 };
 
+static _Noreturn void fail(const char *what) {
+    fprintf(stderr, "wire: %s: %s\n", what, strerror(errno));
+    abort();
+}
+
 static void need(bool is_so, const char *what) {
     if (!is_so) {
-        fprintf(stderr, "wire: %s: %s\n", what, strerror(errno));
-        abort();
+        fail(what);
     }
 }
 
@@ -121,7 +125,9 @@ static bool is_published(const char *bytes, size_t n) {
 
 static void keep(struct flow *flow, const char *bytes, size_t n, long long due) {
     struct piece *piece = malloc(sizeof *piece + n);
-    need(piece != NULL, "no memory");
+    if (piece == NULL) {
+        fail("no memory");
+    }
     *piece = (struct piece){.due = due, .n = n};
     memcpy(piece->bytes, bytes, n);
     if (flow->first == NULL) {
@@ -221,7 +227,10 @@ static void accept_one(struct wire *wire, unsigned link) {
     while (i < PAIRS && wire->pairs[i].is_used) {
         i++;
     }
-    if (client < 0 || i == PAIRS) {
+    if (client < 0) {
+        return;
+    }
+    if (i == PAIRS) {
         close(client);
         return;
     }
