@@ -291,11 +291,24 @@ static pln_ns up_again(const struct pln_judge *judge, unsigned process,
     return n < link->n ? link->changes[n].at : PLN_FOREVER;
 }
 
+/* Did another fault befall the process between the end of this one and that time? */
+static bool is_disturbed(const struct pln_judge *judge, unsigned process,
+                         const struct pln_fault *fault, pln_ns until) {
+    for (const struct pln_fault *other = fault + 1; other < judge->faults + judge->n_faults;
+         other++) {
+        if (concerns(other, process) && other->began < until && other->ended > fault->ended) {
+            return true;
+        }
+    }
+    return false;
+}
+
 pln_ns pln_judge_recovered_in(const struct pln_judge *judge, const struct pln_fault *fault) {
     pln_ns latest = fault->ended;
     for (unsigned i = 0; i < judge->n_processes; i++) {
         if (latest != PLN_FOREVER && concerns(fault, i)) {
             pln_ns up = up_again(judge, i, fault);
+            up = is_disturbed(judge, i, fault, up) ? PLN_FOREVER : up;
             latest = up > latest ? up : latest;
         }
     }

@@ -118,7 +118,7 @@ const struct pln_tally *pln_judge_tally(const struct pln_judge *judge, enum pln_
 pln_ns pln_tally_age(const struct pln_tally *tally, double share);
 
 /* The i-th fault, NULL past the last, and how long after its end all links that it concerned were
- * up. PLN_FOREVER: not yet. */
+ * up. PLN_FOREVER: not yet, or not before the next fault. */
 const struct pln_fault *pln_judge_fault_at(const struct pln_judge *judge, size_t i);
 pln_ns pln_judge_recovered_in(const struct pln_judge *judge, const struct pln_fault *fault);
 

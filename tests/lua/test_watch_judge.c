@@ -227,6 +227,17 @@ START_TEST(ages_are_told_to_an_eighth) {
 }
 END_TEST
 
+START_TEST(a_recovery_that_the_next_fault_disturbed_is_not_counted) {
+    fault("cut", PLN_EVERYWHERE, 5000, 6000);
+    fault("lag", 1, 6200, 6500);
+    link_is(0, false, 5500);
+    link_is(0, true, 6300);
+    ck_assert_int_eq(pln_judge_recovered_in(judge, pln_judge_fault_at(judge, 0)), 300 * ms);
+    fault("stop", 0, 6250, 6400);
+    ck_assert_int_eq(pln_judge_recovered_in(judge, pln_judge_fault_at(judge, 0)), PLN_FOREVER);
+}
+END_TEST
+
 START_TEST(recovery_is_counted_from_the_end_of_a_fault_to_the_last_link) {
     fault("cut", PLN_EVERYWHERE, 5000, 6000);
     link_is(0, false, 5100);
@@ -260,6 +271,7 @@ int main(void) {
     tcase_add_test(group, counts_go_to_the_phase_of_their_time);
     tcase_add_test(group, ages_are_told_to_an_eighth);
     tcase_add_test(group, recovery_is_counted_from_the_end_of_a_fault_to_the_last_link);
+    tcase_add_test(group, a_recovery_that_the_next_fault_disturbed_is_not_counted);
     suite_add_tcase(suite, group);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

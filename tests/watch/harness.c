@@ -177,7 +177,7 @@ static int end_watcher(struct harness *harness) {
 
 static int run(struct harness *harness) {
     long long began = now_ns(), end = began + (long long) (harness->lasts * 1e9);
-    long long next = began;
+    long long next = began, rest = 2000000000; /* at least, so that links come back meanwhile */
     start_watcher(harness);
     harness->is_monitored = !harness->fails_over;
     if (harness->is_monitored && pthread_create(&harness->monitor, NULL, monitor, harness) != 0) {
@@ -189,7 +189,7 @@ static int run(struct harness *harness) {
             return end_watcher(harness);
         }
         next += (long long) (harness->every * 1e9);
-        next = next < now + 1000000000 ? now + 1000000000 : next;
+        next = next < now + rest ? now + rest : next;
         while (is_running(harness) && now_ns() < next && now_ns() < end) {
             nap_ms(20);
         }
