@@ -208,9 +208,20 @@ static int remove_one(const char *path, const struct stat *stat, int kind, struc
 }
 
 static int run_with_one(struct harness *harness, char url[URL_SIZE]) {
-    static const char *const keeps[] = {"--appendonly", "yes", "--appendfsync", "no", NULL};
+    char kept[16];
+    const char *options[] = {"--client-output-buffer-limit",
+                             "pubsub",
+                             kept,
+                             "0",
+                             "0",
+                             "--appendfsync",
+                             "no",
+                             "--appendonly",
+                             harness->forgets ? "no" : "yes",
+                             NULL};
     struct server *server = &harness->server;
-    pln_test_redis_start(server, harness->forgets ? NULL : keeps);
+    snprintf(kept, sizeof kept, "%d", HARNESS_KEPT);
+    pln_test_redis_start(server, options);
     harness->wire = wire_start(server->folder, harness->n_processes + 1, server->path);
     snprintf(url, URL_SIZE, "unix:%s/link{process}", server->folder);
     int code = run(harness);

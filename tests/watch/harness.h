@@ -14,7 +14,11 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { HARNESS_ARGS = 64, HARNESS_ONLY = 256 };
+enum {
+    HARNESS_ARGS = 64,
+    HARNESS_ONLY = 256,
+    HARNESS_KEPT = 100000, /* bytes that the server keeps for a subscriber */
+};
 
 struct harness {
     struct server server;
