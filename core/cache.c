@@ -42,9 +42,10 @@ static int deliver(struct pln_cache *cache, bool is_absent, enum pln_source tier
     return status;
 }
 
-/* A hit that needs nothing else: fresh, not due, and of the present generation. */
+/* A hit that needs nothing else: fresh, not due, and of the present generation, which is live. */
 static bool is_plain(const struct pln_cache *cache, const struct pln_l1_hit *hit, pln_ms now) {
-    return now < hit->life.refresh && hit->generation == pln_l1_generation(cache->l1);
+    uint32_t generation = pln_l1_generation(cache->l1);
+    return now < hit->life.refresh && hit->generation == generation && generation % 2 == 0;
 }
 
 /* ---- past the plain hit ---- */
@@ -66,7 +67,8 @@ static bool can_load_behind(const struct pln_request *request, bool is_stale) {
  * callers one gets the claim: the others are served without further work. */
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
-    bool is_doubtful = hit->generation != pln_l1_generation(l1) && request->terms->use_l2; /* R6 */
+    bool is_doubtful = pln_life_in_doubt(request->cache, request->terms, request->options, hit,
+                                         now);
     bool is_stale = now >= hit->life.stale;
     bool is_in_grace = now - hit->life.stale < request->terms->stale_ms &&
                        (request->options->flags & PLN_GET_NO_STALE) == 0;
@@ -275,7 +277,7 @@ int pln_peek(struct pln_cache *cache, struct pln_bytes key, struct pln_result *r
     if (pln_l1_borrow(cache->l1, &hashed, now, PLN_L1_QUIET, &hit, &result->value) != PLN_OK) {
         return PLN_MISS;
     }
-    bool is_fresh = now < hit.life.stale && hit.generation == pln_l1_generation(cache->l1);
+    bool is_fresh = now < hit.life.stale && !pln_cache_in_doubt(cache, key, NULL, &hit, now);
     result->source = is_fresh ? PLN_FROM_L1 : PLN_FROM_STALE;
     result->len = hit.len;
     result->format = hit.format;

@@ -84,10 +84,10 @@ void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
 /* The same, leaving the entry as a stale one. */
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now);
 void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
-/* R5: everything is void. R6: the link is lost, or live again. */
+/* R5: everything is void. R6: the link is lost, or live again, with or without a gap. */
 void pln_inval_all(struct pln_inval *inval);
 void pln_inval_down(struct pln_inval *inval);
-void pln_inval_up(struct pln_inval *inval);
+void pln_inval_up(struct pln_inval *inval, bool is_whole);
 /* Around a fork; likewise below. */
 void pln_inval_freeze(struct pln_inval *inval);
 void pln_inval_thaw(struct pln_inval *inval);
@@ -164,6 +164,16 @@ void pln_life_keep(struct pln_cache *cache, const struct pln_hashed *key,
 void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
                         const struct pln_terms *terms, struct pln_stamp *stamp,
                         const struct pln_l2_value *value, struct pln_l1_life *life);
+/* While messages may be missing (R6): whether it is longer ago than may be that an entry of L1 was
+ * known to be current. It was when its value was loaded, and when all that had been done in Redis
+ * had been heard. Options may be NULL. */
+bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
+                       const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                       pln_ms now);
+/* The same by the key's own terms. */
+bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
+                        const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                        pln_ms now);
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left);
@@ -269,6 +279,7 @@ struct pln_cache {
     struct pln_host host;
 
     struct pln_inval *inval;
+    _Atomic pln_ms certain_at; /* all that was done in Redis before has been heard */
     struct pln_l2 *l2;         /* NULL: L1 only */
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
@@ -388,7 +399,8 @@ int pln_memory_client(void *arg, const struct pln_l2_options *options, struct pl
 /* ---- options.c ---- */
 
 /* The names of an option's values, in the order of what they stand for; ending in NULL. */
-extern const char *const pln_evictions[], *const pln_weighings[], *const pln_reads[];
+extern const char *const pln_evictions[], *const pln_weighings[], *const pln_reads[],
+                                                                      *const pln_losses[];
 /* Where a name stands among others, or -1. */
 int pln_option_index(const char *const *names, const char *name);
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */

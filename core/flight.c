@@ -4,10 +4,10 @@
  * wait.
  *
  * A flight is found by its key while it may still be joined; it lives until its last user has left.
- * Three things take it out of the table: its end; a caller who finds that the key was invalidated
- * since it began; and one who wants the primary's word where the flight asks a replica. Such a
- * caller may know of a newer value (its own delete has returned, say), so it begins a flight of its
- * own instead of waiting for an old answer.
+ * Three things take it out of the table: its end; a caller who finds that the key, any tag or all
+ * was invalidated since it began; and one who wants the primary's word where the flight asks a
+ * replica. Such a caller may know of a newer value (its own delete has returned, say), so it begins
+ * a flight of its own instead of waiting for an old answer.
  *
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
@@ -21,8 +21,10 @@
 struct pln_flight {
     UT_hash_handle hh;
     struct pln_hashed key; /* bytes follow the struct */
-    uint64_t epoch;        /* of the key's stripe when it began */
-    bool may_lag;          /* what it brings may come from a replica */
+    /* of when it began, as in its stamp: the key's stripe, the tags, the link and clears */
+    uint64_t epoch, mark_clock;
+    uint32_t generation;
+    bool may_lag; /* what it brings may come from a replica */
     pthread_cond_t changed;
     /* under the table's lock: */
     unsigned refs;
@@ -78,14 +80,16 @@ size_t pln_flights_count(struct pln_flights *flights) {
     return n;
 }
 
-static struct pln_flight *flight_new(const struct pln_hashed *key, uint64_t epoch) {
+static struct pln_flight *flight_new(const struct pln_hashed *key, const struct pln_stamp *stamp) {
     struct pln_flight *flight = calloc(1, sizeof *flight + key->key.len);
     if (flight == NULL) {
         return NULL;
     }
     memcpy(flight + 1, key->key.data, key->key.len);
     flight->key = (struct pln_hashed){pln_bytes_of(flight + 1, key->key.len), key->hash};
-    flight->epoch = epoch;
+    flight->epoch = stamp->epoch;
+    flight->mark_clock = stamp->mark_clock;
+    flight->generation = stamp->generation;
     flight->refs = 1;
     pthread_cond_init(&flight->changed, NULL);
     return flight;
@@ -111,9 +115,16 @@ static void unlist_locked(struct pln_flights *flights, struct pln_flight *flight
     }
 }
 
+/* True where nothing was invalidated since it began that may concern its key. Its tags are not yet
+ * known, so that is any tag. */
+static bool is_current(const struct pln_flight *flight, const struct pln_stamp *stamp) {
+    return flight->epoch == stamp->epoch && flight->mark_clock == stamp->mark_clock &&
+           flight->generation == stamp->generation;
+}
+
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
                                    const struct pln_hashed *key, bool may_lag, bool *leads) {
-    struct pln_flight *created = flight_new(key, stamp->epoch);
+    struct pln_flight *created = flight_new(key, stamp);
     if (created == NULL) {
         pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
         return NULL;
@@ -121,7 +132,7 @@ struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln
     created->may_lag = may_lag;
     pthread_mutex_lock(&flights->lock);
     struct pln_flight *joined = find_locked(flights, key->key);
-    if (joined != NULL && joined->epoch == stamp->epoch && (may_lag || !joined->may_lag)) {
+    if (joined != NULL && is_current(joined, stamp) && (may_lag || !joined->may_lag)) {
         joined->refs++;
     } else {
         if (joined != NULL) {

@@ -234,7 +234,7 @@ static int read_whole(const struct hash_read *read, struct pln_result *result) {
     struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);
     bool is_there = pln_l1_borrow(cache->l1, &key, now, 0, &hit, &kept) == PLN_OK;
-    if (is_there && now < hit.life.stale && hit.generation == pln_l1_generation(cache->l1)) {
+    if (is_there && now < hit.life.stale && !pln_cache_in_doubt(cache, key.key, NULL, &hit, now)) {
         pln_count(cache->counts, PLN_COUNT_HASH_L1_HITS, 1);
         answer(kept, PLN_FROM_L1, &hit.life, now, result);
         return PLN_OK;

@@ -16,8 +16,10 @@
  * for entries" there: a store followed by a load on both sides, hence a seq_cst fence in both
  * (C2). The entry's side of it is in pln_l1_put().
  *
- * Entries of an even generation serve as doubtful (stale) ones while the next, odd one lasts, and
- * never again after it. Entries filled while it is odd serve only as long as it lasts.
+ * Entries of an even generation are in doubt while the next, odd one lasts. Where all that was said
+ * meanwhile has then been heard, the generation goes back to the same even one, and they are good
+ * again; else it goes on to the next, and they never serve again. Entries filled while it is odd
+ * serve only while it is, and no longer after they were loaded than the terms allow (life.c).
  */
 #include "engine.h"
 
@@ -122,11 +124,9 @@ void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
 }
 
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now) {
-    struct pln_l1_hit hit;
     forget_loads(stripe_of(inval, key->hash));
-    if (pln_l1_get(inval->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK &&
-        hit.life.stale > now) {
-        pln_l1_retime(inval->l1, key, now, now, now, hit.life.end);
+    if (pln_l1_expire(inval->l1, key, now) < 0) {
+        pln_inval_all(inval);
     }
 }
 
@@ -192,8 +192,8 @@ void pln_inval_down(struct pln_inval *inval) {
     step(inval, is_live, 1);
 }
 
-void pln_inval_up(struct pln_inval *inval) {
-    step(inval, is_lost, 1);
+void pln_inval_up(struct pln_inval *inval, bool is_whole) {
+    step(inval, is_lost, is_whole ? (uint32_t) -1 : 1);
 }
 
 /* ---- around a fork ---- */

@@ -84,6 +84,35 @@ void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
     pln_life_keep(cache, key, &bounded, stamp, &value->item, life);
 }
 
+bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
+                       const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                       pln_ms now) {
+    pln_ms bound = options != NULL && options->max_staleness_ms > 0 ? options->max_staleness_ms
+                                                                    : terms->max_staleness_ms;
+    if (pln_l1_generation(cache->l1) % 2 == 0 || !terms->use_l2) {
+        return false;
+    }
+    /* relaxed: as on_certain() writes it */
+    pln_ms certain_at = atomic_load_explicit(&cache->certain_at, memory_order_relaxed);
+    /* what was filled in a gap, this one or one before it, has only its own time to vouch for it */
+    bool is_vouched_for = hit->generation % 2 == 0 && certain_at > hit->life.created;
+    return now > pln_after(is_vouched_for ? certain_at : hit->life.created, bound);
+}
+
+bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
+                        const struct pln_get_options *options, const struct pln_l1_hit *hit,
+                        pln_ms now) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    if (pln_l1_generation(cache->l1) % 2 == 0) {
+        return false;
+    }
+    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
+    bool is_in_doubt = pln_life_in_doubt(cache, terms, options, hit, now);
+    pln_ruleset_unref(ruleset);
+    return is_in_doubt;
+}
+
 void pln_life_reopen(struct pln_cache *cache, const struct pln_hashed *key) {
     struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);

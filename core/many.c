@@ -28,13 +28,17 @@ static int rest_init(struct rest *rest, size_t n) {
                           .hits = calloc(n, sizeof *rest->hits),
                           .kept = calloc(n, sizeof *rest->kept)};
     if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->reads == NULL ||
-        rest->values == NULL || rest->statuses == NULL) {
+        rest->values == NULL || rest->statuses == NULL || rest->hits == NULL ||
+        rest->kept == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory for %zu keys", n);
     }
     return PLN_OK;
 }
 
-static void rest_fini(struct rest *rest) {
+static void rest_fini(struct rest *rest, struct pln_cache *cache) {
+    for (size_t i = 0; i < rest->n; i++) {
+        pln_release(cache, rest->kept[i]); /* what nobody was served */
+    }
     free(rest->index);
     free(rest->keys);
     free(rest->stamps);
@@ -76,8 +80,8 @@ static bool may_be_stale(struct pln_cache *cache, struct pln_bytes key,
     struct pln_ruleset *ruleset;
     const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
     pln_ms window = is_after_failure ? pln_life_grace(terms) : terms->stale_ms;
-    bool is_current = hit->generation == pln_l1_generation(cache->l1);
-    pln_ms past = pln_now(&cache->host) - hit->life.stale;
+    pln_ms now = pln_now(&cache->host), past = now - hit->life.stale;
+    bool is_current = !pln_life_in_doubt(cache, terms, options, hit, now);
     pln_ruleset_unref(ruleset);
     return (options->flags & PLN_GET_NO_STALE) == 0 && (is_current || is_after_failure) &&
            (past < 0 || past < window);
@@ -88,7 +92,8 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_get_options *options, const struct pln_l1_hit *hit,
                    struct pln_value *value, struct pln_result *result, int *status) {
     pln_ms now = pln_now(&cache->host);
-    bool is_fresh = now < hit->life.stale && hit->generation == pln_l1_generation(cache->l1);
+    bool is_fresh = now < hit->life.stale &&
+                    !pln_cache_in_doubt(cache, key->key, options, hit, now);
     if (!is_fresh && !may_be_stale(cache, key->key, options, hit, false)) {
         return false;
     }
@@ -233,6 +238,6 @@ int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n
     if (status == PLN_OK) {
         ask_l2(cache, options, &rest, results, statuses);
     }
-    rest_fini(&rest);
+    rest_fini(&rest, cache);
     return status;
 }

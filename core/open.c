@@ -24,6 +24,18 @@ static void on_expire(void *arg, struct pln_bytes bytes) {
     pln_flight_nudge(cache->flights, bytes);
 }
 
+static void on_extend(void *arg, struct pln_bytes bytes, pln_ms fresh, pln_ms life) {
+    struct pln_cache *cache = arg;
+    struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
+    struct pln_ruleset *ruleset;
+    struct pln_match match;
+    const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
+    pln_ms now = pln_now(&cache->host);
+    struct pln_l1_life times = pln_life_of(terms, now, 0, fresh, life);
+    (void) pln_l1_retime(cache->l1, &key, now, times.refresh, times.stale, times.end);
+    pln_ruleset_unref(ruleset);
+}
+
 static void on_tag(void *arg, struct pln_bytes tag) {
     struct pln_cache *cache = arg;
     pln_inval_tag(cache->inval, tag);
@@ -44,9 +56,15 @@ static void on_down(void *arg) {
     pln_inval_down(cache->inval);
 }
 
-static void on_up(void *arg) {
+static void on_up(void *arg, bool is_whole) {
     struct pln_cache *cache = arg;
-    pln_inval_up(cache->inval);
+    pln_inval_up(cache->inval, is_whole);
+}
+
+static void on_certain(void *arg, pln_ms at) {
+    struct pln_cache *cache = arg;
+    /* relaxed: a time by itself; what was heard before it is in L1 by its own orders */
+    atomic_store_explicit(&cache->certain_at, at, memory_order_relaxed);
 }
 
 /* ---- open ---- */
@@ -61,6 +79,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .lease_ms = options->lease_ms,
         .load_timeout_ms = options->load_timeout_ms,
         .replica_ttl_ms = options->replica_ttl_ms,
+        .max_staleness_ms = options->max_staleness_ms,
         .read = (uint8_t) (PLN_READ_PRIMARY + pln_option_index(pln_reads, options->read)),
         .jitter = options->jitter,
         .refresh = options->refresh,
@@ -101,16 +120,20 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
         .pool = options->pool,
         .bulk_pool = options->bulk_pool,
         .tracking = options->tracking,
+        .log_length = options->bus_log == PLN_NONE ? 0 : options->bus_log,
+        .keeps_lost = pln_option_index(pln_losses, options->on_lost_writes) == 1,
         .counts = cache->counts,
         .host = &cache->host,
         .events = {.arg = cache,
                    .on_key = on_key,
                    .on_expire = on_expire,
+                   .on_extend = on_extend,
                    .on_tag = on_tag,
                    .on_clear = on_clear,
                    .on_filled = on_filled,
                    .on_down = on_down,
-                   .on_up = on_up},
+                   .on_up = on_up,
+                   .on_certain = on_certain},
     };
     assert(make != NULL);
     int status = make(arg, &l2_options, &cache->l2);

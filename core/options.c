@@ -8,11 +8,12 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
+enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
     [SIZE] = "a size such as \"64m\" or bytes",
+    [AMOUNT] = "a whole number, or \"none\"",
     [DURATION] = "a duration such as \"250ms\" or seconds",
     [LIFETIME] = "a duration such as \"15m\" or seconds, or \"forever\"",
     [COUNT] = "a whole number from 1 to 1024",
@@ -47,6 +48,8 @@ static const struct option {
     {"bulk_pool", COUNT, offsetof(struct pln_options, bulk_pool)},
     {"tracking", FLAG, offsetof(struct pln_options, tracking)},
     {"ping", DURATION, offsetof(struct pln_options, ping_ms)},
+    {"bus_log", AMOUNT, offsetof(struct pln_options, bus_log)},
+    {"on_lost_writes", TEXT, offsetof(struct pln_options, on_lost_writes)},
     {"workers", COUNT, offsetof(struct pln_options, workers)},
     {"ttl", LIFETIME, offsetof(struct pln_options, ttl_ms)},
     {"l1_ttl", LIFETIME, offsetof(struct pln_options, l1_ttl_ms)},
@@ -59,16 +62,33 @@ static const struct option {
     {"load_timeout", DURATION, offsetof(struct pln_options, load_timeout_ms)},
     {"read", TEXT, offsetof(struct pln_options, read)},
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
+    {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
 const char *const pln_weighings[] = {"entries", "bytes", NULL};
 const char *const pln_reads[] = {"primary", "replica", "nearest", NULL};
+const char *const pln_losses[] = {"clear", "keep", NULL};
 
 enum { N_OPTIONS = sizeof table / sizeof table[0] };
 
 const char *pln_option_name(size_t i) {
     return i < N_OPTIONS ? table[i].name : NULL;
+}
+
+static bool parse_amount(const char *text, size_t *amount) {
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 10);
+    if (strcmp(text, "none") == 0) {
+        *amount = PLN_NONE;
+        return true;
+    }
+    if (errno != 0 || end == text || *end != 0 || text[0] == '-' || number > 1000000000) {
+        return false;
+    }
+    *amount = number == 0 ? PLN_NONE : (size_t) number;
+    return true;
 }
 
 static bool parse_count(const char *text, unsigned *count) {
@@ -97,6 +117,8 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return true;
     case SIZE:
         return pln_parse_size(text, field) && *(size_t *) field > 0;
+    case AMOUNT:
+        return parse_amount(text, field);
     case DURATION:
         return pln_parse_duration(text, duration) && *duration != PLN_FOREVER;
     case LIFETIME:
@@ -150,6 +172,9 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->eviction = options->eviction != NULL ? options->eviction : pln_evictions[0];
     options->weigh = options->weigh != NULL ? options->weigh : pln_weighings[0];
     options->read = options->read != NULL ? options->read : pln_reads[0];
+    options->on_lost_writes = options->on_lost_writes != NULL ? options->on_lost_writes
+                                                              : pln_losses[0];
+    options->bus_log = options->bus_log != 0 ? options->bus_log : 10000;
     options->pool = options->pool != 0 ? options->pool : 4;
     options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
     options->workers = options->workers != 0 ? options->workers : 2;
@@ -165,6 +190,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->lease_ms, 5000);
     default_ms(&options->load_timeout_ms, 10000);
     default_ms(&options->replica_ttl_ms, 1000);
+    default_ms(&options->max_staleness_ms, 1000);
 }
 
 static int check_durations(const struct pln_options *options) {
@@ -206,6 +232,9 @@ static int check(const struct pln_options *options) {
     }
     if (pln_option_index(pln_reads, options->read) < 0) {
         return refuse_name("read", pln_reads, options->read);
+    }
+    if (pln_option_index(pln_losses, options->on_lost_writes) < 0) {
+        return refuse_name("on_lost_writes", pln_losses, options->on_lost_writes);
     }
     if (options->max_bytes < (size_t) 1 << 16) {
         return pln_fail(PLN_EINVAL, "max_bytes: must be at least 64k, got %zu", options->max_bytes);

@@ -48,6 +48,7 @@ typedef int64_t pln_ms; /* milliseconds: a duration, or a point on the cache's m
 typedef int64_t pln_ns; /* nanoseconds, likewise */
 
 #define PLN_FOREVER INT64_MAX /* a duration without end */
+#define PLN_NONE SIZE_MAX /* for an amount: none, in the place of the default that 0 stands for */
 
 struct pln_bytes {
     const void *data;
@@ -120,34 +121,40 @@ typedef void (*pln_log)(void *arg, int level, const char *line);
 typedef pln_ms (*pln_clock)(void *arg);
 
 struct pln_options {
-    const char *name;          /* shown in logs and stats; default "perilune" */
-    const char *ns;            /* prefix of all keys in Redis ("namespace"); default: name */
-    size_t max_bytes;          /* budget of L1, all included; default 64 MiB */
-    size_t max_item_bytes;     /* larger values live in L2 only; default max_bytes / 16 */
-    size_t max_entries;        /* of L1, beside its budget; default: no bound */
-    const char *eviction;      /* who goes when L1 is full: "lru" (default), "adaptive", "fifo",
-                                  "random", or "none": then what does not fit is refused */
-    const char *weigh;         /* "entries" (default); "bytes": of two equally old entries the
-                                  larger goes first */
-    const char *redis;         /* redis://[user[:password]@]host[:port][/db], rediss:// for TLS, or
-                                  unix:path[?db=n]; redis+sentinel://, redis+cluster:// and
-                                  redis+ring:// for several servers; memory:NAME for tests, see
-                                  pln_memory_open(); default: none, L1 only */
-    const char *username;      /* for AUTH; wins over the URL's */
-    const char *password;      /* for AUTH; wins over the URL's */
-    const char *tls_ca;        /* whom to trust, a file or folder; default: whom the system does */
-    const char *tls_cert;      /* what is shown to the server, a file; default: nothing */
-    const char *tls_key;       /* the key of tls_cert; default: in the same file */
-    const char *tls_name;      /* that the server's certificate must have; default: its host */
-    bool tls_unverified;       /* any certificate will do ("tls_verify" is "false") */
-    pln_ms connect_timeout_ms; /* default 1000 */
-    pln_ms timeout_ms;         /* bound on one command, and on waiting for a connection; 250 */
-    unsigned pool;             /* connections that values go over; default 4 */
-    unsigned bulk_pool;        /* those of everything else: commands, data structures, scripts,
-                                  locks, limits; made when first used; default 2 */
-    bool tracking;             /* also let the server report writes by foreign programs */
-    pln_ms ping_ms;            /* heartbeat of the link; default 1000; dead after two */
-    unsigned workers;          /* threads for policy loads and refreshes; default 2 */
+    const char *name;           /* shown in logs and stats; default "perilune" */
+    const char *ns;             /* prefix of all keys in Redis ("namespace"); default: name */
+    size_t max_bytes;           /* budget of L1, all included; default 64 MiB */
+    size_t max_item_bytes;      /* larger values live in L2 only; default max_bytes / 16 */
+    size_t max_entries;         /* of L1, beside its budget; default: no bound */
+    const char *eviction;       /* who goes when L1 is full: "lru" (default), "adaptive", "fifo",
+                                   "random", or "none": then what does not fit is refused */
+    const char *weigh;          /* "entries" (default); "bytes": of two equally old entries the
+                                   larger goes first */
+    const char *redis;          /* redis://[user[:password]@]host[:port][/db], rediss:// for TLS, or
+                                   unix:path[?db=n]; redis+sentinel://, redis+cluster:// and
+                                   redis+ring:// for several servers; memory:NAME for tests, see
+                                   pln_memory_open(); default: none, L1 only */
+    const char *username;       /* for AUTH; wins over the URL's */
+    const char *password;       /* for AUTH; wins over the URL's */
+    const char *tls_ca;         /* whom to trust, a file or folder; default: whom the system does */
+    const char *tls_cert;       /* what is shown to the server, a file; default: nothing */
+    const char *tls_key;        /* the key of tls_cert; default: in the same file */
+    const char *tls_name;       /* that the server's certificate must have; default: its host */
+    bool tls_unverified;        /* any certificate will do ("tls_verify" is "false") */
+    pln_ms connect_timeout_ms;  /* default 1000 */
+    pln_ms timeout_ms;          /* bound on one command, and on waiting for a connection; 250 */
+    unsigned pool;              /* connections that values go over; default 4 */
+    unsigned bulk_pool;         /* those of everything else: commands, data structures, scripts,
+                                   locks, limits; made when first used; default 2 */
+    bool tracking;              /* also let the server report writes by foreign programs */
+    pln_ms ping_ms;             /* heartbeat of the link; default 1000; dead after two */
+    size_t bus_log;             /* messages that Redis keeps for instances that missed some, so that
+                                   they need not drop all of L1; default 10000; or PLN_NONE */
+    const char *on_lost_writes; /* what becomes of L2 when Redis has forgotten what it had
+                                  acknowledged (a restart from an older state, a failover): "clear"
+                                  (default), since it may hold what was deleted; "keep", where Redis
+                                  is all there is of the values */
+    unsigned workers;           /* threads for policy loads and refreshes; default 2 */
     /* the terms of a key for which no rule and no call says otherwise */
     pln_ms ttl_ms;            /* fresh for so long; default 5 minutes; PLN_FOREVER allowed */
     pln_ms l1_ttl_ms;         /* bound on the life of a copy in L1; default 1 hour, and without
@@ -161,6 +168,8 @@ struct pln_options {
     pln_ms load_timeout_ms;   /* longest wait of a caller for a load; default 10 s */
     const char *read;         /* "primary" (default), "replica" or "nearest": see enum pln_read */
     pln_ms replica_ttl_ms;    /* bound on the life in L1 of what a replica said; default 1 s */
+    pln_ms max_staleness_ms;  /* while messages may be missing, L1 serves what was current no longer
+                                 ago than this; default 1 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -206,6 +215,7 @@ struct pln_get_options {
     const struct pln_bytes *tags; /* likewise */
     size_t n_tags;
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
+    pln_ms max_staleness_ms; /* default: the rule's */
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.
@@ -295,7 +305,7 @@ PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);
  * when that fails, as its rule allows. */
 PLN_API int pln_expire(struct pln_cache *cache, struct pln_bytes key);
 
-/* Gives a key a new ttl from now. Returns: PLN_OK, PLN_MISS. */
+/* Gives a key a new ttl from now, everywhere. Returns: PLN_OK, PLN_MISS. */
 PLN_API int pln_touch(struct pln_cache *cache, struct pln_bytes key, pln_ms ttl_ms);
 
 /* Removes every value that carries the tag, everywhere, in constant time. */

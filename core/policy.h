@@ -23,11 +23,12 @@ enum {
 /* The terms of a key: every field has a value, inherited or own. */
 struct pln_terms {
     pln_ms ttl_ms, l1_ttl_ms, stale_ms, stale_if_error_ms, negative_ms, lease_ms, load_timeout_ms;
-    pln_ms replica_ttl_ms; /* bound on the life in L1 of what a replica said */
-    double jitter;         /* 0 to 0.9 */
-    double refresh;        /* 0: off; else 0.1 to 0.99 of the ttl */
-    size_t max_bytes;      /* larger values are handed out but not stored; 0: the cache's limits */
-    uint8_t weight;        /* against eviction from L1 */
+    pln_ms replica_ttl_ms;   /* bound on the life in L1 of what a replica said */
+    pln_ms max_staleness_ms; /* of what L1 serves while messages may be missing */
+    double jitter;           /* 0 to 0.9 */
+    double refresh;          /* 0: off; else 0.1 to 0.99 of the ttl */
+    size_t max_bytes; /* larger values are handed out but not stored; 0: the cache's limits */
+    uint8_t weight;   /* against eviction from L1 */
     int8_t priority;
     uint8_t read; /* enum pln_read; 0 as PLN_READ_PRIMARY */
     bool use_l1, use_l2;

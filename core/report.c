@@ -9,7 +9,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 14, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 15, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -34,6 +34,8 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
          true},
         {"bus_ok", "1 while the link is live", health.bus_ok, true},
         {"bus_beat_age_ms", "since the link's last sign of life", (uint64_t) health.beat_age, true},
+        {"bus_peers", "instances of the namespace that were heard of lately, this one too",
+         health.peers, true},
         {"l2_breaker_open", "1 while commands fail at once", health.breaker_open, true},
         {"l2_connections", "connections to Redis that are up, but to replicas", health.connections,
          true},
@@ -175,6 +177,7 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
     add_duration(text, "lease", terms->lease_ms);
     add_duration(text, "load_timeout", terms->load_timeout_ms);
     add_duration(text, "replica_ttl", terms->replica_ttl_ms);
+    add_duration(text, "max_staleness", terms->max_staleness_ms);
     add(text, "  %-15s %s\n", "read",
         pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",

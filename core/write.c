@@ -12,6 +12,8 @@
  */
 #include "engine.h"
 
+enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
+
 /* What a set stores, after rule and call have had their say. */
 struct write {
     struct pln_cache *cache;
@@ -123,6 +125,8 @@ static int prepare(struct write *write, struct pln_bytes value,
     return status;
 }
 
+/* PLN_NOT_STORED: somebody else's change came in between, of whom all that is known is that it has
+ * raised the stripe; older entries may still be there. */
 static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
     struct pln_cache *cache = write->cache;
     pln_ms now = pln_now(&cache->host);
@@ -147,12 +151,11 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
         pln_inval_key(cache->inval, &write->key);
         return pln_fail(status, "%s", text);
     }
-    return PLN_OK; /* not stored: a later write came in between, and is the one to be seen */
+    return status;
 }
 
-/* L1 only. A condition is checked under the stamp: if it moved, somebody wrote, and we look again.
- */
-static int set_l1(struct write *write) {
+/* A condition is checked under the stamp: if it moved, somebody wrote, and we look again. */
+static int try_set_l1(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
     struct pln_l1_hit hit;
@@ -167,7 +170,21 @@ static int set_l1(struct write *write) {
             return PLN_NOT_STORED;
         }
     } while (!pln_stamp_advance(&stamp, &write->key));
-    return keep_in_l1(write, &stamp);
+    int status = keep_in_l1(write, &stamp);
+    return status == PLN_NOT_STORED ? PLN_PENDING : status;
+}
+
+/* L1 only. Who is overtaken tries again, so that of sets at once the last to end is kept. */
+static int set_l1(struct write *write) {
+    for (int i = 0; i < MOST_TRIES; i++) {
+        int status = try_set_l1(write);
+        if (status != PLN_PENDING) {
+            return status;
+        }
+    }
+    /* as if it had been evicted at once: but nothing older may stay */
+    pln_inval_key(write->cache->inval, &write->key);
+    return PLN_OK;
 }
 
 static int set_l2(struct write *write) {
@@ -177,10 +194,10 @@ static int set_l2(struct write *write) {
     int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     if (status == PLN_OK) {
-        if (pln_stamp_advance(&stamp, &write->key) && write->terms->use_l1 &&
-            write->item.value.len <= cache->max_item_bytes) {
-            (void) keep_in_l1(write, &stamp); /* Redis has it: L1 may refuse */
-        } else {
+        if (!pln_stamp_advance(&stamp, &write->key) || !write->terms->use_l1 ||
+            write->item.value.len > cache->max_item_bytes || keep_in_l1(write, &stamp) != PLN_OK) {
+            /* Redis has it, so L1 may do without; but nothing older may be left there. Where the
+             * stripe was raised, whoever did that may not have come to the entries yet. */
             pln_inval_key(cache->inval, &write->key);
         }
         return PLN_OK;
@@ -190,8 +207,7 @@ static int set_l2(struct write *write) {
     }
     pln_inval_key(cache->inval, &write->key); /* R4: it may have happened */
     if (status == PLN_EL2DOWN && write->terms->local_writes && write->flags == 0) {
-        pln_stamp_take(cache->inval, write->key.hash, &stamp);
-        return pln_stamp_advance(&stamp, &write->key) ? keep_in_l1(write, &stamp) : PLN_OK;
+        return set_l1(write);
     }
     return status;
 }

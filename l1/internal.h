@@ -391,6 +391,9 @@ int pln_l1_store(struct pln_l1 *l1, struct thread_record *record, const struct p
 /* Ends all entries of a key. Returns how many were visible. */
 unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
                          const struct pln_hashed *key);
+/* Makes the visible ones stale from `now` on, and ends the others. Likewise. */
+unsigned pln_l1_expire_key(struct pln_l1 *l1, struct thread_record *record,
+                           const struct pln_hashed *key, pln_ms now);
 /* Does what is left to do of a stopped put: ends the older entries of a visible one's key, and says
  * that none is left. */
 void pln_l1_settle(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,

@@ -215,7 +215,8 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
     return status;
 }
 
-int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
+/* Ends all entries of a key, or makes them stale. */
+static int find_all(struct pln_l1 *l1, const struct pln_hashed *key, bool is_end, pln_ms now) {
     struct thread_record *record = pln_l1_record(l1);
     if (record == NULL) {
         return pln_fail(PLN_ENOMEM, "l1: no memory to look for a key that is to be removed");
@@ -224,10 +225,19 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
     /* seq_cst: the caller's raised stamp before this search (store, then load); pairs with
      * pln_l1_store. no test: fence */
     atomic_thread_fence(memory_order_seq_cst);
-    unsigned n = pln_l1_kill_key(l1, record, key);
+    unsigned n = is_end ? pln_l1_kill_key(l1, record, key)
+                        : pln_l1_expire_key(l1, record, key, now);
     pln_l1_leave(record);
     if (pln_l1_is_reclaim_due(l1)) {
         pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
     }
     return n > 0 ? PLN_OK : PLN_MISS;
+}
+
+int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key) {
+    return find_all(l1, key, true, 0);
+}
+
+int pln_l1_expire(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now) {
+    return find_all(l1, key, false, now);
 }

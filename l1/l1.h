@@ -132,6 +132,11 @@ int pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key, const struct pln
  * Threads: any, lock-free. */
 int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
 
+/* Makes every entry of the key stale from `now` on, where it is not; ends those that are pending:
+ * after it returns no find returns any as fresh that was linked before it was called. Returns, and
+ * Threads: as pln_l1_remove(). */
+int pln_l1_expire(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now);
+
 /* Moves a live entry's points in time earlier or later, in place. Points are those of a
  * pln_l1_life; `created` is kept. An entry that was stored with one point alone (refresh, stale and
  * end the same) has but one later: it lives until `stale`. Returns: PLN_OK, PLN_MISS. Threads: any,

@@ -116,24 +116,62 @@ static bool is_older(const struct rival *rival, uint32_t version) {
     return rival->version == 0 || pln_l1_is_newer(version, rival->version);
 }
 
-/* A slot may be filled anew between the look at the tags and the look at the entry. So the newest
+/* All entries of a key that were linked when it was called, oldest first; some may be newer.
+ *
+ * A slot may be filled anew between the look at the tags and the look at the entry. So the newest
  * rival collected may have come after that first look, and with it older ones, in other slots, that
  * were not seen. All of these were linked before its version was taken: a second look has them.
- * What is newer still came after the remove began, and stays. */
-unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
-                         const struct pln_hashed *key) {
-    struct rival rivals[MOST_RIVALS];
+ * What is newer still came after this began, and is left out. */
+static size_t collect_linked(struct pln_l1 *l1, const struct pln_hashed *key,
+                             struct rival rivals[MOST_RIVALS]) {
     size_t n = collect(l1, key, NULL, rivals);
     uint32_t newest = n > 0 ? rivals[n - 1].version : 0;
-    unsigned n_visible = 0;
     if (newest != 0) { /* else it is settled, and the last of all */
         n = collect(l1, key, NULL, rivals);
     }
     while (n > 0 && newest != 0 && !is_older(&rivals[n - 1], newest + 1)) {
         n--;
     }
+    return n;
+}
+
+unsigned pln_l1_kill_key(struct pln_l1 *l1, struct thread_record *record,
+                         const struct pln_hashed *key) {
+    struct rival rivals[MOST_RIVALS];
+    unsigned n_visible = 0;
+    size_t n = collect_linked(l1, key, rivals);
     for (size_t i = 0; i < n; i++) {
         n_visible += kill_one(l1, record, rivals[i].place, rivals[i].entry, PLN_COUNT_L1_REMOVES);
+    }
+    return n_visible;
+}
+
+/* Should it die meanwhile, nobody reads what is written. */
+static void make_stale(struct entry *entry, pln_ms now) {
+    /* relaxed both: points of time */
+    pln_ms stale = pln_l1_unpack_stale(atomic_load_explicit(&entry->times, memory_order_relaxed));
+    pln_ms end = pln_l1_has_extra(entry) ? atomic_load_explicit(&entry->end, memory_order_relaxed)
+                                         : now;
+    if (stale > now) {
+        pln_l1_retime_entry(entry, now, now, end);
+    }
+}
+
+/* An entry that is not yet visible has no time to be shown by: it is ended, and its put reports
+ * that it was. */
+unsigned pln_l1_expire_key(struct pln_l1 *l1, struct thread_record *record,
+                           const struct pln_hashed *key, pln_ms now) {
+    struct rival rivals[MOST_RIVALS];
+    unsigned n_visible = 0;
+    size_t n = collect_linked(l1, key, rivals);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t state = pln_l1_state(rivals[i].entry);
+        if (pln_l1_is_visible(state)) {
+            make_stale(rivals[i].entry, now);
+            n_visible++;
+        } else if ((state & ENTRY_DEAD) == 0) {
+            kill_one(l1, record, rivals[i].place, rivals[i].entry, PLN_COUNT_L1_REMOVES);
+        }
     }
     return n_visible;
 }

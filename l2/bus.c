@@ -7,17 +7,15 @@
  * while the subscriber stays up and silent.
  *
  * Up means: logged in to a master; tracking and subscriptions confirmed; the data connections reach
- * the same server; the floor read from it; and a message of our own, sent over a data connection,
- * heard. Events are reported from then on. Messages before that need no report, since nothing that
- * was read before on_up may be kept.
+ * the same server; a message of our own, sent over a data connection, heard; the floor read; and
+ * what was said since the link was last up heard from the log, or known to be out of reach
+ * (mend.c). Messages are reported from the subscription on: where nothing is missing, what was kept
+ * before the link was lost is good again.
  *
  * Any fault takes the link down: end of file, error, two heartbeats long no byte, a reply that
- * makes no sense, another server under the data connections. on_down is called before anything
- * else, and once; then the connection is closed and made anew, after a growing pause where it does
- * not stay up.
- *
- * A damaged message does not take the link down, because the next connection would hear it too. It
- * may have been anything, so it is taken for the worst: everything is void.
+ * makes no sense (hear.c), a message that is missing, another server under the data connections.
+ * on_down is called before anything else, and once; then the connection is closed and made anew,
+ * after a growing pause where it does not stay up.
  */
 #include "internal.h"
 #include "thread.h"
@@ -34,7 +32,6 @@ enum {
     BEATS_TO_DEATH = 2,             /* one after the last byte, and one more without an answer */
 };
 
-static const char tracking_channel[] = "__redis__:invalidate";
 /* A link that lived so long was a good one: the next is made without a pause. */
 static const pln_ns good_life = 1000 * 1000000LL;
 
@@ -66,116 +63,6 @@ void pln_link_drop(void *arg) {
 
 /* ---- what comes in ---- */
 
-static void call(struct pln_node *node, void (*event)(void *)) {
-    if (event != NULL) {
-        event(node->redis->events.arg);
-    }
-}
-
-static void take_all_for_void(struct pln_node *node) {
-    if (pln_flag_is_set(&node->link.is_up)) {
-        call(node, node->redis->events.on_clear);
-    }
-}
-
-/* In a cluster the message comes over every link, and whoever has the tags then, or has them next,
- * must know of it. */
-static void take_clear(struct pln_node *node, const struct pln_message *message) {
-    struct pln_redis *redis = node->redis;
-    const uint8_t *payload = message->payload.data;
-    uint64_t clock = pln_take_big(payload + 2, 8);
-    /* channels know no databases, but each database has a clock of its own */
-    if (pln_take_big(payload, 2) != (uint64_t) redis->url.login.database) {
-        return;
-    }
-    if (redis->slots == NULL) {
-        pln_floor_raise(node, clock, false);
-        return;
-    }
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
-        pln_floor_raise(redis->nodes[i], clock, false);
-    }
-}
-
-/* Whose connection it came over is told apart by server only, so in a cluster, where messages come
- * over others too, none is taken for own. */
-static bool is_own(struct pln_node *node, const struct pln_message *message) {
-    return message->origin.instance == node->redis->instance &&
-           (message->kind == PLN_MESSAGE_PING ||
-            (node->redis->slots == NULL && pln_pool_has(&node->pool, message->origin.incarnation)));
-}
-
-static void take_message(struct pln_node *node, struct pln_bytes bytes) {
-    struct pln_message message;
-    if (!pln_message_read(bytes, &message)) {
-        pln_count(node->redis->counts, PLN_COUNT_BUS_BAD, 1);
-        pln_floor_forget(node); /* it may have been a clear; the next beat reads the floor */
-        take_all_for_void(node);
-        return;
-    }
-    bool is_from_us = is_own(node, &message);
-    if (message.kind == PLN_MESSAGE_CLEAR) {
-        take_clear(node, &message);
-    } else if (message.kind == PLN_MESSAGE_PING && is_from_us) {
-        node->link.has_pinged = node->link.has_pinged ||
-                                pln_take_big(message.payload.data, 8) == node->link.ping;
-    }
-    if (!is_from_us && pln_flag_is_set(&node->link.is_up)) {
-        pln_message_report(&node->redis->events, &message);
-    }
-    /* last, so that who sees the count may rely on what the message did */
-    pln_count(node->redis->counts, is_from_us ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
-}
-
-/* Keys that the server saw change, whoever changed them: our own writes come back too, since the
- * server does not say whose they were. Without a list: all of them. */
-static void take_invalidation(struct pln_node *node, const struct pln_reply *keys) {
-    if (keys->kind != PLN_REPLY_ARRAY) {
-        pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
-        take_all_for_void(node);
-        return;
-    }
-    for (size_t i = 0; i < keys->n_elements; i++) {
-        const struct pln_reply *name = &keys->elements[i];
-        struct pln_bytes key;
-        pln_count(node->redis->counts, PLN_COUNT_BUS_RECEIVED, 1);
-        if (name->kind == PLN_REPLY_STRING &&
-            pln_names_read(&node->redis->names, name->bytes, &key) &&
-            pln_flag_is_set(&node->link.is_up) && node->redis->events.on_key != NULL) {
-            node->redis->events.on_key(node->redis->events.arg, key);
-        }
-    }
-}
-
-static bool is_text(const struct pln_reply *reply, const char *text) {
-    return reply->kind == PLN_REPLY_STRING && reply->bytes.len == strlen(text) &&
-           memcmp(reply->bytes.data, text, reply->bytes.len) == 0;
-}
-
-int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
-    const struct pln_reply *part = reply->elements;
-    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
-        if (is_text(&part[1], tracking_channel)) {
-            take_invalidation(node, &part[2]);
-            return PLN_OK;
-        }
-        if (is_text(&part[1], node->redis->names.channel) && part[2].kind == PLN_REPLY_STRING) {
-            take_message(node, part[2].bytes);
-            return PLN_OK;
-        }
-    } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 &&
-               is_text(&part[0], "subscribe")) {
-        node->link.n_subscribed++;
-        return PLN_OK;
-    } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
-               is_text(&part[0], "pong")) {
-        return PLN_OK;
-    }
-    return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
-                    pln_pool_label(&node->pool),
-                    reply->kind == PLN_REPLY_ERROR ? pln_reply_text(reply) : "of an unknown kind");
-}
-
 /* Takes all whole replies that have arrived. */
 static int take_replies(struct pln_node *node) {
     struct pln_reply *reply;
@@ -192,9 +79,13 @@ static int take_replies(struct pln_node *node) {
 
 static int take_bytes(struct pln_node *node, pln_ns deadline) {
     int result = pln_conn_fill(&node->link.conn, deadline);
+    pln_ms certain_at = node->feed.certain_at;
     if (result == PLN_OK) {
         note_life(&node->link);
         result = take_replies(node);
+    }
+    if (node->feed.certain_at != certain_at) {
+        pln_node_certain(node, node->feed.certain_at);
     }
     return result;
 }
@@ -231,7 +122,7 @@ static int subscribe(struct pln_node *node, pln_ns deadline) {
     unsigned wanted = node->redis->tracking ? 2 : 1;
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "SUBSCRIBE", node->redis->names.channel,
-                    node->redis->tracking ? tracking_channel : NULL, NULL);
+                    node->redis->tracking ? pln_tracking_channel : NULL, NULL);
     node->link.n_subscribed = 0;
     int result = send_texts(node, &batch, deadline);
     while (result == PLN_OK && node->link.n_subscribed < wanted) {
@@ -251,7 +142,7 @@ static int test_itself(struct pln_node *node, pln_ns deadline) {
     return result;
 }
 
-static int go_up(struct pln_node *node) {
+static int go_up(struct pln_node *node, bool *is_whole) {
     struct pln_link *link = &node->link;
     pln_ns deadline = pln_clock_precise() + node->redis->connect_timeout;
     pln_flag_set(&link->is_unwanted, false);
@@ -271,10 +162,10 @@ static int go_up(struct pln_node *node) {
     if (result == PLN_OK) {
         result = subscribe(node, deadline);
     }
-    if (result == PLN_OK && pln_node_of_tags(node) == node) {
-        result = pln_floor_read(node, deadline);
+    if (result == PLN_OK) {
+        result = test_itself(node, deadline);
     }
-    return result == PLN_OK ? test_itself(node, deadline) : result;
+    return result == PLN_OK ? pln_mend(node, is_whole) : result;
 }
 
 /* ---- being up ---- */
@@ -284,9 +175,8 @@ static int beat(struct pln_node *node) {
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "PING", NULL);
     int result = send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
-    if (result == PLN_OK && pln_floor_now(node) == 0 && pln_node_of_tags(node) == node) {
-        pln_floor_read(node, pln_clock_precise() + node->redis->timeout);
-    }
+    result = result == PLN_OK ? pln_mend_beat(node) : result;
+    pln_node_certain(node, node->feed.certain_at);
     return result;
 }
 
@@ -347,7 +237,7 @@ static void go_down(struct pln_node *node) {
     bool was_up = pln_flag_is_set(&link->is_up);
     pln_flag_set(&link->is_up, false);
     if (was_up && !pln_flag_is_set(&link->is_stopping)) {
-        pln_node_heard(node, false);
+        pln_node_heard(node, PLN_UNHEARD);
         pln_count(node->redis->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
     pln_floor_forget(node);
@@ -401,12 +291,13 @@ static void *run(void *arg) {
             has_bytes(link, pln_clock_precise() + good_life);
             continue;
         }
-        int result = go_up(node);
+        bool is_whole = false;
+        int result = go_up(node, &is_whole);
         pln_ns up_at = pln_clock_precise();
         if (result == PLN_OK) {
             log_change(node, PLN_LINK_UP);
             pln_flag_set(&link->is_up, true);
-            pln_node_heard(node, true);
+            pln_node_heard(node, is_whole ? PLN_HEARD_ON : PLN_HEARD_ANEW);
             listen_on(node);
         }
         /* now, since on_down may fail at something of its own */

@@ -44,6 +44,9 @@ void pln_redis_health(struct pln_l2 *l2, struct pln_l2_health *health) {
         now.connections += info.connections;
         now.n_nodes++;
         now.n_nodes_up += info.is_up;
+        /* relaxed: only shown */
+        unsigned peers = atomic_load_explicit(&redis->nodes[i]->n_peers, memory_order_relaxed);
+        now.peers = peers > now.peers ? peers : now.peers;
         now.replicas += (unsigned) pln_replicas_count(redis->nodes[i]);
     }
     *health = now;
@@ -119,6 +122,8 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->host = *options->host;
     redis->counts = options->counts;
     redis->events = options->events;
+    redis->log_length = options->log_length;
+    redis->keeps_lost = options->keeps_lost;
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
     redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
@@ -144,7 +149,8 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
                          : pln_tls_refuse_unused(&options->tls);
     }
     if (result == PLN_OK) {
-        result = pln_names_init(&redis->names, options->ns, redis->url.topology == PLN_CLUSTER);
+        result = pln_names_init(&redis->names, options->ns, redis->url.topology == PLN_CLUSTER,
+                                redis->url.login.database);
     }
     if (result == PLN_OK) {
         result = make_client_name(redis);

@@ -19,6 +19,12 @@ void pln_floor_server(struct pln_node *node, const char *run_id) {
     pthread_mutex_unlock(&node->floor_lock);
 }
 
+void pln_floor_run_id(struct pln_node *node, char run_id[PLN_RUN_ID + 1]) {
+    pthread_mutex_lock(&node->floor_lock);
+    memcpy(run_id, node->floor_run_id, sizeof node->floor_run_id);
+    pthread_mutex_unlock(&node->floor_lock);
+}
+
 static void set_floor_locked(struct pln_node *node, uint64_t floor) {
     /* relaxed, as all that touch it: a number by itself. A reader that still sees the old one is
      * one that asked before the clear was answered */
@@ -46,43 +52,27 @@ void pln_floor_forget(struct pln_node *node) {
     pthread_mutex_unlock(&node->floor_lock);
 }
 
-/* Reads base, clear and clock. */
-static int read_times(struct pln_node *node, bool is_link, pln_ns deadline, uint64_t times[3]) {
-    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES, .is_link = is_link};
+void pln_floor_take(struct pln_node *node, uint64_t base, uint64_t cleared) {
+    pthread_mutex_lock(&node->floor_lock);
+    cleared = cleared > node->own_clear ? cleared : node->own_clear;
+    set_floor_locked(node, cleared > base ? cleared : base);
+    pthread_mutex_unlock(&node->floor_lock);
+}
+
+int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock) {
+    struct pln_script_call call = {.script = PLN_SCRIPT_TIMES};
     struct pln_reply *reply;
     int result = pln_script_run(node, &call, deadline, &reply);
     if (result != PLN_OK) {
         return result;
     }
-    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 3) {
+    if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3) {
+        *clock = pln_reply_number(&reply->elements[2]);
+    } else {
         result = pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
                           pln_pool_label(&node->pool), node->redis->names.tags);
     }
-    for (size_t i = 0; result == PLN_OK && i < 3; i++) {
-        times[i] = pln_reply_number(&reply->elements[i]);
-    }
     pln_reply_free(reply);
-    return result;
-}
-
-int pln_floor_read(struct pln_node *node, pln_ns deadline) {
-    uint64_t times[3];
-    int result = read_times(node, true, deadline, times);
-    if (result == PLN_OK) {
-        pthread_mutex_lock(&node->floor_lock);
-        uint64_t cleared = times[1] > node->own_clear ? times[1] : node->own_clear;
-        set_floor_locked(node, cleared > times[0] ? cleared : times[0]);
-        pthread_mutex_unlock(&node->floor_lock);
-    }
-    return result;
-}
-
-int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock) {
-    uint64_t times[3];
-    int result = read_times(node, false, deadline, times);
-    if (result == PLN_OK) {
-        *clock = times[2];
-    }
     return result;
 }
 

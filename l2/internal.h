@@ -12,8 +12,8 @@
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
 
+#include "feed.h"
 #include "replica.h"
-#include "transport.h"
 
 /* ---- codec.c: the envelope ---- */
 
@@ -54,16 +54,19 @@ int pln_envelope_read(struct pln_bytes envelope, pln_ms server_now, struct pln_l
 enum pln_message_kind {
     PLN_MESSAGE_KEY = 'k',    /* payload: the key */
     PLN_MESSAGE_EXPIRE = 'x', /* the key */
+    PLN_MESSAGE_EXTEND = 'e', /* how long it is fresh, how long it lives, 64 bits each; the key */
     PLN_MESSAGE_TAG = 't',    /* the tag */
-    PLN_MESSAGE_CLEAR = 'c',  /* database, 16 bits; the new tag clock, 64 bits */
+    PLN_MESSAGE_CLEAR = 'c',  /* the new tag clock, 64 bits */
     PLN_MESSAGE_FILLED = 'f', /* the key */
     PLN_MESSAGE_PING = 'p',   /* a number, 64 bits: the link's test of itself */
 };
 
 enum {
-    PLN_MESSAGE_HEAD = 14, /* version, kind, origin */
-    PLN_MESSAGE_CLEAR_BYTES = 10,
-    PLN_MESSAGE_MAX = PLN_MESSAGE_HEAD + PLN_MAX_KEY,
+    PLN_MESSAGE_HEAD = 14,  /* version, kind, origin */
+    PLN_MESSAGE_NUMBER = 8, /* behind the payload */
+    PLN_MESSAGE_CLEAR_BYTES = 8,
+    PLN_MESSAGE_EXTEND_BYTES = 16, /* before the key */
+    PLN_MESSAGE_MAX = PLN_MESSAGE_HEAD + PLN_MESSAGE_EXTEND_BYTES + PLN_MAX_KEY,
 };
 
 /* Who wrote: an instance, and which of its connections, counted through its life. */
@@ -76,12 +79,18 @@ struct pln_message {
     enum pln_message_kind kind;
     struct pln_origin origin;
     struct pln_bytes payload;
+    uint64_t number; /* 0: it has none */
 };
 
-/* Returns the length. The payload is at most PLN_MAX_KEY bytes. */
+/* Whether the server numbers messages of this kind: those that report a change. */
+bool pln_message_is_numbered(enum pln_message_kind kind);
+/* All but the number. Returns the length. The payload leaves room for the head. */
 size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_MESSAGE_MAX]);
 /* Returns false where the bytes are damaged or of another version. */
 bool pln_message_read(struct pln_bytes bytes, struct pln_message *message);
+/* Puts the payload of an extension together. */
+struct pln_bytes pln_message_extend(struct pln_bytes key, pln_ms fresh, pln_ms life,
+                                    uint8_t payload[PLN_MESSAGE_MAX]);
 /* Calls the event a message stands for; events that are not set are passed over. */
 void pln_message_report(const struct pln_l2_events *events, const struct pln_message *message);
 
@@ -94,7 +103,9 @@ struct pln_names {
     char *odd_lease; /* "N:k:" */
     char *wrapped;   /* "{N:v:" */
     char *tags;      /* "N:tags" */
-    char *channel;   /* "N:inv:1" */
+    char *log;       /* "N:log" */
+    char *peers;     /* "N:peers" */
+    char *channel;   /* "N:inv:2", and with another database than 0 that, too */
     bool is_cluster; /* names decide where things are */
     bool is_tagged;  /* the namespace decides */
     unsigned slot;   /* then: of everything */
@@ -102,7 +113,7 @@ struct pln_names {
 };
 
 /* Returns: PLN_OK; PLN_EINVAL (a namespace that cannot be), PLN_ENOMEM. */
-int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster);
+int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster, int database);
 void pln_names_fini(struct pln_names *names);
 /* Write an argument: the name of a key's value, of its lease. */
 void pln_names_write_value(const struct pln_names *names, struct pln_bytes key,
@@ -142,14 +153,17 @@ struct pln_node {
     struct pln_pool bulk;    /* of all else, which may take long: see node.c */
     struct pln_replicas replicas;
     struct pln_link link;
+    struct pln_feed feed; /* of the link's thread */
+    _Atomic unsigned n_peers;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
     char floor_run_id[PLN_RUN_ID + 1];
     _Atomic uint64_t floor;
 
     /* of node.c, under the client's lock of the links */
-    bool is_wanted; /* values come from here now */
-    bool is_heard;  /* its link is up */
+    bool is_wanted;    /* values come from here now */
+    bool is_heard;     /* its link is up */
+    pln_ms certain_at; /* all that was done here before has been heard; of the host's clock */
 };
 
 /* Servers whose addresses were learnt, each once; of the keeper's thread. */
@@ -195,6 +209,8 @@ struct pln_redis {
     unsigned n_slots;    /* data connections to each server */
     unsigned n_bulk;     /* likewise, for what may take long */
     bool tracking;
+    size_t log_length; /* messages that are kept in Redis; 0: none */
+    bool keeps_lost;   /* a server that has lost writes keeps its values */
     struct pln_host host;
     struct pln_counts *counts;
     struct pln_l2_events events;
@@ -210,7 +226,9 @@ struct pln_redis {
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;
-    bool is_bus_up; /* every wanted node is heard */
+    bool is_bus_up;    /* every wanted node is heard */
+    bool has_gap;      /* one of them could not tell what was said while it was not heard */
+    pln_ms certain_at; /* the earliest of theirs that was reported */
 };
 
 static inline struct pln_redis *pln_redis_of(struct pln_l2 *l2) {
@@ -266,7 +284,10 @@ struct pln_node *pln_node_of_tags(struct pln_node *node);
 /* One more; by one thread at a time. */
 int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted);
 /* Its link is up, or lost; whether values come from it: reported where that changes it for all. */
-void pln_node_heard(struct pln_node *node, bool is_heard);
+enum pln_hearing { PLN_UNHEARD, PLN_HEARD_ANEW, PLN_HEARD_ON /* nothing was missed */ };
+void pln_node_heard(struct pln_node *node, enum pln_hearing hearing);
+/* All that was done on it before this point has been heard. */
+void pln_node_certain(struct pln_node *node, pln_ms at);
 void pln_node_want(struct pln_node *node, bool is_wanted);
 bool pln_node_is_wanted(struct pln_node *node);
 /* Starts the links of those that are wanted. */
@@ -333,10 +354,12 @@ void pln_floor_init(struct pln_node *node);
 void pln_floor_fini(struct pln_node *node);
 /* The server that the link found: own clears of another one mean nothing there. */
 void pln_floor_server(struct pln_node *node, const char *run_id);
+void pln_floor_run_id(struct pln_node *node, char run_id[PLN_RUN_ID + 1]);
 void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own);
 void pln_floor_forget(struct pln_node *node);
 uint64_t pln_floor_now(struct pln_node *node);
-int pln_floor_read(struct pln_node *node, pln_ns deadline);
+/* Takes what the server said of it: when its hash was made, and the last clear. */
+void pln_floor_take(struct pln_node *node, uint64_t base, uint64_t cleared);
 /* The tags' clock as it is now. */
 int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock);
 
@@ -413,8 +436,23 @@ void pln_link_drop(void *node);
 void pln_link_set_idle(struct pln_node *node, bool is_idle);
 void pln_link_stop(struct pln_node *node);
 bool pln_link_is_ok(struct pln_node *node, pln_ms *beat_age);
+
+/* ---- hear.c: what comes over the link ---- */
+
+extern const char pln_tracking_channel[];
 /* Takes what came over the link; its thread, or a test without one. Returns: PLN_OK, or PLN_EL2DOWN
- * where the reply makes no sense. */
+ * where the reply makes no sense, or shows that messages are missing. */
 int pln_link_take(struct pln_node *node, const struct pln_reply *reply);
+/* Takes a message that was read from the log. */
+void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes);
+
+/* ---- mend.c: what was not heard ---- */
+
+/* Finds out what was missed while the link was down, and hears it from the log where it can be had.
+ * Returns: PLN_OK, with whether nothing is missing; as pln_script_run(). */
+int pln_mend(struct pln_node *node, bool *is_whole);
+/* Asks the server how far it is. Returns: PLN_OK, also where it does not answer; PLN_EL2DOWN where
+ * messages are missing, or its row is another one. */
+int pln_mend_beat(struct pln_node *node);
 
 #endif

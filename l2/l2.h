@@ -22,14 +22,16 @@
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
- *   bus.c    the link: subscription, tracking, heartbeat
+ *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
+ *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
  *   keeper.c who knows where servers are: watch.c by sentinels, cluster.c in a cluster
  *   mem.c    tier and bus in memory; memops.c its operations, memfault.c what goes wrong,
  *            memlate.c late messages
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
- * N:tags the clock and the tags' times (a hash), N:inv:1 the channel (1 is the wire version).
+ * N:tags the clock and the tags' times (a hash), N:log the last messages (a stream), N:peers who
+ * is there (a sorted set), N:inv:2 the channel (2 is the wire version).
  *
  * The tag clock is a counter kept in Redis: dropping a tag, or everything, gives that the next
  * number as its time. A value carries the clock's number of when its source was read, and is void
@@ -52,6 +54,8 @@ struct pln_l2_events {
     void (*on_key)(void *arg, struct pln_bytes key);
     /* the key was made stale by somebody else */
     void (*on_expire)(void *arg, struct pln_bytes key);
+    /* the key was given new durations from then on, by somebody else */
+    void (*on_extend)(void *arg, struct pln_bytes key, pln_ms fresh, pln_ms life);
     void (*on_tag)(void *arg, struct pln_bytes tag);
     /* everything is void: clear(), FLUSHALL, or a server that forgot */
     void (*on_clear)(void *arg);
@@ -59,8 +63,11 @@ struct pln_l2_events {
     void (*on_filled)(void *arg, struct pln_bytes key);
     /* messages may be missing from now on; called before anything else can happen */
     void (*on_down)(void *arg);
-    /* subscribed again, confirmed, and to the server that data comes from */
-    void (*on_up)(void *arg);
+    /* Subscribed again, confirmed, and to the server that data comes from. Whole: whatever was said
+     * meanwhile has been reported, so what was known before on_down is good again. */
+    void (*on_up)(void *arg, bool is_whole);
+    /* all that was done before this point of the host's clock has been reported */
+    void (*on_certain)(void *arg, pln_ms at);
 };
 
 /* How a client knows a server under TLS, and how it shows who it is itself. */
@@ -81,6 +88,8 @@ struct pln_l2_options {
     pln_ms connect_timeout_ms, timeout_ms, ping_ms;
     unsigned pool, bulk_pool; /* connections: of values, of pln_l2_command() */
     bool tracking;
+    size_t log_length; /* messages that the server keeps for who missed them; 0: none */
+    bool keeps_lost;   /* a server that has lost writes keeps its values; else they are dropped */
     struct pln_counts *counts;   /* borrowed */
     const struct pln_host *host; /* borrowed; its clock is not used for system deadlines */
     struct pln_l2_events events;
@@ -213,6 +222,7 @@ struct pln_l2_health {
     bool breaker_open;    /* commands fail at once */
     unsigned connections; /* that are up, of both pools */
     pln_ms beat_age;      /* since the link's last sign of life */
+    unsigned peers;       /* instances of the namespace that were heard of lately, this one too */
     unsigned n_nodes;     /* servers */
     unsigned n_nodes_up;  /* of them: the link is live, and commands go to it */
     unsigned replicas;    /* that are read from */
@@ -338,8 +348,7 @@ static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->expire(l2, key, deadline);
 }
 
-/* New durations from now. The others are not told: their copies only end earlier or are fetched
- * anew. Returns: PLN_OK, PLN_MISS. */
+/* New durations from now; tells the others. Returns: PLN_OK, PLN_MISS. */
 static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
                                pln_ms life, pln_ns deadline) {
     return l2->ops->touch(l2, key, fresh, life, deadline);

@@ -20,13 +20,12 @@
 
 void pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                          struct pln_bytes payload) {
+    struct queued message = {.number = pln_mem_number_locked(from, kind, payload), .kind = kind};
     for (struct mem_client *to = from->space->clients; to != NULL; to = to->next) {
-        if (to != from && to->is_up) {
-            pln_mem_send_locked(to, kind, payload);
+        message.is_own = to == from;
+        if (to->is_up) {
+            pln_mem_send_locked(to, &message, payload);
         }
-    }
-    if (from->is_up) {
-        pln_count(from->counts, PLN_COUNT_BUS_OWN, 1);
     }
 }
 
@@ -40,24 +39,19 @@ static void drop_queue_locked(struct mem_client *client) {
     while (client->first != NULL) {
         free(take_locked(client));
     }
-    client->has_lost = false;
 }
 
 static void report(struct mem_client *client, const struct queued *queued) {
-    struct pln_message message = {.kind = PLN_MESSAGE_CLEAR};
-    if (queued != NULL) {
-        message.kind = queued->kind;
-        message.payload = pln_bytes_of(queued->payload, queued->len);
+    struct pln_message message = {.kind = queued->kind,
+                                  .payload = pln_bytes_of(queued->payload, queued->len)};
+    if (!queued->is_own) {
+        pln_message_report(&client->events, &message);
     }
-    pln_count(client->counts, PLN_COUNT_BUS_RECEIVED, 1);
-    pln_message_report(&client->events, &message);
+    pln_count(client->counts, queued->is_own ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
 }
 
 static bool may_report_locked(const struct mem_client *client, bool is_forced) {
     pln_ns when;
-    if (client->has_lost) {
-        return true;
-    }
     return client->first != NULL &&
            (is_forced || pln_mem_is_due(client, pln_clock_precise(), &when));
 }
@@ -69,16 +63,19 @@ size_t pln_mem_drain_locked(struct mem_client *client, size_t n, bool is_forced)
     }
     client->is_draining = true;
     while (reported < n && may_report_locked(client, is_forced)) {
-        struct queued *queued = client->has_lost ? NULL : take_locked(client);
-        client->has_lost = false;
+        struct queued *queued = take_locked(client);
         pthread_mutex_unlock(&client->server->lock);
         report(client, queued);
-        free(queued);
         pthread_mutex_lock(&client->server->lock);
-        reported++;
+        pln_mem_note_locked(client, queued);
+        reported += !queued->is_own;
+        free(queued);
     }
     client->is_draining = false;
     pthread_cond_broadcast(&client->server->changed);
+    if (client->must_mend) {
+        pln_mem_settle_locked(client->server);
+    }
     return reported;
 }
 
@@ -90,21 +87,52 @@ void pln_mem_drain_all_locked(struct space *space) {
 }
 
 static bool should_be_up(const struct mem_client *client) {
-    return client->has_started && !client->trouble.is_parted && !client->server->is_away;
+    return client->has_started && !client->trouble.is_parted && !client->server->is_away &&
+           !client->must_mend;
+}
+
+/* Reports what was missed, in the order in which it was said. */
+static void report_missed(struct mem_client *client, struct logged *missed) {
+    while (missed != NULL) {
+        struct logged *next = missed->next;
+        struct pln_message message = {.kind = missed->kind,
+                                      .payload = pln_bytes_of(missed->payload, missed->len)};
+        if (missed->from != client) {
+            pln_message_report(&client->events, &message);
+        }
+        pln_count(client->counts, PLN_COUNT_BUS_REPLAYED, 1);
+        free(missed);
+        missed = next;
+    }
+}
+
+static void report_up(struct mem_client *client, struct logged *missed, bool is_whole) {
+    const struct pln_l2_events *events = &client->events;
+    report_missed(client, missed);
+    pln_count(client->counts, PLN_COUNT_BUS_REPAIRS, is_whole);
+    if (events->on_certain != NULL) {
+        events->on_certain(events->arg, client->feed.certain_at);
+    }
+    if (events->on_up != NULL) {
+        events->on_up(events->arg, is_whole);
+    }
 }
 
 static void change_link_locked(struct mem_client *client) {
-    bool is_up = !client->is_up;
+    bool is_up = !client->is_up, is_whole = false;
     client->is_up = is_up;
     client->is_draining = true;
+    client->must_mend = false;
     drop_queue_locked(client);
+    struct logged *missed = is_up ? pln_mem_missed_locked(client, &is_whole) : NULL;
     pthread_mutex_unlock(&client->server->lock);
-    void (*on_change)(void *) = is_up ? client->events.on_up : client->events.on_down;
-    if (!is_up) {
+    if (is_up) {
+        report_up(client, missed, is_whole);
+    } else {
         pln_count(client->counts, PLN_COUNT_BUS_LOSSES, 1);
-    }
-    if (on_change != NULL) {
-        on_change(client->events.arg);
+        if (client->events.on_down != NULL) {
+            client->events.on_down(client->events.arg);
+        }
     }
     pthread_mutex_lock(&client->server->lock);
     client->is_draining = false;
@@ -175,6 +203,7 @@ void pln_l2_mem_server_free(struct pln_l2_mem_server *server) {
         next = space->next;
         assert(space->clients == NULL);
         pln_mem_forget_records(space);
+        pln_mem_forget_log(space);
         free(space);
     }
     pthread_cond_destroy(&server->courier_wake);
@@ -208,6 +237,8 @@ static struct space *make_space_locked(struct pln_l2_mem_server *server, const c
     if (space != NULL) {
         memcpy(space->ns, ns, strlen(ns) + 1);
         space->clock = 1; /* 0 in an item means "now" */
+        space->log_end = &space->log;
+        pln_mem_begin_row_locked(space);
         space->next = server->spaces;
         server->spaces = space;
     }
@@ -225,6 +256,9 @@ int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_serve
     client->events = options->events;
     client->counts = options->counts;
     client->host = options->host;
+    client->log_length = options->log_length;
+    client->ping = (options->ping_ms > 0 ? options->ping_ms : 1000) * 1000000;
+    pln_feed_init(&client->feed);
     pthread_mutex_lock(&server->lock);
     client->space = make_space_locked(server, options->ns);
     if (client->space != NULL) {

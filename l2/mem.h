@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * mem.h - the server in memory, as its files share it: mem.c (life, the bus), memops.c (values,
- * leases, tags), memfault.c (what goes wrong, as it is told to) and memlate.c (messages that come
- * late, and the thread that brings them).
+ * leases, tags), memfault.c (what goes wrong, as it is told to), memlate.c (messages that come
+ * late, and the thread that brings them) and memrow.c (the row of messages, and what of it was
+ * missed).
  */
 #ifndef PLN_L2_MEM_H
 #define PLN_L2_MEM_H
@@ -33,6 +34,16 @@ struct tag_time {
     char tag[];
 };
 
+/* A message, as it is kept for those who miss it. */
+struct logged {
+    struct logged *next;
+    uint64_t number;
+    enum pln_message_kind kind;
+    const struct mem_client *from; /* only compared: it may be gone */
+    size_t len;
+    char payload[];
+};
+
 struct space {
     struct space *next;
     struct record *records;
@@ -40,6 +51,9 @@ struct space {
     struct mem_client *clients;
     uint64_t clock;
     uint64_t cleared;
+    uint64_t base, number; /* of messages: of the row, and of the last */
+    struct logged *log, **log_end;
+    size_t n_logged;
     char ns[];
 };
 
@@ -49,6 +63,8 @@ struct queued {
     struct queued *next;
     uint64_t turn;
     pln_ns due; /* not before; a point of pln_clock_precise() */
+    uint64_t number;
+    bool is_own;
     enum pln_message_kind kind;
     size_t len;
     char payload[];
@@ -68,6 +84,7 @@ struct pln_l2_mem_server {
     struct space *spaces;
     struct trouble trouble;
     bool is_away;  /* between a server that ends and one that begins anew */
+    uint64_t life; /* how many times it has begun anew */
     uint64_t dice; /* of what is not a client's */
     uint64_t n_clients;
     struct pln_memory_stats stats;
@@ -86,6 +103,8 @@ struct mem_client {
     struct pln_l2_events events;
     struct pln_counts *counts;
     const struct pln_host *host;
+    size_t log_length;
+    pln_ns ping;
     /* guarded by the server's lock */
     struct mem_client *next;
     struct queued *first;
@@ -96,8 +115,10 @@ struct mem_client {
     bool has_started;
     bool is_up;       /* of the link: follows from has_started, trouble and the server's is_away */
     bool is_held;     /* by pln_l2_mem_hold() */
-    bool is_draining; /* a thread reports events to this client */
-    bool has_lost;    /* a message found no memory: everything has to be taken for void */
+    bool is_draining; /* a thread reports events to this client, which owns the feed meanwhile */
+    struct pln_feed feed;
+    bool must_mend; /* messages are missing: its link goes down, and comes up again */
+    pln_ns beat_at; /* a lost message is noticed then at the latest; 0: none was lost */
 };
 
 static inline struct mem_client *pln_mem_client(struct pln_l2 *l2) {
@@ -106,7 +127,8 @@ static inline struct mem_client *pln_mem_client(struct pln_l2 *l2) {
 
 /* ---- mem.c ---- */
 
-/* Puts a message into the queue of every other client of the namespace whose link is up. */
+/* Gives a message its number, keeps it, and puts it into the queue of every client of the namespace
+ * whose link is up, the sender too. */
 void pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                          struct pln_bytes payload);
 /* Reports up to n messages of a client's queue, with the lock dropped meanwhile: those that are
@@ -155,11 +177,27 @@ void pln_mem_set_trouble_locked(struct mem_client *client, const struct trouble 
  * (INT64_MAX: when told). */
 bool pln_mem_is_due(const struct mem_client *client, pln_ns now, pln_ns *when);
 /* Queues a message, or two, or none, as the client's faults say. */
-void pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+void pln_mem_send_locked(struct mem_client *to, const struct queued *message,
                          struct pln_bytes payload);
 /* Lets the courier see to a client's messages that are not due yet, if there are any; starts it
  * where there is none. */
 void pln_mem_call_courier_locked(const struct mem_client *client);
 void pln_mem_stop_courier(struct pln_l2_mem_server *server);
+
+/* ---- memrow.c ---- */
+
+/* Numbers a message, where its kind has one, and keeps it as long as its sender wants it kept. */
+uint64_t pln_mem_number_locked(struct mem_client *from, enum pln_message_kind kind,
+                               struct pln_bytes payload);
+/* Begins another row, as a server does that has forgotten everything. */
+void pln_mem_begin_row_locked(struct space *space);
+void pln_mem_forget_log(struct space *space);
+/* Notes a message that was reported, and whether others are missing. */
+void pln_mem_note_locked(struct mem_client *client, const struct queued *queued);
+/* The answer to a heartbeat: whatever is not on its way has been lost. */
+void pln_mem_beat_locked(struct mem_client *client);
+/* What a client whose link comes up has missed, to be reported and freed; NULL also where there is
+ * none, or it is not to be had (*is_whole is false). */
+struct logged *pln_mem_missed_locked(struct mem_client *client, bool *is_whole);
 
 #endif

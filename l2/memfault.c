@@ -247,7 +247,10 @@ void pln_l2_mem_forget(struct pln_l2_mem_server *server) {
     pln_mem_settle_locked(server);
     for (struct space *space = server->spaces; space != NULL; space = space->next) {
         pln_mem_forget_records(space);
+        pln_mem_forget_log(space);
+        pln_mem_begin_row_locked(space);
     }
+    server->life++;
     server->is_away = false;
     pln_mem_settle_locked(server);
     pthread_mutex_unlock(&server->lock);
@@ -272,7 +275,7 @@ void pln_l2_mem_stats(struct pln_l2_mem_server *server, struct pln_memory_stats 
             stats->clients++;
             stats->waiting += client->is_draining; /* one is being reported, and not yet heard */
             for (struct queued *queued = client->first; queued != NULL; queued = queued->next) {
-                stats->waiting++;
+                stats->waiting += !queued->is_own;
             }
         }
     }

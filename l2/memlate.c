@@ -43,22 +43,27 @@ static void insert(struct mem_client *to, struct queued *queued) {
     *at = queued;
 }
 
-static void queue_locked(struct mem_client *to, enum pln_message_kind kind,
+/* Own ones come at once, as the dice are for what others say; in their turn all the same. */
+static void queue_locked(struct mem_client *to, const struct queued *message,
                          struct pln_bytes payload) {
     const struct pln_memory_faults *faults = &to->trouble.faults;
-    pln_ms late = faults->message_delay_ms +
-                  (pln_ms) pln_mem_upto(&to->bus_dice, (uint64_t) faults->message_random_ms);
-    uint64_t n_passing = pln_mem_upto(&to->bus_dice, faults->reorder);
+    pln_ms late = 0;
+    uint64_t n_passing = 0;
     struct queued *queued = malloc(sizeof *queued + payload.len);
+    if (!message->is_own) {
+        late = faults->message_delay_ms +
+               (pln_ms) pln_mem_upto(&to->bus_dice, (uint64_t) faults->message_random_ms);
+        n_passing = pln_mem_upto(&to->bus_dice, faults->reorder);
+    }
     if (queued == NULL) {
-        to->has_lost = true;
+        to->beat_at = pln_clock_precise() + to->ping; /* as if it had been lost */
         return;
     }
+    *queued = *message;
     to->n_posted++;
     /* even: its place in the order of posting; odd: just after the last that passes it */
     queued->turn = 2 * (to->n_posted + n_passing) + (n_passing > 0);
     queued->due = pln_clock_precise() + late * 1000000;
-    queued->kind = kind;
     queued->len = payload.len;
     if (payload.len > 0) {
         memcpy(queued->payload, payload.data, payload.len);
@@ -66,21 +71,26 @@ static void queue_locked(struct mem_client *to, enum pln_message_kind kind,
     insert(to, queued);
 }
 
-void pln_mem_send_locked(struct mem_client *to, enum pln_message_kind kind,
+void pln_mem_send_locked(struct mem_client *to, const struct queued *message,
                          struct pln_bytes payload) {
     const struct pln_memory_faults *faults = &to->trouble.faults;
     struct pln_memory_stats *stats = &to->server->stats;
+    if (message->is_own) {
+        queue_locked(to, message, payload);
+        return;
+    }
     bool is_lost = pln_mem_chance(&to->bus_dice, faults->lose);
     bool is_double = pln_mem_chance(&to->bus_dice, faults->duplicate);
     stats->messages++;
     if (is_lost) {
         stats->lost++;
+        to->beat_at = pln_clock_precise() + to->ping;
         return;
     }
-    queue_locked(to, kind, payload);
+    queue_locked(to, message, payload);
     if (is_double) {
         stats->duplicated++;
-        queue_locked(to, kind, payload);
+        queue_locked(to, message, payload);
     }
 }
 
@@ -93,6 +103,11 @@ static pln_ns make_round_locked(struct pln_l2_mem_server *server) {
         for (struct mem_client *client = space->clients; client != NULL; client = client->next) {
             pln_ns when;
             pln_mem_drain_locked(client, SIZE_MAX, false);
+            if (client->beat_at != 0 && pln_clock_precise() >= client->beat_at) {
+                pln_mem_beat_locked(client);
+            } else if (client->beat_at != 0) {
+                next = client->beat_at < next ? client->beat_at : next;
+            }
             /* one that another thread is emptying is that thread's, which calls for us after it */
             if (client->first != NULL && !client->is_draining) {
                 pln_mem_is_due(client, 0, &when);
@@ -125,7 +140,7 @@ static void *run(void *arg) {
 
 void pln_mem_call_courier_locked(const struct mem_client *client) {
     struct pln_l2_mem_server *server = client->server;
-    if (client->first == NULL || is_held(client)) {
+    if ((client->first == NULL || is_held(client)) && client->beat_at == 0) {
         return;
     }
     if (!server->has_courier) {

@@ -236,7 +236,10 @@ static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fre
     if (!has_value(client, record, &is_absent)) {
         return pln_mem_leave(client, is_late, PLN_MISS);
     }
+    uint8_t payload[PLN_MESSAGE_MAX];
     pln_envelope_touch(record->envelope, server_now(client), fresh, life < 1 ? 1 : life);
+    pln_mem_post_locked(client, PLN_MESSAGE_EXTEND,
+                        pln_message_extend(key->key, fresh, life, payload));
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 
@@ -383,10 +386,15 @@ static void mem_health(struct pln_l2 *l2, struct pln_l2_health *health) {
     struct mem_client *client = pln_mem_client(l2);
     pthread_mutex_lock(&client->server->lock);
     bool is_cut = client->trouble.cut != PLN_MEMORY_UNCUT;
+    unsigned peers = 0;
+    for (const struct mem_client *each = client->space->clients; each != NULL; each = each->next) {
+        peers += each->is_up;
+    }
     *health = (struct pln_l2_health){.bus_ok = client->is_up,
                                      .breaker_open = is_cut,
                                      .connections = is_cut ? 0 : 1,
                                      .beat_age = client->is_up ? 0 : PLN_FOREVER,
+                                     .peers = peers,
                                      .n_nodes = 1,
                                      .n_nodes_up = client->is_up && !is_cut};
     pthread_mutex_unlock(&client->server->lock);

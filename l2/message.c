@@ -2,21 +2,29 @@
  *
  * message.c - the messages on the channel of a namespace.
  *
- *     0  '1'            wire version, also the last part of the channel's name
+ *     0  '2'            wire version, also the last part of the channel's name
  *     1  kind
  *     2  instance       64 bits, random
  *    10  incarnation    32 bits: which connection of the instance wrote
- *    14  payload        a key, a tag, or numbers
+ *    14  payload        a key, keys, a tag, or numbers
+ *        number         64 bits: which message of the namespace it is; what changes nothing has
+ * none
  *
  * Numbers are big endian. A message says what happened, never the new value: who wants it fetches
- * it. So messages may be repeated and dropped copies only cost a read.
+ * it. So messages may be repeated and dropped copies only cost a read. The number comes from the
+ * server, in the step that makes the change, and its script appends it: so every receiver hears one
+ * unbroken row, and knows when something is missing (feed.c).
  */
 #include "internal.h"
 
-enum { WIRE_VERSION = '1', AT_KIND = 1, AT_INSTANCE = 2, AT_INCARNATION = 10 };
+enum { WIRE_VERSION = '2', AT_KIND = 1, AT_INSTANCE = 2, AT_INCARNATION = 10 };
+
+bool pln_message_is_numbered(enum pln_message_kind kind) {
+    return kind != PLN_MESSAGE_FILLED && kind != PLN_MESSAGE_PING;
+}
 
 size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_MESSAGE_MAX]) {
-    assert(message->payload.len <= PLN_MAX_KEY);
+    assert(message->payload.len <= PLN_MESSAGE_MAX - PLN_MESSAGE_HEAD);
     bytes[0] = WIRE_VERSION;
     bytes[AT_KIND] = (uint8_t) message->kind;
     pln_put_big(bytes + AT_INSTANCE, message->origin.instance, 8);
@@ -33,6 +41,8 @@ static bool payload_fits(enum pln_message_kind kind, size_t len) {
     case PLN_MESSAGE_EXPIRE:
     case PLN_MESSAGE_FILLED:
         return len <= PLN_MAX_KEY;
+    case PLN_MESSAGE_EXTEND:
+        return len >= PLN_MESSAGE_EXTEND_BYTES && len - PLN_MESSAGE_EXTEND_BYTES <= PLN_MAX_KEY;
     case PLN_MESSAGE_TAG:
         return len <= PLN_MAX_TAG;
     case PLN_MESSAGE_CLEAR:
@@ -51,13 +61,43 @@ bool pln_message_read(struct pln_bytes bytes, struct pln_message *message) {
     struct pln_message read = {
         .kind = (enum pln_message_kind) at[AT_KIND],
         .origin = {.instance = pln_take_big(at + AT_INSTANCE, 8),
-                   .incarnation = (uint32_t) pln_take_big(at + AT_INCARNATION, 4)},
-        .payload = pln_bytes_of(at + PLN_MESSAGE_HEAD, bytes.len - PLN_MESSAGE_HEAD)};
-    if (!payload_fits(read.kind, read.payload.len)) {
+                   .incarnation = (uint32_t) pln_take_big(at + AT_INCARNATION, 4)}};
+    size_t len = bytes.len - PLN_MESSAGE_HEAD;
+    if (pln_message_is_numbered(read.kind)) {
+        if (len < PLN_MESSAGE_NUMBER) {
+            return false;
+        }
+        len -= PLN_MESSAGE_NUMBER;
+        read.number = pln_take_big(at + PLN_MESSAGE_HEAD + len, PLN_MESSAGE_NUMBER);
+    }
+    read.payload = pln_bytes_of(at + PLN_MESSAGE_HEAD, len);
+    if (!payload_fits(read.kind, len)) {
         return false;
     }
     *message = read;
     return true;
+}
+
+struct pln_bytes pln_message_extend(struct pln_bytes key, pln_ms fresh, pln_ms life,
+                                    uint8_t payload[PLN_MESSAGE_MAX]) {
+    assert(key.len <= PLN_MAX_KEY);
+    pln_put_big(payload, (uint64_t) fresh, 8);
+    pln_put_big(payload + 8, (uint64_t) life, 8);
+    if (key.len > 0) {
+        memcpy(payload + PLN_MESSAGE_EXTEND_BYTES, key.data, key.len);
+    }
+    return pln_bytes_of(payload, PLN_MESSAGE_EXTEND_BYTES + key.len);
+}
+
+/* Durations that are none end the value, which is safe. */
+static void report_extension(const struct pln_l2_events *events, struct pln_bytes payload) {
+    const uint8_t *at = payload.data;
+    struct pln_bytes key = pln_bytes_of(at + PLN_MESSAGE_EXTEND_BYTES,
+                                        payload.len - PLN_MESSAGE_EXTEND_BYTES);
+    pln_ms fresh = (pln_ms) pln_take_big(at, 8), life = (pln_ms) pln_take_big(at + 8, 8);
+    if (events->on_extend != NULL) {
+        events->on_extend(events->arg, key, fresh < 0 ? 0 : fresh, life < 0 ? 0 : life);
+    }
 }
 
 void pln_message_report(const struct pln_l2_events *events, const struct pln_message *message) {
@@ -74,6 +114,9 @@ void pln_message_report(const struct pln_l2_events *events, const struct pln_mes
         break;
     case PLN_MESSAGE_TAG:
         on_bytes = events->on_tag;
+        break;
+    case PLN_MESSAGE_EXTEND:
+        report_extension(events, message->payload);
         break;
     case PLN_MESSAGE_CLEAR:
         if (events->on_clear != NULL) {

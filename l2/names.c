@@ -45,7 +45,7 @@ static int check_braces(struct pln_names *names, const char *ns) {
     return PLN_OK;
 }
 
-int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster) {
+int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster, int database) {
     if (strlen(ns) > MAX_NAMESPACE) {
         return pln_fail(PLN_EINVAL, "ns: a namespace of %zu bytes, %d at most", strlen(ns),
                         MAX_NAMESPACE);
@@ -59,8 +59,20 @@ int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster) {
         join(&names->odd_value, "", ns, ":u:") != PLN_OK ||
         join(&names->odd_lease, "", ns, ":k:") != PLN_OK ||
         join(&names->wrapped, "{", ns, ":v:") != PLN_OK ||
-        join(&names->tags, "", ns, ":tags") != PLN_OK ||
-        join(&names->channel, "", ns, ":inv:1") != PLN_OK) {
+        join(&names->tags, "", ns, ":tags") != PLN_OK) {
+        return PLN_ENOMEM;
+    }
+    char channel[32] = ":inv:2"; /* a server's channels know no databases, its messages do */
+    if (database != 0) {
+        snprintf(channel, sizeof channel, ":inv:2:%d", database);
+    }
+    if (join(&names->channel, "", ns, channel) != PLN_OK) {
+        return PLN_ENOMEM;
+    }
+    bool is_apart = is_cluster && !names->is_tagged; /* what stands beside the tags' hash */
+    if (join(&names->log, is_apart ? "{" : "", ns, is_apart ? ":tags}:log" : ":log") != PLN_OK ||
+        join(&names->peers, is_apart ? "{" : "", ns, is_apart ? ":tags}:peers" : ":peers") !=
+            PLN_OK) {
         return PLN_ENOMEM;
     }
     names->tags_slot = pln_slot_of(pln_key(names->tags));
@@ -74,6 +86,8 @@ void pln_names_fini(struct pln_names *names) {
     free(names->odd_lease);
     free(names->wrapped);
     free(names->tags);
+    free(names->log);
+    free(names->peers);
     free(names->channel);
 }
 

@@ -133,6 +133,7 @@ static int new_node(struct pln_redis *redis, const struct pln_endpoint *endpoint
     atomic_init(&created->link.is_idle, !is_wanted);
     created->link.wake_fd = -1;
     pln_floor_init(created);
+    pln_feed_init(&created->feed);
     int result = make_pools(created, endpoint);
     if (result == PLN_OK) {
         result = pln_link_init(created);
@@ -301,6 +302,20 @@ struct pln_node *pln_node_of_tags(struct pln_node *node) {
 
 /* ---- who is heard ---- */
 
+static void report_certain_locked(struct pln_redis *redis) {
+    pln_ms certain_at = INT64_MAX;
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        const struct pln_node *node = redis->nodes[i];
+        if (node->is_wanted && node->certain_at < certain_at) {
+            certain_at = node->certain_at;
+        }
+    }
+    if (certain_at != redis->certain_at && redis->events.on_certain != NULL) {
+        redis->events.on_certain(redis->events.arg, certain_at);
+    }
+    redis->certain_at = certain_at;
+}
+
 static void report_locked(struct pln_redis *redis) {
     const struct pln_l2_events *events = &redis->events;
     bool is_up = true;
@@ -311,17 +326,37 @@ static void report_locked(struct pln_redis *redis) {
         return;
     }
     redis->is_bus_up = is_up;
-    void (*event)(void *) = is_up ? events->on_up : events->on_down;
-    if (event != NULL) {
-        event(events->arg);
+    if (!is_up && events->on_down != NULL) {
+        events->on_down(events->arg);
+    } else if (is_up) {
+        report_certain_locked(redis);
+        pln_count(redis->counts, PLN_COUNT_BUS_REPAIRS, !redis->has_gap);
+        if (events->on_up != NULL) {
+            events->on_up(events->arg, !redis->has_gap);
+        }
+        redis->has_gap = false;
     }
 }
 
-void pln_node_heard(struct pln_node *node, bool is_heard) {
+void pln_node_heard(struct pln_node *node, enum pln_hearing hearing) {
     struct pln_redis *redis = node->redis;
     pthread_mutex_lock(&redis->links_lock);
-    node->is_heard = is_heard;
+    node->is_heard = hearing != PLN_UNHEARD;
+    redis->has_gap = redis->has_gap || hearing == PLN_HEARD_ANEW;
+    if (node->is_heard) {
+        node->certain_at = node->feed.certain_at;
+    }
     report_locked(redis);
+    pthread_mutex_unlock(&redis->links_lock);
+}
+
+void pln_node_certain(struct pln_node *node, pln_ms at) {
+    struct pln_redis *redis = node->redis;
+    pthread_mutex_lock(&redis->links_lock);
+    node->certain_at = at;
+    if (redis->is_bus_up) {
+        report_certain_locked(redis);
+    }
     pthread_mutex_unlock(&redis->links_lock);
 }
 
@@ -330,6 +365,7 @@ void pln_node_want(struct pln_node *node, bool is_wanted) {
     pthread_mutex_lock(&redis->links_lock);
     if (node->is_wanted != is_wanted) {
         node->is_wanted = is_wanted;
+        redis->has_gap = true; /* keys move with it */
         report_locked(redis);
         pln_link_set_idle(node, !is_wanted);
         if (is_wanted && redis->is_started && pln_link_start(node) != PLN_OK) {

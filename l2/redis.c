@@ -64,11 +64,15 @@ static int run_for_number(struct pln_node *node, const struct pln_script_call *c
     if (result == PLN_OK) {
         *number = reply->kind == PLN_REPLY_INTEGER ? reply->integer : 0;
         pln_reply_free(reply);
+        if (*number > 1 && call->script != PLN_SCRIPT_CLEAR) {
+            pln_feed_ack(&pln_node_of_tags(node)->feed, (uint64_t) *number);
+        }
     }
     return result;
 }
 
-/* Runs a script that answers with 1, or with 0 for the outcome `otherwise`. */
+/* Runs a script that answers with 1 or its message's number, or with 0 for the outcome
+ * `otherwise`. */
 static int run(struct pln_redis *redis, const struct pln_script_call *call, int otherwise,
                pln_ns deadline) {
     long long number;
@@ -79,7 +83,7 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     if (result == PLN_OK) {
         result = run_for_number(pln_node_of(redis, call->key->key), call, deadline, &number);
     }
-    return result != PLN_OK ? result : number == 1 ? PLN_OK : otherwise;
+    return result != PLN_OK ? result : number >= 1 ? PLN_OK : otherwise;
 }
 
 /* Stores an item by `call`, whose third and fourth arguments are set. */
@@ -142,7 +146,15 @@ static int redis_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns 
 
 static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
                        pln_ns deadline) {
-    struct pln_script_call call = {.script = PLN_SCRIPT_TOUCH, .key = key};
+    uint8_t payload[PLN_MESSAGE_MAX];
+    int result = pln_redis_check_key(key);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct pln_script_call call = {.script = PLN_SCRIPT_TOUCH,
+                                   .key = key,
+                                   .kind = PLN_MESSAGE_EXTEND,
+                                   .payload = pln_message_extend(key->key, fresh, life, payload)};
     pln_script_add_duration(&call, fresh);
     pln_script_add_duration(&call, life < 1 ? 1 : life);
     return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
@@ -257,13 +269,9 @@ static int redis_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadli
 }
 
 static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
-    struct pln_redis *redis = pln_redis_of(l2);
-    uint8_t database[2]; /* the script appends the clock */
-    pln_put_big(database, (uint64_t) redis->url.login.database, sizeof database);
     struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR,
-                                   .kind = PLN_MESSAGE_CLEAR,
-                                   .payload = pln_bytes_of(database, sizeof database)};
-    return run_everywhere(redis, &call, deadline);
+                                   .kind = PLN_MESSAGE_CLEAR}; /* the script appends the clock */
+    return run_everywhere(pln_redis_of(l2), &call, deadline);
 }
 
 /* ---- the rest ---- */
@@ -314,9 +322,9 @@ static void write_ping(void *arg, const struct pln_slot *slot, struct pln_batch 
     uint8_t bytes[PLN_MESSAGE_MAX];
     /* relaxed: written by whoever leads the connection, and that is this thread */
     uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-    struct pln_message message = {PLN_MESSAGE_PING,
-                                  {ping->redis->instance, incarnation},
-                                  pln_bytes_of(ping->payload, sizeof ping->payload)};
+    struct pln_message message = {.kind = PLN_MESSAGE_PING,
+                                  .origin = {ping->redis->instance, incarnation},
+                                  .payload = pln_bytes_of(ping->payload, sizeof ping->payload)};
     pln_batch_command(batch, 3);
     pln_batch_text(batch, "PUBLISH");
     pln_batch_text(batch, ping->redis->names.channel);

@@ -4,13 +4,15 @@
  * are one step that nobody can come between.
  *
  * Keys of a script on a value: V the value, L the lease, T the tags' hash; else T alone. Those that
- * tell the others have the channel and the message as their first two arguments. All but LEASE and
- * TIMES answer with a number.
+ * tell the others of a change have the log as one more, where one is kept; all that tell have the
+ * channel, the message and the log's length as their first three arguments. All but LEASE, TIMES
+ * and BEAT answer with a number; those that have told of a change, with the message's.
  *
- * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, and
- * "t:TAG" the times of tags. It is made when first needed, and its clock then starts at the
- * server's microseconds: far above anything an older, lost hash can have counted to, so that what
- * was written under that one is void. Numbers stay below 2^53, where Lua's doubles are exact.
+ * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, "@"
+ * the number of the last message, "!" the server (its run id) that was found to have lost writes,
+ * and "t:TAG" the times of tags. It is made when first needed, and its clock and numbers then start
+ * at the server's microseconds: far above anything an older, lost hash can have counted to, so that
+ * what was written under that one is void. Numbers stay below 2^53, where Lua's doubles are exact.
  *
  * In a cluster T is on one server and V and L on any, so a script on a value has no T: whether the
  * value is void it decides by the floor, its last argument, and who reads the value looks at its
@@ -26,110 +28,134 @@
 #include <stdio.h>
 
 /* Shared by all: offsets are those of codec.c, counted from one. */
-#define PRELUDE                                                                                    \
-    "local V, L, T = KEYS[1], KEYS[2], KEYS[3]\n"                                                  \
-    "local function now()\n"                                                                       \
-    "  local t = redis.call('TIME')\n"                                                             \
-    "  return t[1] * 1000 + math.floor(t[2] / 1000)\n"                                             \
-    "end\n" /* a point in time as stored; '' is forever */                                         \
-    "local function at(t, left)\n"                                                                 \
-    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                          \
-    "  return struct.pack('>I8', math.max(0, t + left))\n"                                         \
-    "end\n"                                                                                        \
-    "local function clock(T)\n"                                                                    \
-    "  local c = redis.call('HGET', T, '#')\n"                                                     \
-    "  if not c then\n"                                                                            \
-    "    local t = redis.call('TIME')\n"                                                           \
-    "    c = string.format('%.0f', t[1] * 1000000 + t[2])\n"                                       \
-    "    redis.call('HSET', T, '#', c, '<', c)\n"                                                  \
-    "  end\n"                                                                                      \
-    "  return tonumber(c)\n"                                                                       \
-    "end\n"                                                                                        \
-    "local function is_void(c, fields)\n"                                                          \
-    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                       \
-    "  local times = redis.call('HMGET', T, '<', '*', unpack(fields))\n"                           \
-    "  if not times[1] then return true end\n"                                                     \
-    "  for i = 1, #fields + 2 do\n"                                                                \
-    "    if times[i] and tonumber(times[i]) > c then return true end\n"                            \
-    "  end\n"                                                                                      \
-    "  return false\n"                                                                             \
-    "end\n" /* the head of the value, if it has one of ours and it is not void */                  \
-    "local function head()\n"                                                                      \
-    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                              \
-    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"   \
-    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                            \
-    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"             \
-    "  if n > 64 then return nil end\n"                                                            \
-    "  for i = 1, n do\n"                                                                          \
-    "    local len = string.byte(names, from)\n"                                                   \
-    "    if not len then return nil end\n"                                                         \
-    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                            \
-    "    from = from + 1 + len\n"                                                                  \
-    "  end\n"                                                                                      \
-    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                      \
-    "  return h\n"                                                                                 \
-    "end\n"                                                                                        \
-    "local function set_expired(h, is_expired)\n"                                                  \
-    "  local flags = string.byte(h, 3) % 2\n"                                                      \
-    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"             \
-    "end\n"                                                                                        \
-    "local function tell() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                          \
-    "local function changed(is_unseen) if T or is_unseen then tell() end end\n"                    \
-    "-- whether this is the lease's token\n"                                                       \
-    "local function end_lease(token)\n"                                                            \
-    "  local held = redis.call('GET', L)\n"                                                        \
-    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                    \
-    "  redis.call('DEL', L)\n"                                                                     \
-    "  if #held > 16 then tell() end\n"                                                            \
-    "  return true\n"                                                                              \
-    "end\n" /* arguments 5 to 10 are the item's, the rest its tags' fields */                      \
-    "local function fields() return {unpack(ARGV, 11)} end\n"                                      \
-    "local function put(c)\n"                                                                      \
-    "  local before, age, fresh, life, after, value = unpack(ARGV, 5, 10)\n"                       \
-    "  local t = now()\n"                                                                          \
-    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                        \
-    "    struct.pack('>I8', c) .. after .. value\n"                                                \
-    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"  \
+#define PRELUDE                                                                                      \
+    "local V, L, T, LOG = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                                      \
+    "local function micros()\n"                                                                      \
+    "  local t = redis.call('TIME')\n"                                                               \
+    "  return t[1] * 1000000 + t[2]\n"                                                               \
+    "end\n"                                                                                          \
+    "local function now() return math.floor(micros() / 1000) end\n"                                  \
+    "local function whole(n) return string.format('%.0f', n) end\n" /* as stored; '' is forever */   \
+    "local function at(t, left)\n"                                                                   \
+    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                            \
+    "  return struct.pack('>I8', math.max(0, t + left))\n"                                           \
+    "end\n"                                                                                          \
+    "local function clock(T)\n"                                                                      \
+    "  local c = redis.call('HGET', T, '#')\n"                                                       \
+    "  if not c then\n"                                                                              \
+    "    c = whole(micros())\n"                                                                      \
+    "    redis.call('HSET', T, '#', c, '<', c, '@', c)\n"                                            \
+    "  end\n"                                                                                        \
+    "  return tonumber(c)\n"                                                                         \
+    "end\n"                                                                                          \
+    "local function is_void(c, fields)\n"                                                            \
+    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                         \
+    "  local times = redis.call('HMGET', T, '<', '*', unpack(fields))\n"                             \
+    "  if not times[1] then return true end\n"                                                       \
+    "  for i = 1, #fields + 2 do\n"                                                                  \
+    "    if times[i] and tonumber(times[i]) > c then return true end\n"                              \
+    "  end\n"                                                                                        \
+    "  return false\n"                                                                               \
+    "end\n" /* the head of the value, if it has one of ours and it is not void */                    \
+    "local function head()\n"                                                                        \
+    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                                \
+    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"     \
+    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                              \
+    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"               \
+    "  if n > 64 then return nil end\n"                                                              \
+    "  for i = 1, n do\n"                                                                            \
+    "    local len = string.byte(names, from)\n"                                                     \
+    "    if not len then return nil end\n"                                                           \
+    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                              \
+    "    from = from + 1 + len\n"                                                                    \
+    "  end\n"                                                                                        \
+    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                        \
+    "  return h\n"                                                                                   \
+    "end\n"                                                                                          \
+    "local function set_expired(h, is_expired)\n"                                                    \
+    "  local flags = string.byte(h, 3) % 2\n"                                                        \
+    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"               \
+    "end\n"                                                                                          \
+    "local function say() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                             \
+    "local function add(id, m)\n"                                                                    \
+    "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                        \
+    "end\n"                                                                                          \
+    "local function tell(more)\n"                                                                    \
+    "  local n = 0\n"                                                                                \
+    "  if T then\n"                                                                                  \
+    "    n = redis.call('HINCRBY', T, '@', 1)\n"                                                     \
+    "    if n == 1 then n = clock(T) + 1 redis.call('HSET', T, '@', whole(n)) end\n"                 \
+    "  end\n"                                                                                        \
+    "  local m = ARGV[2] .. (more or '') .. struct.pack('>I8', n)\n"                                 \
+    "  if LOG then\n" /* one that is ahead of us is of another hash, or no log */                    \
+    "    local id = whole(n) .. '-0'\n"                                                              \
+    "    if type(add(id, m)) == 'table' then redis.call('DEL', LOG) add(id, m) end\n"                \
+    "  end\n"                                                                                        \
+    "  redis.call('PUBLISH', ARGV[1], m)\n"                                                          \
+    "  return n > 0 and n or 1\n"                                                                    \
+    "end\n"                                                                                          \
+    "local function changed(is_unseen) return (T or is_unseen) and tell() or 1 end\n"                \
+    "local function clear()\n"                                                                       \
+    "  local c = whole(math.max(redis.call('HINCRBY', T, '#', 1), micros()))\n"                      \
+    "  local kept = redis.call('HMGET', T, '<', '@', '!')\n"                                         \
+    "  redis.call('UNLINK', T)\n"                                                                    \
+    "  redis.call('HSET', T, '#', c, '*', c, '<', kept[1], '@', kept[2] or c, '!', kept[3] or '')\n" \
+    "  tell(struct.pack('>I8', c))\n"                                                                \
+    "  return c + 0\n"                                                                               \
+    "end\n" /* whether this is the lease's token */                                                  \
+    "local function end_lease(token)\n"                                                              \
+    "  local held = redis.call('GET', L)\n"                                                          \
+    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                      \
+    "  redis.call('DEL', L)\n"                                                                       \
+    "  if #held > 16 then say() end\n"                                                               \
+    "  return true\n"                                                                                \
+    "end\n" /* arguments 6 to 11 are the item's, the rest its tags' fields */                        \
+    "local function fields() return {unpack(ARGV, 12)} end\n"                                        \
+    "local function put(c)\n"                                                                        \
+    "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                         \
+    "  local t = now()\n"                                                                            \
+    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                          \
+    "    struct.pack('>I8', c) .. after .. value\n"                                                  \
+    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"    \
     "end\n"
 
 static const struct {
     const char *name; /* of the operation, for failures */
     const char *text;
 } scripts[PLN_N_SCRIPTS] = {
-    /* 3: 'nx', 'xx' or ''; 4: the tag clock, 0 for now */
-    [PLN_SCRIPT_SET] = {"set", PRELUDE "local c = tonumber(ARGV[4])\n"
-                                       "if ARGV[3] ~= '' then\n"
+    /* 4: 'nx', 'xx' or ''; 5: the tag clock, 0 for now */
+    [PLN_SCRIPT_SET] = {"set", PRELUDE "local c = tonumber(ARGV[5])\n"
+                                       "if ARGV[4] ~= '' then\n"
                                        "  local h = head()\n"
                                        "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
-                                       "  if exists == (ARGV[3] == 'nx') then return 0 end\n"
+                                       "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
                                        "end\n"
                                        "if c == 0 then c = clock(T)\n"
                                        "elseif is_void(c, fields()) then return 0 end\n"
                                        "put(c)\n"
                                        "redis.call('DEL', L)\n"
-                                       "changed(false)\n"
-                                       "return 1\n"},
+                                       "return changed(false)\n"},
+    /* DEL first, which Redis takes when it is out of memory; after it, it takes the rest, too */
     [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
-                                             "changed(redis.call('DEL', V) == 0)\n"
-                                             "return 1\n"},
+                                             "return changed(redis.call('DEL', V) == 0)\n"},
     [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
                                              "redis.call('DEL', L)\n"
-                                             "changed(not h)\n"
+                                             "local n = changed(not h)\n"
                                              "if not h then return 0 end\n"
                                              "if struct.unpack('>I8', h, 17) > t then\n"
                                              "  redis.call('SETRANGE', V, 16, at(t, 0))\n"
                                              "end\n"
                                              "set_expired(h, true)\n"
-                                             "return 1\n"},
-    /* 1: fresh; 2: life */
+                                             "return n\n"},
+    /* 4: fresh; 5: life */
     [PLN_SCRIPT_TOUCH] = {"touch", PRELUDE
                           "local h, t = head(), now()\n"
                           "if not h then return 0 end\n"
-                          "redis.call('SETRANGE', V, 16, at(t, ARGV[1]) .. at(t, ARGV[2]))\n"
+                          "redis.call('SETRANGE', V, 16, at(t, ARGV[4]) .. at(t, ARGV[5]))\n"
                           "set_expired(h, false)\n"
-                          "if ARGV[2] == '' then redis.call('PERSIST', V)\n"
-                          "else redis.call('PEXPIRE', V, ARGV[2]) end\n"
-                          "return 1\n"},
+                          "if ARGV[5] == '' then redis.call('PERSIST', V)\n"
+                          "else redis.call('PEXPIRE', V, ARGV[5]) end\n"
+                          "return changed(false)\n"},
     /* 1: token; 2: length. A lease that somebody waits for is one byte longer. */
     [PLN_SCRIPT_LEASE] = {"lease", PRELUDE
                           "local left = redis.call('PTTL', L)\n"
@@ -139,33 +165,46 @@ static const struct {
                           "end\n"
                           "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
                           "return {0, left}\n"},
-    /* 3: token; 4: the tag clock of when the source was read */
+    /* 4: token; 5: the tag clock of when the source was read */
     [PLN_SCRIPT_COMMIT] = {"commit", PRELUDE
-                           "local c = tonumber(ARGV[4])\n"
-                           "if not end_lease(ARGV[3]) or is_void(c, fields()) then return 0 end\n"
+                           "local c = tonumber(ARGV[5])\n"
+                           "if not end_lease(ARGV[4]) or is_void(c, fields()) then return 0 end\n"
                            "put(c)\n"
                            "return 1\n"},
-    [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[3]) and 1 or 0\n"},
-    /* 3: the tag's field */
-    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T = KEYS[1]\n"
+    [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[4]) and 1 or 0\n"},
+    /* 4: the tag's field */
+    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
                                                  "clock(T)\n"
                                                  "local c = redis.call('HINCRBY', T, '#', 1)\n"
-                                                 "redis.call('HSET', T, ARGV[3], c)\n"
-                                                 "tell()\n"
-                                                 "return c\n"},
-    /* what is older than the clear is void anyway, so the tags' times before it need not be kept */
-    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE
-                          "T = KEYS[1]\n"
-                          "clock(T)\n"
-                          "local c = redis.call('HINCRBY', T, '#', 1)\n"
-                          "local base = redis.call('HGET', T, '<')\n"
-                          "redis.call('UNLINK', T)\n"
-                          "redis.call('HSET', T, '#', c, '*', c, '<', base)\n"
-                          "redis.call('PUBLISH', ARGV[1], ARGV[2] .. struct.pack('>I8', c))\n"
-                          "return c\n"},
+                                                 "redis.call('HSET', T, ARGV[4], c)\n"
+                                                 "return tell()\n"},
+    /* What is older than the clear is void anyway, so the tags' times before it need not be kept.
+     * Answers with the clock. */
+    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
+                                           "clock(T)\n"
+                                           "return clear()\n"},
+    /* The same once in the life of a server that has lost writes. 4: its run id; 5: the number of
+     * the last message that is known. Answers with the clock, or 0. */
+    [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
+                               "T, LOG = KEYS[1], KEYS[2]\n"
+                               "clock(T)\n"
+                               "if redis.call('HGET', T, '!') == ARGV[4] then return 0 end\n"
+                               "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
+                               "redis.call('HSET', T, '!', ARGV[4],\n"
+                               "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
+                               "return clear()\n"},
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},
+    /* 2: the peers. 1: who beats; 2: who was not heard for so many ms is no peer. */
+    [PLN_SCRIPT_BEAT] = {"beat", PRELUDE "local P, t = KEYS[2], now()\n"
+                                         "T = KEYS[1]\n"
+                                         "redis.call('ZREMRANGEBYSCORE', P, '-inf', t - ARGV[2])\n"
+                                         "redis.call('ZADD', P, t, ARGV[1])\n"
+                                         "clock(T)\n"
+                                         "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
+                                         "r[5] = whole(redis.call('ZCARD', P))\n"
+                                         "return r\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -211,16 +250,37 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
 
 /* ---- running ---- */
 
+/* Which keys a call has. */
+struct call_keys {
+    bool has_value, has_tags, has_log, has_peers;
+};
+
+static struct call_keys keys_of(const struct pln_redis *redis, const struct pln_script_call *call) {
+    return (struct call_keys){
+        .has_value = call->key != NULL,
+        .has_tags = call->key == NULL || redis->slots == NULL,
+        .has_log = redis->log_length > 0 && redis->slots == NULL && call->kind != 0 &&
+                   pln_message_is_numbered(call->kind),
+        .has_peers = call->script == PLN_SCRIPT_BEAT,
+    };
+}
+
+static size_t count_keys(struct call_keys keys) {
+    return (keys.has_value ? 2u : 0u) + keys.has_tags + keys.has_log + keys.has_peers;
+}
+
 static void write_keys(const struct pln_redis *redis, const struct pln_script_call *call,
-                       struct pln_batch *batch) {
-    bool has_tags = call->key == NULL || redis->slots == NULL;
-    pln_batch_number(batch, (call->key == NULL ? 0 : 2) + has_tags);
-    if (call->key != NULL) {
+                       struct call_keys keys, struct pln_batch *batch) {
+    pln_batch_number(batch, (int64_t) count_keys(keys));
+    if (keys.has_value) {
         pln_names_write_value(&redis->names, call->key->key, batch);
         pln_names_write_lease(&redis->names, call->key->key, batch);
     }
-    if (has_tags) {
+    if (keys.has_tags) {
         pln_batch_text(batch, redis->names.tags);
+    }
+    if (keys.has_log || keys.has_peers) {
+        pln_batch_text(batch, keys.has_log ? redis->names.log : redis->names.peers);
     }
 }
 
@@ -238,20 +298,22 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     running->by_text = running->by_text || slot->hashes[call->script][0] == 0;
     const char *text = running->by_text ? scripts[call->script].text : slot->hashes[call->script];
     bool is_apart = running->redis->slots != NULL && call->key != NULL; /* from its tags */
-    size_t n_keys = call->key == NULL ? 1 : is_apart ? 2 : 3;
-    size_t n_message = call->kind == 0 ? 0 : 2;
-    pln_batch_command(batch, 3 + n_keys + n_message + call->n_args + is_apart);
+    struct call_keys keys = keys_of(running->redis, call);
+    size_t n_message = call->kind == 0 ? 0 : 3;
+    pln_batch_command(batch, 3 + count_keys(keys) + n_message + call->n_args + is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
-    write_keys(running->redis, call, batch);
+    write_keys(running->redis, call, keys, batch);
     if (call->kind != 0) {
         uint8_t bytes[PLN_MESSAGE_MAX];
         /* relaxed: written by whoever leads the connection, and that is this thread */
         uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-        struct pln_message message = {
-            call->kind, {running->redis->instance, incarnation}, call->payload};
+        struct pln_message message = {.kind = call->kind,
+                                      .origin = {running->redis->instance, incarnation},
+                                      .payload = call->payload};
         pln_batch_text(batch, running->redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
+        pln_batch_number(batch, (int64_t) running->redis->log_length);
     }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);
@@ -264,7 +326,8 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
     struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
-    bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES;
+    bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
+                     call->script == PLN_SCRIPT_BEAT;
     struct pln_request request = {
         .write = write_call,
         .arg = &running,

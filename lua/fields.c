@@ -58,6 +58,7 @@ const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
     {"hash_l1", PLN_FIELD_BOOLEAN, AT(hash_l1), NULL, NULL},
     {"read", PLN_FIELD_READ, AT(read), NULL, NULL},
     {"replica_ttl", PLN_FIELD_DURATION, AT(replica_ttl_ms), is_positive, POSITIVE},
+    {"max_staleness", PLN_FIELD_DURATION, AT(max_staleness_ms), is_positive, POSITIVE},
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
 };

@@ -108,9 +108,11 @@ static const struct field get_fields[] = {
     {"l1", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L1},
     {"l2", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L2},
     {"read", READ, GET(read), 0},
+    {"max_staleness", DURATION, GET(max_staleness_ms), 0},
 };
-static const char *const get_names[] = {
-    "ttl", "stale", "negative", "timeout", "tags", "no_stale", "no_load", "l1", "l2", "read", NULL};
+static const char *const get_names[] = {"ttl",  "stale",    "negative",      "timeout",
+                                        "tags", "no_stale", "no_load",       "l1",
+                                        "l2",   "read",     "max_staleness", NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},

@@ -100,7 +100,7 @@ struct pln_policy_field {
     const char *range;              /* what is_valid wants, for people */
 };
 
-enum { PLN_N_POLICY_FIELDS = 18 };
+enum { PLN_N_POLICY_FIELDS = 19 };
 extern const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS];
 
 enum pln_read_result { PLN_READ_OK, PLN_READ_WRONG_KIND, PLN_READ_WRONG_RANGE };

@@ -72,6 +72,12 @@ static const struct {
     [PLN_COUNT_BUS_OWN] = {"bus_own", "own messages, ignored"},
     [PLN_COUNT_BUS_BAD] = {"bus_bad", "damaged messages or foreign versions"},
     [PLN_COUNT_BUS_LOSSES] = {"bus_losses", "times the link was lost"},
+    [PLN_COUNT_BUS_OLD] = {"bus_old", "messages that came twice, or late"},
+    [PLN_COUNT_BUS_GAPS] = {"bus_gaps", "times messages were found missing on a live link"},
+    [PLN_COUNT_BUS_REPLAYED] = {"bus_replayed", "messages heard from the log"},
+    [PLN_COUNT_BUS_REPAIRS] = {"bus_repairs", "losses of the link after which nothing was missed"},
+    [PLN_COUNT_BUS_LOST_WRITES] = {"bus_lost_writes",
+                                   "times a server had lost writes that it had acknowledged"},
     [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
 };
 

@@ -56,10 +56,15 @@ enum pln_count {
     PLN_COUNT_DATA_CALLS,     /* of commands, and on data structures, by callers */
     PLN_COUNT_HASH_L1_HITS,   /* of these: hashes answered fresh by L1 */
     PLN_COUNT_BUS_RECEIVED,
-    PLN_COUNT_BUS_OWN,       /* own echoes, ignored */
-    PLN_COUNT_BUS_BAD,       /* damaged or of a foreign version */
-    PLN_COUNT_BUS_LOSSES,    /* times the link was lost */
-    PLN_COUNT_POLICY_ERRORS, /* failures of policy functions */
+    PLN_COUNT_BUS_OWN,         /* own echoes, ignored */
+    PLN_COUNT_BUS_BAD,         /* damaged or of a foreign version */
+    PLN_COUNT_BUS_LOSSES,      /* times the link was lost */
+    PLN_COUNT_BUS_OLD,         /* doubled, or come late */
+    PLN_COUNT_BUS_GAPS,        /* times messages were found missing on a live link */
+    PLN_COUNT_BUS_REPLAYED,    /* messages heard from the log */
+    PLN_COUNT_BUS_REPAIRS,     /* gaps after which nothing was missing */
+    PLN_COUNT_BUS_LOST_WRITES, /* times a server had lost what it had acknowledged */
+    PLN_COUNT_POLICY_ERRORS,   /* failures of policy functions */
     PLN_N_COUNTS,
 };
 

@@ -177,6 +177,20 @@ START_TEST(many_keys_are_read_each_with_its_own_outcome) {
 }
 END_TEST
 
+/* L1 lends what it has while L2 is asked; were it not given back, closing would say so. */
+START_TEST(many_keys_give_back_what_was_too_old_to_be_served) {
+    struct pln_bytes key = pln_key("a");
+    struct pln_get_options fresh = {.flags = PLN_GET_NO_STALE};
+    struct pln_result result;
+    int status;
+    rig_set(CACHE, "a", "1");
+    rig.now += 12000; /* past its ttl, within its stale window */
+    ck_assert_int_eq(pln_get_many(CACHE, &key, 1, &fresh, &result, &status), PLN_OK);
+    ck_assert_int_eq(status, PLN_MISS);
+    ck_assert_int_eq(pln_delete(CACHE, key), PLN_OK);
+}
+END_TEST
+
 START_TEST(a_bad_key_is_refused_with_its_length) {
     static char key[5000];
     struct pln_result result;
@@ -267,6 +281,7 @@ int main(void) {
     tcase_add_test(tests, clear_takes_everything);
     tcase_add_test(tests, peek_looks_without_counting_or_loading);
     tcase_add_test(tests, many_keys_are_read_each_with_its_own_outcome);
+    tcase_add_test(tests, many_keys_give_back_what_was_too_old_to_be_served);
     tcase_add_test(tests, a_bad_key_is_refused_with_its_length);
     tcase_add_test(tests, a_value_over_the_limit_is_refused_and_takes_the_old_one_along);
     tcase_add_test(tests, counts_are_exact);

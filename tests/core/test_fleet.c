@@ -186,16 +186,123 @@ START_TEST(a_delete_voids_the_lease_so_that_the_loaded_value_is_kept_nowhere) {
 }
 END_TEST
 
-START_TEST(nothing_filled_before_a_lost_link_is_served_after_it) {
+/* A second pair, without a log. */
+static void open_without_log(void) {
+    struct pln_options options = {.bus_log = PLN_NONE};
+    rig_close(&rig);
+    rig_open(&rig, 2, true, &options);
+}
+
+START_TEST(without_a_log_nothing_filled_before_a_lost_link_is_served_after_it) {
+    open_without_log();
     rig_set(A, "k", "old");
+    rig_set(A, "other", "o");
     rig_expect(B, "k", "old", "l2");
+    rig_expect(B, "other", "o", "l2");
     pln_l2_mem_part(B->l2);
     rig_set(A, "k", "new"); /* B is not told */
+    rig.now += 1001;
     rig_expect(B, "k", "new", "l2");
     pln_l2_mem_join(B->l2);
     rig_expect(B, "k", "new", "l2");
     rig_expect(B, "k", "new", "l1");
+    rig_expect(B, "other", "o", "l2");
     ck_assert_uint_eq(rig_stat(B, "generation") % 2, 0);
+    ck_assert_uint_eq(rig_stat(B, "bus_repairs"), 0);
+}
+END_TEST
+
+START_TEST(with_a_log_only_what_changed_goes_with_a_lost_link) {
+    uint64_t generation = rig_stat(B, "generation");
+    rig_set(A, "k", "old");
+    rig_set(A, "other", "o");
+    rig_expect(B, "k", "old", "l2");
+    rig_expect(B, "other", "o", "l2");
+    pln_l2_mem_part(B->l2);
+    rig_set(A, "k", "new");
+    ck_assert_uint_eq(rig_stat(B, "generation"), generation + 1);
+    pln_l2_mem_join(B->l2);
+    ck_assert_uint_eq(rig_stat(B, "generation"), generation);
+    rig_expect(B, "other", "o", "l1");
+    rig_expect(B, "k", "new", "l2");
+    ck_assert_uint_eq(rig_stat(B, "bus_repairs"), 1);
+    ck_assert_uint_eq(rig_stat(B, "bus_replayed"), 1);
+}
+END_TEST
+
+START_TEST(a_log_that_no_longer_has_it_all_does_not_help) {
+    struct pln_options options = {.bus_log = 2};
+    rig_close(&rig);
+    rig_open(&rig, 2, true, &options);
+    rig_set(A, "k", "old");
+    rig_expect(B, "k", "old", "l2");
+    pln_l2_mem_part(B->l2);
+    rig_set(A, "k", "new");
+    rig_set(A, "1", "x");
+    rig_set(A, "2", "x");
+    pln_l2_mem_join(B->l2);
+    rig_expect(B, "k", "new", "l2");
+    ck_assert_uint_eq(rig_stat(B, "bus_repairs"), 0);
+}
+END_TEST
+
+START_TEST(in_a_gap_a_copy_serves_while_it_was_current_not_long_ago) {
+    struct pln_get_options strict = {.max_staleness_ms = 100};
+    struct pln_result result;
+    rig_set(A, "k", "old");
+    rig_expect(B, "k", "old", "l2");
+    pln_l2_mem_part(B->l2);
+    rig_set(A, "k", "new");
+    rig.now += 1000; /* the default bound, counted from when the value was made */
+    rig_expect(B, "k", "old", "l1");
+    ck_assert_int_eq(pln_get(B, pln_key("k"), &strict, &result), PLN_OK);
+    ck_assert_str_eq(pln_source_name(result.source), "l2");
+    pln_release(B, result.value);
+    rig.now += 1;
+    rig_expect(B, "k", "new", "l2");
+    pln_l2_mem_cut(B->l2, true);
+    rig_expect(B, "k", "new", "stale");
+}
+END_TEST
+
+START_TEST(an_extension_is_heard_by_all) {
+    struct pln_result result;
+    rig_set(A, "k", "v");
+    rig_expect(B, "k", "v", "l2");
+    ck_assert_int_eq(pln_touch(A, pln_key("k"), 3600000), PLN_OK);
+    ck_assert_int_eq(pln_get(B, pln_key("k"), NULL, &result), PLN_OK);
+    ck_assert_str_eq(pln_source_name(result.source), "l1");
+    ck_assert_int_eq(result.left_ms, 3600000);
+    pln_release(B, result.value);
+}
+END_TEST
+
+START_TEST(a_lost_message_is_noticed_with_the_next_and_heard_from_the_log) {
+    struct pln_memory_faults lossy = {.lose = 1}, none = {0};
+    rig_set(A, "k", "old");
+    rig_expect(B, "k", "old", "l2");
+    pln_l2_mem_faults(rig.server, B->l2, &lossy);
+    rig_set(A, "k", "new");
+    rig_expect(B, "k", "old", "l1");
+    pln_l2_mem_faults(rig.server, B->l2, &none);
+    rig_set(A, "next", "n");
+    rig_expect(B, "k", "new", "l2");
+    ck_assert_uint_eq(rig_stat(B, "bus_gaps"), 1);
+    ck_assert_uint_eq(rig_stat(B, "bus_repairs"), 1);
+}
+END_TEST
+
+START_TEST(a_lost_message_that_none_follows_is_noticed_with_the_heartbeat) {
+    struct pln_options options = {.ping_ms = 20};
+    struct pln_memory_faults lossy = {.lose = 1};
+    rig_close(&rig);
+    rig_open(&rig, 2, true, &options);
+    rig_set(A, "k", "old");
+    rig_expect(B, "k", "old", "l2");
+    pln_l2_mem_faults(rig.server, B->l2, &lossy);
+    rig_set(A, "k", "new");
+    rig_await(B, "bus_repairs", 1);
+    rig_expect(B, "k", "new", "l2");
 }
 END_TEST
 
@@ -205,6 +312,7 @@ START_TEST(with_l2_away_l1_serves_as_stale_and_loaders_bring_the_rest) {
     rig_set(A, "plain", "p");
     pln_l2_mem_cut(A->l2, true);
     pln_l2_mem_part(A->l2);
+    rig.now += 1001;
     rig_expect(A, "plain", "p", "stale");
     rig_expect(A, "k:1", "loaded 1", "loaded");
     rig_expect(A, "k:1", "loaded 1", "l1");
@@ -213,7 +321,7 @@ START_TEST(with_l2_away_l1_serves_as_stale_and_loaders_bring_the_rest) {
     ck_assert_int_eq(pln_get(A, pln_key("plain"), NULL, &result), PLN_EL2DOWN);
     pln_l2_mem_cut(A->l2, false);
     pln_l2_mem_join(A->l2);
-    rig_expect(A, "plain", "p", "l2");
+    rig_expect(A, "plain", "p", "l2"); /* the set that failed has taken it out of L1 */
     rig_expect(A, "k:1", "loaded 2", "loaded");
     ck_assert_uint_eq(rig_stat(A, "gets"), rig_stat(A, "l1_hits") + rig_stat(A, "l2_hits") +
                                                rig_stat(A, "loads_served") +
@@ -251,6 +359,7 @@ START_TEST(many_keys_come_from_both_tiers_in_one_call) {
     rig_expect(A, "there", "2", "l1");
     pln_l2_mem_cut(A->l2, true);
     pln_l2_mem_part(A->l2);
+    rig.now += 1001;
     ck_assert_int_eq(pln_get_many(A, keys, 3, NULL, results, statuses), PLN_OK);
     ck_assert_str_eq(pln_source_name(results[0].source), "stale");
     ck_assert_int_eq(statuses[2], PLN_EL2DOWN);
@@ -299,7 +408,13 @@ int main(void) {
     tcase_add_test(tests, one_load_serves_the_fleet);
     tcase_add_test(tests, a_second_instance_waits_for_the_firsts_load);
     tcase_add_test(tests, a_delete_voids_the_lease_so_that_the_loaded_value_is_kept_nowhere);
-    tcase_add_test(tests, nothing_filled_before_a_lost_link_is_served_after_it);
+    tcase_add_test(tests, without_a_log_nothing_filled_before_a_lost_link_is_served_after_it);
+    tcase_add_test(tests, with_a_log_only_what_changed_goes_with_a_lost_link);
+    tcase_add_test(tests, a_log_that_no_longer_has_it_all_does_not_help);
+    tcase_add_test(tests, in_a_gap_a_copy_serves_while_it_was_current_not_long_ago);
+    tcase_add_test(tests, an_extension_is_heard_by_all);
+    tcase_add_test(tests, a_lost_message_is_noticed_with_the_next_and_heard_from_the_log);
+    tcase_add_test(tests, a_lost_message_that_none_follows_is_noticed_with_the_heartbeat);
     tcase_add_test(tests, with_l2_away_l1_serves_as_stale_and_loaders_bring_the_rest);
     tcase_add_test(tests, a_rule_may_allow_writes_to_l1_alone_while_l2_is_away);
     tcase_add_test(tests, many_keys_come_from_both_tiers_in_one_call);

@@ -56,7 +56,7 @@ static int make_l2(void *arg, const struct pln_l2_options *options, struct pln_l
                                           .command = answer};
     static struct pln_l2 made = {&ops};
     (void) arg;
-    options->events.on_up(options->events.arg); /* else L1 would keep nothing */
+    options->events.on_up(options->events.arg, false); /* else L1 would keep nothing */
     *l2 = &made;
     return PLN_OK;
 }

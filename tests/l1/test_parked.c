@@ -68,6 +68,12 @@ static int remove_crowded(unsigned number) {
     return pln_l1_remove(table.l1, &key);
 }
 
+static int expire_crowded(unsigned number) {
+    char bytes[16];
+    struct pln_hashed key = crowded(number, bytes);
+    return pln_l1_expire(table.l1, &key, 0);
+}
+
 /* Work on the bucket in which somebody is stopped: each step ends, and with the right answer. */
 static void work_beside(void) {
     for (unsigned i = 0; i < N_STEPS; i++) {
@@ -128,13 +134,12 @@ START_TEST(a_stopped_thread_stops_nobody) {
 }
 END_TEST
 
-START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove) {
-    struct parked parked = places[_i]; /* not yet visible */
+static void withdraw_by(int (*end)(unsigned number), struct parked parked) {
     pthread_t thread;
     put_crowded(1, "old");
     pthread_create(&thread, NULL, park, &parked);
     sem_wait(&is_parked);
-    remove_crowded(1);
+    end(1);
     ck_assert_ptr_null(get_crowded(1));
     work_beside(); /* its entry has been unlinked, and waits with many others */
     sem_post(&may_go_on);
@@ -142,6 +147,16 @@ START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove) {
     ck_assert_int_eq(parked.status, PLN_NOT_STORED);
     ck_assert_ptr_null(get_crowded(1));
     work_beside();
+}
+
+START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove) {
+    withdraw_by(remove_crowded, places[_i]);
+}
+END_TEST
+
+/* Its entry would show as a fresh one. */
+START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_an_expire) {
+    withdraw_by(expire_crowded, places[_i]);
 }
 END_TEST
 
@@ -256,6 +271,8 @@ int main(void) {
     tcase_add_loop_test(tests, a_stopped_thread_stops_nobody, 0, PLN_ARRAY_LEN(places));
     tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_remove, 0,
                         N_NOT_VISIBLE);
+    tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_an_expire,
+                        0, N_NOT_VISIBLE);
     tcase_add_loop_test(tests, a_store_stopped_before_it_shows_gives_way_to_a_later_one, 0,
                         N_NOT_VISIBLE);
     tcase_add_loop_test(tests, a_stopped_mover_stops_nobody, 0, PLN_ARRAY_LEN(mover_points));

@@ -42,8 +42,8 @@ static void on_clear(void *arg) {
 static void on_down(void *arg) {
     hear(arg, "-", pln_bytes_of(NULL, 0));
 }
-static void on_up(void *arg) {
-    hear(arg, "+", pln_bytes_of(NULL, 0));
+static void on_up(void *arg, bool is_whole) {
+    hear(arg, is_whole ? "=" : "+", pln_bytes_of(NULL, 0));
 }
 
 static pln_ms read_clock(void *arg) {
@@ -73,16 +73,22 @@ void client_init(struct client *client) {
 }
 
 struct pln_l2_options client_options(struct client *client, const char *url) {
-    return (struct pln_l2_options){
-        .url = url,
-        .ns = "ns",
-        .connect_timeout_ms = 1000,
-        .timeout_ms = 250,
-        .ping_ms = 250,
-        .pool = 2,
-        .counts = client->counts,
-        .host = &client->host,
-        .events = {client, on_key, on_expire, on_tag, on_clear, on_filled, on_down, on_up}};
+    return (struct pln_l2_options){.url = url,
+                                   .ns = "ns",
+                                   .connect_timeout_ms = 1000,
+                                   .timeout_ms = 250,
+                                   .ping_ms = 250,
+                                   .pool = 2,
+                                   .counts = client->counts,
+                                   .host = &client->host,
+                                   .events = {.arg = client,
+                                              .on_key = on_key,
+                                              .on_expire = on_expire,
+                                              .on_tag = on_tag,
+                                              .on_clear = on_clear,
+                                              .on_filled = on_filled,
+                                              .on_down = on_down,
+                                              .on_up = on_up}};
 }
 
 void client_fini(struct client *client) {

@@ -56,7 +56,7 @@ static size_t events(struct client *client, char which) {
     size_t n = 0;
     pthread_mutex_lock(&client->lock);
     for (const char *at = client->story; *at != 0; at++) {
-        n += *at == which;
+        n += *at == which || (which == '+' && *at == '=');
     }
     pthread_mutex_unlock(&client->lock);
     return n;

@@ -248,7 +248,7 @@ START_TEST(a_link_whose_buffer_overflows_is_made_anew) {
     /* as much as that in one step of the server's */
     freeReplyObject(
         redisCommand(operator_, "EVAL %s 0 %s",
-                     "for i = 1, 2000 do redis.call('PUBLISH', 'ns:inv:1', ARGV[1]) end", big));
+                     "for i = 1, 2000 do redis.call('PUBLISH', 'ns:inv:2', ARGV[1]) end", big));
     faults_await_downs(&a, 1);
     faults_await_ups(&a, 2);
     ck_assert_uint_ge(client_count(&a, PLN_COUNT_BUS_LOSSES), 1);

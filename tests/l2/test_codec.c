@@ -173,14 +173,18 @@ START_TEST(a_message_is_read_as_written_or_not_at_all) {
                                   .origin = {0x0102030405060708, 0xfffffffe},
                                   .payload = pln_bytes_of("t", 1)};
     struct pln_message read;
-    uint8_t bytes[PLN_MESSAGE_MAX + 1];
+    uint8_t bytes[PLN_MESSAGE_MAX + 2 * PLN_MESSAGE_NUMBER];
     size_t len = pln_message_write(&message, bytes);
     ck_assert_uint_eq(len, PLN_MESSAGE_HEAD + 1);
+    ck_assert(!pln_message_read(pln_bytes_of(bytes, len), &read)); /* the server's number lacks */
+    pln_put_big(bytes + len, 1234567890123456, PLN_MESSAGE_NUMBER);
+    len += PLN_MESSAGE_NUMBER;
     ck_assert(pln_message_read(pln_bytes_of(bytes, len), &read));
     ck_assert_int_eq(read.kind, PLN_MESSAGE_TAG);
     ck_assert(read.origin.instance == message.origin.instance &&
               read.origin.incarnation == message.origin.incarnation);
     ck_assert(pln_bytes_equal(read.payload, message.payload));
+    ck_assert_uint_eq(read.number, 1234567890123456);
     for (size_t cut = 0; cut < PLN_MESSAGE_HEAD; cut++) {
         ck_assert(!pln_message_read(pln_bytes_of(bytes, cut), &read));
     }
@@ -190,7 +194,7 @@ START_TEST(a_message_is_read_as_written_or_not_at_all) {
     ck_assert(!pln_message_read(pln_bytes_of(bytes, len), &read));
     bytes[1] = PLN_MESSAGE_KEY;
     ck_assert(!pln_message_read(pln_bytes_of(bytes, sizeof bytes), &read));
-    bytes[0] = '2';
+    bytes[0] = '1';
     ck_assert(!pln_message_read(pln_bytes_of(bytes, len), &read));
 }
 END_TEST

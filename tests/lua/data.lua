@@ -423,6 +423,9 @@ spec.test("with Redis gone a call is nil, message, code", function()
   spec.same(value, nil)
   spec.same(type(message), "string")
   assert(code == "l2_down" or code == "timeout", code)
+  spec.wait_until("what L1 has is in doubt", function()
+    return select(3, cache:hget("cart:9", "a")) == "stale"
+  end)
   spec.returns({ "1", null, "stale" }, cache:hget("cart:9", "a"))
 end)
 

@@ -26,6 +26,7 @@ void fake_open(struct pln_cache *cache) {
                   .lease_ms = 5000,
                   .load_timeout_ms = 10000,
                   .replica_ttl_ms = 1000,
+                  .max_staleness_ms = 1000,
                   .read = PLN_READ_PRIMARY,
                   .use_l1 = true,
                   .use_l2 = true},

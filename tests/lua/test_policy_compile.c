@@ -144,6 +144,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "hash_l1 false (cache)\n"
                                                  "read primary (cache)\n"
                                                  "replica_ttl 1s (cache)\n"
+                                                 "max_staleness 1s (cache)\n"
                                                  "weight 0 (cache)\n"
                                                  "priority 0 (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mend.c - what a link did not hear: how far the server's row of messages is, what is missing, and
+ * how it is come by.
+ *
+ * With each heartbeat the server is asked for its number, over a data connection. What it names was
+ * said before the answer, so it must have come by the next heartbeat, or it never will. All that
+ * was done before the question is then known to have been heard: that is what a value in L1 can be
+ * vouched for.
+ *
+ * A link that comes up again goes on where it ended, if the log has all that was said meanwhile and
+ * the same message where it ended. Writers that use the library are in the log, others are not:
+ * with tracking, what was missed is never known.
+ *
+ * A server that has lost what it had acknowledged may hold values that were deleted long since. So
+ * the first who notices clears the namespace, which takes constant time; or nobody does, where
+ * Redis is all there is of the values (on_lost_writes).
+ */
+#include "internal.h"
+
+#include <stdio.h>
+
+enum {
+    ENTRIES_AT_ONCE = 500,
+    PEER_BEATS = 5, /* heartbeats until a silent peer is none */
+};
+
+static const pln_ms shortest_peer_ms = 5000;
+
+static pln_ns until(const struct pln_node *node) {
+    return pln_clock_precise() + node->redis->timeout;
+}
+
+/* ---- asking ---- */
+
+static int read_state(struct pln_node *node, const struct pln_reply *reply,
+                      struct pln_feed_state *state) {
+    uint64_t numbers[5];
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != PLN_ARRAY_LEN(numbers)) {
+        return pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
+                        pln_pool_label(&node->pool), node->redis->names.tags);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(numbers); i++) {
+        numbers[i] = pln_reply_number(&reply->elements[i]);
+    }
+    state->base = numbers[0];
+    state->number = numbers[3];
+    if (pln_node_of_tags(node) == node) {
+        pln_floor_take(node, numbers[0], numbers[1]);
+    }
+    /* relaxed: only shown */
+    atomic_store_explicit(&node->n_peers, (unsigned) numbers[4], memory_order_relaxed);
+    return PLN_OK;
+}
+
+/* In a cluster one server has the row of all. */
+static int ask(struct pln_node *node, struct pln_feed_state *state) {
+    struct pln_node *tags = pln_node_of_tags(node);
+    struct pln_script_call call = {.script = PLN_SCRIPT_BEAT, .is_link = tags == node};
+    struct pln_reply *reply;
+    char instance[24];
+    pln_ms silence = PEER_BEATS * node->redis->ping / 1000000;
+    snprintf(instance, sizeof instance, "%016llx", (unsigned long long) node->redis->instance);
+    pln_script_add(&call, pln_key(instance));
+    pln_script_add_number(&call, silence > shortest_peer_ms ? silence : shortest_peer_ms);
+    pln_floor_run_id(tags, state->run_id);
+    state->known = pln_feed_known(&node->feed);
+    state->at = pln_now(&node->redis->host);
+    int result = pln_script_run(tags, &call, until(node), &reply);
+    if (result == PLN_OK) {
+        result = read_state(node, reply, state);
+        pln_reply_free(reply);
+    }
+    return result;
+}
+
+int pln_mend_beat(struct pln_node *node) {
+    struct pln_feed_state state;
+    if (pln_feed_is_late(&node->feed)) {
+        pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);
+        return pln_fail(PLN_EL2DOWN, "l2: redis at %s: messages up to number %llu are missing",
+                        pln_pool_label(&node->pool), (unsigned long long) node->feed.goal);
+    }
+    if (ask(node, &state) != PLN_OK) {
+        return PLN_OK; /* the link is not to blame; nothing newer can be vouched for */
+    }
+    if (!pln_feed_beat(&node->feed, &state)) {
+        return pln_fail(PLN_EL2DOWN,
+                        "l2: redis at %s: has lost what it knew, at message %llu of %llu",
+                        pln_pool_label(&node->pool), (unsigned long long) state.number,
+                        (unsigned long long) state.known);
+    }
+    return PLN_OK;
+}
+
+/* ---- the log ---- */
+
+static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+    (void) slot;
+    pln_batch_add(batch, arg);
+}
+
+static int read_log(struct pln_node *node, struct pln_reply **reply) {
+    struct pln_batch batch;
+    char from[32], count[16];
+    snprintf(from, sizeof from, "%llu-0", (unsigned long long) node->feed.last);
+    snprintf(count, sizeof count, "%d", ENTRIES_AT_ONCE);
+    pln_batch_init(&batch);
+    pln_batch_texts(&batch, "XRANGE", node->redis->names.log, from, "+", "COUNT", count, NULL);
+    struct pln_request request = {
+        .write = write_batch, .arg = &batch, .kinds = PLN_KIND(PLN_REPLY_ARRAY), .is_link = true};
+    int result = pln_line_ask(&node->pool, 0, &request, until(node), reply);
+    pln_batch_fini(&batch);
+    if (result == PLN_OK && (*reply)->kind == PLN_REPLY_ERROR) {
+        result = pln_pool_refused(&node->pool, "XRANGE", *reply);
+        pln_reply_free(*reply);
+    }
+    return result;
+}
+
+/* An entry is [id, [field, message]]. */
+static bool read_entry(const struct pln_reply *entry, uint64_t *number, struct pln_bytes *bytes) {
+    const struct pln_reply *parts = entry->elements;
+    if (entry->kind != PLN_REPLY_ARRAY || entry->n_elements != 2 ||
+        parts[0].kind != PLN_REPLY_STRING || parts[1].kind != PLN_REPLY_ARRAY ||
+        parts[1].n_elements != 2 || parts[1].elements[1].kind != PLN_REPLY_STRING) {
+        return false;
+    }
+    *number = strtoull(parts[0].bytes.data, NULL, 10);
+    *bytes = parts[1].elements[1].bytes;
+    return true;
+}
+
+/* Hears what a piece of the log says. False where the row does not go on with it. */
+static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
+                         const struct pln_feed_state *state, bool *is_other) {
+    for (size_t i = 0; i < log->n_elements; i++) {
+        struct pln_bytes bytes;
+        uint64_t number, last = node->feed.last;
+        if (!read_entry(&log->elements[i], &number, &bytes) ||
+            !pln_feed_take_logged(&node->feed, state, number, bytes, is_other)) {
+            return false;
+        }
+        if (number > last) {
+            pln_link_take_logged(node, bytes);
+            pln_count(node->redis->counts, PLN_COUNT_BUS_REPLAYED, 1);
+        }
+    }
+    return true;
+}
+
+/* Hears from the log what the server has told since. */
+static int hear_log(struct pln_node *node, const struct pln_feed_state *state, bool *is_whole,
+                    bool *is_other) {
+    bool goes_on = true;
+    while (goes_on && !pln_feed_has_all(&node->feed, state)) {
+        struct pln_reply *log;
+        uint64_t last = node->feed.last;
+        int result = read_log(node, &log);
+        if (result != PLN_OK) {
+            return result;
+        }
+        goes_on = hear_entries(node, log, state, is_other) &&
+                  (node->feed.last > last || pln_feed_has_all(&node->feed, state));
+        pln_reply_free(log);
+    }
+    *is_whole = goes_on;
+    return PLN_OK;
+}
+
+/* ---- a server that has lost writes ---- */
+
+static int clear_lost(struct pln_node *node, struct pln_feed_state *state) {
+    struct pln_reply *reply;
+    struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR_LOST,
+                                   .kind = PLN_MESSAGE_CLEAR, /* the script appends the clock */
+                                   .is_link = pln_node_of_tags(node) == node};
+    pln_script_add(&call, pln_key(state->run_id));
+    pln_script_add_number(&call, (int64_t) state->known);
+    int result = pln_script_run(pln_node_of_tags(node), &call, until(node), &reply);
+    if (result == PLN_OK) {
+        pln_reply_free(reply);
+        result = ask(node, state); /* the floor, and where the row goes on */
+    }
+    return result;
+}
+
+static int take_loss(struct pln_node *node, struct pln_feed_state *state) {
+    struct pln_redis *redis = node->redis;
+    pln_count(redis->counts, PLN_COUNT_BUS_LOST_WRITES, 1);
+    pln_logf(&redis->host, PLN_LOG_WARN,
+             "l2: redis at %s has lost writes that it had acknowledged, up to message %llu; its "
+             "values are %s",
+             pln_pool_label(&node->pool), (unsigned long long) state->known,
+             redis->keeps_lost ? "kept, as on_lost_writes says" : "dropped");
+    return redis->keeps_lost ? PLN_OK : clear_lost(node, state);
+}
+
+int pln_mend(struct pln_node *node, bool *is_whole) {
+    struct pln_redis *redis = node->redis;
+    struct pln_feed_state state;
+    bool has_log = redis->log_length > 0 && redis->slots == NULL;
+    bool is_other = false;
+    int result = ask(node, &state);
+    *is_whole = false;
+    if (result != PLN_OK) {
+        return result;
+    }
+    enum pln_feed_sync sync = pln_feed_sync(&node->feed, &state);
+    if (sync == PLN_FEED_SAME) {
+        *is_whole = pln_feed_has_all(&node->feed, &state);
+    } else if (sync == PLN_FEED_READ && has_log) {
+        result = hear_log(node, &state, is_whole, &is_other);
+    }
+    if (result == PLN_OK && (sync == PLN_FEED_LOST || is_other)) {
+        result = take_loss(node, &state);
+    }
+    if (result != PLN_OK) {
+        return result;
+    }
+    if (!*is_whole) {
+        pln_feed_begin(&node->feed, &state);
+    }
+    *is_whole = *is_whole && !redis->tracking;
+    return PLN_OK;
+}
