@@ -119,8 +119,7 @@ static void kill_primary(struct harness *harness, int process) {
 enum {
     FOR_ONE = 1,   /* befalls one process, by dice */
     SILENT = 2,    /* announced by the watcher itself */
-    ON_DEMAND = 4, /* only with --deaf, or by name */
-    SENTINELS = 8, /* of the other topology */
+    SENTINELS = 4, /* of the other topology */
 };
 
 static const struct fault {
@@ -141,7 +140,7 @@ static const struct fault {
     {"flush", flush, 0},
     {"flush-scripts", flush_scripts, 0},
     {"kill", kill_process, FOR_ONE | SILENT},
-    {"deaf", deafen, FOR_ONE | ON_DEMAND},
+    {"deaf", deafen, FOR_ONE},
     {"failover", fail_over, SENTINELS},
     {"kill-primary", kill_primary, SENTINELS},
 };
@@ -154,10 +153,7 @@ static bool is_wanted(const struct harness *harness, const struct fault *fault) 
     if (((fault->flags & SENTINELS) != 0) != harness->fails_over) {
         return false;
     }
-    if (harness->only[0] != 0) {
-        return strstr(harness->only, name) != NULL;
-    }
-    return (fault->flags & ON_DEMAND) == 0 || harness->wants_deaf;
+    return harness->only[0] == 0 || strstr(harness->only, name) != NULL;
 }
 
 bool harness_has_harm(const struct harness *harness) {

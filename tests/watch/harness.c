@@ -10,10 +10,9 @@
  * A machine that has too much to do is a fault, too: where the server does not answer at once
  * over the network, and no harm is done to either, that is announced as "stall" when it is over.
  *
- * usage: harness PERILUNE [--for 30m] [--every 5s] [--only FAULT,...] [--deaf] [--forget]
+ * usage: harness PERILUNE [--for 30m] [--every 5s] [--only FAULT,...] [--forget]
  *                [--failover] [--seed N] [--must-find] [OPTION OF perilune watch]...
  *
- *   --deaf       messages to one process vanish, too, while its link looks alive
  *   --forget     the server keeps no file: after kill -9 it is empty
  *   --failover   the server is one of three that sentinels watch, and others take its place
  *   --must-find  it is a failure if the watcher finds nothing; for a try of the watcher itself
@@ -275,8 +274,6 @@ static void read_arguments(struct harness *harness, char **argv) {
             snprintf(harness->only, sizeof harness->only, ",%s,", value_of(argv, &i));
         } else if (strcmp(argv[i], "--seed") == 0) {
             harness->dice = strtoull(value_of(argv, &i), NULL, 10);
-        } else if (strcmp(argv[i], "--deaf") == 0) {
-            harness->wants_deaf = true;
         } else if (strcmp(argv[i], "--forget") == 0) {
             harness->forgets = true;
         } else if (strcmp(argv[i], "--failover") == 0) {

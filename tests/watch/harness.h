@@ -29,7 +29,7 @@ struct harness {
     unsigned n_processes;
     double lasts, every;     /* seconds */
     char only[HARNESS_ONLY]; /* ",a,b,"; "": all */
-    bool wants_deaf, forgets, must_find, fails_over;
+    bool forgets, must_find, fails_over;
     uint64_t dice;
     const char *args[HARNESS_ARGS]; /* the watcher's */
     size_t n_args;
