@@ -81,7 +81,10 @@ bool pln_stamp_holds(const void *stamp);
 bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
 /* R4: forget a key, loads under way included. */
 void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
-/* The same, leaving the entry as a stale one. */
+/* The same for all keys that are wanted, and all loads under way. Rare: it takes as long as a look
+ * at the whole of L1. */
+void pln_inval_match(struct pln_inval *inval, pln_l1_wanted wanted, const void *arg);
+/* As pln_inval_key(), leaving the entry as a stale one. */
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now);
 void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
 /* R5: everything is void. R6: the link is lost, or live again, with or without a gap. */

@@ -123,6 +123,22 @@ void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
     end_entries(inval, key);
 }
 
+/* Raise first, then walk. A fill that checked before its stripe was raised had linked its entry by
+ * then, and the walk meets it, shown or pending; one that checks later is refused by the stripe. A
+ * write whose stamp is from before (R9) finds the stripe raised at its reply, and forgets its key.
+ * What takes its stamp later asks for its value later, and may stay: the walk ends it, too, where
+ * it is early enough to be met, which costs a load. */
+void pln_inval_match(struct pln_inval *inval, pln_l1_wanted wanted, const void *arg) {
+    for (size_t i = 0; i < PLN_N_STRIPES; i++) { /* some 0.3 ms; the fence once, for all of them */
+        /* C2 release: pairs with pln_stamp_holds */
+        atomic_fetch_add_explicit(&inval->stripes[i], 1, memory_order_acq_rel);
+    }
+    atomic_thread_fence(memory_order_seq_cst); /* as in forget_loads */
+    if (pln_l1_remove_each(inval->l1, wanted, arg) < 0) {
+        pln_inval_all(inval);
+    }
+}
+
 void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln_ms now) {
     forget_loads(stripe_of(inval, key->hash));
     if (pln_l1_expire(inval->l1, key, now) < 0) {

@@ -56,6 +56,12 @@ static void on_down(void *arg) {
     pln_inval_down(cache->inval);
 }
 
+static void on_part(void *arg, bool (*has)(const void *server, struct pln_bytes key),
+                    const void *server) {
+    struct pln_cache *cache = arg;
+    pln_inval_match(cache->inval, has, server);
+}
+
 static void on_up(void *arg, bool is_whole) {
     struct pln_cache *cache = arg;
     pln_inval_up(cache->inval, is_whole);
@@ -132,6 +138,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
                    .on_clear = on_clear,
                    .on_filled = on_filled,
                    .on_down = on_down,
+                   .on_part = on_part,
                    .on_up = on_up,
                    .on_certain = on_certain},
     };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * each.c - going through all entries, or the hottest, beside writers.
+ * each.c - going through all entries, or the hottest, beside writers; removing those whose keys are
+ * of a kind.
  *
  * In the order of the hashes, which is the order of the buckets of any table: so a table that is
  * replaced meanwhile does not lead astray. A bucket's worth of hashes is looked at at a time, in
@@ -13,6 +14,15 @@
  * may have jumped back and forth.) So, while anybody walks, each put notes between its link and its
  * end of the old entry that it changed its range of hashes. Whoever finds the old slot empty finds
  * the note, and looks again: after another thread's success, each time.
+ *
+ * What is collected is keys in slots, whatever their entries' states: pending ones too. So a
+ * removal by walk is, for each of these keys, pln_l1_remove() at the moment its range is walked.
+ * Of an entry that was linked before the walk began its key is in some slot from then on until the
+ * entry is ended by another, or moved (which the two tables' order takes care of: see collect); so
+ * either the walk ends it or somebody else did. And a put that links later has raised a stamp, or
+ * not, before it checks: its fence is between its link and its check, the walk's caller's between
+ * its raise and the walk. If the check did not see the raise, the link came before the walk's first
+ * look, and the entry is among those above.
  */
 #include "internal.h"
 
@@ -22,7 +32,8 @@ enum {
 
 struct walk {
     struct pln_l1 *l1;
-    struct pln_bytes prefix;
+    pln_l1_wanted wanted;
+    const void *arg;
     uint64_t from, to; /* low halves of hashes: from <= hash < to */
     struct pln_hashed found[FOUND];
     size_t n;
@@ -39,8 +50,7 @@ static bool is_known(const struct walk *walk, const struct pln_hashed *key) {
 
 static void note(struct walk *walk, const struct entry *entry) {
     struct pln_bytes bytes = pln_l1_key(entry);
-    if (bytes.len < walk->prefix.len ||
-        (walk->prefix.len > 0 && memcmp(bytes.data, walk->prefix.data, walk->prefix.len) != 0)) {
+    if (!walk->wanted(walk->arg, bytes)) {
         return;
     }
     struct pln_hashed key = {bytes, walk->l1->hash(bytes, walk->l1->seed)};
@@ -117,23 +127,44 @@ static uint64_t end_of_bucket(const struct pln_l1 *l1, uint64_t from) {
     return end < (uint64_t) 1 << 32 ? end : (uint64_t) 1 << 32;
 }
 
-int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
-                void *arg) {
-    struct thread_record *record = pln_l1_record(l1);
-    struct walk walk = {.l1 = l1, .prefix = prefix};
-    bool goes_on = true;
-    if (record == NULL) {
-        return pln_fail(PLN_ENOMEM, "l1: no memory to go through the keys");
-    }
+/* From here on puts note what they change, until end(). */
+static void begin(struct pln_l1 *l1) {
     /* relaxed: ordered by the fence */
     atomic_fetch_add_explicit(&l1->walkers, 1, memory_order_relaxed);
     /* seq_cst: before the first look (store, then load); pairs with the fence in pln_l1_store. no
      * test: fence */
     atomic_thread_fence(memory_order_seq_cst);
-    for (; goes_on && walk.from < (uint64_t) 1 << 32; walk.from = walk.to) {
+}
+
+static void end(struct pln_l1 *l1) {
+    /* relaxed: who notes some more in vain does no harm */
+    atomic_fetch_sub_explicit(&l1->walkers, 1, memory_order_relaxed);
+}
+
+/* Goes to the next range, and collects its keys; false at the end of all. Inside a section. */
+static bool step(struct walk *walk) {
+    walk->from = walk->to;
+    if (walk->from >= (uint64_t) 1 << 32) {
+        return false;
+    }
+    walk->to = end_of_bucket(walk->l1, walk->from);
+    collect(walk);
+    return true;
+}
+
+int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_visit visit,
+                void *arg) {
+    struct thread_record *record = pln_l1_record(l1);
+    struct pln_mask mask = {PLN_MASK_PREFIX, prefix};
+    struct walk walk = {.l1 = l1, .wanted = pln_mask_fits, .arg = &mask};
+    bool goes_on = true;
+    if (record == NULL) {
+        return pln_fail(PLN_ENOMEM, "l1: no memory to go through the keys");
+    }
+    begin(l1);
+    while (goes_on) {
         pln_l1_enter(l1, record);
-        walk.to = end_of_bucket(l1, walk.from);
-        collect(&walk);
+        goes_on = step(&walk);
         for (size_t i = 0; goes_on && i < walk.n; i++) {
             struct pln_l1_hit hit;
             struct entry *entry = look_up(l1, &walk.found[i], now, &hit);
@@ -143,8 +174,32 @@ int pln_l1_each(struct pln_l1 *l1, pln_ms now, struct pln_bytes prefix, pln_l1_v
         }
         pln_l1_leave(record);
     }
-    /* relaxed: who notes some more in vain does no harm */
-    atomic_fetch_sub_explicit(&l1->walkers, 1, memory_order_relaxed);
+    end(l1);
+    return PLN_OK;
+}
+
+/* A section a bucket: nobody's memory waits for the whole walk. */
+int pln_l1_remove_each(struct pln_l1 *l1, pln_l1_wanted wanted, const void *arg) {
+    struct thread_record *record = pln_l1_record(l1);
+    struct walk walk = {.l1 = l1, .wanted = wanted, .arg = arg};
+    bool goes_on = true;
+    if (record == NULL) {
+        return pln_fail(PLN_ENOMEM, "l1: no memory to go through the keys");
+    }
+    begin(l1); /* its fence is also the one between the caller's raised stamps and the looks */
+    while (goes_on) {
+        pln_l1_enter(l1, record);
+        goes_on = step(&walk);
+        for (size_t i = 0; goes_on && i < walk.n; i++) {
+            PLN_POINT(to_remove);
+            pln_l1_kill_key(l1, record, &walk.found[i]);
+        }
+        pln_l1_leave(record);
+        if (pln_l1_is_reclaim_due(l1)) {
+            pln_l1_reclaim(l1, PLN_L1_RECLAIMED);
+        }
+    }
+    end(l1);
     return PLN_OK;
 }
 

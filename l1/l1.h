@@ -137,6 +137,13 @@ int pln_l1_remove(struct pln_l1 *l1, const struct pln_hashed *key);
  * Threads: as pln_l1_remove(). */
 int pln_l1_expire(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now);
 
+/* As pln_l1_remove() for every key that is wanted, one after the other: after it returns no find returns an
+ * entry of such a key that was linked before it was called. Entries that come meanwhile stay or go.
+ * `wanted` must not use the table; it is asked of a key more than once. Its time is that of a look
+ * at the whole table. Returns: PLN_OK, PLN_ENOMEM (as above). Threads: any, lock-free. */
+typedef bool (*pln_l1_wanted)(const void *arg, struct pln_bytes key);
+int pln_l1_remove_each(struct pln_l1 *l1, pln_l1_wanted wanted, const void *arg);
+
 /* Moves a live entry's points in time earlier or later, in place. Points are those of a
  * pln_l1_life; `created` is kept. An entry that was stored with one point alone (refresh, stale and
  * end the same) has but one later: it lives until `stale`. Returns: PLN_OK, PLN_MISS. Threads: any,

@@ -44,8 +44,9 @@ static bool is_own(struct pln_node *node, const struct pln_message *message) {
             (node->redis->slots == NULL && pln_pool_has(&node->pool, message->origin.incarnation)));
 }
 
-/* Returns whether the row of messages is unbroken. */
-static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_logged) {
+/* Applies a message, and puts it into the row unless it is apart. Returns whether that is unbroken.
+ */
+static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_apart) {
     struct pln_message message;
     if (!pln_message_read(bytes, &message)) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_BAD, 1);
@@ -63,25 +64,25 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
     if (!is_from_us) {
         pln_message_report(&node->redis->events, &message);
     }
-    if (!is_logged) {
+    if (!is_apart) {
         bool is_old = message.number != 0 && message.number <= node->feed.last;
         pln_feed_take(&node->feed, message.number, bytes);
         pln_count(node->redis->counts, PLN_COUNT_BUS_OLD, is_old);
     }
     /* last, so that who sees the count may rely on what the message did */
     pln_count(node->redis->counts, is_from_us ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
-    return !pln_feed_is_broken(&node->feed);
+    return is_apart || !pln_feed_is_broken(&node->feed);
 }
 
 void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes) {
     take_message(node, bytes, true);
 }
 
-/* A message in the right place of the row. What is missing is looked for where it is kept, once the
- * link has been made anew; while it comes up, the gap is the one that it mends anyway. */
+/* What is missing is looked for where it is kept, once the link has been made anew. While it comes
+ * up, the row stays where it is: the server may be another one, whose history is not this one's. */
 static int hear_message(struct pln_node *node, struct pln_bytes bytes) {
     uint64_t last = node->feed.last;
-    if (take_message(node, bytes, false) || !pln_flag_is_set(&node->link.is_up)) {
+    if (take_message(node, bytes, !pln_flag_is_set(&node->link.is_up))) {
         return PLN_OK;
     }
     pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);

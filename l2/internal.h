@@ -227,6 +227,7 @@ struct pln_redis {
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;
     bool is_bus_up;    /* every wanted node is heard */
+    bool was_up;       /* once */
     bool has_gap;      /* one of them could not tell what was said while it was not heard */
     pln_ms certain_at; /* the earliest of theirs that was reported */
 };

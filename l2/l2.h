@@ -63,6 +63,10 @@ struct pln_l2_events {
     void (*on_filled)(void *arg, struct pln_bytes key);
     /* messages may be missing from now on; called before anything else can happen */
     void (*on_down)(void *arg);
+    /* Messages about the keys that one server of several has may be missing: between on_down and
+     * on_up. `has` says of a key whether that server has it. */
+    void (*on_part)(void *arg, bool (*has)(const void *server, struct pln_bytes key),
+                    const void *server);
     /* Subscribed again, confirmed, and to the server that data comes from. Whole: whatever was said
      * meanwhile has been reported, so what was known before on_down is good again. */
     void (*on_up)(void *arg, bool is_whole);

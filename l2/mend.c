@@ -170,13 +170,14 @@ static int hear_log(struct pln_node *node, const struct pln_feed_state *state, b
 
 /* ---- a server that has lost writes ---- */
 
-static int clear_lost(struct pln_node *node, struct pln_feed_state *state) {
+static int settle_loss(struct pln_node *node, struct pln_feed_state *state) {
     struct pln_reply *reply;
     struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR_LOST,
                                    .kind = PLN_MESSAGE_CLEAR, /* the script appends the clock */
                                    .is_link = pln_node_of_tags(node) == node};
     pln_script_add(&call, pln_key(state->run_id));
     pln_script_add_number(&call, (int64_t) state->known);
+    pln_script_add(&call, pln_key(node->redis->keeps_lost ? "keep" : "clear"));
     int result = pln_script_run(pln_node_of_tags(node), &call, until(node), &reply);
     if (result == PLN_OK) {
         pln_reply_free(reply);
@@ -193,7 +194,7 @@ static int take_loss(struct pln_node *node, struct pln_feed_state *state) {
              "values are %s",
              pln_pool_label(&node->pool), (unsigned long long) state->known,
              redis->keeps_lost ? "kept, as on_lost_writes says" : "dropped");
-    return redis->keeps_lost ? PLN_OK : clear_lost(node, state);
+    return settle_loss(node, state);
 }
 
 int pln_mend(struct pln_node *node, bool *is_whole) {

@@ -335,6 +335,24 @@ static void report_locked(struct pln_redis *redis) {
             events->on_up(events->arg, !redis->has_gap);
         }
         redis->has_gap = false;
+        redis->was_up = true;
+    }
+}
+
+static bool has_key(const void *arg, struct pln_bytes key) {
+    const struct pln_node *node = arg;
+    return pln_node_of(node->redis, key) == node;
+}
+
+/* Nobody knows what one server has said. In a ring it speaks of its own keys alone, which stay
+ * where they are, and of tags and everything, which the others tell as well. */
+static void report_gap_locked(struct pln_node *node) {
+    struct pln_redis *redis = node->redis;
+    const struct pln_l2_events *events = &redis->events;
+    if (redis->ring != NULL && redis->was_up && events->on_part != NULL) {
+        events->on_part(events->arg, has_key, node);
+    } else {
+        redis->has_gap = true;
     }
 }
 
@@ -342,7 +360,9 @@ void pln_node_heard(struct pln_node *node, enum pln_hearing hearing) {
     struct pln_redis *redis = node->redis;
     pthread_mutex_lock(&redis->links_lock);
     node->is_heard = hearing != PLN_UNHEARD;
-    redis->has_gap = redis->has_gap || hearing == PLN_HEARD_ANEW;
+    if (hearing == PLN_HEARD_ANEW) {
+        report_gap_locked(node);
+    }
     if (node->is_heard) {
         node->certain_at = node->feed.certain_at;
     }

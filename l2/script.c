@@ -183,8 +183,9 @@ static const struct {
     [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
                                            "clock(T)\n"
                                            "return clear()\n"},
-    /* The same once in the life of a server that has lost writes. 4: its run id; 5: the number of
-     * the last message that is known. Answers with the clock, or 0. */
+    /* The same once in the life of a server that has lost writes, but where its values are kept;
+     * its numbers go on from what is known. 4: its run id; 5: the number of the last message that
+     * is known; 6: 'keep' or 'clear'. Answers with the clock, or 0. */
     [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
                                "T, LOG = KEYS[1], KEYS[2]\n"
                                "clock(T)\n"
@@ -192,7 +193,7 @@ static const struct {
                                "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
                                "redis.call('HSET', T, '!', ARGV[4],\n"
                                "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
-                               "return clear()\n"},
+                               "return ARGV[6] == 'keep' and 0 or clear()\n"},
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},

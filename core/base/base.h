@@ -53,6 +53,21 @@ static inline bool pln_bytes_equal(struct pln_bytes a, struct pln_bytes b) {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+/* Which keys an invalidation is for. */
+enum pln_mask_kind {
+    PLN_MASK_PREFIX = 'p',  /* those that begin with the text, whatever bytes it has */
+    PLN_MASK_PATTERN = '*', /* each '*' of the text stands for any bytes, also none */
+};
+
+struct pln_mask {
+    enum pln_mask_kind kind;
+    struct pln_bytes text;
+};
+
+bool pln_mask_is_kind(uint8_t kind);
+/* Whether a key is among them, by a struct pln_mask; in the form pln_l1_remove_each() takes it. */
+bool pln_mask_fits(const void *mask, struct pln_bytes key);
+
 /* A key with its hash, so that it is hashed once on its way through the tiers. */
 struct pln_hashed {
     struct pln_bytes key;

@@ -94,6 +94,54 @@ START_TEST(counts_of_ended_threads_are_kept) {
 }
 END_TEST
 
+/* What a mask says of a key, found out by trying every way to cut it. */
+static bool tries(const char *pattern, const char *key) {
+    if (*pattern == 0) {
+        return *key == 0;
+    }
+    if (*pattern != '*') {
+        return *pattern == *key && tries(pattern + 1, key + 1);
+    }
+    return tries(pattern + 1, key) || (*key != 0 && tries(pattern, key + 1));
+}
+
+/* All words of up to `most` of three letters, by number. */
+static void word_of(unsigned number, const char letters[3], char word[8]) {
+    size_t len = 0;
+    for (; number > 0; number = (number - 1) / 3) {
+        word[len++] = letters[(number - 1) % 3];
+    }
+    word[len] = 0;
+}
+
+START_TEST(patterns_fit_what_trying_every_way_finds) {
+    enum { PATTERNS = 1093, KEYS = 364 }; /* of up to six letters, and up to five */
+    for (unsigned i = 0; i < PATTERNS; i++) {
+        char pattern[8];
+        word_of(i, "*ab", pattern);
+        struct pln_mask mask = {PLN_MASK_PATTERN, pln_key(pattern)};
+        for (unsigned j = 0; j < KEYS; j++) {
+            char key[8];
+            word_of(j, "ab*", key);
+            ck_assert_msg(pln_mask_fits(&mask, pln_key(key)) == tries(pattern, key), "%s and %s",
+                          pattern, key);
+        }
+    }
+}
+END_TEST
+
+START_TEST(a_prefix_is_its_bytes_and_a_star_in_it_a_star) {
+    struct pln_mask mask = {PLN_MASK_PREFIX, pln_bytes_of("a*\0", 3)};
+    ck_assert(pln_mask_fits(&mask, pln_bytes_of("a*\0x", 4)));
+    ck_assert(pln_mask_fits(&mask, mask.text));
+    ck_assert(!pln_mask_fits(&mask, pln_key("a*")));
+    ck_assert(!pln_mask_fits(&mask, pln_bytes_of("ax\0", 3)));
+    mask.text.len = 0;
+    ck_assert(pln_mask_fits(&mask, pln_bytes_of(NULL, 0)));
+    ck_assert(pln_mask_fits(&mask, pln_key("x")));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("base");
     TCase *tests = tcase_create("base");
@@ -104,6 +152,8 @@ int main(void) {
     tcase_add_test(tests, a_failure_keeps_its_text_and_may_quote_the_last);
     tcase_add_test(tests, a_value_lives_until_its_last_reference);
     tcase_add_test(tests, counts_of_ended_threads_are_kept);
+    tcase_add_test(tests, patterns_fit_what_trying_every_way_finds);
+    tcase_add_test(tests, a_prefix_is_its_bytes_and_a_star_in_it_a_star);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

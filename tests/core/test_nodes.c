@@ -157,6 +157,46 @@ static void *load_all(void *arg) {
     return NULL;
 }
 
+static void await_in_l1(struct pln_cache *cache, const char *key) {
+    pln_ns deadline = pln_deadline(10000);
+    struct pln_result result = {0};
+    while (result.source != PLN_FROM_L1) {
+        ck_assert(pln_clock_precise() < deadline);
+        if (pln_get(cache, pln_key(key), NULL, &result) == PLN_OK) {
+            pln_release(cache, result.value);
+        }
+    }
+}
+
+/* Nothing is kept in a log: the keys of the server whose link was lost have to go. */
+START_TEST(in_a_ring_a_lost_link_costs_the_keys_of_its_server) {
+    size_t n_kept = 0, n_there = 0;
+    begin(RING);
+    for (size_t i = 0; i < N_KEYS; i++) {
+        rig_set(a, name(i), "old");
+    }
+    rig_await(b, "bus_received", N_KEYS); /* what comes after a fill would end it */
+    for (size_t i = 0; i < N_KEYS; i++) {
+        await_in_l1(b, name(i));
+    }
+    pln_test_redis_kill(&servers[1]);
+    rig_await(b, "bus_losses", 1);
+    pln_test_redis_restart(&servers[1]); /* empty */
+    rig_await(b, "bus_ok", 1);
+    ck_assert_uint_eq(rig_stat(b, "generation"), 2);
+    for (size_t i = 0; i < N_KEYS; i++) {
+        struct pln_result result;
+        int status = pln_get(b, pln_key(name(i)), NULL, &result);
+        n_there += status == PLN_OK;
+        n_kept += status == PLN_OK && result.source == PLN_FROM_L1;
+        pln_release(b, result.value);
+    }
+    ck_assert_uint_eq(n_kept, n_there); /* those of the other two */
+    ck_assert(n_there > 0 && n_there < N_KEYS);
+    finish();
+}
+END_TEST
+
 START_TEST(one_load_for_two_instances) {
     pthread_t threads[8];
     begin(_i);
@@ -240,6 +280,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, what_one_writes_the_other_sees_whoever_has_it, 0, N_KINDS);
     tcase_add_loop_test(tests, tags_and_clear_reach_all_servers_and_both_instances, 0, N_KINDS);
+    tcase_add_test(tests, in_a_ring_a_lost_link_costs_the_keys_of_its_server);
     tcase_add_loop_test(tests, one_load_for_two_instances, 0, N_KINDS);
     tcase_add_loop_test(tests, many_keys_come_from_all_servers, 0, N_KINDS);
     tcase_add_loop_test(tests, structures_locks_and_limits_work_too, 0, N_KINDS);

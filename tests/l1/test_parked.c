@@ -160,6 +160,51 @@ START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_an_expire) {
 }
 END_TEST
 
+START_TEST(a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_walk) {
+    struct parked parked = places[_i]; /* not yet visible */
+    struct pln_mask mask = {PLN_MASK_PATTERN, pln_key("?*1")};
+    pthread_t thread;
+    put_crowded(1, "old");
+    put_crowded(2, "other");
+    pthread_create(&thread, NULL, park, &parked);
+    sem_wait(&is_parked);
+    ck_assert_int_eq(pln_l1_remove_each(table.l1, pln_mask_fits, &mask), PLN_OK);
+    ck_assert_str_eq(get_crowded(1), "old"); /* no key begins so */
+    mask.text = pln_key("**1");
+    ck_assert_int_eq(pln_l1_remove_each(table.l1, pln_mask_fits, &mask), PLN_OK);
+    ck_assert_ptr_null(get_crowded(1));
+    ck_assert_str_eq(get_crowded(2), "other");
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(parked.status, PLN_NOT_STORED);
+    ck_assert_ptr_null(get_crowded(1));
+    ck_assert_str_eq(get_crowded(2), "other");
+}
+END_TEST
+
+static void *walk_parked(void *arg) {
+    struct pln_mask mask = {PLN_MASK_PREFIX, pln_key("*1")};
+    stop_at = arg;
+    pln_l1_remove_each(table.l1, pln_mask_fits, &mask);
+    return NULL;
+}
+
+/* What it has found is replaced meanwhile: the key is gone all the same, or what came later. */
+START_TEST(a_stopped_walk_stops_nobody) {
+    pthread_t thread;
+    put_crowded(1, "old");
+    pthread_create(&thread, NULL, walk_parked, (void *) (uintptr_t) "to_remove");
+    sem_wait(&is_parked);
+    work_beside();
+    put_crowded(1, "later");
+    sem_post(&may_go_on);
+    pthread_join(thread, NULL);
+    const char *seen = get_crowded(1);
+    ck_assert(seen == NULL || strcmp(seen, "later") == 0);
+    work_beside();
+}
+END_TEST
+
 START_TEST(a_store_stopped_before_it_shows_gives_way_to_a_later_one) {
     struct parked parked = places[_i];
     pthread_t thread;
@@ -273,6 +318,9 @@ int main(void) {
                         N_NOT_VISIBLE);
     tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_an_expire,
                         0, N_NOT_VISIBLE);
+    tcase_add_loop_test(tests, a_store_stopped_anywhere_before_it_shows_is_withdrawn_by_a_walk, 0,
+                        N_NOT_VISIBLE);
+    tcase_add_test(tests, a_stopped_walk_stops_nobody);
     tcase_add_loop_test(tests, a_store_stopped_before_it_shows_gives_way_to_a_later_one, 0,
                         N_NOT_VISIBLE);
     tcase_add_loop_test(tests, a_stopped_mover_stops_nobody, 0, PLN_ARRAY_LEN(mover_points));

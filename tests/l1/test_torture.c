@@ -112,6 +112,9 @@ static void *keep(void *arg) {
         pln_l1_sweep(table.l1, now, 1 + chance(&state) % 200);
         if (turn % 4 == 0) {
             pln_l1_each(table.l1, now, pln_key("key"), visit, &n);
+        } else if (turn % 8 == 6) {
+            struct pln_mask mask = {PLN_MASK_PATTERN, pln_key("key *7*")};
+            pln_l1_remove_each(table.l1, pln_mask_fits, &mask);
         } else if (turn % 4 == 1) {
             pln_l1_hottest(table.l1, now, 20, visit_hot, &n);
         } else if (turn % 8 == 2) {
@@ -162,6 +165,71 @@ START_TEST(everything_at_once_leaves_a_whole_table) {
 }
 END_TEST
 
+/* ---- removing by walk, beside fills ---- */
+
+enum { N_FEW = 60, N_WALKS = 300 };
+
+static _Atomic uint64_t source, epoch; /* what is true now; raised by each invalidation */
+
+static bool epoch_is(const void *stamp) {
+    return atomic_load(&epoch) == *(const uint64_t *) stamp;
+}
+
+/* A stamp, then the source, then the table: as fills do it. */
+static void *fill(void *arg) {
+    uint64_t state = 1 + (uintptr_t) arg;
+    while (atomic_load(&n_writing) > 0) {
+        char bytes[16];
+        struct pln_hashed key = key_of((unsigned) (chance(&state) % N_FEW), bytes);
+        uint64_t stamp = atomic_load(&epoch), value = atomic_load(&source);
+        struct pln_l1_item item = item_of(pln_bytes_of(&value, sizeof value), 0, PLN_FOREVER);
+        (void) pln_l1_put(table.l1, &key, &item, 0, epoch_is, &stamp);
+    }
+    return NULL;
+}
+
+/* Moves all entries again and again. */
+static void *move(void *arg) {
+    (void) arg;
+    for (unsigned turn = 0; atomic_load(&n_writing) > 0; turn++) {
+        (void) pln_l1_resize(table.l1, (size_t) (turn % 2 == 0 ? 32 : 2) << 20);
+        for (int i = 0; i < 100 && pln_l1_is_replacing(table.l1); i++) {
+            pln_l1_sweep(table.l1, 0, 64);
+        }
+    }
+    return NULL;
+}
+
+START_TEST(what_is_removed_by_walk_leaves_nothing_older) {
+    pthread_t fillers[3], mover;
+    struct pln_mask all = {PLN_MASK_PREFIX, pln_key("key ")};
+    table_open(&table, 2 << 20, PLN_L1_LRU);
+    atomic_store(&n_writing, 1);
+    for (uintptr_t i = 0; i < 3; i++) {
+        pthread_create(&fillers[i], NULL, fill, (void *) i);
+    }
+    pthread_create(&mover, NULL, move, NULL);
+    for (unsigned i = 0; i < N_WALKS; i++) {
+        uint64_t now = atomic_fetch_add(&source, 1) + 1;
+        atomic_fetch_add(&epoch, 1);
+        ck_assert_int_eq(pln_l1_remove_each(table.l1, pln_mask_fits, &all), PLN_OK);
+        for (unsigned number = 0; number < N_FEW; number++) {
+            char bytes[16];
+            uint64_t seen = now;
+            struct pln_l1_hit hit;
+            struct pln_hashed key = key_of(number, bytes);
+            pln_l1_get(table.l1, &key, 0, 0, &seen, sizeof seen, &hit);
+            ck_assert_uint_ge(seen, now);
+        }
+    }
+    atomic_store(&n_writing, 0);
+    pthread_join(mover, NULL);
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(fillers[i], NULL);
+    }
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("torture");
     TCase *tests = tcase_create("torture");
@@ -169,6 +237,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_loop_test(tests, everything_at_once_leaves_a_whole_table, 0, 2);
+    tcase_add_test(tests, what_is_removed_by_walk_leaves_nothing_older);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
