@@ -5,7 +5,8 @@
  * may be read. Its result is the watcher's.
  *
  * The server appends what it does to a file, so that what it acknowledged outlives kill -9. No
- * fsync is needed for that: the process dies, not the machine.
+ * fsync is needed for that: the process dies, not the machine. The file is in memory where that can
+ * be, since a server waits for a busy disk even so.
  *
  * A machine that has too much to do is a fault, too: where the server does not answer at once
  * over the network, and no harm is done to either, that is announced as "stall" when it is over.
@@ -207,12 +208,15 @@ static int remove_one(const char *path, const struct stat *stat, int kind, struc
 }
 
 static int run_with_one(struct harness *harness, char url[URL_SIZE]) {
-    char kept[16];
+    char kept[16], files[] = "/dev/shm/pln-watch-XXXXXX", elsewhere[] = "/tmp/pln-watch-XXXXXX";
+    const char *folder = mkdtemp(files) != NULL ? files : mkdtemp(elsewhere);
     const char *options[] = {"--client-output-buffer-limit",
                              "pubsub",
                              kept,
                              "0",
                              "0",
+                             "--dir",
+                             folder,
                              "--appendfsync",
                              "no",
                              "--appendonly",
@@ -220,13 +224,17 @@ static int run_with_one(struct harness *harness, char url[URL_SIZE]) {
                              NULL};
     struct server *server = &harness->server;
     snprintf(kept, sizeof kept, "%d", HARNESS_KEPT);
+    if (folder == NULL) {
+        fail("no folder");
+    }
     pln_test_redis_start(server, options);
     harness->wire = wire_start(server->folder, harness->n_processes + 1, server->path);
     snprintf(url, URL_SIZE, "unix:%s/link{process}", server->folder);
     int code = run(harness);
     wire_stop(harness->wire);
     pln_test_redis_kill(server);
-    nftw(server->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    rmdir(folder);
     pln_test_redis_stop(server);
     return code;
 }
