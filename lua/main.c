@@ -32,8 +32,12 @@ static int program_catch_interrupt(lua_State *L) {
     return 0;
 }
 
+bool pln_program_is_interrupted(void) {
+    return is_interrupted;
+}
+
 static int program_interrupted(lua_State *L) {
-    lua_pushboolean(L, is_interrupted);
+    lua_pushboolean(L, pln_program_is_interrupted());
     return 1;
 }
 
@@ -62,6 +66,7 @@ static const luaL_Reg program_functions[] = {
     {"interrupted", program_interrupted},
     {"is_terminal", program_is_terminal},
     {"nearest", program_nearest},
+    {"watch", pln_program_watch},
     {NULL, NULL},
 };
 

@@ -34,4 +34,11 @@ int pln_program_report(lua_State *L, int status);
 /* perilune run: argv[first] is the first argument after "run". Returns the exit code. */
 int pln_program_run(lua_State *L, int argc, char **argv, int first);
 
+/* watch(given): perilune watch, with the options that the script has read: those of a cache in
+ * given.open, by name; its own under their dashes. -> exit code, or nil and what is wrong. */
+int pln_program_watch(lua_State *L);
+
+/* True once Ctrl-C was pressed, where that is only noted. */
+bool pln_program_is_interrupted(void);
+
 #endif

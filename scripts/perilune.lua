@@ -34,6 +34,10 @@ usage: perilune COMMAND [OPTIONS] ...
   policy events FILE      says what events a policy carries out: the fields each needs, what it
       [--trusted] [--json] makes void, and the channels and streams they come from
 
+  watch                   writes and reads in several processes, and tells of every stale read
+      [--processes 4] [--threads 8] [--keys 200] [--for 60s] [--pace 5ms] [--writes 10%]
+      [--delivery 100ms] [--bound DURATION] [--json]
+
   --redis URL             redis://[user[:password]@]host[:port][/db] or unix:PATH[?db=N];
                           rediss:// for TLS, with --tls-ca, --tls-cert, --tls-key, --tls-name
   --ns NAME               the namespace, as the cache's option ns; default perilune
@@ -433,6 +437,20 @@ commands.warm = {
         report.interrupted and ", interrupted" or ""))
     end
     return warm_code(report)
+  end,
+}
+
+commands.watch = {
+  options = { ["--processes"] = "value", ["--threads"] = "value", ["--keys"] = "value",
+    ["--for"] = "value", ["--pace"] = "value", ["--writes"] = "value", ["--delivery"] = "value",
+    ["--bound"] = "value", ["--json"] = "flag" },
+  run = function(given, rest)
+    if #rest > 0 or not given.open.redis then
+      refuse "watch wants --redis URL, and no arguments"
+    end
+    program.catch_interrupt()
+    local code, message = program.watch(given)
+    return code or refuse("%s", message)
   end,
 }
 

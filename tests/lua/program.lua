@@ -153,6 +153,12 @@ spec.test("missing and wrong arguments are wrong usage", function()
   expect("warm", "", 2, "warm wants -p POLICY")
   expect("warm -p x --deadline soon", "", 2, "'--deadline' must be a duration")
   expect("policy explain k", "", 2, "-p FILE")
+  expect("watch", "", 2, "watch wants --redis URL")
+  expect("watch --redis unix:/x --keys none", "", 2, "'--keys' must be a whole number, got 'none'")
+  expect("watch --redis unix:/x --processes 65", "", 2, "'--processes' must be a whole number")
+  expect("watch --redis unix:/x --for soon", "", 2, "'--for' must be a duration")
+  expect("watch --redis unix:/x --writes 200%", "", 2, "'--writes' must be a share")
+  expect("watch --redis unix:/x --pool many", "", 2, "pool: must be a whole number")
 end)
 
 ---------------------------------------------------------------------------------------------------
@@ -188,6 +194,29 @@ spec.test("a table is printed as JSON", function()
   local cache <close> = require("perilune").open { redis = redis.url, log = false }
   cache:set("table", { a = { 1, 2.5, "x\n\"" }, b = true })
   expect("get " .. at .. "table", '{"a":[1,2.5,"x\\n\\""],"b":true}\n', 0)
+end)
+
+-- tests/watch/ has the watcher among faults
+spec.test("watch finds nothing where all is well, and hears of what is not", function()
+  local watch = "watch --processes 2 --threads 2 --keys 16 --ping 100ms --timeout 200ms "
+  local output, code, said = perilune(watch .. at .. "--for 4s --delivery 2s --json",
+    "fault rain 1\nend rain\nfault hail 7\nend snow\nkill 0\n")
+  spec.contains(output, '"stale":0,"wrong":0,"crashes":0,"hung":0')
+  spec.contains(output, '"good":true')
+  spec.contains(output, '"rain":{"times":1,')
+  spec.contains(output, '"kill":{"times":1,')
+  spec.contains(said, "not understood: 'fault hail 7'")
+  spec.contains(said, "not understood: 'end snow'")
+  spec.same(code, 0, said)
+end)
+
+spec.test("watch finds what processes read that do not hear of each other", function()
+  -- each has a memory of its own
+  local output, code, said = perilune("watch --redis memory:watch --processes 2 --threads 2 " ..
+    "--keys 16 --ping 100ms --timeout 50ms --delivery 20ms --for 3s")
+  spec.same(code, 1)
+  spec.contains(said, "STALE   key ")
+  spec.contains(output, "0 wrong values, 0 crashes, 0 hung")
 end)
 
 spec.test("stats speaks three ways", function()
