@@ -13,6 +13,7 @@
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear, events
+ *   drop.c     what ends many keys at once
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms

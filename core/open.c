@@ -41,6 +41,11 @@ static void on_tag(void *arg, struct pln_bytes tag) {
     pln_inval_tag(cache->inval, tag);
 }
 
+static void on_match(void *arg, const struct pln_mask *mask) {
+    struct pln_cache *cache = arg;
+    pln_inval_match(cache->inval, pln_mask_fits, mask);
+}
+
 static void on_clear(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_all(cache->inval);
@@ -129,6 +134,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
                    .on_expire = on_expire,
                    .on_extend = on_extend,
                    .on_tag = on_tag,
+                   .on_match = on_match,
                    .on_clear = on_clear,
                    .on_filled = on_filled,
                    .on_down = on_down,

@@ -86,6 +86,11 @@ static int drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     return on_key(l2, NULL, deadline);
 }
 
+static int drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline) {
+    (void) mask;
+    return on_key(l2, NULL, deadline);
+}
+
 static int clear(struct pln_l2 *l2, pln_ns deadline) {
     return on_key(l2, NULL, deadline);
 }
@@ -119,6 +124,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .commit = commit,
         .release = release,
         .drop_tag = drop_tag,
+        .drop_match = drop_match,
         .clear = clear,
         .command = command,
         .health = health,

@@ -23,6 +23,7 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
+ *   drops.c  prefixes and patterns that void values; sweep.c gives their memory back
  *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
  *   keeper.c who knows where servers are: watch.c by sentinels, cluster.c in a cluster
@@ -31,7 +32,8 @@
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:log the last messages (a stream), N:peers who
- * is there (a sorted set), N:inv:2 the channel (2 is the wire version).
+ * is there (a sorted set), N:sweep who removes what prefixes and patterns have voided, N:inv:2 the
+ * channel (2 is the wire version).
  *
  * The tag clock is a counter kept in Redis: dropping a tag, or everything, gives that the next
  * number as its time. A value carries the clock's number of when its source was read, and is void
@@ -57,6 +59,8 @@ struct pln_l2_events {
     /* the key was given new durations from then on, by somebody else */
     void (*on_extend)(void *arg, struct pln_bytes key, pln_ms fresh, pln_ms life);
     void (*on_tag)(void *arg, struct pln_bytes tag);
+    /* all keys of the mask were deleted by somebody else */
+    void (*on_match)(void *arg, const struct pln_mask *mask);
     /* everything is void: clear(), FLUSHALL, or a server that forgot */
     void (*on_clear)(void *arg);
     /* a load that others wait for has ended, well or badly: wake who waits */
@@ -206,6 +210,7 @@ struct pln_l2_ops {
     int (*release)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
                    pln_ns deadline);
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
+    int (*drop_match)(struct pln_l2 *, const struct pln_mask *, pln_ns deadline);
     int (*clear)(struct pln_l2 *, pln_ns deadline);
     int (*command)(struct pln_l2 *, const struct pln_bytes *key, const struct pln_bytes *args,
                    size_t n_args, pln_ns deadline, struct pln_reply **reply);
@@ -379,6 +384,14 @@ static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key
 /* Voids every value with the tag, in constant time, and tells the others. */
 static inline int pln_l2_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     return l2->ops->drop_tag(l2, tag, deadline);
+}
+
+/* Voids every value whose key fits, in constant time, and tells the others. Their memory is given
+ * back behind. Masks whose values have not gone yet are bounded; past the bound everything is void.
+ * Loads under way are not stored, whatever their keys. */
+static inline int pln_l2_drop_match(struct pln_l2 *l2, const struct pln_mask *mask,
+                                    pln_ns deadline) {
+    return l2->ops->drop_match(l2, mask, deadline);
 }
 
 /* Voids every value of the namespace, in constant time, and tells the others. */

@@ -51,6 +51,7 @@ struct space {
     struct mem_client *clients;
     uint64_t clock;
     uint64_t cleared;
+    uint64_t matched;      /* of the last mask: leases from before it store nothing */
     uint64_t base, number; /* of messages: of the row, and of the last */
     struct logged *log, **log_end;
     size_t n_logged;

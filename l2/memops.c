@@ -301,7 +301,7 @@ static int mem_commit(struct pln_l2 *l2, const struct pln_hashed *key,
     if (result != PLN_OK) {
         return result;
     }
-    if (!end_lease(client, key->key, lease) ||
+    if (!end_lease(client, key->key, lease) || lease->tag_clock < client->space->matched ||
         is_void(client->space, item->tags, item->n_tags, lease->tag_clock)) {
         return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
@@ -352,6 +352,37 @@ static int mem_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline
     }
     found->time = ++client->space->clock;
     pln_mem_post_locked(client, PLN_MESSAGE_TAG, tag);
+    return pln_mem_leave(client, is_late, PLN_OK);
+}
+
+/* The records are looked through at once, so there is no list of masks. */
+static int mem_drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline) {
+    struct mem_client *client = pln_mem_client(l2);
+    uint8_t payload[1 + PLN_MAX_KEY + PLN_MESSAGE_CLEAR_BYTES];
+    size_t len = mask->text.len;
+    bool is_late;
+    if (len > PLN_MAX_KEY) {
+        return pln_fail(PLN_ETOOBIG, "l2: a prefix or pattern of %zu bytes, %d at most", len,
+                        PLN_MAX_KEY);
+    }
+    int result = pln_mem_enter(client, MEM_FREES, deadline, &is_late);
+    if (result != PLN_OK) {
+        return result;
+    }
+    struct space *space = client->space;
+    for (struct record *record = space->records; record != NULL; record = record->hh.next) {
+        if (pln_mask_fits(mask, pln_bytes_of(record->key, record->key_len))) {
+            drop_value(record);
+        }
+    }
+    space->matched = ++space->clock;
+    payload[0] = (uint8_t) mask->kind;
+    if (len > 0) {
+        memcpy(payload + 1, mask->text.data, len);
+    }
+    pln_put_big(payload + 1 + len, space->matched, PLN_MESSAGE_CLEAR_BYTES);
+    pln_mem_post_locked(client, PLN_MESSAGE_MATCH,
+                        pln_bytes_of(payload, 1 + len + PLN_MESSAGE_CLEAR_BYTES));
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 
@@ -471,6 +502,7 @@ const struct pln_l2_ops pln_mem_ops = {
     .commit = mem_commit,
     .release = mem_release,
     .drop_tag = mem_drop_tag,
+    .drop_match = mem_drop_match,
     .clear = mem_clear,
     .command = mem_command,
     .health = mem_health,

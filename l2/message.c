@@ -6,7 +6,7 @@
  *     1  kind
  *     2  instance       64 bits, random
  *    10  incarnation    32 bits: which connection of the instance wrote
- *    14  payload        a key, keys, a tag, or numbers
+ *    14  payload        a key, keys, a tag, a mask, or numbers
  *        number         64 bits: which message of the namespace it is; what changes nothing has
  * none
  *
@@ -45,6 +45,8 @@ static bool payload_fits(enum pln_message_kind kind, size_t len) {
         return len >= PLN_MESSAGE_EXTEND_BYTES && len - PLN_MESSAGE_EXTEND_BYTES <= PLN_MAX_KEY;
     case PLN_MESSAGE_TAG:
         return len <= PLN_MAX_TAG;
+    case PLN_MESSAGE_MATCH:
+        return len > PLN_MESSAGE_CLEAR_BYTES && len - PLN_MESSAGE_CLEAR_BYTES - 1 <= PLN_MAX_KEY;
     case PLN_MESSAGE_CLEAR:
         return len == PLN_MESSAGE_CLEAR_BYTES;
     case PLN_MESSAGE_PING:
@@ -71,7 +73,8 @@ bool pln_message_read(struct pln_bytes bytes, struct pln_message *message) {
         read.number = pln_take_big(at + PLN_MESSAGE_HEAD + len, PLN_MESSAGE_NUMBER);
     }
     read.payload = pln_bytes_of(at + PLN_MESSAGE_HEAD, len);
-    if (!payload_fits(read.kind, len)) {
+    if (!payload_fits(read.kind, len) ||
+        (read.kind == PLN_MESSAGE_MATCH && !pln_mask_is_kind(at[PLN_MESSAGE_HEAD]))) {
         return false;
     }
     *message = read;
@@ -87,6 +90,21 @@ struct pln_bytes pln_message_extend(struct pln_bytes key, pln_ms fresh, pln_ms l
         memcpy(payload + PLN_MESSAGE_EXTEND_BYTES, key.data, key.len);
     }
     return pln_bytes_of(payload, PLN_MESSAGE_EXTEND_BYTES + key.len);
+}
+
+struct pln_mask pln_message_mask(struct pln_bytes payload, uint64_t *clock) {
+    const uint8_t *at = payload.data;
+    size_t len = payload.len - PLN_MESSAGE_CLEAR_BYTES;
+    *clock = pln_take_big(at + len, PLN_MESSAGE_CLEAR_BYTES);
+    return (struct pln_mask){(enum pln_mask_kind) at[0], pln_bytes_of(at + 1, len - 1)};
+}
+
+static void report_match(const struct pln_l2_events *events, struct pln_bytes payload) {
+    uint64_t clock;
+    struct pln_mask mask = pln_message_mask(payload, &clock);
+    if (events->on_match != NULL) {
+        events->on_match(events->arg, &mask);
+    }
 }
 
 /* Durations that are none end the value, which is safe. */
@@ -117,6 +135,9 @@ void pln_message_report(const struct pln_l2_events *events, const struct pln_mes
         break;
     case PLN_MESSAGE_EXTEND:
         report_extension(events, message->payload);
+        break;
+    case PLN_MESSAGE_MATCH:
+        report_match(events, message->payload);
         break;
     case PLN_MESSAGE_CLEAR:
         if (events->on_clear != NULL) {

@@ -46,6 +46,16 @@ static int cache_invalidate_tag(lua_State *L) {
     return pln_lua_push_status(L, pln_invalidate_tag(self->cache, pln_lua_check_key(L, 2)));
 }
 
+static int cache_invalidate_prefix(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_invalidate_prefix(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_invalidate_pattern(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_invalidate_pattern(self->cache, pln_lua_check_key(L, 2)));
+}
+
 static int cache_clear(lua_State *L) {
     return pln_lua_push_status(L, pln_clear(pln_lua_opened(L, 1)->cache));
 }
@@ -91,6 +101,8 @@ const luaL_Reg pln_lua_writes[] = {
     {"expire", cache_expire},
     {"touch", cache_touch},
     {"invalidate_tag", cache_invalidate_tag},
+    {"invalidate_prefix", cache_invalidate_prefix},
+    {"invalidate_pattern", cache_invalidate_pattern},
     {"clear", cache_clear},
     {"raise", cache_raise},
     {NULL, NULL},
