@@ -1,11 +1,56 @@
 /* SPDX-License-Identifier: MIT
  *
- * drop.c - what ends many keys at once: those that begin with something, or fit a pattern.
+ * drop.c - what ends many keys at once: those of a list, those that begin with something, or fit a
+ * pattern.
  *
  * As with one key (R8): L1 forgets before it is sent, so that who reads meanwhile asks Redis, and
  * again at the reply, since what was read before Redis did it may have been kept in between.
  */
 #include "engine.h"
+
+static void forget(struct pln_cache *cache, const struct pln_hashed *keys, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        pln_inval_key(cache->inval, &keys[i]);
+    }
+}
+
+/* Moves the keys whose rules have them in L2 to the front. Returns how many. */
+static size_t sort_shared(struct pln_cache *cache, struct pln_hashed *keys, size_t n) {
+    size_t n_shared = 0;
+    for (size_t i = 0; i < n && cache->has_l2; i++) {
+        struct pln_match match;
+        struct pln_ruleset *ruleset;
+        struct pln_hashed key = keys[i];
+        bool is_shared = pln_cache_match(cache, key.key, &match, &ruleset)->use_l2;
+        pln_ruleset_unref(ruleset);
+        if (is_shared) {
+            keys[i] = keys[n_shared];
+            keys[n_shared++] = key;
+        }
+    }
+    return n_shared;
+}
+
+int pln_delete_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n) {
+    struct pln_hashed *hashed = malloc(n * sizeof *hashed + 1);
+    int status = hashed == NULL ? pln_fail(PLN_ENOMEM, "delete: no memory for %zu keys", n)
+                                : PLN_OK;
+    for (size_t i = 0; status == PLN_OK && i < n; i++) {
+        status = pln_cache_key(cache, keys[i], &hashed[i]);
+    }
+    if (status == PLN_OK) {
+        pln_count(cache->counts, PLN_COUNT_DELETES, n);
+        forget(cache, hashed, n);
+        size_t n_shared = sort_shared(cache, hashed, n);
+        if (n_shared > 0) {
+            status = pln_l2_remove_many(cache->l2, hashed, n_shared,
+                                        pln_cache_l2_deadline(cache, PLN_FOREVER));
+            forget(cache, hashed, n_shared);
+        }
+    }
+    free(hashed);
+    return status;
+}
 
 static int drop(struct pln_cache *cache, enum pln_mask_kind kind, struct pln_bytes text) {
     struct pln_mask mask = {kind, text};

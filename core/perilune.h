@@ -301,6 +301,10 @@ PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_by
  * gone here, and elsewhere when its life in L1 ends. */
 PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);
 
+/* The same for n keys, in one round trip, with few messages: a key that is too long refuses all,
+ * and of other failures the first is told; all keys are tried. */
+PLN_API int pln_delete_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
+
 /* Makes a key stale everywhere: it is loaded anew at the next read, and may be served meanwhile or
  * when that fails, as its rule allows. */
 PLN_API int pln_expire(struct pln_cache *cache, struct pln_bytes key);

@@ -42,6 +42,12 @@ static int get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, 
     return on_key(l2, keys, deadline);
 }
 
+static int remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                       pln_ns deadline) {
+    (void) n;
+    return on_key(l2, keys, deadline);
+}
+
 static int get_async(struct pln_l2 *l2, struct pln_l2_get *begun) {
     return on_key(l2, &begun->key, begun->deadline);
 }
@@ -118,6 +124,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .get_async = get_async,
         .set = set,
         .remove = on_key,
+        .remove_many = remove_many,
         .expire = on_key,
         .touch = touch,
         .lease = lease,

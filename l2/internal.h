@@ -14,6 +14,7 @@
 
 #include "drops.h"
 #include "feed.h"
+#include "removes.h"
 #include "replica.h"
 
 /* ---- codec.c: the envelope ---- */
@@ -54,6 +55,7 @@ int pln_envelope_read(struct pln_bytes envelope, pln_ms server_now, struct pln_l
 
 enum pln_message_kind {
     PLN_MESSAGE_KEY = 'k',    /* payload: the key */
+    PLN_MESSAGE_KEYS = 'K',   /* several, each behind its length, 16 bits */
     PLN_MESSAGE_EXPIRE = 'x', /* the key */
     PLN_MESSAGE_EXTEND = 'e', /* how long it is fresh, how long it lives, 64 bits each; the key */
     PLN_MESSAGE_TAG = 't',    /* the tag */
@@ -86,8 +88,8 @@ struct pln_message {
 
 /* Whether the server numbers messages of this kind: those that report a change. */
 bool pln_message_is_numbered(enum pln_message_kind kind);
-/* All but the number. Returns the length. The payload leaves room for the head. */
-size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_MESSAGE_MAX]);
+/* All but the number. Returns the length, which is the head's and the payload's. */
+size_t pln_message_write(const struct pln_message *message, uint8_t *bytes);
 /* Returns false where the bytes are damaged or of another version. */
 bool pln_message_read(struct pln_bytes bytes, struct pln_message *message);
 /* Puts the payload of an extension together. */
@@ -436,6 +438,7 @@ struct pln_script_call {
     bool is_link;
 };
 
+const char *pln_script_text(enum pln_script script);
 void pln_script_add(struct pln_script_call *call, struct pln_bytes arg);
 void pln_script_add_number(struct pln_script_call *call, int64_t number);
 /* A duration; what is longer than any is "". */

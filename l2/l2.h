@@ -23,6 +23,7 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
+ *   removes.c  many keys removed by one command
  *   drops.c  prefixes and patterns that void values; sweep.c gives their memory back
  *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
@@ -200,6 +201,7 @@ struct pln_l2_ops {
     int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
                uint32_t set_flags, pln_ns deadline);
     int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
+    int (*remove_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline);
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
                  pln_ns deadline);
@@ -345,6 +347,14 @@ static inline int pln_l2_set(struct pln_l2 *l2, const struct pln_hashed *key,
 /* Deletes value and lease and tells the others, whether or not they existed. */
 static inline int pln_l2_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     return l2->ops->remove(l2, key, deadline);
+}
+
+/* The same for many keys, in one round trip: those of one connection to one server (of a cluster:
+ * of one slot) in one step, up to 1,000 of them and 32 KiB, told by one message. All are tried, and
+ * the first failure is told. */
+static inline int pln_l2_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                                     pln_ns deadline) {
+    return l2->ops->remove_many(l2, keys, n, deadline);
 }
 
 /* Makes the value stale where it lies, voids the lease, tells the others. Returns: PLN_OK, PLN_MISS

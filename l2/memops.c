@@ -41,7 +41,7 @@ static struct record *make_record(struct space *space, struct pln_bytes key) {
     return record;
 }
 
-static void drop_value(struct record *record) {
+void pln_mem_drop_value(struct record *record) {
     free(record->envelope);
     record->envelope = NULL;
 }
@@ -103,7 +103,7 @@ static int store(struct mem_client *client, struct pln_bytes key, const struct p
     stored.tag_clock = tag_clock;
     stored.life_left = item->life_left < 1 ? 1 : item->life_left;
     pln_envelope_write(&stored, server_now(client), envelope);
-    drop_value(record);
+    pln_mem_drop_value(record);
     record->envelope = envelope;
     record->envelope_bytes = bytes;
     record->is_leased = false;
@@ -187,6 +187,14 @@ static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct
     return pln_mem_leave(client, is_late, result);
 }
 
+void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key) {
+    struct record *record = find_record(client->space, key);
+    if (record != NULL) {
+        pln_mem_drop_value(record);
+        record->is_leased = false;
+    }
+}
+
 static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
     bool is_late;
@@ -194,11 +202,7 @@ static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
     if (result != PLN_OK) {
         return result;
     }
-    struct record *record = find_record(client->space, key->key);
-    if (record != NULL) {
-        drop_value(record);
-        record->is_leased = false;
-    }
+    pln_mem_remove_locked(client, key->key);
     pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
     return pln_mem_leave(client, is_late, PLN_OK);
 }
@@ -355,37 +359,6 @@ static int mem_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 
-/* The records are looked through at once, so there is no list of masks. */
-static int mem_drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline) {
-    struct mem_client *client = pln_mem_client(l2);
-    uint8_t payload[1 + PLN_MAX_KEY + PLN_MESSAGE_CLEAR_BYTES];
-    size_t len = mask->text.len;
-    bool is_late;
-    if (len > PLN_MAX_KEY) {
-        return pln_fail(PLN_ETOOBIG, "l2: a prefix or pattern of %zu bytes, %d at most", len,
-                        PLN_MAX_KEY);
-    }
-    int result = pln_mem_enter(client, MEM_FREES, deadline, &is_late);
-    if (result != PLN_OK) {
-        return result;
-    }
-    struct space *space = client->space;
-    for (struct record *record = space->records; record != NULL; record = record->hh.next) {
-        if (pln_mask_fits(mask, pln_bytes_of(record->key, record->key_len))) {
-            drop_value(record);
-        }
-    }
-    space->matched = ++space->clock;
-    payload[0] = (uint8_t) mask->kind;
-    if (len > 0) {
-        memcpy(payload + 1, mask->text.data, len);
-    }
-    pln_put_big(payload + 1 + len, space->matched, PLN_MESSAGE_CLEAR_BYTES);
-    pln_mem_post_locked(client, PLN_MESSAGE_MATCH,
-                        pln_bytes_of(payload, 1 + len + PLN_MESSAGE_CLEAR_BYTES));
-    return pln_mem_leave(client, is_late, PLN_OK);
-}
-
 static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
     bool is_late;
@@ -449,7 +422,7 @@ static size_t mem_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
 static void free_record(struct space *space, struct record *record) {
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
     HASH_DEL(space->records, record);
-    drop_value(record);
+    pln_mem_drop_value(record);
     free(record);
 }
 
@@ -473,7 +446,7 @@ size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice) 
     size_t n = 0;
     for (struct record *record = space->records; record != NULL; record = record->hh.next) {
         if (record->envelope != NULL && pln_mem_chance(dice, share)) {
-            drop_value(record); /* a lease is a key of its own, and stays */
+            pln_mem_drop_value(record); /* a lease is a key of its own, and stays */
             n++;
         }
     }
@@ -496,13 +469,14 @@ const struct pln_l2_ops pln_mem_ops = {
     .get_async = mem_get_async,
     .set = mem_set,
     .remove = mem_remove,
+    .remove_many = pln_mem_remove_many,
     .expire = mem_expire,
     .touch = mem_touch,
     .lease = mem_lease,
     .commit = mem_commit,
     .release = mem_release,
     .drop_tag = mem_drop_tag,
-    .drop_match = mem_drop_match,
+    .drop_match = pln_mem_drop_match,
     .clear = mem_clear,
     .command = mem_command,
     .health = mem_health,

@@ -373,6 +373,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .get_many_near = pln_redis_get_many_near,
     .set = redis_set,
     .remove = redis_remove,
+    .remove_many = pln_redis_remove_many,
     .expire = redis_expire,
     .touch = redis_touch,
     .lease = redis_lease,

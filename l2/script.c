@@ -176,6 +176,12 @@ static const struct {
     /* DEL first, which Redis takes when it is out of memory; after it, it takes the rest, too */
     [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
                                              "return changed(redis.call('DEL', V) == 0)\n"},
+    /* Values, as many leases, T and LOG; 4: how many */
+    [PLN_SCRIPT_REMOVE_MANY] = {"remove", PRELUDE
+                                "local n = tonumber(ARGV[4])\n"
+                                "T, LOG = KEYS[2 * n + 1], KEYS[2 * n + 2]\n"
+                                "redis.call('DEL', unpack(KEYS, n + 1, 2 * n))\n"
+                                "return changed(redis.call('DEL', unpack(KEYS, 1, n)) < n)\n"},
     [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h, t = head(), now()\n"
                                              "redis.call('DEL', L)\n"
                                              "local n = changed(not h)\n"
@@ -268,6 +274,10 @@ void pln_script_load(struct pln_batch *batch) {
     for (size_t i = 0; i < PLN_N_SCRIPTS; i++) {
         pln_batch_texts(batch, "SCRIPT", "LOAD", scripts[i].text, NULL);
     }
+}
+
+const char *pln_script_text(enum pln_script script) {
+    return scripts[script].text;
 }
 
 /* ---- arguments ---- */
@@ -380,6 +390,17 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     }
 }
 
+/* Removals of one key each, as one command. */
+static void write_joined(void *const *args, size_t n, const struct pln_slot *slot,
+                         struct pln_batch *batch) {
+    struct pln_bytes keys[PLN_MOST_JOINED];
+    const struct running *first = args[0];
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = ((const struct running *) args[i])->call->key->key;
+    }
+    pln_removes_write(first->redis, slot, keys, n, false, batch);
+}
+
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
     struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
@@ -391,6 +412,10 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
         .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
         .is_link = call->is_link};
     struct pln_reply *got;
+    if (call->script == PLN_SCRIPT_REMOVE) {
+        request.join = node->redis->slots == NULL ? write_joined : NULL;
+        request.n_bytes = call->key->key.len;
+    }
     for (size_t i = 0; i < call->n_args; i++) {
         request.n_bytes += call->args[i].len;
     }
@@ -399,6 +424,7 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);
         running.by_text = true;
+        request.join = NULL;
         result = pln_route_ask(&node, index, &request, deadline, &got);
     }
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {

@@ -279,6 +279,32 @@ static void a_dropped_pattern_voids_what_fits_it(struct client *a, struct client
     expect_text(a, "a:z", NULL);
 }
 
+static void many_keys_are_removed_at_once(struct client *a, struct client *b) {
+    enum { N = 1200 };
+    static char names[N][8];
+    struct pln_hashed keys[N];
+    struct pln_l2_lease lease;
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "k%d", i);
+        keys[i] = key_of(names[i]);
+    }
+    ck_assert_int_eq(set(a, "k0", "v", 0), PLN_OK);
+    ck_assert_int_eq(set(a, "k1199", "v", 0), PLN_OK);
+    ck_assert_int_eq(set(a, "k1200", "v", 0), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "k7", &lease), PLN_OK);
+    ck_assert_int_eq(pln_l2_remove_many(a->l2, keys, N, soon()), PLN_OK);
+    expect_text(b, "k0", NULL);
+    expect_text(b, "k1199", NULL);
+    expect_text(b, "k1200", "v");
+    ck_assert_int_eq(commit(b, "k7", &lease, "old", NULL), PLN_NOT_STORED);
+    for (int i = 0; i < N; i += 100) {
+        char part[32];
+        snprintf(part, sizeof part, "k:k%d", i);
+        ck_assert(client_hears(b, part));
+    }
+    ck_assert_int_eq(pln_l2_remove_many(a->l2, keys, 0, soon()), PLN_OK);
+}
+
 static void conditions_see_what_a_mask_has_voided(struct client *a, struct client *b) {
     struct pln_hashed gone = key_of("k:1"), there = key_of("l:1");
     ck_assert_int_eq(set(a, "k:1", "old", 0), PLN_OK);
@@ -366,6 +392,7 @@ const struct semantic semantics[] = {
     SEMANTIC(a_dropped_pattern_voids_what_fits_it),
     SEMANTIC(conditions_see_what_a_mask_has_voided),
     SEMANTIC(a_load_from_before_a_mask_is_not_stored),
+    SEMANTIC(many_keys_are_removed_at_once),
     SEMANTIC(clear_voids_everything),
     SEMANTIC(what_was_read_before_a_drop_is_not_committed_after),
     SEMANTIC(many_keys_are_read_at_once),
