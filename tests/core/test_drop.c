@@ -90,12 +90,63 @@ START_TEST(a_load_that_began_before_is_handed_out_and_kept_nowhere) {
 }
 END_TEST
 
+START_TEST(many_keys_go_at_once_by_one_message) {
+    struct pln_bytes keys[300];
+    char names[300][16];
+    for (size_t i = 0; i < 300; i++) {
+        snprintf(names[i], sizeof names[i], "k:%u", (unsigned) i);
+        keys[i] = pln_key(names[i]);
+        rig_set(A, names[i], "v");
+        rig_expect(B, names[i], "v", "l2");
+    }
+    rig_set(A, "other", "v");
+    uint64_t heard = rig_stat(B, "bus_received");
+    ck_assert_int_eq(pln_delete_many(A, keys, 300), PLN_OK);
+    ck_assert_uint_eq(rig_stat(B, "bus_received"), heard + 1);
+    for (size_t i = 0; i < 300; i++) {
+        rig_expect(A, names[i], NULL, "miss");
+        rig_expect(B, names[i], NULL, "miss");
+    }
+    rig_expect(B, "other", "v", "l2");
+    ck_assert_uint_eq(rig_stat(A, "deletes"), 300);
+    ck_assert_int_eq(pln_delete_many(A, NULL, 0), PLN_OK);
+}
+END_TEST
+
+START_TEST(a_key_that_is_none_keeps_all_of_them) {
+    static char text[PLN_MAX_KEY + 1];
+    memset(text, 'x', sizeof text);
+    struct pln_bytes keys[] = {pln_key("k"), pln_bytes_of(text, sizeof text)};
+    rig_set(A, "k", "v");
+    ck_assert_int_lt(pln_delete_many(A, keys, 2), 0);
+    rig_expect(A, "k", "v", "l1");
+}
+END_TEST
+
+START_TEST(keys_that_l2_does_not_have_are_not_sent) {
+    struct pln_terms terms = *pln_cache_terms(A);
+    struct pln_bytes keys[] = {pln_key("own:1"), pln_key("shared"), pln_key("own:2")};
+    terms.use_l2 = false;
+    rig_policy(&rig, A, rig_rule("own:{id}", &terms, 0));
+    rig_set(A, "own:1", "a");
+    rig_set(B, "own:1", "b");
+    rig_set(B, "shared", "b");
+    ck_assert_int_eq(pln_delete_many(A, keys, 3), PLN_OK);
+    rig_expect(A, "own:1", NULL, "miss");
+    rig_expect(B, "own:1", "b", "l1");
+    rig_expect(B, "shared", NULL, "miss");
+}
+END_TEST
+
 START_TEST(without_l2_a_prefix_goes_from_l1) {
     rig_set(A, "user:1", "v");
     rig_set(A, "other", "v");
     ck_assert_int_eq(pln_invalidate_prefix(A, pln_key("user:")), PLN_OK);
     rig_expect(A, "user:1", NULL, "miss");
     rig_expect(A, "other", "v", "l1");
+    struct pln_bytes other = pln_key("other");
+    ck_assert_int_eq(pln_delete_many(A, &other, 1), PLN_OK);
+    rig_expect(A, "other", NULL, "miss");
 }
 END_TEST
 
@@ -120,6 +171,9 @@ int main(void) {
     tcase_add_test(tests, a_write_that_is_overtaken_forgets_its_key);
     tcase_add_test(tests, a_load_that_began_before_is_handed_out_and_kept_nowhere);
     tcase_add_test(tests, what_no_key_can_be_is_refused);
+    tcase_add_test(tests, many_keys_go_at_once_by_one_message);
+    tcase_add_test(tests, a_key_that_is_none_keeps_all_of_them);
+    tcase_add_test(tests, keys_that_l2_does_not_have_are_not_sent);
     suite_add_tcase(suite, alone);
     tcase_add_checked_fixture(alone, setup_alone, teardown);
     tcase_add_test(alone, without_l2_a_prefix_goes_from_l1);

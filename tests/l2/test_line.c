@@ -388,127 +388,6 @@ START_TEST(bytes_in_flight_are_bounded_and_a_large_command_goes_alone) {
 }
 END_TEST
 
-/* ---- removals that meet ---- */
-
-static void *remove_key(void *arg) {
-    struct caller *caller = arg;
-    struct pln_hashed key = key_of(caller->key);
-    pln_ns deadline = pln_clock_precise() + caller->patience_ms * 1000000LL;
-    caller->result = pln_l2_remove(a.l2, &key, deadline);
-    snprintf(caller->error, sizeof caller->error, "%s", pln_error_text());
-    return NULL;
-}
-
-static void begin_removal(struct caller *caller, unsigned number, int patience_ms) {
-    *caller = (struct caller){.patience_ms = patience_ms};
-    snprintf(caller->key, sizeof caller->key, "key %u", number);
-    ck_assert_int_eq(pthread_create(&caller->thread, NULL, remove_key, caller), 0);
-}
-
-static long messages_of_server(void) {
-    char *stats = pln_test_redis_command(&server, "INFO commandstats");
-    const char *at = strstr(stats, "cmdstat_publish:calls=");
-    long n = at == NULL ? 0 : atol(at + strlen("cmdstat_publish:calls="));
-    free(stats);
-    return n;
-}
-
-/* A reader has the connection, which is held, and 40 removals wait, with a set among them. */
-static void let_meet(struct caller callers[42], int patience_ms) {
-    do_all(callers, 41, true);
-    pln_test_proxy_hold(&proxy);
-    begin(&callers[0], 0, false, 5000);
-    await(1, 0);
-    for (unsigned i = 1; i < 42; i++) {
-        if (i == 21) {
-            begin(&callers[i], 5, true, 5000); /* it was removed before, and is there again */
-        } else {
-            begin_removal(&callers[i], i < 21 ? i : i - 1, i % 10 == 3 ? patience_ms : 5000);
-        }
-        await(1, i);
-    }
-}
-
-static void expect_removed(void) {
-    struct caller reader;
-    for (unsigned i = 0; i < 41; i++) {
-        begin(&reader, i, false, 5000);
-        end(&reader);
-        ck_assert_int_eq(reader.result, i == 0 || i == 5 ? PLN_OK : PLN_MISS);
-    }
-}
-
-START_TEST(removals_that_meet_are_one_command_and_one_message) {
-    struct caller callers[42];
-    bool has_hashes = _i == 0;
-    let_meet(callers, 5000);
-    long before = messages_of_server();
-    if (!has_hashes) {
-        free(pln_test_redis_command(&server, "SCRIPT FLUSH")); /* then each goes by itself */
-    }
-    pln_test_proxy_release(&proxy);
-    for (unsigned i = 0; i < 42; i++) {
-        end(&callers[i]);
-        ck_assert_msg(callers[i].result == PLN_OK, "%u: %s", i, callers[i].error);
-    }
-    ck_assert_int_eq(messages_of_server() - before, has_hashes ? 3 : 41);
-    if (has_hashes) {
-        expect_removed();
-    }
-    ck_assert_uint_eq(pool()->slots[0].line.n_joined, 0);
-    ck_assert_uint_eq(pool()->slots[0].line.bytes_in_flight, 0);
-}
-END_TEST
-
-START_TEST(who_leaves_a_removal_takes_nobody_along) {
-    struct caller callers[42];
-    do_all(callers, 41, true);
-    pln_test_proxy_hold(&proxy);
-    begin(&callers[0], 0, false, 60); /* it leads, leaves, and the next sends all that wait */
-    await(1, 0);
-    for (unsigned i = 1; i < 41; i++) {
-        begin_removal(&callers[i], i, i % 2 == 0 ? 400 : 5000);
-    }
-    end(&callers[0]);
-    for (unsigned i = 2; i < 41; i += 2) {
-        end(&callers[i]);
-        ck_assert_int_eq(callers[i].result, PLN_ETIMEOUT);
-    }
-    await(41, 0); /* they were sent, and none had an answer */
-    pln_test_proxy_release(&proxy);
-    for (unsigned i = 1; i < 41; i += 2) {
-        end(&callers[i]);
-        ck_assert_msg(callers[i].result == PLN_OK, "%u: %s", i, callers[i].error);
-    }
-    for (unsigned i = 1; i < 41; i++) {
-        begin(&callers[0], i, false, 5000);
-        end(&callers[0]);
-        ck_assert_int_eq(callers[0].result, PLN_MISS);
-    }
-    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 1);
-}
-END_TEST
-
-START_TEST(a_lost_connection_ends_all_removals_in_flight) {
-    struct caller callers[21];
-    do_all(callers, 21, true);
-    pln_test_proxy_hold(&proxy);
-    begin(&callers[0], 0, false, 60);
-    await(1, 0);
-    for (unsigned i = 1; i < 21; i++) {
-        begin_removal(&callers[i], i, 60000);
-    }
-    end(&callers[0]);
-    await(21, 0);
-    pln_test_redis_kill(&server);
-    for (unsigned i = 1; i < 21; i++) {
-        end(&callers[i]);
-        ck_assert_int_eq(callers[i].result, PLN_EL2DOWN);
-    }
-    ck_assert_uint_eq(pool()->slots[0].line.n_joined, 0);
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("line");
     TCase *tests = tcase_create("line");
@@ -527,9 +406,6 @@ int main(void) {
     tcase_add_test(tests, a_posted_command_ends_at_its_deadline_or_with_its_connection);
     tcase_add_test(tests, bytes_that_wait_are_bounded_and_the_bound_is_named);
     tcase_add_test(tests, bytes_in_flight_are_bounded_and_a_large_command_goes_alone);
-    tcase_add_loop_test(tests, removals_that_meet_are_one_command_and_one_message, 0, 2);
-    tcase_add_test(tests, who_leaves_a_removal_takes_nobody_along);
-    tcase_add_test(tests, a_lost_connection_ends_all_removals_in_flight);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
