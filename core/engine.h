@@ -18,6 +18,7 @@
  *              what an entry or a message says
  *   recover.c  what failed while Redis was away, and is carried out later: kept.c holds it, redo.c
  *              does it
+ *   drop.c     what ends many keys at once
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms

@@ -44,6 +44,12 @@ static void on_tag(void *arg, struct pln_bytes tag) {
     pln_recovery_heard_tag(cache->recovery, tag);
 }
 
+static void on_match(void *arg, const struct pln_mask *mask) {
+    struct pln_cache *cache = arg;
+    pln_inval_match(cache->inval, pln_mask_fits, mask);
+    pln_recovery_heard_clear(cache->recovery); /* any that fits may have gone */
+}
+
 static void on_clear(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_all(cache->inval);
@@ -143,6 +149,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
                    .on_expire = on_expire,
                    .on_extend = on_extend,
                    .on_tag = on_tag,
+                   .on_match = on_match,
                    .on_clear = on_clear,
                    .on_filled = on_filled,
                    .on_down = on_down,

@@ -311,6 +311,10 @@ PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_by
  * gone here, and elsewhere once L2 is back, or when its life in L1 ends. */
 PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);
 
+/* The same for n keys, in one round trip, with few messages: a key that is too long refuses all,
+ * and of other failures the first is told; all keys are tried. */
+PLN_API int pln_delete_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
+
 /* Makes a key stale everywhere: it is loaded anew at the next read, and may be served meanwhile or
  * when that fails, as its rule allows. */
 PLN_API int pln_expire(struct pln_cache *cache, struct pln_bytes key);
@@ -320,6 +324,15 @@ PLN_API int pln_touch(struct pln_cache *cache, struct pln_bytes key, pln_ms ttl_
 
 /* Removes every value that carries the tag, everywhere, in constant time. */
 PLN_API int pln_invalidate_tag(struct pln_cache *cache, struct pln_bytes tag);
+
+/* Removes every value whose key begins with the prefix, or fits the pattern, in which each '*'
+ * stands for any bytes, also none. Everywhere at once: loads under way are not kept. Takes a look
+ * at all keys in L1, here and in each instance, and constant time in Redis, where the memory is
+ * given back in the background. For rare events: the namespace keeps 64 of them, in 16 KiB, until
+ * their values have gone from Redis (10,000 keys a second), and with one more all its values are
+ * removed. Returns: as pln_delete(); PLN_EINVAL where it is longer than a key may be. */
+PLN_API int pln_invalidate_prefix(struct pln_cache *cache, struct pln_bytes prefix);
+PLN_API int pln_invalidate_pattern(struct pln_cache *cache, struct pln_bytes pattern);
 
 /* Removes all values of the namespace, everywhere, in constant time. */
 PLN_API int pln_clear(struct pln_cache *cache);

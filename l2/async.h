@@ -30,12 +30,12 @@ pln_ms pln_async_server_now(struct pln_pool *pool);
 
 /* What a GET brought. Returns: PLN_OK, PLN_MISS, PLN_ENOMEM; PLN_PENDING where it depends on the
  * answer to a second command, and the value is the caller's to free if that cannot be had. */
-int pln_read_now(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
-                 struct pln_l2_value *value);
+int pln_read_now(struct pln_node *node, const struct pln_hashed *key, const struct pln_reply *reply,
+                 pln_ms server_now, struct pln_l2_value *value);
 void pln_read_ask_times(struct pln_node *node, struct pln_l2_value *value, struct pln_batch *batch);
 /* Returns: PLN_OK, PLN_MISS, PLN_EL2; but for PLN_OK the value is freed. */
-int pln_read_take_times(struct pln_node *node, const struct pln_reply *reply,
-                        struct pln_l2_value *value);
+int pln_read_take_times(struct pln_node *node, const struct pln_hashed *key,
+                        const struct pln_reply *reply, struct pln_l2_value *value);
 
 /* ---- read_async.c ---- */
 

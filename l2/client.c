@@ -81,9 +81,11 @@ void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_keeper_stop(redis); /* it adds nodes, and starts links */
     pln_scout_stop(redis);
+    pln_sweep_stop(redis);
     pln_nodes_fini(redis);
     pln_keeper_fini(redis);
     pln_scout_fini(redis);
+    pln_sweep_fini(redis);
     pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
     pln_names_fini(&redis->names);
@@ -128,11 +130,13 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
     pln_scout_init(redis);
+    pln_sweep_init(redis);
     int result = pln_keeper_init(redis);
     if (result == PLN_OK) {
         result = pln_url_read(options->url, &redis->url);
     }
     /* a cluster's servers tell of keys that change by tracking alone: see script.c */
+    atomic_init(&redis->sweeper.wait, redis->url.topology == PLN_CLUSTER ? PLN_SWEEP_WAIT_MS : 0);
     redis->tracking = options->tracking || redis->url.topology == PLN_CLUSTER;
     if (result == PLN_OK && (redis->n_slots > MOST_POOL || redis->n_bulk > MOST_POOL)) {
         bool is_bulk = redis->n_slots <= MOST_POOL;

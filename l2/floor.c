@@ -4,7 +4,10 @@
  *
  * It is kept here while the link is up, so that a value without tags needs no second look at the
  * server; it is 0 while it is not known. It only rises while it is known. Own clears are kept
- * apart, since an answer that was on its way may be older than a clear that has ended.
+ * apart, since an answer that was on its way may be older than a clear that has ended. The masks in
+ * force (drops.h) are known where the floor is.
+ *
+ * Label: F1, the floor set / read: what is known of masks before the floor that makes it count.
  */
 #include "internal.h"
 
@@ -15,6 +18,7 @@ void pln_floor_server(struct pln_node *node, const char *run_id) {
     if (strcmp(node->floor_run_id, run_id) != 0) {
         snprintf(node->floor_run_id, sizeof node->floor_run_id, "%s", run_id);
         node->own_clear = 0;
+        pln_drops_forget_locked(node);
     }
     pthread_mutex_unlock(&node->floor_lock);
 }
@@ -26,13 +30,14 @@ void pln_floor_run_id(struct pln_node *node, char run_id[PLN_RUN_ID + 1]) {
 }
 
 static void set_floor_locked(struct pln_node *node, uint64_t floor) {
-    /* relaxed, as all that touch it: a number by itself. A reader that still sees the old one is
-     * one that asked before the clear was answered */
-    atomic_store_explicit(&node->floor, floor, memory_order_relaxed);
+    /* F1 release: the masks before it; pairs with pln_floor_now. As to itself it is a number alone:
+     * a reader that still sees the old one is one that asked before the clear was answered */
+    atomic_store_explicit(&node->floor, floor, memory_order_release);
 }
 
 uint64_t pln_floor_now(struct pln_node *node) {
-    return atomic_load_explicit(&node->floor, memory_order_relaxed); /* relaxed: as above */
+    /* F1 acquire: pairs with set_floor_locked */
+    return atomic_load_explicit(&node->floor, memory_order_acquire);
 }
 
 void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own) {
@@ -52,10 +57,11 @@ void pln_floor_forget(struct pln_node *node) {
     pthread_mutex_unlock(&node->floor_lock);
 }
 
-void pln_floor_take(struct pln_node *node, uint64_t base, uint64_t cleared) {
+void pln_floor_take(struct pln_node *node, const struct pln_times *times) {
     pthread_mutex_lock(&node->floor_lock);
-    cleared = cleared > node->own_clear ? cleared : node->own_clear;
-    set_floor_locked(node, cleared > base ? cleared : base);
+    uint64_t cleared = times->cleared > node->own_clear ? times->cleared : node->own_clear;
+    bool is_known = pln_drops_take_locked(node, times->drops, times->clock);
+    set_floor_locked(node, !is_known ? 0 : cleared > times->base ? cleared : times->base);
     pthread_mutex_unlock(&node->floor_lock);
 }
 
@@ -81,5 +87,6 @@ void pln_floor_init(struct pln_node *node) {
 }
 
 void pln_floor_fini(struct pln_node *node) {
+    free(node->drops.bytes);
     pthread_mutex_destroy(&node->floor_lock);
 }

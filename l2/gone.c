@@ -42,6 +42,12 @@ static int get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, 
     return on_key(l2, keys, deadline);
 }
 
+static int remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                       pln_ns deadline) {
+    (void) n;
+    return on_key(l2, keys, deadline);
+}
+
 static int get_async(struct pln_l2 *l2, struct pln_l2_get *begun) {
     return on_key(l2, &begun->key, begun->deadline);
 }
@@ -92,6 +98,11 @@ static int drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     return on_key(l2, NULL, deadline);
 }
 
+static int drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline) {
+    (void) mask;
+    return on_key(l2, NULL, deadline);
+}
+
 static int clear(struct pln_l2 *l2, pln_ns deadline) {
     return on_key(l2, NULL, deadline);
 }
@@ -119,6 +130,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .get_async = get_async,
         .set = set,
         .remove = on_key,
+        .remove_many = remove_many,
         .expire = on_key,
         .touch = touch,
         .redo = redo,
@@ -126,6 +138,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .commit = commit,
         .release = release,
         .drop_tag = drop_tag,
+        .drop_match = drop_match,
         .clear = clear,
         .command = command,
         .health = health,

@@ -12,7 +12,9 @@
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
 
+#include "drops.h"
 #include "feed.h"
+#include "removes.h"
 #include "replica.h"
 
 /* ---- codec.c: the envelope ---- */
@@ -53,9 +55,11 @@ int pln_envelope_read(struct pln_bytes envelope, pln_ms server_now, struct pln_l
 
 enum pln_message_kind {
     PLN_MESSAGE_KEY = 'k',    /* payload: the key */
+    PLN_MESSAGE_KEYS = 'K',   /* several, each behind its length, 16 bits */
     PLN_MESSAGE_EXPIRE = 'x', /* the key */
     PLN_MESSAGE_EXTEND = 'e', /* how long it is fresh, how long it lives, 64 bits each; the key */
     PLN_MESSAGE_TAG = 't',    /* the tag */
+    PLN_MESSAGE_MATCH = 'm',  /* a mask's kind and text; its time, 64 bits */
     PLN_MESSAGE_CLEAR = 'c',  /* the new tag clock, 64 bits */
     PLN_MESSAGE_FILLED = 'f', /* the key */
     PLN_MESSAGE_PING = 'p',   /* a number, 64 bits: the link's test of itself */
@@ -84,13 +88,15 @@ struct pln_message {
 
 /* Whether the server numbers messages of this kind: those that report a change. */
 bool pln_message_is_numbered(enum pln_message_kind kind);
-/* All but the number. Returns the length. The payload leaves room for the head. */
-size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_MESSAGE_MAX]);
+/* All but the number. Returns the length, which is the head's and the payload's. */
+size_t pln_message_write(const struct pln_message *message, uint8_t *bytes);
 /* Returns false where the bytes are damaged or of another version. */
 bool pln_message_read(struct pln_bytes bytes, struct pln_message *message);
 /* Puts the payload of an extension together. */
 struct pln_bytes pln_message_extend(struct pln_bytes key, pln_ms fresh, pln_ms life,
                                     uint8_t payload[PLN_MESSAGE_MAX]);
+/* The mask of a message's payload, and its time. */
+struct pln_mask pln_message_mask(struct pln_bytes payload, uint64_t *clock);
 /* Calls the event a message stands for; events that are not set are passed over. */
 void pln_message_report(const struct pln_l2_events *events, const struct pln_message *message);
 
@@ -105,6 +111,7 @@ struct pln_names {
     char *tags;      /* "N:tags" */
     char *log;       /* "N:log" */
     char *peers;     /* "N:peers" */
+    char *sweep;     /* "N:sweep" */
     char *channel;   /* "N:inv:2", and with another database than 0 that, too */
     bool is_cluster; /* names decide where things are */
     bool is_tagged;  /* the namespace decides */
@@ -159,6 +166,7 @@ struct pln_node {
     uint64_t own_clear;         /* the latest clear of this client's */
     char floor_run_id[PLN_RUN_ID + 1];
     _Atomic uint64_t floor;
+    struct pln_drops drops;
 
     /* of node.c, under the client's lock of the links */
     bool is_wanted;    /* values come from here now */
@@ -223,6 +231,7 @@ struct pln_redis {
     struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
     struct pln_keeper keeper;
     struct pln_scout scout;
+    struct pln_sweeper sweeper;
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;
@@ -328,6 +337,8 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
 
 /* ---- redis.c: the operations ---- */
 
+struct pln_script_call;
+
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
@@ -337,6 +348,13 @@ int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *ba
                        const char *command, unsigned kinds, pln_ns deadline,
                        struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
+/* Runs a script on every server that has tags, and gives the number it answers with to `take` (may
+ * be NULL). All are tried, and the first failure is told. */
+int pln_redis_run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
+                             int (*take)(struct pln_node *node, uint64_t number, const void *arg,
+                                         pln_ns deadline),
+                             const void *arg, pln_ns deadline);
+int pln_redis_clear_node(struct pln_node *node, pln_ns deadline);
 /* Publishes the link's test of itself over a data connection. */
 int pln_redis_ping(struct pln_node *node, uint64_t number, pln_ns deadline);
 
@@ -359,15 +377,21 @@ void pln_floor_run_id(struct pln_node *node, char run_id[PLN_RUN_ID + 1]);
 void pln_floor_raise(struct pln_node *node, uint64_t clock, bool is_own);
 void pln_floor_forget(struct pln_node *node);
 uint64_t pln_floor_now(struct pln_node *node);
-/* Takes what the server said of it: when its hash was made, and the last clear. */
-void pln_floor_take(struct pln_node *node, uint64_t base, uint64_t cleared);
+/* What the server says of its tags: when the hash was made, the last clear, the clock, and the
+ * masks in force. */
+struct pln_times {
+    uint64_t base, cleared, clock;
+    struct pln_bytes drops;
+};
+void pln_floor_take(struct pln_node *node, const struct pln_times *times);
 /* The tags' clock as it is now. */
 int pln_floor_clock(struct pln_node *node, pln_ns deadline, uint64_t *clock);
 
 /* ---- read.c: get ---- */
 
-/* Values of one server, with their statuses. */
+/* Values of one server, with their keys and statuses. */
 struct pln_reading {
+    const struct pln_hashed *keys;
     struct pln_l2_value *values;
     int *statuses;
     size_t n;
@@ -417,6 +441,7 @@ struct pln_script_call {
     pln_ms moment;   /* of the precise clock */
 };
 
+const char *pln_script_text(enum pln_script script);
 void pln_script_add(struct pln_script_call *call, struct pln_bytes arg);
 void pln_script_add_number(struct pln_script_call *call, int64_t number);
 /* A duration; what is longer than any is "". */

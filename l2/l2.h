@@ -23,6 +23,8 @@
  *   codec.c  the envelope of a stored value
  *   message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
+ *   removes.c  many keys removed by one command
+ *   drops.c  prefixes and patterns that void values; sweep.c gives their memory back
  *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   talk.c   a conversation of somebody's own: a connection that may block, or subscribe
  *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
@@ -32,7 +34,8 @@
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:log the last messages (a stream), N:peers who
- * is there (a sorted set), N:inv:2 the channel (2 is the wire version).
+ * is there (a sorted set), N:sweep who removes what prefixes and patterns have voided, N:inv:2 the
+ * channel (2 is the wire version).
  *
  * The tag clock is a counter kept in Redis: dropping a tag, or everything, gives that the next
  * number as its time. A value carries the clock's number of when its source was read, and is void
@@ -58,6 +61,8 @@ struct pln_l2_events {
     /* the key was given new durations from then on, by somebody else */
     void (*on_extend)(void *arg, struct pln_bytes key, pln_ms fresh, pln_ms life);
     void (*on_tag)(void *arg, struct pln_bytes tag);
+    /* all keys of the mask were deleted by somebody else */
+    void (*on_match)(void *arg, const struct pln_mask *mask);
     /* everything is void: clear(), FLUSHALL, or a server that forgot */
     void (*on_clear)(void *arg);
     /* a load that others wait for has ended, well or badly: wake who waits */
@@ -210,6 +215,7 @@ struct pln_l2_ops {
     int (*set)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
                uint32_t set_flags, pln_ns deadline);
     int (*remove)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
+    int (*remove_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline);
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
                  pln_ns deadline);
@@ -222,6 +228,7 @@ struct pln_l2_ops {
     int (*redo)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_redo *,
                 pln_ns deadline);
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
+    int (*drop_match)(struct pln_l2 *, const struct pln_mask *, pln_ns deadline);
     int (*clear)(struct pln_l2 *, pln_ns deadline);
     int (*command)(struct pln_l2 *, const struct pln_bytes *key, const struct pln_bytes *args,
                    size_t n_args, pln_ns deadline, struct pln_reply **reply);
@@ -359,6 +366,14 @@ static inline int pln_l2_remove(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->remove(l2, key, deadline);
 }
 
+/* The same for many keys, in one round trip: those of one connection to one server (of a cluster:
+ * of one slot) in one step, up to 1,000 of them and 32 KiB, told by one message. All are tried, and
+ * the first failure is told. */
+static inline int pln_l2_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                                     pln_ns deadline) {
+    return l2->ops->remove_many(l2, keys, n, deadline);
+}
+
 /* Makes the value stale where it lies, voids the lease, tells the others. Returns: PLN_OK, PLN_MISS
  * (the others are told all the same). */
 static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
@@ -413,6 +428,14 @@ bool pln_l2_may_pass(int status);
 /* Voids every value with the tag, in constant time, and tells the others. */
 static inline int pln_l2_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
     return l2->ops->drop_tag(l2, tag, deadline);
+}
+
+/* Voids every value whose key fits, in constant time, and tells the others. Their memory is given
+ * back behind. Masks whose values have not gone yet are bounded; past the bound everything is void.
+ * Loads under way are not stored, whatever their keys. */
+static inline int pln_l2_drop_match(struct pln_l2 *l2, const struct pln_mask *mask,
+                                    pln_ns deadline) {
+    return l2->ops->drop_match(l2, mask, deadline);
 }
 
 /* Voids every value of the namespace, in constant time, and tells the others. */

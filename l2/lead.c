@@ -28,6 +28,47 @@ static bool fits(const struct pln_pool *pool, const struct pln_line *line,
 
 /* ---- sending and receiving ---- */
 
+/* How many of the first in the queue go as one command. */
+static size_t count_joined(const struct pln_line *line) {
+    const struct pln_request *first = line->queue, *at = first->next;
+    size_t n = 1, bytes = first->n_bytes + 2;
+    if (first->join == NULL || first->is_asking) {
+        return 1;
+    }
+    for (; at != NULL && at->join == first->join && !at->is_asking && n < PLN_MOST_JOINED &&
+           line->n_in_flight + n < PLN_ARRAY_LEN(line->in_flight) &&
+           bytes + at->n_bytes + 2 <= PLN_MOST_JOINED_BYTES;
+         at = at->next) {
+        bytes += at->n_bytes + 2;
+        n++;
+    }
+    return n;
+}
+
+/* Writes the first n of the queue as one command. */
+static void write_first(struct pln_line *line, struct pln_slot *slot, size_t n,
+                        struct pln_batch *batch) {
+    void *args[PLN_MOST_JOINED];
+    size_t before = batch->len;
+    struct pln_request *request = line->queue;
+    for (size_t i = 0; i < n; i++) {
+        request = line->queue;
+        args[i] = request->arg;
+        pln_line_unqueue(line, request);
+        request->state = PLN_REQUEST_SENT;
+        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
+            .request = request, .kinds = request->kinds, .is_joined = i < n - 1};
+    }
+    if (n == 1) {
+        request->write(request->arg, slot, batch);
+    } else {
+        request->join(args, n, slot, batch);
+    }
+    line->n_joined += n - 1;
+    line->bytes_in_flight += batch->len - before;
+    pln_in_flight_at(line, line->n_in_flight - 1)->n_bytes = batch->len - before;
+}
+
 /* Writes what is queued, as far as there is room. */
 static void write_queued(const struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
                          bool asks_time, struct pln_batch *batch) {
@@ -35,26 +76,19 @@ static void write_queued(const struct pln_pool *pool, struct pln_line *line, str
         pln_batch_texts(batch, "TIME", NULL);
         slot->conn.time_asked_at = pln_clock_precise();
         *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-            NULL, PLN_KIND(PLN_REPLY_ARRAY), true, 0};
+            .kinds = PLN_KIND(PLN_REPLY_ARRAY), .is_time = true};
     }
     while (line->queue != NULL && has_room(line) && fits(pool, line, line->queue) &&
            batch->len < MOST_BYTES) {
-        struct pln_request *request = line->queue;
-        if (request->is_asking) {
+        if (line->queue->is_asking) {
             if (line->n_in_flight + 2 > PLN_ARRAY_LEN(line->in_flight)) {
                 return;
             }
             pln_batch_texts(batch, "ASKING", NULL);
             *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-                NULL, PLN_KIND(PLN_REPLY_STATUS), false, 0};
+                .kinds = PLN_KIND(PLN_REPLY_STATUS)};
         }
-        pln_line_unqueue(line, request);
-        size_t before = batch->len;
-        request->write(request->arg, slot, batch);
-        request->state = PLN_REQUEST_SENT;
-        line->bytes_in_flight += batch->len - before;
-        *pln_in_flight_at(line, line->n_in_flight++) = (struct pln_in_flight){
-            request, request->kinds, false, batch->len - before};
+        write_first(line, slot, count_joined(line), batch);
     }
 }
 
@@ -98,29 +132,40 @@ static int refuse(struct pln_pool *pool, struct pln_line *line, struct pln_reply
     return result;
 }
 
-static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
-                     struct pln_reply *reply) {
-    struct pln_in_flight *awaited = pln_in_flight_at(line, 0);
-    struct pln_request *request = awaited->request;
+/* Gives the first in flight its answer; where that is others' too, a copy. Returns whether it is.
+ */
+static bool give_first(struct pln_line *line, struct pln_reply *reply) {
+    struct pln_in_flight awaited = *pln_in_flight_at(line, 0);
+    struct pln_reply *own = reply;
     line->first_in_flight = (line->first_in_flight + 1) % PLN_ARRAY_LEN(line->in_flight);
     line->n_in_flight--;
-    line->bytes_in_flight -= awaited->n_bytes;
-    pln_pool_note_reply(pool, slot, awaited->is_time, reply);
-    if (request != NULL) {
+    line->n_joined -= awaited.is_joined;
+    line->bytes_in_flight -= awaited.n_bytes;
+    if (awaited.request != NULL) {
         /* relaxed: only counted; written under the lock alone */
         uint64_t n = atomic_load_explicit(&line->n_answered, memory_order_relaxed);
         atomic_store_explicit(&line->n_answered, n + 1, memory_order_relaxed); /* relaxed: as is */
-        pln_line_end(line, request, PLN_OK, NULL, reply);
-    } else {
+        own = awaited.is_joined ? pln_reply_copy(reply) : reply;
+        pln_line_end(line, awaited.request, own != NULL ? PLN_OK : PLN_ENOMEM,
+                     own != NULL ? NULL : "l2: no memory for a reply", own);
+    } else if (!awaited.is_joined) {
         pln_reply_free(reply);
+    }
+    return awaited.is_joined;
+}
+
+static void hand_out(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot,
+                     struct pln_reply *reply) {
+    pln_pool_note_reply(pool, slot, pln_in_flight_at(line, 0)->is_time, reply);
+    while (give_first(line, reply)) {
     }
 }
 
-/* How many come first that nobody waits for any more: they are no sign of health. */
+/* How many answers come first that nobody waits for any more: they are no sign of health. */
 static size_t count_late(struct pln_line *line) {
     size_t n = 0;
-    while (n < line->n_in_flight && pln_in_flight_at(line, n)->request == NULL) {
-        n++;
+    for (size_t i = 0; i < line->n_in_flight && pln_in_flight_at(line, i)->request == NULL; i++) {
+        n += !pln_in_flight_at(line, i)->is_joined;
     }
     return n;
 }
@@ -128,7 +173,7 @@ static size_t count_late(struct pln_line *line) {
 /* Hands out the answers that have arrived. Returns how many, or a failure. */
 static int receive_some(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot) {
     struct pln_reply *replies[AT_ONCE];
-    size_t awaited = line->n_in_flight, n_late = count_late(line), n = 0;
+    size_t awaited = line->n_in_flight - line->n_joined, n_late = count_late(line), n = 0;
     int result = PLN_OK;
     pln_line_unlock(line);
     while (n < AT_ONCE && n < awaited &&
@@ -179,7 +224,7 @@ static int take(struct pln_pool *pool, struct pln_line *line, size_t index,
 static void give(struct pln_pool *pool, struct pln_line *line, struct pln_slot *slot, int result,
                  size_t n_lost) {
     line->is_taken = false;
-    line->n_in_flight = line->bytes_in_flight = 0;
+    line->n_in_flight = line->n_joined = line->bytes_in_flight = 0;
     pln_line_unlock(line);
     pln_pool_give(pool, slot, result, n_lost);
     pthread_mutex_lock(&line->lock);

@@ -21,7 +21,6 @@ enum {
 /* The keys of one server. */
 struct part {
     struct pln_node *node;
-    const struct pln_hashed *keys;
     struct pln_reading reading;
     size_t index; /* of the connection */
     struct pln_request request;
@@ -33,7 +32,7 @@ static void write_many(void *arg, const struct pln_slot *slot, struct pln_batch 
     pln_batch_command(batch, 1 + part->reading.n);
     pln_batch_text(batch, "MGET");
     for (size_t i = 0; i < part->reading.n; i++) {
-        pln_names_write_value(&part->node->redis->names, part->keys[i].key, batch);
+        pln_names_write_value(&part->node->redis->names, part->reading.keys[i].key, batch);
     }
 }
 
@@ -42,8 +41,7 @@ static void post(struct part *part, struct pln_node *node, size_t index,
                  size_t n, pln_ns deadline) {
     *part = (struct part){
         .node = node,
-        .keys = keys,
-        .reading = {values, statuses, n},
+        .reading = {keys, values, statuses, n},
         .index = index,
         .request = {.write = write_many, .arg = part, .kinds = PLN_KIND(PLN_REPLY_ARRAY)}};
     for (size_t i = 0; i < n; i++) {
@@ -59,10 +57,10 @@ static int get_each(struct part *part, pln_ns deadline) {
     int failure = PLN_OK;
     for (size_t i = 0; i < reading->n; i++) {
         struct pln_reply *reply;
-        struct part one = {.node = part->node, .keys = part->keys + i, .reading = {.n = 1}};
+        struct part one = {.node = part->node, .reading = {.keys = reading->keys + i, .n = 1}};
         struct pln_request request = {
             .write = write_many, .arg = &one, .kinds = PLN_KIND(PLN_REPLY_ARRAY)};
-        struct pln_node *node = pln_node_of(redis, part->keys[i].key);
+        struct pln_node *node = pln_node_of(redis, reading->keys[i].key);
         int result = pln_route_ask(&node, part->index, &request, deadline, &reply);
         if (result == PLN_OK && (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 1)) {
             result = pln_pool_refused(&node->pool, "MGET", reply);

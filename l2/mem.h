@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * mem.h - the server in memory, as its files share it: mem.c (life, the bus), memops.c (values,
- * leases, tags), memfault.c (what goes wrong, as it is told to), memlate.c (messages that come
- * late, and the thread that brings them) and memrow.c (the row of messages, and what of it was
- * missed).
+ * leases, tags), memmany.c (many at once), memfault.c (what goes wrong, as it is told to),
+ * memlate.c (messages that come late, and the thread that brings them) and memrow.c (the row of
+ * messages, and what of it was missed).
  */
 #ifndef PLN_L2_MEM_H
 #define PLN_L2_MEM_H
@@ -51,6 +51,7 @@ struct space {
     struct mem_client *clients;
     uint64_t clock;
     uint64_t cleared;
+    uint64_t matched;      /* of the last mask: leases from before it store nothing */
     uint64_t base, number; /* of messages: of the row, and of the last */
     struct logged *log, **log_end;
     size_t n_logged;
@@ -151,6 +152,15 @@ void pln_mem_forget_records(struct space *space);
 size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice);
 size_t pln_mem_count_values(const struct space *space);
 extern const struct pln_l2_ops pln_mem_ops;
+void pln_mem_drop_value(struct record *record);
+/* Ends a key's value and its lease. */
+void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key);
+
+/* ---- memmany.c ---- */
+
+int pln_mem_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
+                        pln_ns deadline);
+int pln_mem_drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline);
 
 /* ---- memfault.c ---- */
 

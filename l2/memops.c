@@ -41,7 +41,7 @@ static struct record *make_record(struct space *space, struct pln_bytes key) {
     return record;
 }
 
-static void drop_value(struct record *record) {
+void pln_mem_drop_value(struct record *record) {
     free(record->envelope);
     record->envelope = NULL;
 }
@@ -103,7 +103,7 @@ static int store(struct mem_client *client, struct pln_bytes key, const struct p
     stored.tag_clock = tag_clock;
     stored.life_left = item->life_left < 1 ? 1 : item->life_left;
     pln_envelope_write(&stored, server_now(client), envelope);
-    drop_value(record);
+    pln_mem_drop_value(record);
     record->envelope = envelope;
     record->envelope_bytes = bytes;
     record->is_leased = false;
@@ -187,6 +187,14 @@ static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct
     return pln_mem_leave(client, is_late, result);
 }
 
+void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key) {
+    struct record *record = find_record(client->space, key);
+    if (record != NULL) {
+        pln_mem_drop_value(record);
+        record->is_leased = false;
+    }
+}
+
 static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
     bool is_late;
@@ -194,11 +202,7 @@ static int mem_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
     if (result != PLN_OK) {
         return result;
     }
-    struct record *record = find_record(client->space, key->key);
-    if (record != NULL) {
-        drop_value(record);
-        record->is_leased = false;
-    }
+    pln_mem_remove_locked(client, key->key);
     pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
     return pln_mem_leave(client, is_late, PLN_OK);
 }
@@ -243,7 +247,7 @@ static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
     if (redo->kind == PLN_REDO_EXPIRE && is_there) {
         pln_envelope_expire(record->envelope, server_now(client));
     } else if (redo->kind != PLN_REDO_EXPIRE && record != NULL) {
-        drop_value(record);
+        pln_mem_drop_value(record);
     }
     return PLN_OK;
 }
@@ -349,7 +353,7 @@ static int mem_commit(struct pln_l2 *l2, const struct pln_hashed *key,
     if (result != PLN_OK) {
         return result;
     }
-    if (!end_lease(client, key->key, lease) ||
+    if (!end_lease(client, key->key, lease) || lease->tag_clock < client->space->matched ||
         is_void(client->space, item->tags, item->n_tags, lease->tag_clock)) {
         return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
@@ -420,7 +424,7 @@ static int mem_clear(struct pln_l2 *l2, pln_ns deadline) {
 static void free_record(struct space *space, struct record *record) {
     /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
     HASH_DEL(space->records, record);
-    drop_value(record);
+    pln_mem_drop_value(record);
     free(record);
 }
 
@@ -444,7 +448,7 @@ size_t pln_mem_evict_records(struct space *space, double share, uint64_t *dice) 
     size_t n = 0;
     for (struct record *record = space->records; record != NULL; record = record->hh.next) {
         if (record->envelope != NULL && pln_mem_chance(dice, share)) {
-            drop_value(record); /* a lease is a key of its own, and stays */
+            pln_mem_drop_value(record); /* a lease is a key of its own, and stays */
             n++;
         }
     }
@@ -467,6 +471,7 @@ const struct pln_l2_ops pln_mem_ops = {
     .get_async = mem_get_async,
     .set = mem_set,
     .remove = mem_remove,
+    .remove_many = pln_mem_remove_many,
     .expire = mem_expire,
     .touch = mem_touch,
     .redo = mem_redo,
@@ -474,6 +479,7 @@ const struct pln_l2_ops pln_mem_ops = {
     .commit = mem_commit,
     .release = mem_release,
     .drop_tag = mem_drop_tag,
+    .drop_match = pln_mem_drop_match,
     .clear = mem_clear,
     .command = pln_mem_command,
     .health = pln_mem_health,

@@ -39,7 +39,7 @@ static pln_ns until(const struct pln_node *node) {
 static int read_state(struct pln_node *node, const struct pln_reply *reply,
                       struct pln_feed_state *state) {
     uint64_t numbers[5];
-    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != PLN_ARRAY_LEN(numbers)) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != PLN_ARRAY_LEN(numbers) + 1) {
         return pln_fail(PLN_EL2, "l2: redis at %s: the tags' clock is damaged (%s)",
                         pln_pool_label(&node->pool), node->redis->names.tags);
     }
@@ -49,7 +49,9 @@ static int read_state(struct pln_node *node, const struct pln_reply *reply,
     state->base = numbers[0];
     state->number = numbers[3];
     if (pln_node_of_tags(node) == node) {
-        pln_floor_take(node, numbers[0], numbers[1]);
+        struct pln_times times = {numbers[0], numbers[1], numbers[2], reply->elements[5].bytes};
+        pln_floor_take(node, &times);
+        pln_sweep_look(node, times.drops);
     }
     /* relaxed: only shown */
     atomic_store_explicit(&node->n_peers, (unsigned) numbers[4], memory_order_relaxed);

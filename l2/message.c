@@ -6,7 +6,7 @@
  *     1  kind
  *     2  instance       64 bits, random
  *    10  incarnation    32 bits: which connection of the instance wrote
- *    14  payload        a key, keys, a tag, or numbers
+ *    14  payload        a key, keys, a tag, a mask, or numbers
  *        number         64 bits: which message of the namespace it is; what changes nothing has
  * none
  *
@@ -23,8 +23,7 @@ bool pln_message_is_numbered(enum pln_message_kind kind) {
     return kind != PLN_MESSAGE_FILLED && kind != PLN_MESSAGE_PING;
 }
 
-size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_MESSAGE_MAX]) {
-    assert(message->payload.len <= PLN_MESSAGE_MAX - PLN_MESSAGE_HEAD);
+size_t pln_message_write(const struct pln_message *message, uint8_t *bytes) {
     bytes[0] = WIRE_VERSION;
     bytes[AT_KIND] = (uint8_t) message->kind;
     pln_put_big(bytes + AT_INSTANCE, message->origin.instance, 8);
@@ -35,8 +34,46 @@ size_t pln_message_write(const struct pln_message *message, uint8_t bytes[PLN_ME
     return PLN_MESSAGE_HEAD + message->payload.len;
 }
 
-static bool payload_fits(enum pln_message_kind kind, size_t len) {
+size_t pln_message_add_key(uint8_t payload[PLN_MESSAGE_KEYS_MAX], size_t len,
+                           struct pln_bytes key) {
+    assert(key.len <= PLN_MAX_KEY && len + 2 + key.len <= PLN_MESSAGE_KEYS_MAX);
+    pln_put_big(payload + len, key.len, 2);
+    if (key.len > 0) {
+        memcpy(payload + len + 2, key.data, key.len);
+    }
+    return len + 2 + key.len;
+}
+
+bool pln_message_next_key(struct pln_bytes *payload, struct pln_bytes *key) {
+    const uint8_t *at = payload->data;
+    size_t len = payload->len < 2 ? 0 : (size_t) pln_take_big(at, 2);
+    if (payload->len < 2 || len > payload->len - 2 || len > PLN_MAX_KEY) {
+        return false;
+    }
+    *key = pln_bytes_of(at + 2, len);
+    *payload = pln_bytes_of(at + 2 + len, payload->len - 2 - len);
+    return true;
+}
+
+static bool are_keys(struct pln_bytes payload) {
+    struct pln_bytes key;
+    bool is_some = payload.len > 0 && payload.len <= PLN_MESSAGE_KEYS_MAX;
+    while (is_some && pln_message_next_key(&payload, &key)) {
+    }
+    return is_some && payload.len == 0;
+}
+
+static bool is_mask(struct pln_bytes payload) {
+    return payload.len > PLN_MESSAGE_CLEAR_BYTES &&
+           payload.len - PLN_MESSAGE_CLEAR_BYTES - 1 <= PLN_MAX_KEY &&
+           pln_mask_is_kind(*(const uint8_t *) payload.data);
+}
+
+static bool payload_fits(enum pln_message_kind kind, struct pln_bytes payload) {
+    size_t len = payload.len;
     switch (kind) {
+    case PLN_MESSAGE_KEYS:
+        return are_keys(payload);
     case PLN_MESSAGE_KEY:
     case PLN_MESSAGE_EXPIRE:
     case PLN_MESSAGE_FILLED:
@@ -45,6 +82,8 @@ static bool payload_fits(enum pln_message_kind kind, size_t len) {
         return len >= PLN_MESSAGE_EXTEND_BYTES && len - PLN_MESSAGE_EXTEND_BYTES <= PLN_MAX_KEY;
     case PLN_MESSAGE_TAG:
         return len <= PLN_MAX_TAG;
+    case PLN_MESSAGE_MATCH:
+        return is_mask(payload);
     case PLN_MESSAGE_CLEAR:
         return len == PLN_MESSAGE_CLEAR_BYTES;
     case PLN_MESSAGE_PING:
@@ -71,7 +110,7 @@ bool pln_message_read(struct pln_bytes bytes, struct pln_message *message) {
         read.number = pln_take_big(at + PLN_MESSAGE_HEAD + len, PLN_MESSAGE_NUMBER);
     }
     read.payload = pln_bytes_of(at + PLN_MESSAGE_HEAD, len);
-    if (!payload_fits(read.kind, len)) {
+    if (!payload_fits(read.kind, read.payload)) {
         return false;
     }
     *message = read;
@@ -87,6 +126,28 @@ struct pln_bytes pln_message_extend(struct pln_bytes key, pln_ms fresh, pln_ms l
         memcpy(payload + PLN_MESSAGE_EXTEND_BYTES, key.data, key.len);
     }
     return pln_bytes_of(payload, PLN_MESSAGE_EXTEND_BYTES + key.len);
+}
+
+struct pln_mask pln_message_mask(struct pln_bytes payload, uint64_t *clock) {
+    const uint8_t *at = payload.data;
+    size_t len = payload.len - PLN_MESSAGE_CLEAR_BYTES;
+    *clock = pln_take_big(at + len, PLN_MESSAGE_CLEAR_BYTES);
+    return (struct pln_mask){(enum pln_mask_kind) at[0], pln_bytes_of(at + 1, len - 1)};
+}
+
+static void report_keys(const struct pln_l2_events *events, struct pln_bytes payload) {
+    struct pln_bytes key;
+    while (events->on_key != NULL && pln_message_next_key(&payload, &key)) {
+        events->on_key(events->arg, key);
+    }
+}
+
+static void report_match(const struct pln_l2_events *events, struct pln_bytes payload) {
+    uint64_t clock;
+    struct pln_mask mask = pln_message_mask(payload, &clock);
+    if (events->on_match != NULL) {
+        events->on_match(events->arg, &mask);
+    }
 }
 
 /* Durations that are none end the value, which is safe. */
@@ -117,6 +178,12 @@ void pln_message_report(const struct pln_l2_events *events, const struct pln_mes
         break;
     case PLN_MESSAGE_EXTEND:
         report_extension(events, message->payload);
+        break;
+    case PLN_MESSAGE_KEYS:
+        report_keys(events, message->payload);
+        break;
+    case PLN_MESSAGE_MATCH:
+        report_match(events, message->payload);
         break;
     case PLN_MESSAGE_CLEAR:
         if (events->on_clear != NULL) {

@@ -72,6 +72,8 @@ int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster, int
     bool is_apart = is_cluster && !names->is_tagged; /* what stands beside the tags' hash */
     if (join(&names->log, is_apart ? "{" : "", ns, is_apart ? ":tags}:log" : ":log") != PLN_OK ||
         join(&names->peers, is_apart ? "{" : "", ns, is_apart ? ":tags}:peers" : ":peers") !=
+            PLN_OK ||
+        join(&names->sweep, is_apart ? "{" : "", ns, is_apart ? ":tags}:sweep" : ":sweep") !=
             PLN_OK) {
         return PLN_ENOMEM;
     }
@@ -88,6 +90,7 @@ void pln_names_fini(struct pln_names *names) {
     free(names->tags);
     free(names->log);
     free(names->peers);
+    free(names->sweep);
     free(names->channel);
 }
 

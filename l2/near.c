@@ -31,7 +31,6 @@ struct part {
     struct pln_replica *replica;
     enum pln_read how;
     size_t index; /* of the connection */
-    const struct pln_hashed *keys;
     struct pln_reading reading;
     struct pln_request request;
 };
@@ -42,12 +41,12 @@ static void write_keys(void *arg, const struct pln_slot *slot, struct pln_batch 
     pln_batch_command(batch, 1 + part->reading.n);
     pln_batch_text(batch, "MGET");
     for (size_t i = 0; i < part->reading.n; i++) {
-        pln_names_write_value(&part->node->redis->names, part->keys[i].key, batch);
+        pln_names_write_value(&part->node->redis->names, part->reading.keys[i].key, batch);
     }
 }
 
 static void post(struct part *part, pln_ns deadline) {
-    part->index = (size_t) (part->keys[0].hash % part->replica->pool.n_slots);
+    part->index = (size_t) (part->reading.keys[0].hash % part->replica->pool.n_slots);
     part->request = (struct pln_request){
         .write = write_keys, .arg = part, .kinds = PLN_KIND(PLN_REPLY_ARRAY)};
     for (size_t i = 0; i < part->reading.n; i++) {
@@ -122,11 +121,8 @@ int pln_redis_get_near(struct pln_l2 *l2, const struct pln_hashed *key, enum pln
     struct pln_replica *replica = pln_replica_pick(node, how);
     status = PLN_MISS;
     if (replica != NULL) {
-        struct part part = {.node = node,
-                            .replica = replica,
-                            .how = how,
-                            .keys = key,
-                            .reading = {&near, &status, 1}};
+        struct part part = {
+            .node = node, .replica = replica, .how = how, .reading = {key, &near, &status, 1}};
         pln_ns until = half_way(deadline);
         post(&part, until);
         finish(&part, until);
@@ -191,8 +187,8 @@ static void post_parts(struct pln_redis *redis, struct split *split, pln_ns dead
                 .node = node,
                 .replica = replica,
                 .how = first.how,
-                .keys = split->keys + from,
-                .reading = {split->values + from, split->statuses + from, to - from}};
+                .reading = {split->keys + from, split->values + from, split->statuses + from,
+                            to - from}};
             post(&split->parts[split->n_parts++], deadline);
         }
     }

@@ -2,11 +2,14 @@
  *
  * read.c - values out of Redis: plain GET, and whether what it brings is void.
  *
- * A value without tags is void if its tag clock is below the floor, which the link keeps current.
- * With tags, or without a link, the times are asked for after the value was read: so a tag that is
- * dropped in between is seen, and none that was dropped before is missed.
+ * A value without tags is void if its tag clock is below the floor, or below the time of a mask
+ * that its key fits (drops.h); both of these the link keeps current. With tags, or without a link,
+ * the times are asked for after the value was read: so a tag that is dropped in between is seen,
+ * and none that was dropped before is missed.
  */
 #include "async.h"
+
+enum { N_TIMES = 3 }; /* that are asked for beside those of tags */
 
 /* ---- tags of what was read ---- */
 
@@ -26,7 +29,8 @@ static bool needs_times(struct pln_node *node, struct pln_reading *reading, size
         if (reading->statuses[i] != PLN_OK) {
             continue;
         }
-        if (floor != 0 && item->tag_clock < floor) {
+        if (floor != 0 && (item->tag_clock < floor ||
+                           pln_drops_know(node, reading->keys[i].key, item->tag_clock))) {
             drop(reading, i, PLN_MISS);
         } else if (floor == 0 || item->n_tags > 0) {
             needs = true;
@@ -38,11 +42,12 @@ static bool needs_times(struct pln_node *node, struct pln_reading *reading, size
 
 static void write_times(struct pln_node *node, const struct pln_reading *reading, size_t n_tags,
                         struct pln_batch *batch) {
-    pln_batch_command(batch, 4 + n_tags);
+    pln_batch_command(batch, 2 + N_TIMES + n_tags);
     pln_batch_text(batch, "HMGET");
     pln_batch_text(batch, node->redis->names.tags);
     pln_batch_text(batch, "<");
     pln_batch_text(batch, "*");
+    pln_batch_text(batch, "~");
     for (size_t i = 0; i < reading->n; i++) {
         for (size_t j = 0; reading->statuses[i] == PLN_OK && j < reading->values[i].item.n_tags;
              j++) {
@@ -51,9 +56,10 @@ static void write_times(struct pln_node *node, const struct pln_reading *reading
     }
 }
 
-/* Drops what is older than its tags. `times`: base, clear, then those of the tags in order. */
+/* Drops what is older than its tags. `times`: base, clear, the masks in force, then those of the
+ * tags in order. */
 static void apply_times(struct pln_reading *reading, const struct pln_reply *times) {
-    size_t at = 2;
+    size_t at = N_TIMES;
     bool is_lost = times[0].kind != PLN_REPLY_STRING;
     for (size_t i = 0; i < reading->n; i++) {
         if (reading->statuses[i] != PLN_OK) {
@@ -61,7 +67,8 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
         }
         uint64_t clock = reading->values[i].item.tag_clock;
         bool is_void = is_lost || pln_reply_number(&times[0]) > clock ||
-                       pln_reply_number(&times[1]) > clock;
+                       pln_reply_number(&times[1]) > clock ||
+                       pln_drops_void(times[2].bytes, reading->keys[i].key, clock);
         for (size_t j = 0; j < reading->values[i].item.n_tags; j++) {
             is_void = pln_reply_number(&times[at++]) > clock || is_void;
         }
@@ -73,7 +80,7 @@ static void apply_times(struct pln_reading *reading, const struct pln_reply *tim
 
 static int take_times(struct pln_node *node, struct pln_reading *reading, size_t n_tags,
                       const struct pln_reply *reply) {
-    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 + n_tags) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != N_TIMES + n_tags) {
         return pln_fail(PLN_EL2, "l2: redis at %s: the tags' times are damaged (%s)",
                         pln_pool_label(&node->pool), node->redis->names.tags);
     }
@@ -169,7 +176,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     }
     status = pln_read_value(redis, &node->pool, reply, &read);
     pln_reply_free(reply);
-    struct pln_reading reading = {&read, &status, 1};
+    struct pln_reading reading = {key, &read, &status, 1};
     if (status == PLN_OK) {
         pln_read_times(node, index, &reading, deadline);
     }
@@ -181,11 +188,11 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
 
 /* ---- for read_async.c ---- */
 
-int pln_read_now(struct pln_node *node, const struct pln_reply *reply, pln_ms server_now,
-                 struct pln_l2_value *value) {
+int pln_read_now(struct pln_node *node, const struct pln_hashed *key, const struct pln_reply *reply,
+                 pln_ms server_now, struct pln_l2_value *value) {
     size_t n_tags;
     int status = read_value(node->redis, reply, server_now, value);
-    struct pln_reading reading = {value, &status, 1};
+    struct pln_reading reading = {key, value, &status, 1};
     bool is_pending = status == PLN_OK && needs_times(pln_node_of_tags(node), &reading, &n_tags);
     return is_pending ? PLN_PENDING : status;
 }
@@ -193,14 +200,14 @@ int pln_read_now(struct pln_node *node, const struct pln_reply *reply, pln_ms se
 void pln_read_ask_times(struct pln_node *node, struct pln_l2_value *value,
                         struct pln_batch *batch) {
     int status = PLN_OK;
-    struct pln_reading reading = {value, &status, 1};
+    struct pln_reading reading = {NULL, value, &status, 1};
     write_times(node, &reading, value->item.n_tags, batch);
 }
 
-int pln_read_take_times(struct pln_node *node, const struct pln_reply *reply,
-                        struct pln_l2_value *value) {
+int pln_read_take_times(struct pln_node *node, const struct pln_hashed *key,
+                        const struct pln_reply *reply, struct pln_l2_value *value) {
     int status = PLN_OK;
-    struct pln_reading reading = {value, &status, 1};
+    struct pln_reading reading = {key, value, &status, 1};
     int result = take_times(node, &reading, value->item.n_tags, reply);
     if (result != PLN_OK) {
         drop(&reading, 0, result);

@@ -55,7 +55,7 @@ static void take_times(struct pln_errand *errand, int status, const struct pln_r
     }
     status = status == PLN_OK ? check(get, "HMGET", reply) : status;
     if (status == PLN_OK) {
-        status = pln_read_take_times(get->node, reply, &get->value);
+        status = pln_read_take_times(get->node, &get->key, reply, &get->value);
     } else {
         pln_l2_value_fini(&get->value);
     }
@@ -98,7 +98,8 @@ static void take_value(struct pln_errand *errand, int status, const struct pln_r
     }
     status = status == PLN_OK ? check(get, "GET", reply) : status;
     if (status == PLN_OK) {
-        status = pln_read_now(get->node, reply, pln_async_server_now(&get->node->pool), &value);
+        status = pln_read_now(get->node, &get->key, reply, pln_async_server_now(&get->node->pool),
+                              &value);
     }
     if (status == PLN_PENDING) {
         ask_times(get, &value);

@@ -64,7 +64,8 @@ static int run_for_number(struct pln_node *node, const struct pln_script_call *c
     if (result == PLN_OK) {
         *number = reply->kind == PLN_REPLY_INTEGER ? reply->integer : 0;
         pln_reply_free(reply);
-        if (*number > 1 && call->script != PLN_SCRIPT_CLEAR) {
+        if (*number > 1 && call->script != PLN_SCRIPT_CLEAR &&
+            call->script != PLN_SCRIPT_DROP_MATCH) { /* whose number is the clock */
             pln_feed_ack(&pln_node_of_tags(node)->feed, (uint64_t) *number);
         }
     }
@@ -253,9 +254,10 @@ static int redis_release(struct pln_l2 *l2, const struct pln_hashed *key,
 
 /* ---- all of a tag, all of everything ---- */
 
-/* Runs a script on every server that has tags; all are tried, and the first failure is told. */
-static int run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
-                          pln_ns deadline) {
+int pln_redis_run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,
+                             int (*take)(struct pln_node *node, uint64_t number, const void *arg,
+                                         pln_ns deadline),
+                             const void *arg, pln_ns deadline) {
     int result = pln_nodes_await(redis, deadline);
     char text[PLN_ERROR_TEXT] = "";
     if (result != PLN_OK) {
@@ -263,11 +265,12 @@ static int run_everywhere(struct pln_redis *redis, const struct pln_script_call 
     }
     for (size_t i = 0; i < (redis->slots != NULL ? 1 : pln_nodes_count(redis)); i++) {
         struct pln_node *node = pln_node_of_tags(redis->nodes[i]);
-        long long clock = 0;
-        int ran = run_for_number(node, call, deadline, &clock);
-        if (ran == PLN_OK && call->script == PLN_SCRIPT_CLEAR) {
-            pln_floor_raise(node, (uint64_t) clock, true);
-        } else if (ran != PLN_OK && result == PLN_OK) {
+        long long number = 0;
+        int ran = run_for_number(node, call, deadline, &number);
+        if (ran == PLN_OK && take != NULL) {
+            ran = take(node, (uint64_t) number, arg, deadline);
+        }
+        if (ran != PLN_OK && result == PLN_OK) {
             result = ran;
             snprintf(text, sizeof text, "%s", pln_error_text());
         }
@@ -286,13 +289,27 @@ static int redis_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadli
         memcpy(field + 2, tag.data, tag.len);
     }
     pln_script_add(&call, pln_bytes_of(field, 2 + tag.len));
-    return run_everywhere(pln_redis_of(l2), &call, deadline);
+    return pln_redis_run_everywhere(pln_redis_of(l2), &call, NULL, NULL, deadline);
+}
+
+static const struct pln_script_call clear_call = {
+    .script = PLN_SCRIPT_CLEAR, .kind = PLN_MESSAGE_CLEAR}; /* the script appends the clock */
+
+static int take_clear(struct pln_node *node, uint64_t clock, const void *arg, pln_ns deadline) {
+    (void) arg;
+    (void) deadline;
+    pln_floor_raise(node, clock, true);
+    return PLN_OK;
+}
+
+int pln_redis_clear_node(struct pln_node *node, pln_ns deadline) {
+    long long clock;
+    int result = run_for_number(node, &clear_call, deadline, &clock);
+    return result == PLN_OK ? take_clear(node, (uint64_t) clock, NULL, deadline) : result;
 }
 
 static int redis_clear(struct pln_l2 *l2, pln_ns deadline) {
-    struct pln_script_call call = {.script = PLN_SCRIPT_CLEAR,
-                                   .kind = PLN_MESSAGE_CLEAR}; /* the script appends the clock */
-    return run_everywhere(pln_redis_of(l2), &call, deadline);
+    return pln_redis_run_everywhere(pln_redis_of(l2), &clear_call, take_clear, NULL, deadline);
 }
 
 /* ---- the rest ---- */
@@ -377,6 +394,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .get_many_near = pln_redis_get_many_near,
     .set = redis_set,
     .remove = redis_remove,
+    .remove_many = pln_redis_remove_many,
     .expire = redis_expire,
     .touch = redis_touch,
     .redo = redis_redo,
@@ -384,6 +402,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .commit = redis_commit,
     .release = redis_release,
     .drop_tag = redis_drop_tag,
+    .drop_match = pln_redis_drop_match,
     .clear = redis_clear,
     .command = redis_command,
     .talk = pln_redis_talk,

@@ -76,6 +76,22 @@ void pln_reply_free(struct pln_reply *reply) {
     free(root);
 }
 
+struct pln_reply *pln_reply_copy(const struct pln_reply *reply) {
+    struct root *root = malloc(sizeof *root + reply->bytes.len + 1);
+    assert(reply->n_elements == 0);
+    if (root == NULL) {
+        return NULL;
+    }
+    *root = (struct root){.reply = *reply};
+    char *bytes = (char *) root->elements;
+    if (reply->bytes.len > 0) {
+        memcpy(bytes, reply->bytes.data, reply->bytes.len);
+    }
+    bytes[reply->bytes.len] = 0;
+    root->reply.bytes.data = bytes;
+    return &root->reply;
+}
+
 static void free_object(void *object) {
     pln_reply_free(object);
 }

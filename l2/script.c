@@ -10,15 +10,18 @@
  *
  * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, "@"
  * the number of the last message, "!" the server (its run id) that was found to have lost writes,
- * and "t:TAG" the times of tags. It is made when first needed, and its clock and numbers then start
+ * "~" the masks in force (drops.h), "%" the time of the last of them ever, and "t:TAG" the times of
+ * tags. A loaded value whose lease is older than "%" is not stored, whatever its key: it may come
+ * when the mask is off the list. It is made when first needed, and its clock and numbers then start
  * at the server's microseconds: far above anything an older, lost hash can have counted to, so that
  * what was written under that one is void. Numbers stay below 2^53, where Lua's doubles are exact.
  *
  * In a cluster T is on one server and V and L on any, so a script on a value has no T: whether the
  * value is void it decides by the floor, its last argument, and who reads the value looks at its
- * tags; a lease brings no clock, its holder reads it before. There each server tells of the keys
- * that change on it by tracking, and only what tracking does not see (the end of a value that is
- * not there) is published: that goes to all servers of a cluster.
+ * tags and at the masks (so "nx" and the like take what only these have voided for a value); a
+ * lease brings no clock, its holder reads it before. There each server tells of the keys that
+ * change on it by tracking, and only what tracking does not see (the end of a value that is not
+ * there) is published: that goes to all servers of a cluster.
  *
  * The text of a script is sent when a connection is made; then its hash is enough. A server that
  * has forgotten it (SCRIPT FLUSH) is sent the text again.
@@ -28,100 +31,134 @@
 #include <stdio.h>
 
 /* Shared by all: offsets are those of codec.c, counted from one. */
-#define PRELUDE                                                                                      \
-    "local V, L, T, LOG = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                                      \
-    "local function micros()\n"                                                                      \
-    "  local t = redis.call('TIME')\n"                                                               \
-    "  return t[1] * 1000000 + t[2]\n"                                                               \
-    "end\n"                                                                                          \
-    "local function now() return math.floor(micros() / 1000) end\n"                                  \
-    "local function whole(n) return string.format('%.0f', n) end\n" /* as stored; '' is forever */   \
-    "local function at(t, left)\n"                                                                   \
-    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                            \
-    "  return struct.pack('>I8', math.max(0, t + left))\n"                                           \
-    "end\n"                                                                                          \
-    "local function clock(T)\n"                                                                      \
-    "  local c = redis.call('HGET', T, '#')\n"                                                       \
-    "  if not c then\n"                                                                              \
-    "    c = whole(micros())\n"                                                                      \
-    "    redis.call('HSET', T, '#', c, '<', c, '@', c)\n"                                            \
-    "  end\n"                                                                                        \
-    "  return tonumber(c)\n"                                                                         \
-    "end\n"                                                                                          \
-    "local function is_void(c, fields)\n"                                                            \
-    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                         \
-    "  local times = redis.call('HMGET', T, '<', '*', unpack(fields))\n"                             \
-    "  if not times[1] then return true end\n"                                                       \
-    "  for i = 1, #fields + 2 do\n"                                                                  \
-    "    if times[i] and tonumber(times[i]) > c then return true end\n"                              \
-    "  end\n"                                                                                        \
-    "  return false\n"                                                                               \
-    "end\n" /* the head of the value, if it has one of ours and it is not void */                    \
-    "local function head()\n"                                                                        \
-    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                                \
-    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"     \
-    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                              \
-    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"               \
-    "  if n > 64 then return nil end\n"                                                              \
-    "  for i = 1, n do\n"                                                                            \
-    "    local len = string.byte(names, from)\n"                                                     \
-    "    if not len then return nil end\n"                                                           \
-    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                              \
-    "    from = from + 1 + len\n"                                                                    \
-    "  end\n"                                                                                        \
-    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                        \
-    "  return h\n"                                                                                   \
-    "end\n"                                                                                          \
-    "local function set_expired(h, is_expired)\n"                                                    \
-    "  local flags = string.byte(h, 3) % 2\n"                                                        \
-    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"               \
-    "end\n"                                                                                          \
-    "local function expire(h)\n"                                                                     \
-    "  local t = now()\n"                                                                            \
-    "  if struct.unpack('>I8', h, 17) > t then redis.call('SETRANGE', V, 16, at(t, 0)) end\n"        \
-    "  set_expired(h, true)\n"                                                                       \
-    "end\n"                                                                                          \
-    "local function say() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                             \
-    "local function add(id, m)\n"                                                                    \
-    "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                        \
-    "end\n"                                                                                          \
-    "local function tell(more)\n"                                                                    \
-    "  local n = 0\n"                                                                                \
-    "  if T then\n"                                                                                  \
-    "    n = redis.call('HINCRBY', T, '@', 1)\n"                                                     \
-    "    if n == 1 then n = clock(T) + 1 redis.call('HSET', T, '@', whole(n)) end\n"                 \
-    "  end\n"                                                                                        \
-    "  local m = ARGV[2] .. (more or '') .. struct.pack('>I8', n)\n"                                 \
-    "  if LOG then\n" /* one that is ahead of us is of another hash, or no log */                    \
-    "    local id = whole(n) .. '-0'\n"                                                              \
-    "    if type(add(id, m)) == 'table' then redis.call('DEL', LOG) add(id, m) end\n"                \
-    "  end\n"                                                                                        \
-    "  redis.call('PUBLISH', ARGV[1], m)\n"                                                          \
-    "  return n > 0 and n or 1\n"                                                                    \
-    "end\n"                                                                                          \
-    "local function changed(is_unseen) return (T or is_unseen) and tell() or 1 end\n"                \
-    "local function clear()\n"                                                                       \
-    "  local c = whole(math.max(redis.call('HINCRBY', T, '#', 1), micros()))\n"                      \
-    "  local kept = redis.call('HMGET', T, '<', '@', '!')\n"                                         \
-    "  redis.call('UNLINK', T)\n"                                                                    \
-    "  redis.call('HSET', T, '#', c, '*', c, '<', kept[1], '@', kept[2] or c, '!', kept[3] or '')\n" \
-    "  tell(struct.pack('>I8', c))\n"                                                                \
-    "  return c + 0\n"                                                                               \
-    "end\n" /* whether this is the lease's token */                                                  \
-    "local function end_lease(token)\n"                                                              \
-    "  local held = redis.call('GET', L)\n"                                                          \
-    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                      \
-    "  redis.call('DEL', L)\n"                                                                       \
-    "  if #held > 16 then say() end\n"                                                               \
-    "  return true\n"                                                                                \
-    "end\n" /* arguments 6 to 11 are the item's, the rest its tags' fields */                        \
-    "local function fields() return {unpack(ARGV, 12)} end\n"                                        \
-    "local function put(c)\n"                                                                        \
-    "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                         \
-    "  local t = now()\n"                                                                            \
-    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                          \
-    "    struct.pack('>I8', c) .. after .. value\n"                                                  \
-    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"    \
+#define PRELUDE                                                                                          \
+    "local V, L, T, LOG = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                                          \
+    "local function micros()\n"                                                                          \
+    "  local t = redis.call('TIME')\n"                                                                   \
+    "  return t[1] * 1000000 + t[2]\n"                                                                   \
+    "end\n"                                                                                              \
+    "local function now() return math.floor(micros() / 1000) end\n"                                      \
+    "local function whole(n) return string.format('%.0f', n) end\n" /* as stored; '' is forever */       \
+    "local function at(t, left)\n"                                                                       \
+    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                                \
+    "  return struct.pack('>I8', math.max(0, t + left))\n"                                               \
+    "end\n"                                                                                              \
+    "local function clock(T)\n"                                                                          \
+    "  local c = redis.call('HGET', T, '#')\n"                                                           \
+    "  if not c then\n"                                                                                  \
+    "    c = whole(micros())\n"                                                                          \
+    "    redis.call('HSET', T, '#', c, '<', c, '@', c)\n"                                                \
+    "  end\n"                                                                                            \
+    "  return tonumber(c)\n"                                                                             \
+    "end\n"                                                                                              \
+    "local function drops(list)\n"                                                                       \
+    "  local all, from = {}, 1\n"                                                                        \
+    "  while from + 17 < #list do\n"                                                                     \
+    "    local to = from + 17 + struct.unpack('>I2', list, from + 16)\n"                                 \
+    "    all[#all + 1] = string.sub(list, from, to)\n"                                                   \
+    "    from = to + 1\n"                                                                                \
+    "  end\n"                                                                                            \
+    "  return all\n"                                                                                     \
+    "end\n"                                                                                              \
+    "local function listed() return drops(redis.call('HGET', T, '~') or '') end\n"                       \
+    "local function fits(mask, key)\n"                                                                   \
+    "  local text, from, at = string.sub(mask, 2), 1, 1\n"                                               \
+    "  if string.sub(mask, 1, 1) == 'p' then return string.sub(key, 1, #text) == text end\n"             \
+    "  while true do\n"                                                                                  \
+    "    local star = string.find(text, '*', from, true)\n"                                              \
+    "    local piece = string.sub(text, from, star and star - 1)\n"                                      \
+    "    if from == 1 and not star then return piece == key end\n"                                       \
+    "    if not star then\n"                                                                             \
+    "      return #key - #piece + 1 >= at and string.sub(key, #key - #piece + 1) == piece\n"             \
+    "    end\n"                                                                                          \
+    "    local first, last = string.find(key, piece, at, true)\n"                                        \
+    "    if not first or (from == 1 and first > 1) then return false end\n"                              \
+    "    at, from = last + 1, star + 1\n"                                                                \
+    "  end\n"                                                                                            \
+    "end\n"                                                                                              \
+    "local function is_dropped(c)\n"                                                                     \
+    "  for _, drop in ipairs(listed()) do\n"                                                             \
+    "    if struct.unpack('>I8', drop) > c and fits(string.sub(drop, 19), string.sub(V, #T - 1)) then\n" \
+    "      return true\n"                                                                                \
+    "    end\n"                                                                                          \
+    "  end\n"                                                                                            \
+    "  return false\n"                                                                                   \
+    "end\n"                                                                                              \
+    "local function is_late(c) return T and tonumber(redis.call('HGET', T, '%') or 0) > c end\n"         \
+    "local function is_void(c, fields)\n"                                                                \
+    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                             \
+    "  local times = redis.call('HMGET', T, '<', '*', '%', unpack(fields))\n"                            \
+    "  if not times[1] then return true end\n"                                                           \
+    "  for i = 1, #fields + 3 do\n"                                                                      \
+    "    if times[i] and tonumber(times[i]) > c and (i ~= 3 or is_dropped(c)) then return true end\n"    \
+    "  end\n"                                                                                            \
+    "  return false\n"                                                                                   \
+    "end\n" /* the head of the value, if it has one of ours and it is not void */                        \
+    "local function head()\n"                                                                            \
+    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                                    \
+    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"         \
+    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                                  \
+    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"                   \
+    "  if n > 64 then return nil end\n"                                                                  \
+    "  for i = 1, n do\n"                                                                                \
+    "    local len = string.byte(names, from)\n"                                                         \
+    "    if not len then return nil end\n"                                                               \
+    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                                  \
+    "    from = from + 1 + len\n"                                                                        \
+    "  end\n"                                                                                            \
+    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                            \
+    "  return h\n"                                                                                       \
+    "end\n"                                                                                              \
+    "local function set_expired(h, is_expired)\n"                                                        \
+    "  local flags = string.byte(h, 3) % 2\n"                                                            \
+    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"                   \
+    "end\n"                                                                                              \
+    "local function expire(h)\n"                                                                         \
+    "  local t = now()\n"                                                                                \
+    "  if struct.unpack('>I8', h, 17) > t then redis.call('SETRANGE', V, 16, at(t, 0)) end\n"            \
+    "  set_expired(h, true)\n"                                                                           \
+    "end\n"                                                                                              \
+    "local function say() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                                 \
+    "local function add(id, m)\n"                                                                        \
+    "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                            \
+    "end\n"                                                                                              \
+    "local function tell(more)\n"                                                                        \
+    "  local n = 0\n"                                                                                    \
+    "  if T then\n"                                                                                      \
+    "    n = redis.call('HINCRBY', T, '@', 1)\n"                                                         \
+    "    if n == 1 then n = clock(T) + 1 redis.call('HSET', T, '@', whole(n)) end\n"                     \
+    "  end\n"                                                                                            \
+    "  local m = ARGV[2] .. (more or '') .. struct.pack('>I8', n)\n"                                     \
+    "  if LOG then\n" /* one that is ahead of us is of another hash, or no log */                        \
+    "    local id = whole(n) .. '-0'\n"                                                                  \
+    "    if type(add(id, m)) == 'table' then redis.call('DEL', LOG) add(id, m) end\n"                    \
+    "  end\n"                                                                                            \
+    "  redis.call('PUBLISH', ARGV[1], m)\n"                                                              \
+    "  return n > 0 and n or 1\n"                                                                        \
+    "end\n"                                                                                              \
+    "local function changed(is_unseen) return (T or is_unseen) and tell() or 1 end\n"                    \
+    "local function clear()\n"                                                                           \
+    "  local c = whole(math.max(redis.call('HINCRBY', T, '#', 1), micros()))\n"                          \
+    "  local kept = redis.call('HMGET', T, '<', '@', '!')\n"                                             \
+    "  redis.call('UNLINK', T)\n"                                                                        \
+    "  redis.call('HSET', T, '#', c, '*', c, '<', kept[1], '@', kept[2] or c, '!', kept[3] or '')\n"     \
+    "  tell(struct.pack('>I8', c))\n"                                                                    \
+    "  return c + 0\n"                                                                                   \
+    "end\n" /* whether this is the lease's token */                                                      \
+    "local function end_lease(token)\n"                                                                  \
+    "  local held = redis.call('GET', L)\n"                                                              \
+    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                          \
+    "  redis.call('DEL', L)\n"                                                                           \
+    "  if #held > 16 then say() end\n"                                                                   \
+    "  return true\n"                                                                                    \
+    "end\n" /* arguments 6 to 11 are the item's, the rest its tags' fields */                            \
+    "local function fields() return {unpack(ARGV, 12)} end\n"                                            \
+    "local function put(c)\n"                                                                            \
+    "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                             \
+    "  local t = now()\n"                                                                                \
+    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                              \
+    "    struct.pack('>I8', c) .. after .. value\n"                                                      \
+    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"        \
     "end\n"
 
 static const struct {
@@ -129,20 +166,27 @@ static const struct {
     const char *text;
 } scripts[PLN_N_SCRIPTS] = {
     /* 4: 'nx', 'xx' or ''; 5: the tag clock, 0 for now */
-    [PLN_SCRIPT_SET] = {"set", PRELUDE "local c = tonumber(ARGV[5])\n"
-                                       "if ARGV[4] ~= '' then\n"
-                                       "  local h = head()\n"
-                                       "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
-                                       "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
-                                       "end\n"
-                                       "if c == 0 then c = clock(T)\n"
-                                       "elseif is_void(c, fields()) then return 0 end\n"
-                                       "put(c)\n"
-                                       "redis.call('DEL', L)\n"
-                                       "return changed(false)\n"},
+    [PLN_SCRIPT_SET] = {"set",
+                        PRELUDE "local c = tonumber(ARGV[5])\n"
+                                "if ARGV[4] ~= '' then\n"
+                                "  local h = head()\n"
+                                "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
+                                "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
+                                "end\n"
+                                "if c == 0 then c = clock(T)\n"
+                                "elseif is_late(c) or is_void(c, fields()) then return 0 end\n"
+                                "put(c)\n"
+                                "redis.call('DEL', L)\n"
+                                "return changed(false)\n"},
     /* DEL first, which Redis takes when it is out of memory; after it, it takes the rest, too */
     [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
                                              "return changed(redis.call('DEL', V) == 0)\n"},
+    /* Values, as many leases, T and LOG; 4: how many */
+    [PLN_SCRIPT_REMOVE_MANY] = {"remove", PRELUDE
+                                "local n = tonumber(ARGV[4])\n"
+                                "T, LOG = KEYS[2 * n + 1], KEYS[2 * n + 2]\n"
+                                "redis.call('DEL', unpack(KEYS, n + 1, 2 * n))\n"
+                                "return changed(redis.call('DEL', unpack(KEYS, 1, n)) < n)\n"},
     [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h = head()\n"
                                              "redis.call('DEL', L)\n"
                                              "local n = changed(not h)\n"
@@ -168,11 +212,12 @@ static const struct {
                           "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
                           "return {0, left}\n"},
     /* 4: token; 5: the tag clock of when the source was read */
-    [PLN_SCRIPT_COMMIT] = {"commit", PRELUDE
-                           "local c = tonumber(ARGV[5])\n"
-                           "if not end_lease(ARGV[4]) or is_void(c, fields()) then return 0 end\n"
-                           "put(c)\n"
-                           "return 1\n"},
+    [PLN_SCRIPT_COMMIT] = {"commit",
+                           PRELUDE "local c = tonumber(ARGV[5])\n"
+                                   "if not end_lease(ARGV[4]) or is_late(c) then return 0 end\n"
+                                   "if is_void(c, fields()) then return 0 end\n"
+                                   "put(c)\n"
+                                   "return 1\n"},
     [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[4]) and 1 or 0\n"},
     /* 4: the tag's field */
     [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
@@ -180,6 +225,23 @@ static const struct {
                                                  "local c = redis.call('HINCRBY', T, '#', 1)\n"
                                                  "redis.call('HSET', T, ARGV[4], c)\n"
                                                  "return tell()\n"},
+    /* 4: the mask; 5: how many are listed at most; 6: in how many bytes. Answers with the clock, or
+     * 0 where there is no room: then nothing was done. */
+    [PLN_SCRIPT_DROP_MATCH] = {"drop_match", PRELUDE
+                               "T, LOG = KEYS[1], KEYS[2]\n"
+                               "clock(T)\n"
+                               "local kept, mask = {}, ARGV[4]\n"
+                               "for _, drop in ipairs(listed()) do\n"
+                               "  if string.sub(drop, 19) ~= mask then kept[#kept + 1] = drop end\n"
+                               "end\n"
+                               "local list = table.concat(kept)\n"
+                               "if #kept >= tonumber(ARGV[5]) or\n"
+                               "  #list + #mask + 18 > tonumber(ARGV[6]) then return 0 end\n"
+                               "local c = redis.call('HINCRBY', T, '#', 1)\n"
+                               "list = list .. struct.pack('>I8I8I2', c, now(), #mask) .. mask\n"
+                               "redis.call('HSET', T, '~', list, '%', whole(c))\n"
+                               "tell(struct.pack('>I8', c))\n"
+                               "return c\n"},
     /* What is older than the clear is void anyway, so the tags' times before it need not be kept.
      * Answers with the clock. */
     [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
@@ -207,6 +269,7 @@ static const struct {
                                          "clock(T)\n"
                                          "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
                                          "r[5] = whole(redis.call('ZCARD', P))\n"
+                                         "r[6] = redis.call('HGET', T, '~') or ''\n"
                                          "return r\n"},
     /* 4: when it was to be done, on this server's clock, and by how much that may be wrong; 5:
      * what. A value keeps the tag clock of the one in whose place it comes: what was dropped since
@@ -232,6 +295,10 @@ void pln_script_load(struct pln_batch *batch) {
     for (size_t i = 0; i < PLN_N_SCRIPTS; i++) {
         pln_batch_texts(batch, "SCRIPT", "LOAD", scripts[i].text, NULL);
     }
+}
+
+const char *pln_script_text(enum pln_script script) {
+    return scripts[script].text;
 }
 
 /* ---- arguments ---- */
@@ -356,6 +423,17 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     }
 }
 
+/* Removals of one key each, as one command. */
+static void write_joined(void *const *args, size_t n, const struct pln_slot *slot,
+                         struct pln_batch *batch) {
+    struct pln_bytes keys[PLN_MOST_JOINED];
+    const struct running *first = args[0];
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = ((const struct running *) args[i])->call->key->key;
+    }
+    pln_removes_write(first->redis, slot, keys, n, false, batch);
+}
+
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply) {
     struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
@@ -367,6 +445,10 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
         .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
         .is_link = call->is_link};
     struct pln_reply *got;
+    if (call->script == PLN_SCRIPT_REMOVE) {
+        request.join = node->redis->slots == NULL ? write_joined : NULL;
+        request.n_bytes = call->key->key.len;
+    }
     for (size_t i = 0; i < call->n_args; i++) {
         request.n_bytes += call->args[i].len;
     }
@@ -375,6 +457,7 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
     if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);
         running.by_text = true;
+        request.join = NULL;
         result = pln_route_ask(&node, index, &request, deadline, &got);
     }
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {

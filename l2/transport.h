@@ -114,6 +114,8 @@ static inline uint64_t pln_reply_number(const struct pln_reply *reply) {
 bool pln_reply_is(const struct pln_reply *reply, const char *error_prefix);
 /* Room for n more elements in a tree, which go with its root; NULL where memory is out. */
 struct pln_reply *pln_reply_more(struct pln_reply *root, size_t n);
+/* A copy of a reply that has no elements; NULL where memory is out. */
+struct pln_reply *pln_reply_copy(const struct pln_reply *reply);
 void pln_replies_free(struct pln_reply **replies, size_t n);
 
 /* ---- shape.c ---- */
@@ -220,12 +222,14 @@ bool pln_conn_take_time(struct pln_conn *conn, const struct pln_reply *reply);
 enum pln_script {
     PLN_SCRIPT_SET,
     PLN_SCRIPT_REMOVE,
+    PLN_SCRIPT_REMOVE_MANY,
     PLN_SCRIPT_EXPIRE,
     PLN_SCRIPT_TOUCH,
     PLN_SCRIPT_LEASE,
     PLN_SCRIPT_COMMIT,
     PLN_SCRIPT_RELEASE,
     PLN_SCRIPT_DROP_TAG,
+    PLN_SCRIPT_DROP_MATCH,
     PLN_SCRIPT_CLEAR,
     PLN_SCRIPT_CLEAR_LOST,
     PLN_SCRIPT_TIMES,
@@ -250,6 +254,8 @@ enum {
     PLN_MOST_IN_FLIGHT_BYTES = 64 << 20, /* likewise: sent, and not yet answered */
     PLN_MOST_IN_FLIGHT = 256,
     PLN_MOST_WOKEN = 40,
+    PLN_MOST_JOINED = 128,
+    PLN_MOST_JOINED_BYTES = 24 * 1024,
 };
 
 #define PLN_KIND(kind) (1U << (kind))
@@ -260,6 +266,10 @@ enum pln_request_state { PLN_REQUEST_QUEUED, PLN_REQUEST_SENT, PLN_REQUEST_DONE 
 struct pln_request {
     /* adds it to a batch; any thread may call this while the caller waits */
     void (*write)(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
+    /* Writes one command for several requests that stand side by side and have the same `join`; its
+     * reply is that of each. NULL: it goes by itself. At most PLN_MOST_JOINED of them, and
+     * PLN_MOST_JOINED_BYTES of theirs. */
+    void (*join)(void *const *args, size_t n, const struct pln_slot *slot, struct pln_batch *batch);
     void *arg;
     unsigned
         kinds;    /* of replies that may be an answer, PLN_KIND() of each, beside errors; 0: any */
@@ -286,6 +296,7 @@ struct pln_in_flight {
     struct pln_request *request; /* NULL: its caller has left */
     unsigned kinds;              /* as in the request */
     bool is_time;                /* a TIME of our own */
+    bool is_joined;              /* with the one that follows: the same answer is both's */
     size_t n_bytes;              /* of the command */
 };
 
@@ -300,6 +311,7 @@ struct pln_line {
     size_t n_queued, bytes_queued;
     struct pln_in_flight in_flight[PLN_MOST_IN_FLIGHT]; /* a ring: sent, and not yet answered */
     size_t first_in_flight, n_in_flight, bytes_in_flight;
+    size_t n_joined;             /* of those in flight: so many fewer answers will come */
     pln_ns heard_at;             /* the last answer, or the first command that waits for one */
     _Atomic uint64_t n_answered; /* in time; read without the lock, for the breaker */
 };

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * writes.c - set, delete, expire, touch, tags, clear, and events.
+ * writes.c - set, delete, expire, touch, tags, prefixes and patterns, clear, and events.
  *
  * All answer true, or nil, nil, outcome, or nil, message, code.
  */
 #include "module.h"
+
+#include <limits.h>
 
 enum { MAX_FIELDS = 64 };
 
@@ -29,6 +31,26 @@ static int cache_delete(lua_State *L) {
     return pln_lua_push_status(L, pln_delete(self->cache, pln_lua_check_key(L, 2)));
 }
 
+/* delete_many{key, ...} */
+static int cache_delete_many(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t n = (size_t) luaL_len(L, 2);
+    luaL_argcheck(L, n <= INT_MAX / sizeof(struct pln_bytes), 2, "too many keys");
+    struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
+    for (size_t i = 0; i < n; i++) {
+        lua_geti(L, 2, (lua_Integer) i + 1);
+        if (lua_type(L, -1) !=
+            LUA_TSTRING) { /* a number's text would be nobody's but the stack's */
+            return luaL_error(L, "key %d is a %s, must be a string", (int) i + 1,
+                              luaL_typename(L, -1));
+        }
+        keys[i].data = lua_tolstring(L, -1, &keys[i].len); /* the table keeps it */
+        lua_pop(L, 1);
+    }
+    return pln_lua_push_status(L, pln_delete_many(self->cache, keys, n));
+}
+
 static int cache_expire(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     return pln_lua_push_status(L, pln_expire(self->cache, pln_lua_check_key(L, 2)));
@@ -44,6 +66,16 @@ static int cache_touch(lua_State *L) {
 static int cache_invalidate_tag(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     return pln_lua_push_status(L, pln_invalidate_tag(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_invalidate_prefix(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_invalidate_prefix(self->cache, pln_lua_check_key(L, 2)));
+}
+
+static int cache_invalidate_pattern(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    return pln_lua_push_status(L, pln_invalidate_pattern(self->cache, pln_lua_check_key(L, 2)));
 }
 
 static int cache_clear(lua_State *L) {
@@ -88,9 +120,12 @@ static int cache_raise(lua_State *L) {
 const luaL_Reg pln_lua_writes[] = {
     {"set", cache_set},
     {"delete", cache_delete},
+    {"delete_many", cache_delete_many},
     {"expire", cache_expire},
     {"touch", cache_touch},
     {"invalidate_tag", cache_invalidate_tag},
+    {"invalidate_prefix", cache_invalidate_prefix},
+    {"invalidate_pattern", cache_invalidate_pattern},
     {"clear", cache_clear},
     {"raise", cache_raise},
     {NULL, NULL},

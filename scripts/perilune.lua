@@ -25,6 +25,8 @@ usage: perilune COMMAND [OPTIONS] ...
       [--ttl 15m] [--stale 1m] [--tag TAG]... [--nx | --xx]
   del KEY...              removes keys, everywhere
   invalidate TAG...       removes the values that carry a tag, everywhere
+      [--prefix | --pattern]
+                          or whose keys begin with it, or fit it ('*' is any bytes)
   stats                   what a new instance sees: its link, its counts
       [--json | --prometheus]
   policy check FILE       says whether a policy file is right, and if not, where
@@ -259,7 +261,17 @@ local function for_each(method, what)
 end
 
 commands.del = for_each("delete", "del wants at least one key")
-commands.invalidate = for_each("invalidate_tag", "invalidate wants at least one tag")
+
+commands.invalidate = {
+  options = { ["--prefix"] = "flag", ["--pattern"] = "flag" },
+  run = function(given, rest)
+    if given["--prefix"] and given["--pattern"] then
+      refuse "invalidate takes --prefix or --pattern, not both"
+    end
+    local what = given["--prefix"] and "prefix" or given["--pattern"] and "pattern" or "tag"
+    return for_each("invalidate_" .. what, "invalidate wants at least one " .. what).run(given, rest)
+  end,
+}
 
 commands.stats = {
   options = { ["--json"] = "flag", ["--prometheus"] = "flag" },

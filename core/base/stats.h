@@ -27,6 +27,7 @@ enum pln_count {
     PLN_COUNT_EXPIRES,
     PLN_COUNT_TOUCHES,
     PLN_COUNT_TAG_INVALIDATIONS,
+    PLN_COUNT_MATCH_INVALIDATIONS,
     PLN_COUNT_CLEARS,
     PLN_COUNT_LOADS, /* loader calls */
     PLN_COUNT_LOAD_ERRORS,
@@ -50,6 +51,7 @@ enum pln_count {
     PLN_COUNT_L2_BREAKS,      /* times the breaker of a server opened */
     PLN_COUNT_L2_RETRIES,     /* sent again: refused for a moment */
     PLN_COUNT_L2_BAD_VALUES,  /* undecodable: treated as misses */
+    PLN_COUNT_L2_SWEPT,       /* values removed behind, since a prefix or pattern had voided them */
     PLN_COUNT_REPLICA_HITS,   /* values read from replicas */
     PLN_COUNT_REPLICA_MISSES, /* asked of one in vain, and of the primary then */
     PLN_COUNT_L2_PUSHES,      /* said by servers unasked, and dropped */

@@ -120,6 +120,23 @@ START_TEST(tags_and_clear_reach_the_other) {
 }
 END_TEST
 
+START_TEST(a_prefix_and_a_pattern_reach_the_other) {
+    set_and_hear("user:1", "v");
+    set_and_hear("other", "v");
+    rig_expect(b, "user:1", "v", "l2");
+    rig_expect(b, "other", "v", "l2");
+    ck_assert_int_eq(pln_invalidate_prefix(a, pln_key("user:")), PLN_OK);
+    await_value(b, "user:1", NULL);
+    rig_expect(b, "other", "v", "l1");
+    rig_await(a, "l2_swept", 1);
+    set_and_hear("user:1", "new");
+    rig_expect(b, "user:1", "new", "l2");
+    ck_assert_int_eq(pln_invalidate_pattern(a, pln_key("us*1")), PLN_OK);
+    await_value(b, "user:1", NULL);
+    rig_expect(b, "other", "v", "l1");
+}
+END_TEST
+
 static void *get_k1(void *arg) {
     struct pln_result result;
     int status = pln_get(arg, pln_key("k:1"), NULL, &result);
@@ -408,6 +425,7 @@ int main(void) {
     tcase_add_test(tests, what_one_writes_the_other_sees);
     tcase_add_test(tests, own_messages_leave_the_own_value_in_l1);
     tcase_add_test(tests, tags_and_clear_reach_the_other);
+    tcase_add_test(tests, a_prefix_and_a_pattern_reach_the_other);
     tcase_add_test(tests, one_load_for_two_instances_of_many_threads);
     tcase_add_test(tests, the_lease_of_a_dead_loader_delays_nobody_longer_than_it_lasts);
     tcase_add_test(tests, who_waits_for_anothers_load_does_not_outwait_the_server);

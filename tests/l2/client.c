@@ -33,6 +33,9 @@ static void on_expire(void *arg, struct pln_bytes key) {
 static void on_tag(void *arg, struct pln_bytes tag) {
     hear(arg, "t:", tag);
 }
+static void on_match(void *arg, const struct pln_mask *mask) {
+    hear(arg, mask->kind == PLN_MASK_PREFIX ? "p:" : "*:", mask->text);
+}
 static void on_filled(void *arg, struct pln_bytes key) {
     hear(arg, "f:", key);
 }
@@ -85,6 +88,7 @@ struct pln_l2_options client_options(struct client *client, const char *url) {
                                               .on_key = on_key,
                                               .on_expire = on_expire,
                                               .on_tag = on_tag,
+                                              .on_match = on_match,
                                               .on_clear = on_clear,
                                               .on_filled = on_filled,
                                               .on_down = on_down,

@@ -53,7 +53,7 @@ static void add_script_result(FILE *out, const struct fake_command *command) {
         fputs("*3\r\n$1\r\n5\r\n$-1\r\n$1\r\n7\r\n", out);
         break;
     case PLN_SCRIPT_BEAT:
-        fputs("*5\r\n$1\r\n5\r\n$-1\r\n$1\r\n7\r\n$1\r\n9\r\n$1\r\n1\r\n", out);
+        fputs("*6\r\n$1\r\n5\r\n$-1\r\n$1\r\n7\r\n$1\r\n9\r\n$1\r\n1\r\n$0\r\n\r\n", out);
         break;
     case PLN_SCRIPT_LEASE:
         fputs("*2\r\n:1\r\n:7\r\n", out);

@@ -227,6 +227,110 @@ static void clear_voids_everything(struct client *a, struct client *b) {
 }
 
 /* The value was read before the tag was dropped, so it must not survive the drop. */
+static int drop_match(struct client *client, enum pln_mask_kind kind, const char *text) {
+    struct pln_mask mask = {kind, pln_key(text)};
+    return pln_l2_drop_match(client->l2, &mask, soon());
+}
+
+static void a_dropped_prefix_voids_what_begins_with_it(struct client *a, struct client *b) {
+    static const char *const there[] = {"user", "use", "xuser:1"}, *const gone[] = {
+                                                                       "user:", "user:1", "user:*"};
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(set(a, there[i], "v", 0), PLN_OK);
+        ck_assert_int_eq(set_tagged(b, gone[i], "v", "t"), PLN_OK);
+        ck_assert_int_eq(set(a, gone[i], "w", 0), PLN_OK);
+    }
+    ck_assert(client_hears(b, "k:user:*"));
+    ck_assert_int_eq(drop_match(a, PLN_MASK_PREFIX, "user:"), PLN_OK);
+    for (size_t i = 0; i < 3; i++) {
+        expect_text(a, gone[i], NULL);
+        expect_text(a, there[i], "v");
+        expect_text(b, there[i], "v");
+    }
+    ck_assert(client_hears(b, "p:user:"));
+    for (size_t i = 0; i < 3; i++) {
+        expect_text(b, gone[i], NULL);
+    }
+    ck_assert_int_eq(set(b, "user:1", "new", 0), PLN_OK);
+    expect_text(a, "user:1", "new");
+    ck_assert_int_eq(drop_match(b, PLN_MASK_PREFIX, "user:*"), PLN_OK); /* a star and no more */
+    expect_text(b, "user:1", "new");
+    ck_assert_int_eq(drop_match(b, PLN_MASK_PREFIX, ""), PLN_OK);
+    expect_text(b, "use", NULL);
+}
+
+static void a_dropped_pattern_voids_what_fits_it(struct client *a, struct client *b) {
+    static const char *const there[] = {"a", "ab:x", "b:a:z", "a:bz"}, *const gone[] = {
+                                                                           "a:z", "a:b:z", "a::z"};
+    for (size_t i = 0; i < 4; i++) {
+        ck_assert_int_eq(set(a, there[i], "v", 0), PLN_OK);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_int_eq(set_tagged(a, gone[i], "v", "t"), PLN_OK);
+    }
+    ck_assert_int_eq(drop_match(b, PLN_MASK_PATTERN, "a*:z"), PLN_OK);
+    for (size_t i = 0; i < 4; i++) {
+        expect_text(b, there[i], "v");
+    }
+    for (size_t i = 0; i < 3; i++) {
+        expect_text(b, gone[i], NULL);
+    }
+    ck_assert(client_hears(a, "*:a*:z"));
+    expect_text(a, "a:z", NULL);
+}
+
+static void many_keys_are_removed_at_once(struct client *a, struct client *b) {
+    enum { N = 1200 };
+    static char names[N][8];
+    struct pln_hashed keys[N];
+    struct pln_l2_lease lease;
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof names[i], "k%d", i);
+        keys[i] = key_of(names[i]);
+    }
+    ck_assert_int_eq(set(a, "k0", "v", 0), PLN_OK);
+    ck_assert_int_eq(set(a, "k1199", "v", 0), PLN_OK);
+    ck_assert_int_eq(set(a, "k1200", "v", 0), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "k7", &lease), PLN_OK);
+    ck_assert_int_eq(pln_l2_remove_many(a->l2, keys, N, soon()), PLN_OK);
+    expect_text(b, "k0", NULL);
+    expect_text(b, "k1199", NULL);
+    expect_text(b, "k1200", "v");
+    ck_assert_int_eq(commit(b, "k7", &lease, "old", NULL), PLN_NOT_STORED);
+    for (int i = 0; i < N; i += 100) {
+        char part[32];
+        snprintf(part, sizeof part, "k:k%d", i);
+        ck_assert(client_hears(b, part));
+    }
+    ck_assert_int_eq(pln_l2_remove_many(a->l2, keys, 0, soon()), PLN_OK);
+}
+
+static void conditions_see_what_a_mask_has_voided(struct client *a, struct client *b) {
+    struct pln_hashed gone = key_of("k:1"), there = key_of("l:1");
+    ck_assert_int_eq(set(a, "k:1", "old", 0), PLN_OK);
+    ck_assert_int_eq(set(a, "l:1", "old", 0), PLN_OK);
+    ck_assert_int_eq(drop_match(b, PLN_MASK_PATTERN, "*k*:*1"), PLN_OK);
+    ck_assert_int_eq(set(a, "k:1", "new", PLN_SET_XX), PLN_NOT_STORED);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &gone, 1000, 1000, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_expire(a->l2, &gone, soon()), PLN_MISS);
+    ck_assert_int_eq(set(a, "k:1", "new", PLN_SET_NX), PLN_OK);
+    ck_assert_int_eq(set(a, "l:1", "new", PLN_SET_NX), PLN_NOT_STORED);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &there, 1000, 1000, soon()), PLN_OK);
+    expect_text(a, "k:1", "new");
+    expect_text(a, "l:1", "old");
+}
+
+static void a_load_from_before_a_mask_is_not_stored(struct client *a, struct client *b) {
+    struct pln_l2_lease lease;
+    ck_assert_int_eq(take_lease(a, "k:1", &lease), PLN_OK);
+    ck_assert_int_eq(drop_match(b, PLN_MASK_PREFIX, "k:"), PLN_OK);
+    ck_assert_int_eq(commit(a, "k:1", &lease, "old", NULL), PLN_NOT_STORED);
+    expect_text(b, "k:1", NULL);
+    ck_assert_int_eq(take_lease(a, "k:1", &lease), PLN_OK);
+    ck_assert_int_eq(commit(a, "k:1", &lease, "new", NULL), PLN_OK);
+    expect_text(b, "k:1", "new");
+}
+
 static void what_was_read_before_a_drop_is_not_committed_after(struct client *a, struct client *b) {
     struct pln_l2_lease lease;
     ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
@@ -284,6 +388,11 @@ const struct semantic semantics[] = {
     SEMANTIC(a_write_voids_the_lease),
     SEMANTIC(a_released_lease_is_free_and_tells_who_waits),
     SEMANTIC(a_dropped_tag_voids_what_carries_it),
+    SEMANTIC(a_dropped_prefix_voids_what_begins_with_it),
+    SEMANTIC(a_dropped_pattern_voids_what_fits_it),
+    SEMANTIC(conditions_see_what_a_mask_has_voided),
+    SEMANTIC(a_load_from_before_a_mask_is_not_stored),
+    SEMANTIC(many_keys_are_removed_at_once),
     SEMANTIC(clear_voids_everything),
     SEMANTIC(what_was_read_before_a_drop_is_not_committed_after),
     SEMANTIC(many_keys_are_read_at_once),

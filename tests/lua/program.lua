@@ -190,6 +190,18 @@ spec.test("invalidate removes what carries a tag", function()
   expect("get " .. at .. "apple", "", 1)
 end)
 
+spec.test("invalidate removes what begins with a prefix or fits a pattern", function()
+  expect("set " .. at .. "fruit:apple 1", "", 0)
+  expect("set " .. at .. "fruit:pear 2", "", 0)
+  expect("invalidate " .. at .. "--pattern fruit:*ple", "", 0)
+  expect("get " .. at .. "fruit:apple", "", 1)
+  expect("get " .. at .. "fruit:pear", "2\n", 0)
+  expect("invalidate " .. at .. "--prefix fruit:", "", 0)
+  expect("get " .. at .. "fruit:pear", "", 1)
+  local _, code = perilune("invalidate --prefix --pattern x")
+  spec.same(code, 2)
+end)
+
 spec.test("a table is printed as JSON", function()
   local cache <close> = require("perilune").open { redis = redis.url, log = false }
   cache:set("table", { a = { 1, 2.5, "x\n\"" }, b = true })

@@ -41,6 +41,7 @@ void sim_slot_open(struct sim_fleet *fleet, unsigned number) {
     options.redis = "memory:sim";
     options.clock = now;
     options.log = keep_quiet;
+    options.recovery = PLN_NONE; /* each change is an actor's */
     sim_set_node(slot->node);
     if (pln_open(&options, &slot->cache) < 0) {
         sim_fail("node %d cannot be opened: %s", slot->node, pln_error_text());
