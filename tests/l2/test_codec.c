@@ -199,6 +199,79 @@ START_TEST(a_message_is_read_as_written_or_not_at_all) {
 }
 END_TEST
 
+/* A message of this kind and payload, as the server sends it; whether it is taken for one. */
+static bool is_message(enum pln_message_kind kind, const void *payload, size_t len) {
+    static uint8_t bytes[2 * PLN_MESSAGE_KEYS_MAX];
+    struct pln_message read, message = {.kind = kind, .payload = pln_bytes_of(payload, len)};
+    size_t n = pln_message_write(&message, bytes);
+    pln_put_big(bytes + n, 7, PLN_MESSAGE_NUMBER);
+    return pln_message_read(pln_bytes_of(bytes, n + PLN_MESSAGE_NUMBER), &read) &&
+           read.number == 7 && pln_bytes_equal(read.payload, message.payload);
+}
+
+START_TEST(a_message_of_many_keys_has_each_of_them_whole) {
+    static uint8_t payload[PLN_MESSAGE_KEYS_MAX + 1];
+    struct pln_bytes keys[] = {pln_key("one"), pln_key(""), pln_bytes_of("\0\0", 2)};
+    struct pln_bytes left, key;
+    size_t len = 0, whole[3] = {0};
+    for (size_t i = 0; i < 3; i++) {
+        len = pln_message_add_key(payload, len, keys[i]);
+        whole[i] = len;
+    }
+    left = pln_bytes_of(payload, len);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert(pln_message_next_key(&left, &key));
+        ck_assert(pln_bytes_equal(key, keys[i]));
+    }
+    ck_assert(!pln_message_next_key(&left, &key));
+    for (size_t cut = 0; cut <= len; cut++) {
+        bool is_whole = cut == whole[0] || cut == whole[1] || cut == whole[2];
+        ck_assert(is_message(PLN_MESSAGE_KEYS, payload, cut) == is_whole);
+    }
+    memset(payload, 0, sizeof payload); /* keys of no bytes */
+    ck_assert(is_message(PLN_MESSAGE_KEYS, payload, PLN_MESSAGE_KEYS_MAX));
+    ck_assert(!is_message(PLN_MESSAGE_KEYS, payload, PLN_MESSAGE_KEYS_MAX + 1));
+    pln_put_big(payload, PLN_MAX_KEY + 1, 2);
+    ck_assert(!is_message(PLN_MESSAGE_KEYS, payload, 2 + PLN_MAX_KEY + 1));
+}
+END_TEST
+
+START_TEST(a_message_of_a_mask_has_its_kind_and_time) {
+    static uint8_t payload[2 + PLN_MAX_KEY + 8] = "puser:";
+    uint64_t clock;
+    pln_put_big(payload + 6, 99, 8);
+    ck_assert(is_message(PLN_MESSAGE_MATCH, payload, 14));
+    struct pln_mask mask = pln_message_mask(pln_bytes_of(payload, 14), &clock);
+    ck_assert_int_eq(mask.kind, PLN_MASK_PREFIX);
+    ck_assert(pln_bytes_equal(mask.text, pln_key("user:")));
+    ck_assert_uint_eq(clock, 99);
+    ck_assert(is_message(PLN_MESSAGE_MATCH, payload, 9)); /* of any key */
+    ck_assert(!is_message(PLN_MESSAGE_MATCH, payload, 8));
+    ck_assert(is_message(PLN_MESSAGE_MATCH, payload, 1 + PLN_MAX_KEY + 8));
+    ck_assert(!is_message(PLN_MESSAGE_MATCH, payload, 2 + PLN_MAX_KEY + 8));
+    payload[0] = 'q';
+    ck_assert(!is_message(PLN_MESSAGE_MATCH, payload, 14));
+}
+END_TEST
+
+START_TEST(a_list_of_masks_that_is_damaged_voids_what_is_asked) {
+    uint8_t list[64] = {0};
+    struct pln_bytes key = pln_key("user:1"), other = pln_key("x");
+    pln_put_big(list, 50, 8);
+    pln_put_big(list + 16, 6, 2);
+    memcpy(list + 18, "puser:", 6);
+    ck_assert(pln_drops_void(pln_bytes_of(list, 24), key, 49));
+    ck_assert(!pln_drops_void(pln_bytes_of(list, 24), key, 50));
+    ck_assert(!pln_drops_void(pln_bytes_of(list, 24), other, 49));
+    ck_assert(!pln_drops_void(pln_bytes_of(list, 0), key, 0));
+    for (size_t cut = 1; cut < 24; cut++) {
+        ck_assert(pln_drops_void(pln_bytes_of(list, cut), other, 99));
+    }
+    list[18] = 'q';
+    ck_assert(pln_drops_void(pln_bytes_of(list, 24), other, 99));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("codec");
     TCase *tests = tcase_create("codec");
@@ -211,6 +284,9 @@ int main(void) {
     tcase_add_test(tests, a_changed_byte_never_leads_outside);
     tcase_add_test(tests, what_cannot_be_stored_is_refused_with_its_size);
     tcase_add_test(tests, a_message_is_read_as_written_or_not_at_all);
+    tcase_add_test(tests, a_message_of_many_keys_has_each_of_them_whole);
+    tcase_add_test(tests, a_message_of_a_mask_has_its_kind_and_time);
+    tcase_add_test(tests, a_list_of_masks_that_is_damaged_voids_what_is_asked);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -324,6 +324,17 @@ START_TEST(every_primary_of_a_cluster_is_swept) {
         expect_text(&first, name, i % 3 == 2 ? "v" : NULL);
         expect_text(&second, name, i % 3 == 2 ? "v" : NULL);
     }
+    static char names[20][16];
+    struct pln_hashed keys[20]; /* of many slots: each goes by itself */
+    for (int i = 0; i < 20; i++) {
+        snprintf(names[i], sizeof names[i], "o:%d", 3 * i + 2);
+        keys[i] = key_of(names[i]);
+    }
+    ck_assert_int_eq(pln_l2_remove_many(second.l2, keys, 20, soon()), PLN_OK);
+    for (int i = 0; i < 20; i++) {
+        expect_text(&first, names[i], NULL);
+    }
+    ck_assert(client_hears(&first, "k:o:59"));
     set_rate(&first, 1000000);
     test_until(has_no_list, NULL, "the masks are swept");
     ck_assert_uint_eq(client_count(&first, PLN_COUNT_L2_SWEPT), 40);
