@@ -44,6 +44,13 @@ static bool is_own(struct pln_node *node, const struct pln_message *message) {
             (node->redis->slots == NULL && pln_pool_has(&node->pool, message->origin.incarnation)));
 }
 
+/* Until a link that comes up has asked for the row, another server than before may say the number
+ * that comes next, and have another history before it. */
+static bool is_in_row(struct pln_node *node) {
+    return pln_flag_is_set(&node->link.is_up) ||
+           strcmp(node->feed.run_id, node->link.conn.run_id) == 0;
+}
+
 /* Returns whether the row of messages is unbroken. */
 static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_logged) {
     struct pln_message message;
@@ -63,7 +70,7 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
     if (!is_from_us) {
         pln_message_report(&node->redis->events, &message);
     }
-    if (!is_logged) {
+    if (!is_logged && is_in_row(node)) {
         bool is_old = message.number != 0 && message.number <= node->feed.last;
         pln_feed_take(&node->feed, message.number, bytes);
         pln_count(node->redis->counts, PLN_COUNT_BUS_OLD, is_old);
@@ -130,7 +137,8 @@ int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
         return PLN_OK;
     } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
                is_text(&part[0], "pong")) {
-        return PLN_OK;
+        node->link.n_unanswered -= node->link.n_unanswered > 0;
+        return node->link.n_unanswered == 0 ? pln_mend_confirm(node) : PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
                     pln_pool_label(&node->pool),

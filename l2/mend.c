@@ -3,10 +3,11 @@
  * mend.c - what a link did not hear: how far the server's row of messages is, what is missing, and
  * how it is come by.
  *
- * With each heartbeat the server is asked for its number, over a data connection. What it names was
- * said before the answer, so it must have come by the next heartbeat, or it never will. All that
- * was done before the question is then known to have been heard: that is what a value in L1 can be
- * vouched for.
+ * With each heartbeat the server is asked for its number, over a data connection, and then for a
+ * sign of life over the link. What the number names was said before that sign, so it has come when
+ * the sign does, or it never will: however slow the link is. All that was done before the question
+ * is then known to have been heard, what the server tells by tracking too: that is what a value in
+ * L1 can be vouched for.
  *
  * A link that comes up again goes on where it ended, if the log has all that was said meanwhile and
  * the same message where it ended. Writers that use the library are in the log, others are not:
@@ -74,13 +75,17 @@ static int ask(struct pln_node *node, struct pln_feed_state *state) {
     return result;
 }
 
-int pln_mend_beat(struct pln_node *node) {
-    struct pln_feed_state state;
-    if (pln_feed_is_late(&node->feed)) {
+int pln_mend_confirm(struct pln_node *node) {
+    if (!pln_feed_confirm(&node->feed)) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s: messages up to number %llu are missing",
                         pln_pool_label(&node->pool), (unsigned long long) node->feed.goal);
     }
+    return PLN_OK;
+}
+
+int pln_mend_beat(struct pln_node *node) {
+    struct pln_feed_state state;
     if (ask(node, &state) != PLN_OK) {
         return PLN_OK; /* the link is not to blame; nothing newer can be vouched for */
     }
@@ -100,6 +105,7 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
     pln_batch_add(batch, arg);
 }
 
+/* *reply is an error where the server does not let us, or has something else in its place. */
 static int read_log(struct pln_node *node, struct pln_reply **reply) {
     struct pln_batch batch;
     char from[32], count[16];
@@ -112,33 +118,41 @@ static int read_log(struct pln_node *node, struct pln_reply **reply) {
     int result = pln_line_ask(&node->pool, 0, &request, until(node), reply);
     pln_batch_fini(&batch);
     if (result == PLN_OK && (*reply)->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&node->pool, "XRANGE", *reply);
-        pln_reply_free(*reply);
+        (void) pln_pool_refused(&node->pool, "XRANGE", *reply);
+        pln_logf(&node->redis->host, PLN_LOG_WARN, "%s; what was missed is not known",
+                 pln_error_text());
     }
     return result;
 }
 
-/* An entry is [id, [field, message]]. */
+/* An entry is [id, [field, message]], its id the number and "-0". */
 static bool read_entry(const struct pln_reply *entry, uint64_t *number, struct pln_bytes *bytes) {
     const struct pln_reply *parts = entry->elements;
+    char *rest;
     if (entry->kind != PLN_REPLY_ARRAY || entry->n_elements != 2 ||
         parts[0].kind != PLN_REPLY_STRING || parts[1].kind != PLN_REPLY_ARRAY ||
         parts[1].n_elements != 2 || parts[1].elements[1].kind != PLN_REPLY_STRING) {
         return false;
     }
-    *number = strtoull(parts[0].bytes.data, NULL, 10);
+    *number = strtoull(parts[0].bytes.data, &rest, 10);
     *bytes = parts[1].elements[1].bytes;
-    return true;
+    return strcmp(rest, "-0") == 0;
+}
+
+static bool is_ours(const struct pln_node *node, struct pln_bytes bytes) {
+    struct pln_message message;
+    return pln_message_read(bytes, &message) && message.origin.instance == node->redis->instance;
 }
 
 /* Hears what a piece of the log says. False where the row does not go on with it. */
 static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
                          const struct pln_feed_state *state, bool *is_other) {
-    for (size_t i = 0; i < log->n_elements; i++) {
+    for (size_t i = 0; log->kind == PLN_REPLY_ARRAY && i < log->n_elements; i++) {
         struct pln_bytes bytes;
         uint64_t number, last = node->feed.last;
         if (!read_entry(&log->elements[i], &number, &bytes) ||
-            !pln_feed_take_logged(&node->feed, state, number, bytes, is_other)) {
+            !pln_feed_take_logged(&node->feed, state, number, bytes, is_ours(node, bytes),
+                                  is_other)) {
             return false;
         }
         if (number > last) {
