@@ -124,7 +124,9 @@ static void *run(void *arg) {
         polls[0] = (struct pollfd){.fd = proxy->listener, .events = POLLIN};
         for (size_t i = 0; i < PROXY_PAIRS; i++) {
             polls[1 + 2 * i] = (struct pollfd){.fd = proxy->pairs[i].client, .events = POLLIN};
-            polls[2 + 2 * i] = (struct pollfd){.fd = proxy->pairs[i].server, .events = POLLIN};
+            bool is_kept = proxy->is_mute && !proxy->pairs[i].is_link;
+            polls[2 + 2 * i] = (struct pollfd){.fd = is_kept ? -1 : proxy->pairs[i].server,
+                                               .events = POLLIN};
         }
         bool is_dripping = proxy->is_dripping || proxy->hearing == PROXY_SLOW;
         pthread_mutex_unlock(&proxy->lock);
@@ -202,6 +204,12 @@ void pln_test_proxy_release(struct proxy *proxy) {
         pair->is_held = false;
         pair->n_held = 0;
     }
+    pthread_mutex_unlock(&proxy->lock);
+}
+
+void pln_test_proxy_mute(struct proxy *proxy, bool is_mute) {
+    pthread_mutex_lock(&proxy->lock);
+    proxy->is_mute = is_mute;
     pthread_mutex_unlock(&proxy->lock);
 }
 

@@ -33,7 +33,7 @@ struct proxy {
     int listener;
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
-    bool is_stopping, is_dripping;
+    bool is_stopping, is_dripping, is_mute;
     enum proxy_hearing hearing;
     char target[96];
     const char *answer; /* of the proxy's own; NULL: the server's */
@@ -47,6 +47,8 @@ void pln_test_proxy_stop(struct proxy *proxy);
 void pln_test_proxy_hold(struct proxy *proxy);
 /* Lets go what was held, even where the client has closed meanwhile. */
 void pln_test_proxy_release(struct proxy *proxy);
+/* Keeps answers back, but for what subscribers hear. */
+void pln_test_proxy_mute(struct proxy *proxy, bool is_mute);
 void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping);
 void pln_test_proxy_link(struct proxy *proxy, enum proxy_hearing hearing);
 void pln_test_proxy_lead_to(struct proxy *proxy, const char *target);
