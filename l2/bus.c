@@ -175,6 +175,7 @@ static int go_up(struct pln_node *node, bool *is_whole) {
 static int beat(struct pln_node *node) {
     struct pln_batch batch;
     int result = pln_mend_beat(node);
+    pln_node_certain(node, node->feed.certain_at);
     if (result != PLN_OK) {
         return result;
     }

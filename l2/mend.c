@@ -5,7 +5,7 @@
  *
  * With each heartbeat the server is asked for its number, over a data connection, and then for a
  * sign of life over the link. What the number names was said before that sign, so it has come when
- * the sign does, or it never will: however slow the link is. All that was done before the question
+ * the sign does, or it never will, however slow the link is. All that was done before the question
  * is then known to have been heard, what the server tells by tracking too: that is what a value in
  * L1 can be vouched for.
  *
@@ -75,7 +75,8 @@ static int ask(struct pln_node *node, struct pln_feed_state *state) {
     return result;
 }
 
-int pln_mend_confirm(struct pln_node *node) {
+/* Whether what was promised has come. */
+static int check_promise(struct pln_node *node) {
     if (!pln_feed_confirm(&node->feed)) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s: messages up to number %llu are missing",
@@ -84,8 +85,18 @@ int pln_mend_confirm(struct pln_node *node) {
     return PLN_OK;
 }
 
+/* Between the servers of a cluster messages and signs of life go different ways. There a heartbeat
+ * is long enough for a message to come, if the link itself does not lag. */
+int pln_mend_confirm(struct pln_node *node) {
+    return node->redis->slots == NULL ? check_promise(node) : PLN_OK;
+}
+
 int pln_mend_beat(struct pln_node *node) {
     struct pln_feed_state state;
+    if (node->redis->slots != NULL && node->link.n_unanswered == 0 &&
+        check_promise(node) != PLN_OK) {
+        return PLN_EL2DOWN;
+    }
     if (ask(node, &state) != PLN_OK) {
         return PLN_OK; /* the link is not to blame; nothing newer can be vouched for */
     }

@@ -193,10 +193,12 @@ static const struct {
      * the last message that is known. Answers with the clock, or 0. */
     [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
                                "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
-                               "if ARGV[4] ~= '' and redis.call('HGET', T, '!') == ARGV[4] then\n"
+                               "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
+                               "local is_known = n >= tonumber(ARGV[5])\n" /* or lost once more */
+                               "if ARGV[4] ~= '' and is_known and\n"
+                               "    redis.call('HGET', T, '!') == ARGV[4] then\n"
                                "  return 0\n"
                                "end\n"
-                               "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
                                "redis.call('HSET', T, '!', ARGV[4],\n"
                                "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
                                "return clear()\n"},
@@ -205,15 +207,19 @@ static const struct {
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},
     /* 2: the peers, each with when it is none. 1: who beats; 2: for how many ms it counts. A server
      * that takes no writes, or not these, still says how far it is. */
-    [PLN_SCRIPT_BEAT] = {"beat", PRELUDE "local P, t = KEYS[2], now()\n"
-                                         "T = KEYS[1]\n"
-                                         "redis.pcall('ZREMRANGEBYSCORE', P, '-inf', t)\n"
-                                         "redis.pcall('ZADD', P, t + ARGV[2], ARGV[1])\n"
-                                         "clock(T)\n"
-                                         "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
-                                         "local n = redis.pcall('ZCARD', P)\n"
-                                         "r[5] = type(n) == 'number' and whole(n) or '0'\n"
-                                         "return r\n"},
+    [PLN_SCRIPT_BEAT] = {"beat",
+                         PRELUDE "local P, t = KEYS[2], now()\n"
+                                 "T = KEYS[1]\n"
+                                 "redis.pcall('ZREMRANGEBYSCORE', P, '-inf', t)\n"
+                                 "local e = redis.pcall('ZADD', P, t + ARGV[2], ARGV[1])\n"
+                                 "if type(e) == 'table' and string.find(e.err, 'READONLY') then\n"
+                                 "  return e\n"
+                                 "end\n"
+                                 "clock(T)\n"
+                                 "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
+                                 "local n = redis.pcall('ZCARD', P)\n"
+                                 "r[5] = type(n) == 'number' and whole(n) or '0'\n"
+                                 "return r\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {

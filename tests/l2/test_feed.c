@@ -259,6 +259,17 @@ START_TEST(without_that_entry_another_server_is_not_believed) {
 }
 END_TEST
 
+START_TEST(what_was_heard_of_a_row_is_no_witness_against_the_next) {
+    bool is_other;
+    begin();
+    take(BASE + 1);
+    struct pln_feed_state state = same(BASE + 1 + PLN_FEED_AHEAD); /* the same place to be kept */
+    pln_feed_begin(&feed, &state);
+    ck_assert(take_logged(&state, state.number, "another", false, &is_other));
+    ck_assert(!is_other);
+}
+END_TEST
+
 START_TEST(a_server_that_does_not_say_who_it_is_is_never_the_same) {
     pln_feed_init(&feed);
     struct pln_feed_state state = state_of("", BASE, BASE);
@@ -373,6 +384,7 @@ int main(void) {
     tcase_add_test(tests, another_server_with_the_same_history_is_gone_on_with);
     tcase_add_test(tests, another_history_is_told_by_the_entry_where_the_row_ended);
     tcase_add_test(tests, without_that_entry_another_server_is_not_believed);
+    tcase_add_test(tests, what_was_heard_of_a_row_is_no_witness_against_the_next);
     tcase_add_test(tests, a_server_that_does_not_say_who_it_is_is_never_the_same);
     tcase_add_test(tests, an_own_number_that_is_anothers_shows_another_history);
     tcase_add_test(tests, what_a_beat_promised_must_have_come_with_the_sign_of_life);

@@ -129,6 +129,53 @@ START_TEST(where_redis_is_the_source_an_old_state_is_the_state) {
 }
 END_TEST
 
+static void await_gone(struct client *client, const char *key) {
+    struct pln_hashed hashed = key_of(key);
+    struct pln_l2_value value;
+    for (pln_ns until = soon() + 9000000000;
+         pln_l2_get(client->l2, &hashed, soon(), &value) == PLN_OK;) {
+        pln_l2_value_fini(&value);
+        ck_assert(pln_clock_precise() < until);
+    }
+}
+
+/* The same process, which was restored twice: what was done after the first time does not count for
+ * the second. */
+START_TEST(a_server_that_forgets_twice_is_cleared_twice) {
+    const struct row_options often = {.ping_ms = 50};
+    char line[64];
+    pln_test_redis_start(&first, NULL);
+    open_both(first.url, &often);
+    for (int i = 0; i < 2; i++) {
+        row_tell(&b, &a, "deleted");
+        uint64_t number = row_number(&first, "HGET ns:tags @");
+        uint64_t cleared = row_number(&first, "HGET ns:tags *");
+        snprintf(line, sizeof line, "HSET ns:tags @ %llu", (unsigned long long) number - 1);
+        row_command(&first, line);
+        for (pln_ns until = soon() + 9000000000; row_number(&first, "HGET ns:tags *") == cleared;) {
+            ck_assert(pln_clock_precise() < until);
+        }
+        await_gone(&a, "deleted"); /* who has not noticed it is told */
+        await_gone(&b, "deleted");
+    }
+    tear_down();
+}
+END_TEST
+
+/* Its connections stay, and what it says is what another master says, or nothing. */
+START_TEST(a_server_that_is_made_a_replica_is_left) {
+    const struct row_options often = {.ping_ms = 50};
+    pln_test_redis_start(&first, NULL);
+    open_both(first.url, &often);
+    row_tell(&b, &a, "one");
+    row_command(&first, "REPLICAOF 127.0.0.1 1");
+    ck_assert_msg(client_hears(&a, "-"), "%s", a.log);
+    row_command(&first, "REPLICAOF NO ONE");
+    ck_assert_msg(client_hears(&a, "="), "%s", a.log);
+    tear_down();
+}
+END_TEST
+
 /* ---- two servers, the second made a primary too early ---- */
 
 static void start_pair(const struct row_options *options) {
@@ -350,6 +397,8 @@ int main(void) {
     tcase_add_test(tests, a_server_that_kept_nothing_begins_another_row);
     tcase_add_test(tests, a_server_with_an_old_state_is_cleared_once);
     tcase_add_test(tests, where_redis_is_the_source_an_old_state_is_the_state);
+    tcase_add_test(tests, a_server_that_forgets_twice_is_cleared_twice);
+    tcase_add_test(tests, a_server_that_is_made_a_replica_is_left);
     TCase *pair = tcase_create("pair");
     suite_add_tcase(suite, pair);
     tcase_set_timeout(pair, 60);
