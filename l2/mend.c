@@ -174,21 +174,23 @@ static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
     return true;
 }
 
-/* Hears from the log what the server has told since. */
+/* Hears from the log what the server has told since. Looked at even where nothing seems to be: the
+ * same process may have been a replica of another meanwhile, and have that one's history. */
 static int hear_log(struct pln_node *node, const struct pln_feed_state *state, bool *is_whole,
                     bool *is_other) {
-    bool goes_on = true;
-    while (goes_on && !pln_feed_has_all(&node->feed, state)) {
+    bool goes_on, has_all;
+    do {
         struct pln_reply *log;
         uint64_t last = node->feed.last;
         int result = read_log(node, &log);
         if (result != PLN_OK) {
             return result;
         }
-        goes_on = hear_entries(node, log, state, is_other) &&
-                  (node->feed.last > last || pln_feed_has_all(&node->feed, state));
+        goes_on = hear_entries(node, log, state, is_other);
+        has_all = goes_on && pln_feed_has_all(&node->feed, state);
+        goes_on = has_all || (goes_on && node->feed.last > last);
         pln_reply_free(log);
-    }
+    } while (goes_on && !has_all);
     *is_whole = goes_on;
     return PLN_OK;
 }
@@ -232,10 +234,10 @@ int pln_mend(struct pln_node *node, bool *is_whole) {
         return result;
     }
     enum pln_feed_sync sync = pln_feed_sync(&node->feed, &state);
-    if (sync == PLN_FEED_SAME) {
-        *is_whole = pln_feed_has_all(&node->feed, &state);
-    } else if (sync == PLN_FEED_READ && has_log) {
+    if (has_log && (sync == PLN_FEED_SAME || sync == PLN_FEED_READ)) {
         result = hear_log(node, &state, is_whole, &is_other);
+    } else if (sync == PLN_FEED_SAME) {
+        *is_whole = pln_feed_has_all(&node->feed, &state);
     }
     if (result == PLN_OK && (sync == PLN_FEED_LOST || is_other)) {
         result = take_loss(node, &state);

@@ -162,6 +162,24 @@ START_TEST(a_server_that_forgets_twice_is_cleared_twice) {
 }
 END_TEST
 
+/* As a primary that was a replica for a while, or whose data was loaded anew. */
+START_TEST(another_history_of_the_same_server_is_found_too) {
+    char line[96];
+    pln_test_redis_start(&first, NULL);
+    open_both(first.url, &seldom);
+    row_tell(&b, &a, "one");
+    uint64_t number = row_number(&first, "HGET ns:tags @");
+    row_command(&first, "DEL ns:log");
+    snprintf(line, sizeof line, "XADD ns:log %llu-0 m other", (unsigned long long) number);
+    row_command(&first, line);
+    row_kill_link(&first, 0);
+    ck_assert(client_hears(&a, "+"));
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_BUS_LOST_WRITES), 1);
+    expect_text(&a, "one", NULL);
+    tear_down();
+}
+END_TEST
+
 /* Its connections stay, and what it says is what another master says, or nothing. */
 START_TEST(a_server_that_is_made_a_replica_is_left) {
     const struct row_options often = {.ping_ms = 50};
@@ -398,6 +416,7 @@ int main(void) {
     tcase_add_test(tests, a_server_with_an_old_state_is_cleared_once);
     tcase_add_test(tests, where_redis_is_the_source_an_old_state_is_the_state);
     tcase_add_test(tests, a_server_that_forgets_twice_is_cleared_twice);
+    tcase_add_test(tests, another_history_of_the_same_server_is_found_too);
     tcase_add_test(tests, a_server_that_is_made_a_replica_is_left);
     TCase *pair = tcase_create("pair");
     suite_add_tcase(suite, pair);
