@@ -119,6 +119,12 @@ void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state) {
     snprintf(feed->run_id, sizeof feed->run_id, "%s", state->run_id);
 }
 
+void pln_feed_note(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes) {
+    if (number == feed->last) {
+        feed->prints[number % PLN_FEED_AHEAD] = print_of(bytes);
+    }
+}
+
 bool pln_feed_beat(struct pln_feed *feed, const struct pln_feed_state *state) {
     if (state->base != feed->base || state->number < state->known) {
         return false;

@@ -74,6 +74,8 @@ bool pln_feed_has_all(struct pln_feed *feed, const struct pln_feed_state *state)
 /* Begins at what the server said: after PLN_FEED_NEW and PLN_FEED_LOST, or where the log did not
  * help. */
 void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state);
+/* Notes the message where the row has begun, if this is the one, for what may come after. */
+void pln_feed_note(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes);
 
 /* Takes the answer to a beat. Returns false where the row is not this one. */
 bool pln_feed_beat(struct pln_feed *feed, const struct pln_feed_state *state);

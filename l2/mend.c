@@ -117,11 +117,11 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 }
 
 /* *reply is an error where the server does not let us, or has something else in its place. */
-static int read_log(struct pln_node *node, struct pln_reply **reply) {
+static int read_log(struct pln_node *node, int n, struct pln_reply **reply) {
     struct pln_batch batch;
     char from[32], count[16];
     snprintf(from, sizeof from, "%llu-0", (unsigned long long) node->feed.last);
-    snprintf(count, sizeof count, "%d", ENTRIES_AT_ONCE);
+    snprintf(count, sizeof count, "%d", n);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "XRANGE", node->redis->names.log, from, "+", "COUNT", count, NULL);
     struct pln_request request = {
@@ -130,7 +130,7 @@ static int read_log(struct pln_node *node, struct pln_reply **reply) {
     pln_batch_fini(&batch);
     if (result == PLN_OK && (*reply)->kind == PLN_REPLY_ERROR) {
         (void) pln_pool_refused(&node->pool, "XRANGE", *reply);
-        pln_logf(&node->redis->host, PLN_LOG_WARN, "%s; what was missed is not known",
+        pln_logf(&node->redis->host, PLN_LOG_WARN, "%s; what a lost link misses cannot be found",
                  pln_error_text());
     }
     return result;
@@ -182,7 +182,7 @@ static int hear_log(struct pln_node *node, const struct pln_feed_state *state, b
     do {
         struct pln_reply *log;
         uint64_t last = node->feed.last;
-        int result = read_log(node, &log);
+        int result = read_log(node, ENTRIES_AT_ONCE, &log);
         if (result != PLN_OK) {
             return result;
         }
@@ -193,6 +193,22 @@ static int hear_log(struct pln_node *node, const struct pln_feed_state *state, b
     } while (goes_on && !has_all);
     *is_whole = goes_on;
     return PLN_OK;
+}
+
+/* What another server that takes over must have in the same place. */
+static int note_beginning(struct pln_node *node) {
+    struct pln_reply *log;
+    struct pln_bytes bytes;
+    uint64_t number;
+    int result = read_log(node, 1, &log);
+    if (result == PLN_OK) {
+        if (log->kind == PLN_REPLY_ARRAY && log->n_elements == 1 &&
+            read_entry(&log->elements[0], &number, &bytes)) {
+            pln_feed_note(&node->feed, number, bytes);
+        }
+        pln_reply_free(log);
+    }
+    return result;
 }
 
 /* ---- a server that has lost writes ---- */
@@ -247,7 +263,8 @@ int pln_mend(struct pln_node *node, bool *is_whole) {
     }
     if (!*is_whole) {
         pln_feed_begin(&node->feed, &state);
+        result = has_log ? note_beginning(node) : PLN_OK;
     }
     *is_whole = *is_whole && !redis->tracking;
-    return PLN_OK;
+    return result;
 }

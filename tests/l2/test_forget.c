@@ -250,6 +250,22 @@ START_TEST(a_failover_that_lost_nothing_costs_nothing) {
 }
 END_TEST
 
+/* Who has heard nothing since it came up looks where it began. */
+START_TEST(a_failover_costs_those_nothing_who_have_heard_nothing) {
+    struct client idle;
+    start_pair(&seldom);
+    row_tell(&b, &a, "one");
+    row_open(&idle, proxy.url, &seldom);
+    let_it_follow();
+    row_command(&second, "REPLICAOF NO ONE");
+    fail_over();
+    ck_assert_msg(client_hears(&idle, "="), "%s (%s)", idle.story, idle.log);
+    expect_story(&idle, "- =");
+    client_fini(&idle);
+    tear_down_pair();
+}
+END_TEST
+
 START_TEST(a_failover_that_lost_writes_is_cleared_once) {
     start_pair(&seldom);
     row_tell(&b, &a, "one");
@@ -422,6 +438,7 @@ int main(void) {
     suite_add_tcase(suite, pair);
     tcase_set_timeout(pair, 60);
     tcase_add_test(pair, a_failover_that_lost_nothing_costs_nothing);
+    tcase_add_test(pair, a_failover_costs_those_nothing_who_have_heard_nothing);
     tcase_add_test(pair, a_failover_that_lost_writes_is_cleared_once);
     tcase_add_test(pair, another_history_of_the_same_length_is_found_by_the_log);
     tcase_add_test(pair, with_keep_a_failover_that_lost_writes_drops_what_was_heard_alone);
