@@ -124,6 +124,7 @@ static int subscribe(struct pln_node *node, pln_ns deadline) {
     pln_batch_texts(&batch, "SUBSCRIBE", node->redis->names.channel,
                     node->redis->tracking ? pln_tracking_channel : NULL, NULL);
     node->link.n_subscribed = 0;
+    node->link.n_unanswered = 0;
     int result = send_texts(node, &batch, deadline);
     while (result == PLN_OK && node->link.n_subscribed < wanted) {
         result = take_bytes(node, deadline);
@@ -170,14 +171,18 @@ static int go_up(struct pln_node *node, bool *is_whole) {
 
 /* ---- being up ---- */
 
+/* In this order: when the sign of life comes, so has all that the server told of before. */
 static int beat(struct pln_node *node) {
     struct pln_batch batch;
+    int result = pln_mend_beat(node);
+    pln_node_certain(node, node->feed.certain_at);
+    if (result != PLN_OK) {
+        return result;
+    }
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "PING", NULL);
-    int result = send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
-    result = result == PLN_OK ? pln_mend_beat(node) : result;
-    pln_node_certain(node, node->feed.certain_at);
-    return result;
+    node->link.n_unanswered++;
+    return send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
 }
 
 /* Sleeps until there are bytes, the link is woken, or the point has come. */

@@ -25,14 +25,6 @@ static uint64_t print_of(struct pln_bytes bytes) {
     return print != 0 ? print : 1; /* 0: none is kept */
 }
 
-/* All that the last beat promised has come: nothing before it is missing. */
-static void settle(struct pln_feed *feed) {
-    if (feed->goal != 0 && feed->last >= feed->goal) {
-        feed->goal = 0;
-        feed->certain_at = feed->goal_at;
-    }
-}
-
 void pln_feed_take(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes) {
     if (number == 0 || feed->base == 0 || number <= feed->last) {
         return;
@@ -47,7 +39,6 @@ void pln_feed_take(struct pln_feed *feed, uint64_t number, struct pln_bytes byte
         feed->ahead >>= 1;
         feed->last++;
     }
-    settle(feed);
 }
 
 bool pln_feed_is_broken(const struct pln_feed *feed) {
@@ -60,8 +51,9 @@ uint64_t pln_feed_known(const struct pln_feed *feed) {
     return acked > feed->last ? acked : feed->last;
 }
 
+/* A server that does not say who it is may be any. */
 static bool is_same_server(const struct pln_feed *feed, const struct pln_feed_state *state) {
-    return strcmp(feed->run_id, state->run_id) == 0;
+    return state->run_id[0] != 0 && strcmp(feed->run_id, state->run_id) == 0;
 }
 
 enum pln_feed_sync pln_feed_sync(struct pln_feed *feed, const struct pln_feed_state *state) {
@@ -81,7 +73,7 @@ enum pln_feed_sync pln_feed_sync(struct pln_feed *feed, const struct pln_feed_st
 }
 
 bool pln_feed_take_logged(struct pln_feed *feed, const struct pln_feed_state *state,
-                          uint64_t number, struct pln_bytes bytes, bool *is_other) {
+                          uint64_t number, struct pln_bytes bytes, bool is_ours, bool *is_other) {
     uint64_t print = feed->prints[feed->last % PLN_FEED_AHEAD];
     *is_other = false;
     if (number == feed->last) {
@@ -93,6 +85,11 @@ bool pln_feed_take_logged(struct pln_feed *feed, const struct pln_feed_state *st
     }
     /* where a server's history parts from what was heard of another one cannot be told */
     if (number != feed->last + 1 || !is_same_server(feed, state)) {
+        return false;
+    }
+    /* relaxed: see ack */
+    if (!is_ours && number == atomic_load_explicit(&feed->acked, memory_order_relaxed)) {
+        *is_other = true; /* the server had given this number to a change of our own */
         return false;
     }
     pln_feed_take(feed, number, bytes);
@@ -116,10 +113,13 @@ void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state) {
     feed->has_lost = false;
     feed->goal = 0;
     feed->certain_at = state->at;
+    /* relaxed: see ack. What a server has forgotten it will not know the next time either; what is
+     * acknowledged at this moment may be forgotten with it, and is then no witness against it */
+    atomic_store_explicit(&feed->acked, state->number, memory_order_relaxed);
     snprintf(feed->run_id, sizeof feed->run_id, "%s", state->run_id);
 }
 
-void pln_feed_learn(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes) {
+void pln_feed_note(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes) {
     if (number == feed->last) {
         feed->prints[number % PLN_FEED_AHEAD] = print_of(bytes);
     }
@@ -131,10 +131,17 @@ bool pln_feed_beat(struct pln_feed *feed, const struct pln_feed_state *state) {
     }
     feed->goal = state->number;
     feed->goal_at = state->at;
-    settle(feed);
     return true;
 }
 
-bool pln_feed_is_late(const struct pln_feed *feed) {
-    return feed->goal != 0;
+bool pln_feed_confirm(struct pln_feed *feed) {
+    if (feed->goal == 0) {
+        return true;
+    }
+    if (feed->last < feed->goal) {
+        return false;
+    }
+    feed->goal = 0;
+    feed->certain_at = feed->goal_at;
+    return true;
 }

@@ -5,9 +5,9 @@
  * or threads of its own: the link of Redis (hear.c, mend.c) and the memory server (mem.c) run it.
  *
  * Each message has the number after that of the one before it. So a number that was skipped tells
- * of a loss at once, and an answer of the server's that names a higher one than has come (the beat)
- * tells of one at the row's end. What is missing is read from the log, where there is one; else the
- * listener has to forget what it cannot vouch for.
+ * of a loss at once, and an answer of the server's (the beat) that names a higher one than has come
+ * when everything said before it must have come tells of one at the row's end. What is missing is
+ * read from the log, where there is one; else the listener has to forget what it cannot vouch for.
  *
  * A server may also know less than its listeners do: restored from an old state, or made a primary
  * before it had copied everything. It is found out by its number being too low, or by its log
@@ -30,7 +30,7 @@ struct pln_feed {
     uint64_t ahead;
     bool has_lost;                   /* one that is further ahead: the row will not close */
     uint64_t prints[PLN_FEED_AHEAD]; /* of the messages last heard, by number */
-    uint64_t goal;                   /* what the last beat promised; 0: it has come */
+    uint64_t goal;                   /* what the last beat promised; 0: nothing, or it has come */
     pln_ms goal_at, certain_at;      /* points of the host's clock */
     char run_id[PLN_RUN_ID + 1];     /* of the server that the row was heard from */
     _Atomic uint64_t acked;          /* the highest number that answered a change of our own */
@@ -64,22 +64,23 @@ bool pln_feed_is_broken(const struct pln_feed *feed);
 
 /* What to do when a subscription has begun, and the server then says so of its row. */
 enum pln_feed_sync pln_feed_sync(struct pln_feed *feed, const struct pln_feed_state *state);
-/* Takes an entry of the log, in their order, from that of `last` on. Returns: whether the row goes
- * on with it; else the log is of no use, and *is_other says whether its history is another one. */
+/* Takes an entry of the log, in their order, from that of `last` on; is_ours: this instance said
+ * it. Returns: whether the row goes on with it; else the log is of no use, and *is_other says
+ * whether its history is another one. */
 bool pln_feed_take_logged(struct pln_feed *feed, const struct pln_feed_state *state,
-                          uint64_t number, struct pln_bytes bytes, bool *is_other);
+                          uint64_t number, struct pln_bytes bytes, bool is_ours, bool *is_other);
 /* Whether all that the server told of has now been taken. */
 bool pln_feed_has_all(struct pln_feed *feed, const struct pln_feed_state *state);
 /* Begins at what the server said: after PLN_FEED_NEW and PLN_FEED_LOST, or where the log did not
  * help. */
 void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state);
-
-/* Notes what the message at the row's end is, where `number` is its. */
-void pln_feed_learn(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes);
+/* Notes the message where the row has begun, if this is the one, for what may come after. */
+void pln_feed_note(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes);
 
 /* Takes the answer to a beat. Returns false where the row is not this one. */
 bool pln_feed_beat(struct pln_feed *feed, const struct pln_feed_state *state);
-/* Whether what the last beat promised has not come: asked when the next one is due. */
-bool pln_feed_is_late(const struct pln_feed *feed);
+/* Everything has come that the server said before the answer to the last beat. Returns false where
+ * what the beat promised is not among it. */
+bool pln_feed_confirm(struct pln_feed *feed);
 
 #endif

@@ -36,20 +36,6 @@ static void take_clear(struct pln_node *node, const struct pln_message *message)
     }
 }
 
-/* Likewise, before anybody is told: what is read after that is read with the mask in force. */
-static void take_match(struct pln_node *node, const struct pln_message *message) {
-    struct pln_redis *redis = node->redis;
-    uint64_t clock;
-    struct pln_mask mask = pln_message_mask(message->payload, &clock);
-    if (redis->slots == NULL) {
-        pln_drops_add(node, clock, &mask);
-        return;
-    }
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
-        pln_drops_add(redis->nodes[i], clock, &mask);
-    }
-}
-
 /* Whose connection it came over is told apart by server only, so in a cluster, where messages come
  * over others too, none is taken for own. */
 static bool is_own(struct pln_node *node, const struct pln_message *message) {
@@ -58,9 +44,15 @@ static bool is_own(struct pln_node *node, const struct pln_message *message) {
             (node->redis->slots == NULL && pln_pool_has(&node->pool, message->origin.incarnation)));
 }
 
-/* Applies a message, and puts it into the row unless it is apart. Returns whether that is unbroken.
- */
-static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_apart) {
+/* Until a link that comes up has asked for the row, another server than before may say the number
+ * that comes next, and have another history before it. */
+static bool is_in_row(struct pln_node *node) {
+    return pln_flag_is_set(&node->link.is_up) ||
+           strcmp(node->feed.run_id, node->link.conn.run_id) == 0;
+}
+
+/* Returns whether the row of messages is unbroken. */
+static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_logged) {
     struct pln_message message;
     if (!pln_message_read(bytes, &message)) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_BAD, 1);
@@ -71,8 +63,6 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
     bool is_from_us = is_own(node, &message);
     if (message.kind == PLN_MESSAGE_CLEAR) {
         take_clear(node, &message);
-    } else if (message.kind == PLN_MESSAGE_MATCH) {
-        take_match(node, &message);
     } else if (message.kind == PLN_MESSAGE_PING && is_from_us) {
         node->link.has_pinged = node->link.has_pinged ||
                                 pln_take_big(message.payload.data, 8) == node->link.ping;
@@ -80,25 +70,25 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
     if (!is_from_us) {
         pln_message_report(&node->redis->events, &message);
     }
-    if (!is_apart) {
+    if (!is_logged && is_in_row(node)) {
         bool is_old = message.number != 0 && message.number <= node->feed.last;
         pln_feed_take(&node->feed, message.number, bytes);
         pln_count(node->redis->counts, PLN_COUNT_BUS_OLD, is_old);
     }
     /* last, so that who sees the count may rely on what the message did */
     pln_count(node->redis->counts, is_from_us ? PLN_COUNT_BUS_OWN : PLN_COUNT_BUS_RECEIVED, 1);
-    return is_apart || !pln_feed_is_broken(&node->feed);
+    return !pln_feed_is_broken(&node->feed);
 }
 
 void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes) {
     take_message(node, bytes, true);
 }
 
-/* What is missing is looked for where it is kept, once the link has been made anew. While it comes
- * up, the row stays where it is: the server may be another one, whose history is not this one's. */
+/* A message in the right place of the row. What is missing is looked for where it is kept, once the
+ * link has been made anew; while it comes up, the gap is the one that it mends anyway. */
 static int hear_message(struct pln_node *node, struct pln_bytes bytes) {
     uint64_t last = node->feed.last;
-    if (take_message(node, bytes, !pln_flag_is_set(&node->link.is_up))) {
+    if (take_message(node, bytes, false) || !pln_flag_is_set(&node->link.is_up)) {
         return PLN_OK;
     }
     pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);
@@ -147,7 +137,8 @@ int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
         return PLN_OK;
     } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
                is_text(&part[0], "pong")) {
-        return PLN_OK;
+        node->link.n_unanswered -= node->link.n_unanswered > 0;
+        return node->link.n_unanswered == 0 ? pln_mend_confirm(node) : PLN_OK;
     }
     return pln_fail(PLN_EL2DOWN, "l2: redis at %s: the link heard what is no message (%s)",
                     pln_pool_label(&node->pool),

@@ -144,6 +144,7 @@ struct pln_link {
     uint64_t ping; /* the number the link sends to itself */
     bool has_pinged;
     unsigned n_subscribed;
+    unsigned n_unanswered;      /* signs of life that were asked for and have not come */
     enum pln_link_state logged; /* what was there last */
     struct pln_hush hush;
     pln_ns backoff;
@@ -484,7 +485,10 @@ void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes);
  * Returns: PLN_OK, with whether nothing is missing; as pln_script_run(). */
 int pln_mend(struct pln_node *node, bool *is_whole);
 /* Asks the server how far it is. Returns: PLN_OK, also where it does not answer; PLN_EL2DOWN where
- * messages are missing, or its row is another one. */
+ * its row is another one. */
 int pln_mend_beat(struct pln_node *node);
+/* A sign of life has come over the link that was asked for after that. Returns: PLN_OK; PLN_EL2DOWN
+ * where messages are missing. */
+int pln_mend_confirm(struct pln_node *node);
 
 #endif

@@ -133,7 +133,8 @@ static struct logged *copy_log(struct mem_client *client, const struct pln_feed_
         }
         struct logged *copy = at->number > last ? new_logged(payload) : NULL;
         goes_on = (copy != NULL || at->number == last) &&
-                  pln_feed_take_logged(&client->feed, state, at->number, payload, &is_other);
+                  pln_feed_take_logged(&client->feed, state, at->number, payload,
+                                       at->from == client, &is_other);
         if (copy != NULL) {
             copy->number = at->number;
             copy->kind = at->kind;

@@ -3,10 +3,11 @@
  * mend.c - what a link did not hear: how far the server's row of messages is, what is missing, and
  * how it is come by.
  *
- * With each heartbeat the server is asked for its number, over a data connection. What it names was
- * said before the answer, so it must have come by the next heartbeat, or it never will. All that
- * was done before the question is then known to have been heard: that is what a value in L1 can be
- * vouched for.
+ * With each heartbeat the server is asked for its number, over a data connection, and then for a
+ * sign of life over the link. What the number names was said before that sign, so it has come when
+ * the sign does, or it never will, however slow the link is. All that was done before the question
+ * is then known to have been heard, what the server tells by tracking too: that is what a value in
+ * L1 can be vouched for.
  *
  * A link that comes up again goes on where it ended, if the log has all that was said meanwhile and
  * the same message where it ended. Writers that use the library are in the log, others are not:
@@ -79,12 +80,27 @@ static int ask(struct pln_node *node, struct pln_feed_state *state) {
     return result;
 }
 
-int pln_mend_beat(struct pln_node *node) {
-    struct pln_feed_state state;
-    if (pln_feed_is_late(&node->feed)) {
+/* Whether what was promised has come. */
+static int check_promise(struct pln_node *node) {
+    if (!pln_feed_confirm(&node->feed)) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_GAPS, 1);
         return pln_fail(PLN_EL2DOWN, "l2: redis at %s: messages up to number %llu are missing",
                         pln_pool_label(&node->pool), (unsigned long long) node->feed.goal);
+    }
+    return PLN_OK;
+}
+
+/* Between the servers of a cluster messages and signs of life go different ways. There a heartbeat
+ * is long enough for a message to come, if the link itself does not lag. */
+int pln_mend_confirm(struct pln_node *node) {
+    return node->redis->slots == NULL ? check_promise(node) : PLN_OK;
+}
+
+int pln_mend_beat(struct pln_node *node) {
+    struct pln_feed_state state;
+    if (node->redis->slots != NULL && node->link.n_unanswered == 0 &&
+        check_promise(node) != PLN_OK) {
+        return PLN_EL2DOWN;
     }
     if (ask(node, &state) != PLN_OK) {
         return PLN_OK; /* the link is not to blame; nothing newer can be vouched for */
@@ -105,16 +121,12 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
     pln_batch_add(batch, arg);
 }
 
-static bool has_log(const struct pln_node *node) {
-    return node->redis->log_length > 0 && node->redis->slots == NULL;
-}
-
-/* From where the row ends. */
-static int read_log(struct pln_node *node, int most, struct pln_reply **reply) {
+/* *reply is an error where the server does not let us, or has something else in its place. */
+static int read_log(struct pln_node *node, int n, struct pln_reply **reply) {
     struct pln_batch batch;
     char from[32], count[16];
     snprintf(from, sizeof from, "%llu-0", (unsigned long long) node->feed.last);
-    snprintf(count, sizeof count, "%d", most);
+    snprintf(count, sizeof count, "%d", n);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "XRANGE", node->redis->names.log, from, "+", "COUNT", count, NULL);
     struct pln_request request = {
@@ -122,31 +134,26 @@ static int read_log(struct pln_node *node, int most, struct pln_reply **reply) {
     int result = pln_line_ask(&node->pool, 0, &request, until(node), reply);
     pln_batch_fini(&batch);
     if (result == PLN_OK && (*reply)->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&node->pool, "XRANGE", *reply);
-        pln_reply_free(*reply);
+        (void) pln_pool_refused(&node->pool, "XRANGE", *reply);
+        pln_logf(&node->redis->host, PLN_LOG_WARN, "%s; what a lost link misses cannot be found",
+                 pln_error_text());
     }
     return result;
 }
 
-/* An entry is [id, [field, message]]. */
+/* An entry is [id, [field, message]], its id the number and "-0". */
 static bool read_entry(const struct pln_reply *entry, uint64_t *number, struct pln_bytes *bytes) {
     const struct pln_reply *parts = entry->elements;
+    char *rest;
     if (entry->kind != PLN_REPLY_ARRAY || entry->n_elements != 2 ||
         parts[0].kind != PLN_REPLY_STRING || parts[1].kind != PLN_REPLY_ARRAY ||
         parts[1].n_elements != 2 || parts[1].elements[1].kind != PLN_REPLY_STRING) {
         return false;
     }
-    *number = strtoull(parts[0].bytes.data, NULL, 10);
+    *number = strtoull(parts[0].bytes.data, &rest, 10);
     *bytes = parts[1].elements[1].bytes;
-    return true;
+    return strcmp(rest, "-0") == 0;
 }
-
-/* What is heard from the log, and what comes of it. */
-struct replay {
-    const struct pln_feed_state *state;
-    uint64_t own; /* a message that must be one of ours, since it answered a change of ours; or 0 */
-    bool is_whole, is_other;
-};
 
 static bool is_ours(const struct pln_node *node, struct pln_bytes bytes) {
     struct pln_message message;
@@ -155,16 +162,13 @@ static bool is_ours(const struct pln_node *node, struct pln_bytes bytes) {
 
 /* Hears what a piece of the log says. False where the row does not go on with it. */
 static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
-                         struct replay *replay) {
-    for (size_t i = 0; i < log->n_elements; i++) {
+                         const struct pln_feed_state *state, bool *is_other) {
+    for (size_t i = 0; log->kind == PLN_REPLY_ARRAY && i < log->n_elements; i++) {
         struct pln_bytes bytes;
         uint64_t number, last = node->feed.last;
         if (!read_entry(&log->elements[i], &number, &bytes) ||
-            !pln_feed_take_logged(&node->feed, replay->state, number, bytes, &replay->is_other)) {
-            return false;
-        }
-        if (number == replay->own && !is_ours(node, bytes)) {
-            replay->is_other = true;
+            !pln_feed_take_logged(&node->feed, state, number, bytes, is_ours(node, bytes),
+                                  is_other)) {
             return false;
         }
         if (number > last) {
@@ -175,39 +179,37 @@ static bool hear_entries(struct pln_node *node, const struct pln_reply *log,
     return true;
 }
 
-/* Hears from the log what the server has told since. */
-static int hear_log(struct pln_node *node, struct replay *replay) {
-    const struct pln_feed_state *state = replay->state;
-    bool goes_on = true;
-    while (goes_on && !pln_feed_has_all(&node->feed, state)) {
+/* Hears from the log what the server has told since. Looked at even where nothing seems to be: the
+ * same process may have been a replica of another meanwhile, and have that one's history. */
+static int hear_log(struct pln_node *node, const struct pln_feed_state *state, bool *is_whole,
+                    bool *is_other) {
+    bool goes_on, has_all;
+    do {
         struct pln_reply *log;
         uint64_t last = node->feed.last;
         int result = read_log(node, ENTRIES_AT_ONCE, &log);
         if (result != PLN_OK) {
             return result;
         }
-        goes_on = hear_entries(node, log, replay) &&
-                  (node->feed.last > last || pln_feed_has_all(&node->feed, state));
+        goes_on = hear_entries(node, log, state, is_other);
+        has_all = goes_on && pln_feed_has_all(&node->feed, state);
+        goes_on = has_all || (goes_on && node->feed.last > last);
         pln_reply_free(log);
-    }
-    replay->is_whole = goes_on;
+    } while (goes_on && !has_all);
+    *is_whole = goes_on;
     return PLN_OK;
 }
 
-/* Begins anew, and learns what the message at the row's end is: by it another server shows that it
- * has the same history. */
-static int begin(struct pln_node *node, const struct pln_feed_state *state) {
+/* What another server that takes over must have in the same place. */
+static int note_beginning(struct pln_node *node) {
     struct pln_reply *log;
     struct pln_bytes bytes;
     uint64_t number;
-    pln_feed_begin(&node->feed, state);
-    if (!has_log(node)) {
-        return PLN_OK;
-    }
     int result = read_log(node, 1, &log);
     if (result == PLN_OK) {
-        if (log->n_elements == 1 && read_entry(&log->elements[0], &number, &bytes)) {
-            pln_feed_learn(&node->feed, number, bytes);
+        if (log->kind == PLN_REPLY_ARRAY && log->n_elements == 1 &&
+            read_entry(&log->elements[0], &number, &bytes)) {
+            pln_feed_note(&node->feed, number, bytes);
         }
         pln_reply_free(log);
     }
@@ -245,28 +247,34 @@ static int take_loss(struct pln_node *node, struct pln_feed_state *state, bool i
 }
 
 int pln_mend(struct pln_node *node, bool *is_whole) {
+    struct pln_redis *redis = node->redis;
     struct pln_feed_state state;
-    struct replay replay = {.state = &state};
+    bool has_log = redis->log_length > 0 && redis->slots == NULL;
+    bool is_other = false;
     int result = ask(node, &state);
+    *is_whole = false;
     if (result != PLN_OK) {
         return result;
     }
     enum pln_feed_sync sync = pln_feed_sync(&node->feed, &state);
-    replay.own = state.known > node->feed.last ? state.known : 0;
-    if (sync == PLN_FEED_SAME) {
-        replay.is_whole = pln_feed_has_all(&node->feed, &state);
-    } else if (sync == PLN_FEED_READ && has_log(node)) {
-        result = hear_log(node, &replay);
+    if (has_log && (sync == PLN_FEED_SAME || sync == PLN_FEED_READ)) {
+        result = hear_log(node, &state, is_whole, &is_other);
+    } else if (sync == PLN_FEED_SAME) {
+        *is_whole = pln_feed_has_all(&node->feed, &state);
     }
-    bool is_lost = sync == PLN_FEED_LOST || replay.is_other;
-    bool is_unsure = sync == PLN_FEED_READ && has_log(node) && !replay.is_whole &&
+    bool is_lost = sync == PLN_FEED_LOST || is_other;
+    bool is_unsure = sync == PLN_FEED_READ && has_log && !*is_whole &&
                      strcmp(node->feed.run_id, state.run_id) != 0;
     if (result == PLN_OK && (is_lost || is_unsure)) {
         result = take_loss(node, &state, is_lost);
     }
-    if (result == PLN_OK && !replay.is_whole) {
-        result = begin(node, &state);
+    if (result != PLN_OK) {
+        return result;
     }
-    *is_whole = replay.is_whole && !node->redis->tracking;
+    if (!*is_whole) {
+        pln_feed_begin(&node->feed, &state);
+        result = has_log ? note_beginning(node) : PLN_OK;
+    }
+    *is_whole = *is_whole && !redis->tracking;
     return result;
 }

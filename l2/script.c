@@ -122,6 +122,10 @@
     "local function add(id, m)\n"                                                                        \
     "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                            \
     "end\n"                                                                                              \
+    "local function is_no_log(r)\n"                                                                      \
+    "  local e = type(r) == 'table' and r.err or ''\n"                                                   \
+    "  return string.find(e, 'WRONGTYPE') or string.find(e, 'equal or smaller')\n"                       \
+    "end\n"                                                                                              \
     "local function tell(more)\n"                                                                        \
     "  local n = 0\n"                                                                                    \
     "  if T then\n"                                                                                      \
@@ -131,7 +135,7 @@
     "  local m = ARGV[2] .. (more or '') .. struct.pack('>I8', n)\n"                                     \
     "  if LOG then\n" /* one that is ahead of us is of another hash, or no log */                        \
     "    local id = whole(n) .. '-0'\n"                                                                  \
-    "    if type(add(id, m)) == 'table' then redis.call('DEL', LOG) add(id, m) end\n"                    \
+    "    if is_no_log(add(id, m)) then redis.call('DEL', LOG) add(id, m) end\n"                          \
     "  end\n"                                                                                            \
     "  redis.call('PUBLISH', ARGV[1], m)\n"                                                              \
     "  return n > 0 and n or 1\n"                                                                        \
@@ -160,6 +164,10 @@
     "    struct.pack('>I8', c) .. after .. value\n"                                                      \
     "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"        \
     "end\n"
+
+/* A full server refuses what may need memory, unless the script has written before: so first what
+ * needs none, and changes nothing. */
+#define IN_NEED "redis.call('PERSIST', T)\n"
 
 static const struct {
     const char *name; /* of the operation, for failures */
@@ -220,8 +228,7 @@ static const struct {
                                    "return 1\n"},
     [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[4]) and 1 or 0\n"},
     /* 4: the tag's field */
-    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
-                                                 "clock(T)\n"
+    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
                                                  "local c = redis.call('HINCRBY', T, '#', 1)\n"
                                                  "redis.call('HSET', T, ARGV[4], c)\n"
                                                  "return tell()\n"},
@@ -244,33 +251,41 @@ static const struct {
                                "return c\n"},
     /* What is older than the clear is void anyway, so the tags' times before it need not be kept.
      * Answers with the clock. */
-    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n"
-                                           "clock(T)\n"
+    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
                                            "return clear()\n"},
     /* The same once in the life of a server that has lost writes, but where its values are kept;
      * its numbers go on from what is known. 4: its run id; 5: the number of the last message that
      * is known; 6: 'keep' or 'clear'. Answers with the clock, or 0. */
     [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
-                               "T, LOG = KEYS[1], KEYS[2]\n"
-                               "clock(T)\n"
+                               "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
                                "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
-                               "redis.call('HSET', T, '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
-                               "if redis.call('HGET', T, '!') == ARGV[4] then return 0 end\n"
-                               "redis.call('HSET', T, '!', ARGV[4])\n"
+                               "local is_known = n >= tonumber(ARGV[5])\n" /* or lost once more */
+                               "if ARGV[4] ~= '' and is_known and\n"
+                               "    redis.call('HGET', T, '!') == ARGV[4] then\n"
+                               "  return 0\n"
+                               "end\n"
+                               "redis.call('HSET', T, '!', ARGV[4],\n"
+                               "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
                                "return ARGV[6] == 'keep' and 0 or clear()\n"},
     [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
                                            "clock(T)\n"
                                            "return redis.call('HMGET', T, '<', '*', '#')\n"},
-    /* 2: the peers. 1: who beats; 2: who was not heard for so many ms is no peer. */
-    [PLN_SCRIPT_BEAT] = {"beat", PRELUDE "local P, t = KEYS[2], now()\n"
-                                         "T = KEYS[1]\n"
-                                         "redis.call('ZREMRANGEBYSCORE', P, '-inf', t - ARGV[2])\n"
-                                         "redis.call('ZADD', P, t, ARGV[1])\n"
-                                         "clock(T)\n"
-                                         "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
-                                         "r[5] = whole(redis.call('ZCARD', P))\n"
-                                         "r[6] = redis.call('HGET', T, '~') or ''\n"
-                                         "return r\n"},
+    /* 2: the peers, each with when it is none. 1: who beats; 2: for how many ms it counts. A server
+     * that takes no writes, or not these, still says how far it is. */
+    [PLN_SCRIPT_BEAT] = {"beat",
+                         PRELUDE "local P, t = KEYS[2], now()\n"
+                                 "T = KEYS[1]\n"
+                                 "redis.pcall('ZREMRANGEBYSCORE', P, '-inf', t)\n"
+                                 "local e = redis.pcall('ZADD', P, t + ARGV[2], ARGV[1])\n"
+                                 "if type(e) == 'table' and string.find(e.err, 'READONLY') then\n"
+                                 "  return e\n"
+                                 "end\n"
+                                 "clock(T)\n"
+                                 "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
+                                 "local n = redis.pcall('ZCARD', P)\n"
+                                 "r[5] = type(n) == 'number' and whole(n) or '0'\n"
+                                 "r[6] = redis.call('HGET', T, '~') or ''\n"
+                                 "return r\n"},
     /* 4: when it was to be done, on this server's clock, and by how much that may be wrong; 5:
      * what. A value keeps the tag clock of the one in whose place it comes: what was dropped since
      * then holds for it too. */

@@ -12,6 +12,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* The row's last number: the next is the text "12345678" */
+#define BEFORE 0x3132333435363737
+
 static uint64_t seen; /* so that reading is not taken for needless */
 
 static void see_bytes(void *arg, struct pln_bytes bytes) {
@@ -21,6 +24,11 @@ static void see_bytes(void *arg, struct pln_bytes bytes) {
     for (size_t i = 0; i < bytes.len; i++) {
         seen += at[i];
     }
+}
+
+static void see_extension(void *arg, struct pln_bytes key, pln_ms fresh, pln_ms life) {
+    assert(fresh >= 0 && life >= 0);
+    see_bytes(arg, key);
 }
 
 static void see_nothing(void *arg) {
@@ -42,6 +50,7 @@ static struct pln_redis *open_client(void) {
                                      .host = &host,
                                      .events = {.on_key = see_bytes,
                                                 .on_expire = see_bytes,
+                                                .on_extend = see_extension,
                                                 .on_tag = see_bytes,
                                                 .on_clear = see_nothing,
                                                 .on_filled = see_bytes}};
@@ -56,7 +65,13 @@ static void fuzz_hearing(struct pln_node *node, const uint8_t *data, size_t size
     struct said *said = said_new(data, size, true);
     struct pln_reply *reply;
     int status = PLN_OK;
+    struct pln_feed_state row = {.run_id = "r", .base = 1, .number = BEFORE};
+    pln_feed_begin(&node->feed, &row);
+    row.number = BEFORE + 1;
+    row.known = BEFORE;
+    (void) pln_feed_beat(&node->feed, &row);
     node->link.n_subscribed = 0;
+    node->link.n_unanswered = 1;
     node->link.has_pinged = false;
     node->link.ping = 0x3132333435363738; /* "12345678" */
     /* relaxed: there is one thread */
@@ -65,6 +80,8 @@ static void fuzz_hearing(struct pln_node *node, const uint8_t *data, size_t size
     while (status == PLN_OK && (reply = said_next(said)) != NULL) {
         status = pln_link_take(node, reply);
         assert(status == PLN_OK || status == PLN_EL2DOWN);
+        assert(status != PLN_OK || !pln_feed_is_broken(&node->feed));
+        assert(node->feed.last >= BEFORE);
         pln_reply_free(reply);
     }
     said_free(said);

@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { TURN_MS = 2 };
+enum { TURN_MS = 2, SLOW_BYTES = 8 };
 
 static struct sockaddr_un address_of(const char *path) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -56,7 +56,7 @@ static void accept_one(struct proxy *proxy) {
         if (pair->client < 0 && pair->server < 0) {
             pair->client = client;
             pair->server = proxy->answer == NULL ? connect_to(proxy->target) : -1;
-            pair->is_held = false;
+            pair->is_held = pair->is_link = false;
             pair->n_held = 0;
             if (proxy->answer != NULL) {
                 send_all(client, proxy->answer, strlen(proxy->answer));
@@ -74,6 +74,7 @@ static void from_client(struct proxy_pair *pair) {
                      MSG_DONTWAIT);
     if (n > 0) {
         pair->n_held += (size_t) n;
+        pair->is_link = pair->is_link || memmem(pair->held, pair->n_held, "SUBSCRIBE", 9) != NULL;
     } else if (n == 0) {
         close_end(&pair->client); /* a network does not tell the server while packets are lost */
     }
@@ -86,10 +87,27 @@ static void from_client(struct proxy_pair *pair) {
     }
 }
 
+/* Lets the signs of life through that are among what the server says. */
+static void send_pongs(int fd, const char *bytes, size_t n) {
+    static const char pong[] = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";
+    const char *end = bytes + n;
+    const char *at;
+    while ((at = memmem(bytes, (size_t) (end - bytes), pong, sizeof pong - 1)) != NULL) {
+        send_all(fd, pong, sizeof pong - 1);
+        bytes = at + 1;
+    }
+}
+
 static void from_server(struct proxy *proxy, struct proxy_pair *pair) {
     char bytes[65536];
-    ssize_t n = recv(pair->server, bytes, proxy->is_dripping ? 1 : sizeof bytes, MSG_DONTWAIT);
-    if (n > 0 && pair->client >= 0) {
+    enum proxy_hearing hearing = pair->is_link ? proxy->hearing : PROXY_HEARS;
+    size_t most = proxy->is_dripping ? 1 : hearing == PROXY_SLOW ? SLOW_BYTES : sizeof bytes;
+    ssize_t n = recv(pair->server, bytes, most, MSG_DONTWAIT);
+    if (n > 0 && hearing == PROXY_DEAF) {
+        send_pongs(pair->client, bytes, (size_t) n);
+    } else if (n > 0 && hearing == PROXY_CUT) {
+        return;
+    } else if (n > 0 && pair->client >= 0) {
         send_all(pair->client, bytes, (size_t) n);
     } else if (n == 0) {
         close_end(&pair->server);
@@ -106,9 +124,11 @@ static void *run(void *arg) {
         polls[0] = (struct pollfd){.fd = proxy->listener, .events = POLLIN};
         for (size_t i = 0; i < PROXY_PAIRS; i++) {
             polls[1 + 2 * i] = (struct pollfd){.fd = proxy->pairs[i].client, .events = POLLIN};
-            polls[2 + 2 * i] = (struct pollfd){.fd = proxy->pairs[i].server, .events = POLLIN};
+            bool is_kept = proxy->is_mute && !proxy->pairs[i].is_link;
+            polls[2 + 2 * i] = (struct pollfd){.fd = is_kept ? -1 : proxy->pairs[i].server,
+                                               .events = POLLIN};
         }
-        bool is_dripping = proxy->is_dripping;
+        bool is_dripping = proxy->is_dripping || proxy->hearing == PROXY_SLOW;
         pthread_mutex_unlock(&proxy->lock);
         if (is_dripping) {
             poll(NULL, 0, TURN_MS);
@@ -187,9 +207,21 @@ void pln_test_proxy_release(struct proxy *proxy) {
     pthread_mutex_unlock(&proxy->lock);
 }
 
+void pln_test_proxy_mute(struct proxy *proxy, bool is_mute) {
+    pthread_mutex_lock(&proxy->lock);
+    proxy->is_mute = is_mute;
+    pthread_mutex_unlock(&proxy->lock);
+}
+
 void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping) {
     pthread_mutex_lock(&proxy->lock);
     proxy->is_dripping = is_dripping;
+    pthread_mutex_unlock(&proxy->lock);
+}
+
+void pln_test_proxy_link(struct proxy *proxy, enum proxy_hearing hearing) {
+    pthread_mutex_lock(&proxy->lock);
+    proxy->hearing = hearing;
     pthread_mutex_unlock(&proxy->lock);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * proxy.h - a network between a client and a server that a test can rule: it holds back what the
- * client says, lets answers through one byte at a time, leads new connections elsewhere, or
- * answers by itself.
+ * client says, lets answers through one byte at a time, leads new connections elsewhere, makes
+ * subscribers deaf, or answers by itself.
  */
 #ifndef PLN_TEST_PROXY_H
 #define PLN_TEST_PROXY_H
@@ -12,9 +12,18 @@
 
 enum { PROXY_PAIRS = 64, PROXY_HELD = 65536 };
 
+/* What those hear who have subscribed, now and later. */
+enum proxy_hearing {
+    PROXY_HEARS,
+    PROXY_SLOW, /* everything, a few bytes at a time */
+    PROXY_DEAF, /* signs of life alone, no messages */
+    PROXY_CUT,  /* nothing, and nobody is told */
+};
+
 struct proxy_pair {
     int client, server; /* -1: none */
     bool is_held;
+    bool is_link; /* it has subscribed */
     size_t n_held;
     char held[PROXY_HELD]; /* from the client */
 };
@@ -24,7 +33,8 @@ struct proxy {
     int listener;
     pthread_t thread;
     pthread_mutex_t lock; /* guards all below */
-    bool is_stopping, is_dripping;
+    bool is_stopping, is_dripping, is_mute;
+    enum proxy_hearing hearing;
     char target[96];
     const char *answer; /* of the proxy's own; NULL: the server's */
     size_t n_accepted;
@@ -37,7 +47,10 @@ void pln_test_proxy_stop(struct proxy *proxy);
 void pln_test_proxy_hold(struct proxy *proxy);
 /* Lets go what was held, even where the client has closed meanwhile. */
 void pln_test_proxy_release(struct proxy *proxy);
+/* Keeps answers back, but for what subscribers hear. */
+void pln_test_proxy_mute(struct proxy *proxy, bool is_mute);
 void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping);
+void pln_test_proxy_link(struct proxy *proxy, enum proxy_hearing hearing);
 void pln_test_proxy_lead_to(struct proxy *proxy, const char *target);
 void pln_test_proxy_answer(struct proxy *proxy, const char *answer);
 /* Says something unasked to all clients that are connected now. */

@@ -3,6 +3,7 @@
 #include "server.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <hiredis/hiredis.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -118,10 +119,14 @@ void pln_test_redis_resume(struct server *server) {
     kill(server->pid, SIGCONT);
 }
 
+static int remove_one(const char *path, const struct stat *info, int type, struct FTW *walk) {
+    (void) info, (void) type, (void) walk;
+    return remove(path);
+}
+
 void pln_test_redis_stop(struct server *server) {
     pln_test_redis_kill(server);
-    unlink(server->path);
-    rmdir(server->folder);
+    nftw(server->folder, remove_one, 8, FTW_DEPTH | FTW_PHYS); /* what it saved, too */
 }
 
 int pln_test_free_port(void) {

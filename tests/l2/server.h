@@ -24,7 +24,8 @@ const char *pln_test_redis_program(void);
 /* Starts it and waits until it answers. `options` (ending in NULL, may be NULL) are passed on as
  * they are: "--requirepass", "secret". Aborts where there is no such program. */
 void pln_test_redis_start(struct server *server, const char *const *options);
-void pln_test_redis_restart(struct server *server); /* after kill, at the same place, empty */
+/* After a kill, at the same place, with what it has saved: nothing, where it was not told to. */
+void pln_test_redis_restart(struct server *server);
 void pln_test_redis_kill(struct server *server);    /* at once: SIGKILL */
 void pln_test_redis_pause(struct server *server);   /* alive and silent: SIGSTOP */
 void pln_test_redis_resume(struct server *server);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ * row.c - see row.h. */
+#include "row.h"
+
+#include <hiredis/hiredis.h>
+#include <stdio.h>
+
+void row_open(struct client *client, const char *url, const struct row_options *options) {
+    client_init(client);
+    struct pln_l2_options l2_options = client_options(client, url);
+    l2_options.log_length = options->has_no_log ? 0 : 1000;
+    l2_options.tracking = options->tracking;
+    l2_options.keeps_lost = options->keeps_lost;
+    l2_options.ping_ms = options->ping_ms != 0 ? options->ping_ms : 60000;
+    ck_assert_msg(pln_l2_redis_new(&l2_options, &client->l2) == PLN_OK, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_start(client->l2), PLN_OK);
+    ck_assert_msg(client_hears(client, "+"), "%s", client->log);
+    expect_story(client, "+");
+}
+
+void row_set(struct client *client, const char *key) {
+    struct pln_hashed hashed = key_of(key);
+    struct pln_l2_item item = item_of(key);
+    ck_assert_msg(pln_l2_set(client->l2, &hashed, &item, 0, soon()) == PLN_OK, "%s",
+                  pln_error_text());
+}
+
+void row_remove(struct client *client, const char *key) {
+    struct pln_hashed hashed = key_of(key);
+    ck_assert_msg(pln_l2_remove(client->l2, &hashed, soon()) == PLN_OK, "%s", pln_error_text());
+}
+
+void row_tell(struct client *from, struct client *to, const char *key) {
+    char heard[64];
+    snprintf(heard, sizeof heard, "k:%s", key);
+    row_set(from, key);
+    ck_assert_msg(client_hears(to, heard), "%s is not heard: %s (%s)", key, to->story, to->log);
+}
+
+void row_command(struct server *server, const char *line) {
+    free(pln_test_redis_command(server, "%s", line));
+}
+
+uint64_t row_number(struct server *server, const char *line) {
+    char *text = pln_test_redis_command(server, "%s", line);
+    uint64_t number = strtoull(text, NULL, 10);
+    free(text);
+    return number;
+}
+
+long row_link_id(struct server *server, int nth) {
+    char *list = pln_test_redis_command(server, "CLIENT LIST TYPE pubsub");
+    char *rest = NULL;
+    long id = 0;
+    for (char *line = strtok_r(list, "\n", &rest); line != NULL && id == 0;
+         line = strtok_r(NULL, "\n", &rest)) {
+        if (strstr(line, "name=perilune:test") != NULL && nth-- == 0) {
+            sscanf(line, "id=%ld", &id);
+        }
+    }
+    free(list);
+    return id;
+}
+
+void row_kill_link(struct server *server, int nth) {
+    long id = row_link_id(server, nth);
+    ck_assert_int_ne(id, 0);
+    free(pln_test_redis_command(server, "CLIENT KILL ID %ld", id));
+}
+
+static void put_big(uint8_t *at, uint64_t number) {
+    for (int i = 7; i >= 0; i--, number >>= 8) {
+        at[i] = (uint8_t) number;
+    }
+}
+
+size_t row_message(uint8_t bytes[64], const char *key, uint64_t number) {
+    size_t len = strlen(key);
+    ck_assert_uint_le(len, 40);
+    memcpy(bytes, "2k--------....", 14);
+    memcpy(bytes + 14, key, len);
+    put_big(bytes + 14 + len, number);
+    return 14 + len + 8;
+}
+
+static void tell(struct server *server, const char *format, const char *name, const char *id,
+                 const uint8_t *bytes, size_t len) {
+    redisContext *context = redisConnectUnix(server->path);
+    redisReply *reply = id == NULL ? redisCommand(context, format, name, bytes, len)
+                                   : redisCommand(context, format, name, id, bytes, len);
+    ck_assert_ptr_nonnull(reply);
+    ck_assert_msg(reply->type != REDIS_REPLY_ERROR, "%s", reply->str);
+    freeReplyObject(reply);
+    redisFree(context);
+}
+
+void row_publish(struct server *server, const uint8_t *bytes, size_t len) {
+    tell(server, "PUBLISH %s %b", "ns:inv:2", NULL, bytes, len);
+}
+
+void row_log(struct server *server, const char *id, const uint8_t *bytes, size_t len) {
+    tell(server, "XADD %s %s m %b", "ns:log", id, bytes, len);
+}
+
+uint64_t row_lose(struct server *server, const char *key, bool is_logged) {
+    uint8_t bytes[64];
+    char id[32];
+    uint64_t number = row_number(server, "HINCRBY ns:tags @ 1");
+    if (is_logged) {
+        snprintf(id, sizeof id, "%llu-0", (unsigned long long) number);
+        row_log(server, id, bytes, row_message(bytes, key, number));
+    }
+    return number;
+}
+
+size_t row_logged(struct server *server, char kind) {
+    redisContext *context = redisConnectUnix(server->path);
+    redisReply *reply = redisCommand(context, "XRANGE ns:log - +");
+    size_t n = 0;
+    for (size_t i = 0; i < reply->elements; i++) {
+        n += reply->element[i]->element[1]->element[1]->str[1] == kind;
+    }
+    freeReplyObject(reply);
+    redisFree(context);
+    return n;
+}
+
+void row_await(struct client *client, enum pln_count which, uint64_t at_least) {
+    pln_ns until = pln_clock_precise() + 10 * 1000000000LL;
+    while (client_count(client, which) < at_least) {
+        ck_assert_msg(pln_clock_precise() < until, "count %d is %llu, not %llu; %s (%s)", which,
+                      (unsigned long long) client_count(client, which),
+                      (unsigned long long) at_least, client->story, client->log);
+        struct timespec nap = {.tv_nsec = 1000000};
+        nanosleep(&nap, NULL);
+    }
+}
