@@ -14,6 +14,7 @@
 
 #include "drops.h"
 #include "feed.h"
+#include "pulse.h"
 #include "removes.h"
 #include "replica.h"
 
@@ -162,6 +163,7 @@ struct pln_node {
     struct pln_replicas replicas;
     struct pln_link link;
     struct pln_feed feed; /* of the link's thread */
+    struct pln_pulse pulse;
     _Atomic unsigned n_peers;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
@@ -231,6 +233,7 @@ struct pln_redis {
     struct pln_places servers;
     struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
     struct pln_keeper keeper;
+    struct pln_pulser pulser;
     struct pln_scout scout;
     struct pln_sweeper sweeper;
 
@@ -484,9 +487,12 @@ void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes);
 /* Finds out what was missed while the link was down, and hears it from the log where it can be had.
  * Returns: PLN_OK, with whether nothing is missing; as pln_script_run(). */
 int pln_mend(struct pln_node *node, bool *is_whole);
-/* Asks the server how far it is. Returns: PLN_OK, also where it does not answer; PLN_EL2DOWN where
- * its row is another one. */
+/* Has the server asked how far it is; takes its answer, where *is_there. Return: PLN_OK;
+ * PLN_EL2DOWN where messages are missing, or its row is another one. */
 int pln_mend_beat(struct pln_node *node);
+int pln_mend_answer(struct pln_node *node, bool *is_there);
+/* Asks it; any thread. */
+int pln_mend_ask(struct pln_node *node, struct pln_reply **reply);
 /* A sign of life has come over the link that was asked for after that. Returns: PLN_OK; PLN_EL2DOWN
  * where messages are missing. */
 int pln_mend_confirm(struct pln_node *node);
