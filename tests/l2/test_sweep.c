@@ -164,6 +164,34 @@ START_TEST(a_hundred_thousand_keys_are_swept_at_the_rate) {
 }
 END_TEST
 
+/* Its connection goes, or the server is silent for longer than a command may take. */
+START_TEST(a_sweep_that_is_disturbed_misses_nothing) {
+    char name[16];
+    for (int i = 0; i < 3000; i++) {
+        snprintf(name, sizeof name, "k:%d", i);
+        set(&a, name, "v");
+    }
+    drop(&a, PLN_MASK_PREFIX, "k:");
+    set_rate(&a, 5000); /* six steps, 100 ms apart */
+    await_number(is_held, 1);
+    if (_i == 0) {
+        free(pln_test_redis_command(&server, "CLIENT KILL TYPE normal"));
+    } else {
+        uint64_t before = client_count(&a, PLN_COUNT_L2_TIMEOUTS);
+        pln_test_redis_pause(&server);
+        pln_ns until = pln_clock_precise() + 20000000000;
+        while (client_count(&a, PLN_COUNT_L2_TIMEOUTS) == before) {
+            ck_assert(pln_clock_precise() < until);
+        }
+        pln_test_redis_resume(&server);
+    }
+    set_rate(&a, 1000000);
+    await_number(has_list, 0);
+    await_number(is_held, 0);
+    ck_assert_int_le(number_of("DBSIZE"), 3); /* the tags, the log and the peers */
+}
+END_TEST
+
 START_TEST(what_a_dead_client_left_is_swept_by_another) {
     set(&b, "user:1", "old");
     drop(&a, PLN_MASK_PREFIX, "user:");
@@ -354,6 +382,7 @@ int main(void) {
     tcase_add_test(tests, a_client_without_a_link_asks_for_the_masks);
     tcase_add_test(tests, a_load_from_before_is_not_stored_after_the_sweep);
     tcase_add_test(tests, a_hundred_thousand_keys_are_swept_at_the_rate);
+    tcase_add_loop_test(tests, a_sweep_that_is_disturbed_misses_nothing, 0, 2);
     tcase_add_test(tests, what_a_dead_client_left_is_swept_by_another);
     tcase_add_test(tests, a_list_that_is_full_is_a_clear);
     tcase_add_test(tests, long_masks_fill_the_list_too);
