@@ -149,6 +149,7 @@ START_TEST(a_hundred_thousand_keys_are_swept_at_the_rate) {
     set(&a, "k:8", "old");
     drop(&a, PLN_MASK_PREFIX, "k:");
     set(&b, "k:9", "new");
+    ck_assert(client_hears(&b, "p:k:"));
     expect_text(&b, "k:49999", NULL);
     expect_text(&b, "o:49999", "v");
     pln_ns began = pln_clock_precise();
@@ -196,6 +197,7 @@ START_TEST(what_a_dead_client_left_is_swept_by_another) {
     set(&b, "user:1", "old");
     drop(&a, PLN_MASK_PREFIX, "user:");
     client_fini(&a);
+    ck_assert(client_hears(&b, "p:user:"));
     expect_text(&b, "user:1", NULL);
     ck_assert_int_eq(number_of("EXISTS ns:v:user:1"), 1);
     set_rate(&b, 1000000);
@@ -220,9 +222,10 @@ START_TEST(a_list_that_is_full_is_a_clear) {
     ck_assert(client_logs(&a, "all its values are dropped instead"));
     expect_text(&b, "other", NULL);
     ck_assert_int_eq(number_of(has_list), 0);
-    set(&a, "p1:x", "v");
-    drop(&a, PLN_MASK_PREFIX, "p1:");
-    expect_text(&b, "p1:x", NULL);
+    set(&a, "later:x", "v");
+    drop(&a, PLN_MASK_PREFIX, "later:");
+    ck_assert(client_hears(&b, "p:later:"));
+    expect_text(&b, "later:x", NULL);
 }
 END_TEST
 
@@ -235,6 +238,7 @@ START_TEST(long_masks_fill_the_list_too) {
         text[0] = (char) ('a' + i);
         drop(&a, PLN_MASK_PREFIX, text);
     }
+    ck_assert(client_hears(&b, "clear"));
     expect_text(&b, "other", NULL);
     struct pln_mask mask = {PLN_MASK_PREFIX, pln_bytes_of(text, PLN_MAX_KEY + 1)};
     ck_assert_int_eq(pln_l2_drop_match(a.l2, &mask, soon()), PLN_ETOOBIG);
@@ -247,9 +251,18 @@ START_TEST(a_server_that_forgot_everything_has_no_masks) {
     free(pln_test_redis_command(&server, "FLUSHALL"));
     set(&b, "user:1", "new");
     expect_text(&a, "user:1", "new");
+    ck_assert(client_hears(&a, "- +")); /* its row of messages is another one now */
+    ck_assert(client_hears(&b, "- +"));
     drop(&b, PLN_MASK_PREFIX, "user:");
+    ck_assert(client_hears(&a, "p:user:"));
     expect_text(&a, "user:1", NULL);
     expect_text(&b, "user:1", NULL);
+}
+END_TEST
+
+START_TEST(a_server_that_begins_anew_has_no_masks) {
+    set(&a, "user:1", "old");
+    drop(&a, PLN_MASK_PREFIX, "user:");
     pln_test_redis_kill(&server);
     ck_assert(client_hears(&a, "-"));
     ck_assert(client_hears(&b, "-"));
@@ -387,6 +400,7 @@ int main(void) {
     tcase_add_test(tests, a_list_that_is_full_is_a_clear);
     tcase_add_test(tests, long_masks_fill_the_list_too);
     tcase_add_test(tests, a_server_that_forgot_everything_has_no_masks);
+    tcase_add_test(tests, a_server_that_begins_anew_has_no_masks);
     tcase_add_test(tests, names_mean_what_they_say_to_scan);
     tcase_add_test(tests, every_server_of_a_ring_is_swept);
     tcase_add_test(tests, every_primary_of_a_cluster_is_swept);
