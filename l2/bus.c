@@ -55,6 +55,12 @@ void pln_link_set_idle(struct pln_node *node, bool is_idle) {
     pln_wake(node->link.wake_fd);
 }
 
+void pln_link_hurry(void *arg) {
+    struct pln_node *node = arg;
+    pln_flag_set(&node->link.is_hurried, true);
+    pln_wake(node->link.wake_fd);
+}
+
 void pln_link_drop(void *arg) {
     struct pln_node *node = arg;
     pln_flag_set(&node->link.is_unwanted, true);
@@ -166,7 +172,13 @@ static int go_up(struct pln_node *node, bool *is_whole) {
     if (result == PLN_OK) {
         result = test_itself(node, deadline);
     }
-    return result == PLN_OK ? pln_mend(node, is_whole) : result;
+    if (result == PLN_OK) {
+        result = pln_mend(node, is_whole);
+    }
+    if (result == PLN_OK) {
+        pln_node_checked(node, link->conn.run_id);
+    }
+    return result;
 }
 
 /* ---- being up ---- */
@@ -290,13 +302,14 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     }
 }
 
-/* Waits a while, less and less often; a stop ends it. */
+/* Waits a while, less and less often; a stop ends it, and so does who has reached the server. */
 static void rest(struct pln_link *link) {
     pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
     while (!pln_flag_is_set(&link->is_stopping) && !pln_flag_is_set(&link->is_idle) &&
-           pln_clock_precise() < until) {
+           !pln_flag_is_set(&link->is_hurried) && pln_clock_precise() < until) {
         has_bytes(link, until);
     }
+    pln_flag_set(&link->is_hurried, false);
 }
 
 static void *run(void *arg) {
