@@ -62,9 +62,13 @@ long row_link_id(struct server *server, int nth) {
     return id;
 }
 
+/* One that is being made anew is waited for. */
 void row_kill_link(struct server *server, int nth) {
-    long id = row_link_id(server, nth);
-    ck_assert_int_ne(id, 0);
+    pln_ns until = pln_clock_precise() + 10000 * 1000000LL;
+    long id = 0;
+    while ((id = row_link_id(server, nth)) == 0) {
+        ck_assert_int_lt(pln_clock_precise(), until);
+    }
     free(pln_test_redis_command(server, "CLIENT KILL ID %ld", id));
 }
 
