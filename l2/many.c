@@ -238,6 +238,7 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
     if (known != PLN_OK) {
         return known;
     }
+    uint64_t trust = pln_nodes_trust(redis);
     for (size_t at = 0; at < n; at += at_once) {
         size_t now = n - at < at_once ? n - at : at_once;
         int result = is_split
@@ -250,5 +251,6 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
             failure = result;
         }
     }
+    pln_nodes_distrust(redis, trust, values, statuses, n);
     return has_answer ? PLN_OK : failure;
 }

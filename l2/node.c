@@ -162,6 +162,34 @@ void pln_node_checked(struct pln_node *node, const char *run_id) {
     pln_pool_checked(&node->bulk, run_id);
 }
 
+uint64_t pln_nodes_trust(struct pln_redis *redis) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        uint64_t trust = pln_pool_trust(&redis->nodes[i]->pool);
+        if (trust == 0) {
+            return 0;
+        }
+        sum += trust;
+    }
+    return sum;
+}
+
+void pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_value *values,
+                        int *statuses, size_t n) {
+    if (before != 0 && pln_nodes_trust(redis) == before) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (statuses[i] == PLN_OK) {
+            pln_l2_value_fini(&values[i]);
+            statuses[i] = pln_fail(PLN_EL2DOWN,
+                                   "l2: %s: another server, which may lack what was "
+                                   "acknowledged, and was not looked at yet",
+                                   redis->url.label);
+        }
+    }
+}
+
 int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted) {
     size_t n = pln_nodes_count(redis);
     struct pln_node *node = NULL;

@@ -51,7 +51,7 @@ void pln_pool_blame(struct pln_pool *pool) {
 
 /* ---- which server ---- */
 
-/* So long is a server not used that the link could look at and has not. */
+/* So long is a server not believed that the link could look at and has not. */
 static const pln_ns longest_doubt = 3000 * 1000000LL;
 
 void pln_pool_require(struct pln_pool *pool, const char *run_id) {
@@ -68,47 +68,58 @@ static bool is_right_locked(struct pln_pool *pool, const struct pln_conn *conn) 
 void pln_pool_checked(struct pln_pool *pool, const char *run_id) {
     pthread_mutex_lock(&pool->lock);
     snprintf(pool->checked_run_id, sizeof pool->checked_run_id, "%s", run_id);
-    pool->doubt_until = 0;
-    pthread_cond_broadcast(&pool->agreed);
+    /* relaxed: written under the lock alone */
+    uint64_t trust = atomic_load_explicit(&pool->trust, memory_order_relaxed);
+    /* T1 release: after the server was looked at; pairs with pln_pool_trust */
+    atomic_store_explicit(&pool->trust, trust + trust % 2, memory_order_release);
     pthread_mutex_unlock(&pool->lock);
 }
 
-static bool is_checked_locked(struct pln_pool *pool, const struct pln_conn *conn) {
-    pln_ns now = pln_clock_precise();
+/* Before anything is asked over the connection, so that whoever is answered by an unchecked server
+ * sees it afterwards. */
+static void doubt_locked(struct pln_pool *pool, const struct pln_conn *conn) {
+    /* relaxed: written under the lock alone */
+    uint64_t trust = atomic_load_explicit(&pool->trust, memory_order_relaxed);
     if (pool->checked_run_id[0] == 0 || conn->run_id[0] == 0 ||
-        strcmp(pool->checked_run_id, conn->run_id) == 0) {
-        return true;
+        strcmp(pool->checked_run_id, conn->run_id) == 0 ||
+        (trust % 2 == 1 && strcmp(pool->doubted_run_id, conn->run_id) == 0)) {
+        return;
     }
-    if (pool->doubt_until == 0) {
-        pool->doubt_until = now + longest_doubt;
+    snprintf(pool->doubted_run_id, sizeof pool->doubted_run_id, "%s", conn->run_id);
+    /* relaxed: read after the trust, which says that it counts */
+    atomic_store_explicit(&pool->doubt_until, pln_clock_precise() + longest_doubt,
+                          memory_order_relaxed);
+    /* T1 release: pairs with pln_pool_trust */
+    atomic_store_explicit(&pool->trust, trust + (trust % 2 == 1 ? 2 : 1), memory_order_release);
+    pool->on_doubt(pool->arg);
+}
+
+uint64_t pln_pool_trust(const struct pln_pool *pool) {
+    /* T1 acquire: when the doubt ends; pairs with doubt_locked. That answers come before it is the
+     * connection's order */
+    uint64_t trust = atomic_load_explicit(&pool->trust, memory_order_acquire);
+    if (trust % 2 == 1 &&
+        /* relaxed: as above */
+        pln_clock_precise() < atomic_load_explicit(&pool->doubt_until, memory_order_relaxed)) {
+        return 0;
     }
-    return now >= pool->doubt_until;
+    return trust + 1;
 }
 
 /* A new connection found another server than the link did: the link goes down before any command
- * is sent, since its messages say nothing about this server's values. Or the link has not looked
- * yet at a server that may hold what was deleted on the one before it. */
+ * is sent, since its messages say nothing about this server's values. */
 static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_link,
                  pln_ns deadline) {
     struct timespec until = pln_timespec(deadline);
     int waited = 0;
     pthread_mutex_lock(&pool->lock);
-    bool is_right = is_right_locked(pool, conn), is_checked = is_checked_locked(pool, conn);
-    while (waited == 0 && !is_link && !(is_right && is_checked)) {
-        void (*ask)(void *) = is_right ? pool->on_doubt : pool->on_other_server;
-        ask(pool->arg);
+    while (waited == 0 && !is_link && !is_right_locked(pool, conn)) {
+        pool->on_other_server(pool->arg);
         waited = pthread_cond_clockwait(&pool->agreed, &pool->lock, CLOCK_MONOTONIC, &until);
-        is_right = is_right_locked(pool, conn);
-        is_checked = is_checked_locked(pool, conn);
     }
+    bool is_right = is_right_locked(pool, conn);
+    doubt_locked(pool, conn);
     pthread_mutex_unlock(&pool->lock);
-    if (!is_link && is_right && !is_checked) {
-        return pln_fail(
-            PLN_EL2DOWN,
-            "l2: redis at %s: another server, which may lack what was acknowledged; the "
-            "link has not looked yet",
-            pln_pool_label(pool));
-    }
     if (!is_right) {
         return pln_fail(PLN_EL2DOWN,
                         "l2: redis at %s: data and messages come from different servers",

@@ -162,6 +162,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status != PLN_OK) {
         return status;
     }
+    uint64_t trust = pln_nodes_trust(redis);
     struct pln_node *node = pln_node_of(redis, key->key);
     size_t index = pln_node_slot(node, key);
     pln_batch_init(&batch);
@@ -180,6 +181,7 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status == PLN_OK) {
         pln_read_times(node, index, &reading, deadline);
     }
+    pln_nodes_distrust(redis, trust, &read, &status, 1);
     if (status == PLN_OK) {
         *value = read;
     }

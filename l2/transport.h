@@ -398,6 +398,8 @@ struct pln_pool {
     /* Where the server is, which may change; what it pointed to stays as long as the pool. */
     const struct pln_endpoint *_Atomic endpoint;
 
+    _Atomic uint64_t trust;                /* odd while a server is in doubt */
+    _Atomic int64_t doubt_until;           /* but no longer than this */
     _Atomic int64_t clock_offset;          /* as in pln_conn, of the last that learnt it */
     _Atomic uint64_t n_timeouts, n_errors; /* commands, to be shown */
     struct pln_breaker breaker;
@@ -406,7 +408,7 @@ struct pln_pool {
     pthread_cond_t agreed;
     char required_run_id[PLN_RUN_ID + 1]; /* the link's server; "" while there is no link */
     char checked_run_id[PLN_RUN_ID + 1];  /* the last that the link has found to know it all */
-    pln_ns doubt_until;                   /* another one is used from here on all the same; 0 */
+    char doubted_run_id[PLN_RUN_ID + 1];  /* another one, which the link has yet to look at */
     uint32_t last_incarnation;
 };
 
@@ -446,9 +448,11 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
 /* Only connections to this server are right from now on; "" for any. */
 void pln_pool_require(struct pln_pool *pool, const char *run_id);
 /* The link has found out whether this server has all that was acknowledged, and done what is to be
- * done where it has not. From then on another one is not used before it was checked likewise, or a
- * while has passed in vain. */
+ * done where it has not. From then on what another one says is not believed before it was checked
+ * likewise, or a while has passed in vain. */
 void pln_pool_checked(struct pln_pool *pool, const char *run_id);
+/* What was read may be believed where this was the same before and after, and not 0. */
+uint64_t pln_pool_trust(const struct pln_pool *pool);
 bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation);
 size_t pln_pool_connections(struct pln_pool *pool);
 static inline bool pln_pool_is_open(struct pln_pool *pool) {
