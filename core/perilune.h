@@ -367,8 +367,8 @@ struct pln_field {
     struct pln_bytes name, value;
 };
 
-/* Carries out what the policy says of an event: deletes its keys, invalidates its tags. All is
- * tried, whatever fails. The sources that the policy names (cache.events) do the same with what
+/* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
+ * invalidates its tags. All is tried, whatever fails. The sources that the policy names (cache.events) do the same with what
  * comes over them.
  * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
  * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
