@@ -55,6 +55,12 @@ void pln_link_set_idle(struct pln_node *node, bool is_idle) {
     pln_wake(node->link.wake_fd);
 }
 
+void pln_link_hurry(void *arg) {
+    struct pln_node *node = arg;
+    pln_flag_set(&node->link.is_hurried, true);
+    pln_wake(node->link.wake_fd);
+}
+
 void pln_link_drop(void *arg) {
     struct pln_node *node = arg;
     pln_flag_set(&node->link.is_unwanted, true);
@@ -166,23 +172,36 @@ static int go_up(struct pln_node *node, bool *is_whole) {
     if (result == PLN_OK) {
         result = test_itself(node, deadline);
     }
-    return result == PLN_OK ? pln_mend(node, is_whole) : result;
+    if (result == PLN_OK) {
+        result = pln_mend(node, is_whole);
+    }
+    if (result == PLN_OK) {
+        pln_node_checked(node, link->conn.run_id);
+    }
+    return result;
 }
 
 /* ---- being up ---- */
 
-/* In this order: when the sign of life comes, so has all that the server told of before. */
-static int beat(struct pln_node *node) {
+static int ask_for_life(struct pln_node *node) {
     struct pln_batch batch;
-    int result = pln_mend_beat(node);
-    pln_node_certain(node, node->feed.certain_at);
-    if (result != PLN_OK) {
-        return result;
-    }
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "PING", NULL);
     node->link.n_unanswered++;
     return send_texts(node, &batch, pln_clock_precise() + node->redis->timeout);
+}
+
+static int beat(struct pln_node *node) {
+    int result = pln_mend_beat(node);
+    pln_node_certain(node, node->feed.certain_at);
+    return result == PLN_OK ? ask_for_life(node) : result;
+}
+
+/* Once the server has said how far it is, what it named has come with the next sign of life. */
+static int take_answer(struct pln_node *node) {
+    bool is_there;
+    int result = pln_mend_answer(node, &is_there);
+    return result == PLN_OK && is_there ? ask_for_life(node) : result;
 }
 
 /* Sleeps until there are bytes, the link is woken, or the point has come. */
@@ -218,6 +237,9 @@ static int listen_on(struct pln_node *node) {
             result = take_bytes(node, pln_clock_precise());
             has_heard = true;
         }
+        if (result == PLN_OK) {
+            result = take_answer(node);
+        }
         pln_ns now = pln_clock_precise();
         if (result != PLN_OK || now < beat_at) {
             continue;
@@ -246,6 +268,7 @@ static void go_down(struct pln_node *node) {
         pln_count(node->redis->counts, PLN_COUNT_BUS_LOSSES, 1);
     }
     pln_floor_forget(node);
+    pln_pulse_forget(node);
     pln_conn_close(&link->conn);
     pln_node_require(node, "");
 }
@@ -279,13 +302,14 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     }
 }
 
-/* Waits a while, less and less often; a stop ends it. */
+/* Waits a while, less and less often; a stop ends it, and so does who has reached the server. */
 static void rest(struct pln_link *link) {
     pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
     while (!pln_flag_is_set(&link->is_stopping) && !pln_flag_is_set(&link->is_idle) &&
-           pln_clock_precise() < until) {
+           !pln_flag_is_set(&link->is_hurried) && pln_clock_precise() < until) {
         has_bytes(link, until);
     }
+    pln_flag_set(&link->is_hurried, false);
 }
 
 static void *run(void *arg) {

@@ -81,10 +81,12 @@ void pln_redis_close(struct pln_l2 *l2) {
     struct pln_redis *redis = pln_redis_of(l2);
     pln_keeper_stop(redis); /* it adds nodes, and starts links */
     pln_scout_stop(redis);
+    pln_pulse_stop(redis);
     pln_sweep_stop(redis);
     pln_nodes_fini(redis);
     pln_keeper_fini(redis);
     pln_scout_fini(redis);
+    pln_pulse_fini(redis);
     pln_sweep_fini(redis);
     pln_tls_free(redis->tls);
     pln_url_fini(&redis->url);
@@ -130,6 +132,7 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
     pln_scout_init(redis);
+    pln_pulse_init(redis);
     pln_sweep_init(redis);
     int result = pln_keeper_init(redis);
     if (result == PLN_OK) {

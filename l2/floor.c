@@ -61,7 +61,9 @@ void pln_floor_take(struct pln_node *node, const struct pln_times *times) {
     pthread_mutex_lock(&node->floor_lock);
     uint64_t cleared = times->cleared > node->own_clear ? times->cleared : node->own_clear;
     bool is_known = pln_drops_take_locked(node, times->drops, times->clock);
-    set_floor_locked(node, !is_known ? 0 : cleared > times->base ? cleared : times->base);
+    uint64_t floor = cleared > times->base ? cleared : times->base;
+    uint64_t present = pln_floor_now(node); /* a clear that was heard after the question */
+    set_floor_locked(node, !is_known ? 0 : floor > present ? floor : present);
     pthread_mutex_unlock(&node->floor_lock);
 }
 

@@ -36,6 +36,20 @@ static void take_clear(struct pln_node *node, const struct pln_message *message)
     }
 }
 
+/* Likewise, before anybody is told: what is read after that is read with the mask in force. */
+static void take_match(struct pln_node *node, const struct pln_message *message) {
+    struct pln_redis *redis = node->redis;
+    uint64_t clock;
+    struct pln_mask mask = pln_message_mask(message->payload, &clock);
+    if (redis->slots == NULL) {
+        pln_drops_add(node, clock, &mask);
+        return;
+    }
+    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
+        pln_drops_add(redis->nodes[i], clock, &mask);
+    }
+}
+
 /* Whose connection it came over is told apart by server only, so in a cluster, where messages come
  * over others too, none is taken for own. */
 static bool is_own(struct pln_node *node, const struct pln_message *message) {
@@ -63,6 +77,8 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
     bool is_from_us = is_own(node, &message);
     if (message.kind == PLN_MESSAGE_CLEAR) {
         take_clear(node, &message);
+    } else if (message.kind == PLN_MESSAGE_MATCH) {
+        take_match(node, &message);
     } else if (message.kind == PLN_MESSAGE_PING && is_from_us) {
         node->link.has_pinged = node->link.has_pinged ||
                                 pln_take_big(message.payload.data, 8) == node->link.ping;

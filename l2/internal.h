@@ -14,6 +14,7 @@
 
 #include "drops.h"
 #include "feed.h"
+#include "pulse.h"
 #include "removes.h"
 #include "replica.h"
 
@@ -149,7 +150,7 @@ struct pln_link {
     struct pln_hush hush;
     pln_ns backoff;
     char reason[256]; /* of the last failure */
-    atomic_bool is_stopping, is_unwanted, is_up;
+    atomic_bool is_stopping, is_unwanted, is_up, is_hurried;
     atomic_bool is_idle;      /* nobody wants values of this server */
     _Atomic int64_t heard_at; /* last byte */
 };
@@ -162,6 +163,7 @@ struct pln_node {
     struct pln_replicas replicas;
     struct pln_link link;
     struct pln_feed feed; /* of the link's thread */
+    struct pln_pulse pulse;
     _Atomic unsigned n_peers;
     pthread_mutex_t floor_lock; /* guards own_clear, and writes of floor */
     uint64_t own_clear;         /* the latest clear of this client's */
@@ -231,6 +233,7 @@ struct pln_redis {
     struct pln_places servers;
     struct pln_endpoint unknown; /* where a master is of whom no sentinel has told */
     struct pln_keeper keeper;
+    struct pln_pulser pulser;
     struct pln_scout scout;
     struct pln_sweeper sweeper;
 
@@ -290,6 +293,7 @@ static inline struct pln_pool *pln_node_pool(struct pln_node *node,
 /* The server is elsewhere from now on; only connections to this one are right. */
 void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint);
 void pln_node_require(struct pln_node *node, const char *run_id);
+void pln_node_checked(struct pln_node *node, const char *run_id);
 /* The server that has the tags' clock for what is on `node`. */
 struct pln_node *pln_node_of_tags(struct pln_node *node);
 /* One more; by one thread at a time. */
@@ -424,36 +428,7 @@ int pln_redis_get_many_near(struct pln_l2 *l2, const struct pln_hashed *keys,
 int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                        struct pln_l2_value *values, int *statuses);
 
-/* ---- script.c, second half: running one ---- */
-
-enum { PLN_SCRIPT_MAX_ARGS = 8 + PLN_MAX_TAGS, PLN_SCRIPT_MAX_NUMBERS = 5 };
-
-struct pln_script_call {
-    enum pln_script script;
-    const struct pln_hashed *key; /* NULL: the script needs the tags only */
-    enum pln_message_kind kind;   /* what it tells the others; 0: nothing */
-    struct pln_bytes payload;
-    struct pln_bytes args[PLN_SCRIPT_MAX_ARGS];
-    size_t n_args;
-    char numbers[PLN_SCRIPT_MAX_NUMBERS][24]; /* texts of the numbers among them */
-    size_t n_numbers;
-    bool is_link;
-    bool has_moment; /* before `args`, as the server that it goes to has it on its clock: */
-    pln_ms moment;   /* of the precise clock */
-};
-
-const char *pln_script_text(enum pln_script script);
-void pln_script_add(struct pln_script_call *call, struct pln_bytes arg);
-void pln_script_add_number(struct pln_script_call *call, int64_t number);
-/* A duration; what is longer than any is "". */
-void pln_script_add_duration(struct pln_script_call *call, pln_ms duration);
-/* An item as set and commit want it: six arguments. The buffers must outlive the call. */
-void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
-                         uint8_t before[PLN_ENVELOPE_BEFORE],
-                         uint8_t after[PLN_ENVELOPE_AFTER_MAX]);
-/* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
-int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
-                   struct pln_reply **reply);
+#include "script.h"
 
 /* ---- talk.c: a conversation of one's own ---- */
 
@@ -463,8 +438,9 @@ int pln_redis_talk(struct pln_l2 *l2, struct pln_bytes name, struct pln_l2_talk 
 
 int pln_link_init(struct pln_node *node);
 int pln_link_start(struct pln_node *node);
-/* Asks the link to go down and come up anew. */
+/* Asks the link to go down and come up anew; not to wait longer before it comes up. */
 void pln_link_drop(void *node);
+void pln_link_hurry(void *node);
 /* Whether to stay down, since nobody wants values of this server. */
 void pln_link_set_idle(struct pln_node *node, bool is_idle);
 void pln_link_stop(struct pln_node *node);
@@ -484,9 +460,12 @@ void pln_link_take_logged(struct pln_node *node, struct pln_bytes bytes);
 /* Finds out what was missed while the link was down, and hears it from the log where it can be had.
  * Returns: PLN_OK, with whether nothing is missing; as pln_script_run(). */
 int pln_mend(struct pln_node *node, bool *is_whole);
-/* Asks the server how far it is. Returns: PLN_OK, also where it does not answer; PLN_EL2DOWN where
- * its row is another one. */
+/* Has the server asked how far it is; takes its answer, where *is_there. Return: PLN_OK;
+ * PLN_EL2DOWN where messages are missing, or its row is another one. */
 int pln_mend_beat(struct pln_node *node);
+int pln_mend_answer(struct pln_node *node, bool *is_there);
+/* Asks it; any thread. */
+int pln_mend_ask(struct pln_node *node, struct pln_reply **reply);
 /* A sign of life has come over the link that was asked for after that. Returns: PLN_OK; PLN_EL2DOWN
  * where messages are missing. */
 int pln_mend_confirm(struct pln_node *node);

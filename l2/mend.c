@@ -37,7 +37,8 @@ static pln_ns until(const struct pln_node *node) {
 
 /* ---- asking ---- */
 
-static int read_state(struct pln_node *node, const struct pln_reply *reply,
+/* A floor that was forgotten after the question may be above the one of the answer. */
+static int read_state(struct pln_node *node, const struct pln_reply *reply, bool is_floor_good,
                       struct pln_feed_state *state) {
     uint64_t numbers[5];
     if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != PLN_ARRAY_LEN(numbers) + 1) {
@@ -49,7 +50,7 @@ static int read_state(struct pln_node *node, const struct pln_reply *reply,
     }
     state->base = numbers[0];
     state->number = numbers[3];
-    if (pln_node_of_tags(node) == node) {
+    if (pln_node_of_tags(node) == node && is_floor_good) {
         struct pln_times times = {numbers[0], numbers[1], numbers[2], reply->elements[5].bytes};
         pln_floor_take(node, &times);
         pln_sweep_look(node, times.drops);
@@ -60,21 +61,30 @@ static int read_state(struct pln_node *node, const struct pln_reply *reply,
 }
 
 /* In a cluster one server has the row of all. */
-static int ask(struct pln_node *node, struct pln_feed_state *state) {
+int pln_mend_ask(struct pln_node *node, struct pln_reply **reply) {
     struct pln_node *tags = pln_node_of_tags(node);
     struct pln_script_call call = {.script = PLN_SCRIPT_BEAT, .is_link = tags == node};
-    struct pln_reply *reply;
     char instance[24];
     pln_ms silence = PEER_BEATS * node->redis->ping / 1000000;
     snprintf(instance, sizeof instance, "%016llx", (unsigned long long) node->redis->instance);
     pln_script_add(&call, pln_key(instance));
     pln_script_add_number(&call, silence > shortest_peer_ms ? silence : shortest_peer_ms);
-    pln_floor_run_id(tags, state->run_id);
+    return pln_script_run(tags, &call, until(node), reply);
+}
+
+/* What is known before the question is asked. */
+static void prepare(struct pln_node *node, struct pln_feed_state *state) {
+    pln_floor_run_id(pln_node_of_tags(node), state->run_id);
     state->known = pln_feed_known(&node->feed);
     state->at = pln_now(&node->redis->host);
-    int result = pln_script_run(tags, &call, until(node), &reply);
+}
+
+static int ask(struct pln_node *node, struct pln_feed_state *state) {
+    struct pln_reply *reply;
+    prepare(node, state);
+    int result = pln_mend_ask(node, &reply);
     if (result == PLN_OK) {
-        result = read_state(node, reply, state);
+        result = read_state(node, reply, true, state);
         pln_reply_free(reply);
     }
     return result;
@@ -96,22 +106,43 @@ int pln_mend_confirm(struct pln_node *node) {
     return node->redis->slots == NULL ? check_promise(node) : PLN_OK;
 }
 
+static int take_state(struct pln_node *node, const struct pln_feed_state *state) {
+    if (!pln_feed_beat(&node->feed, state)) {
+        return pln_fail(PLN_EL2DOWN,
+                        "l2: redis at %s: has lost what it knew, at message %llu of %llu",
+                        pln_pool_label(&node->pool), (unsigned long long) state->number,
+                        (unsigned long long) state->known);
+    }
+    return PLN_OK;
+}
+
+/* Where the server does not answer, the link is not to blame; nothing newer can be vouched for. */
 int pln_mend_beat(struct pln_node *node) {
     struct pln_feed_state state;
     if (node->redis->slots != NULL && node->link.n_unanswered == 0 &&
         check_promise(node) != PLN_OK) {
         return PLN_EL2DOWN;
     }
-    if (ask(node, &state) != PLN_OK) {
-        return PLN_OK; /* the link is not to blame; nothing newer can be vouched for */
+    if (pln_node_of_tags(node) == node && pln_floor_now(node) == 0) {
+        return ask(node, &state) == PLN_OK ? take_state(node, &state) : PLN_OK;
     }
-    if (!pln_feed_beat(&node->feed, &state)) {
-        return pln_fail(PLN_EL2DOWN,
-                        "l2: redis at %s: has lost what it knew, at message %llu of %llu",
-                        pln_pool_label(&node->pool), (unsigned long long) state.number,
-                        (unsigned long long) state.known);
+    prepare(node, &state);
+    if (pln_pulse_ask(node, &state) != PLN_OK) {
+        return ask(node, &state) == PLN_OK ? take_state(node, &state) : PLN_OK;
     }
     return PLN_OK;
+}
+
+int pln_mend_answer(struct pln_node *node, bool *is_there) {
+    struct pln_feed_state state;
+    struct pln_reply *reply;
+    *is_there = pln_pulse_take(node, &state, &reply);
+    if (!*is_there) {
+        return PLN_OK;
+    }
+    int result = read_state(node, reply, pln_floor_now(node) != 0, &state);
+    pln_reply_free(reply);
+    return result == PLN_OK ? take_state(node, &state) : result;
 }
 
 /* ---- the log ---- */

@@ -103,6 +103,7 @@ struct pln_pool pln_node_constants(struct pln_node *node, const struct pln_endpo
                              .connect_timeout = redis->connect_timeout,
                              .clock_period = redis->ping,
                              .on_other_server = pln_link_drop,
+                             .on_doubt = pln_link_hurry,
                              .on_trouble = on_trouble,
                              .arg = node};
 }
@@ -154,6 +155,11 @@ void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint) {
 void pln_node_require(struct pln_node *node, const char *run_id) {
     pln_pool_require(&node->pool, run_id);
     pln_pool_require(&node->bulk, run_id); /* hashes read over it are kept in L1, too: R11 */
+}
+
+void pln_node_checked(struct pln_node *node, const char *run_id) {
+    pln_pool_checked(&node->pool, run_id);
+    pln_pool_checked(&node->bulk, run_id);
 }
 
 int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted) {

@@ -51,6 +51,9 @@ void pln_pool_blame(struct pln_pool *pool) {
 
 /* ---- which server ---- */
 
+/* So long is a server not used that the link could look at and has not. */
+static const pln_ns longest_doubt = 3000 * 1000000LL;
+
 void pln_pool_require(struct pln_pool *pool, const char *run_id) {
     pthread_mutex_lock(&pool->lock);
     snprintf(pool->required_run_id, sizeof pool->required_run_id, "%s", run_id);
@@ -62,20 +65,51 @@ static bool is_right_locked(struct pln_pool *pool, const struct pln_conn *conn) 
     return pool->required_run_id[0] == 0 || strcmp(pool->required_run_id, conn->run_id) == 0;
 }
 
+void pln_pool_checked(struct pln_pool *pool, const char *run_id) {
+    pthread_mutex_lock(&pool->lock);
+    snprintf(pool->checked_run_id, sizeof pool->checked_run_id, "%s", run_id);
+    pool->doubt_until = 0;
+    pthread_cond_broadcast(&pool->agreed);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+static bool is_checked_locked(struct pln_pool *pool, const struct pln_conn *conn) {
+    pln_ns now = pln_clock_precise();
+    if (pool->checked_run_id[0] == 0 || conn->run_id[0] == 0 ||
+        strcmp(pool->checked_run_id, conn->run_id) == 0) {
+        return true;
+    }
+    if (pool->doubt_until == 0) {
+        pool->doubt_until = now + longest_doubt;
+    }
+    return now >= pool->doubt_until;
+}
+
 /* A new connection found another server than the link did: the link goes down before any command
- * is sent, since its messages say nothing about this server's values. */
+ * is sent, since its messages say nothing about this server's values. Or the link has not looked
+ * yet at a server that may hold what was deleted on the one before it. */
 static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_link,
                  pln_ns deadline) {
     struct timespec until = pln_timespec(deadline);
     int waited = 0;
     pthread_mutex_lock(&pool->lock);
-    while (waited == 0 && !is_link && !is_right_locked(pool, conn)) {
-        pool->on_other_server(pool->arg);
+    bool is_right = is_right_locked(pool, conn), is_checked = is_checked_locked(pool, conn);
+    while (waited == 0 && !is_link && !(is_right && is_checked)) {
+        void (*ask)(void *) = is_right ? pool->on_doubt : pool->on_other_server;
+        ask(pool->arg);
         waited = pthread_cond_clockwait(&pool->agreed, &pool->lock, CLOCK_MONOTONIC, &until);
+        is_right = is_right_locked(pool, conn);
+        is_checked = is_checked_locked(pool, conn);
     }
-    bool has_agreed = is_right_locked(pool, conn);
     pthread_mutex_unlock(&pool->lock);
-    if (!has_agreed) {
+    if (!is_link && is_right && !is_checked) {
+        return pln_fail(
+            PLN_EL2DOWN,
+            "l2: redis at %s: another server, which may lack what was acknowledged; the "
+            "link has not looked yet",
+            pln_pool_label(pool));
+    }
+    if (!is_right) {
         return pln_fail(PLN_EL2DOWN,
                         "l2: redis at %s: data and messages come from different servers",
                         pln_pool_label(pool));

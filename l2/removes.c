@@ -165,7 +165,7 @@ int pln_redis_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size
     if (result == PLN_OK) {
         result = pln_nodes_await(redis, deadline);
     }
-    if (result != PLN_OK) {
+    if (result != PLN_OK || n == 0) {
         return result;
     }
     struct placed *placed = calloc(n, sizeof *placed);
@@ -175,10 +175,10 @@ int pln_redis_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size
         size_t index = pln_node_slot(pln_node_at(redis, place), &keys[i]);
         placed[i] = (struct placed){place, index, keys[i].key};
     }
-    if (n > 0 && (placed == NULL || parts == NULL)) {
+    if (placed == NULL || parts == NULL) {
         failure = PLN_ENOMEM;
         snprintf(text, sizeof text, "l2: no memory for %zu keys", n);
-    } else if (n > 0) {
+    } else {
         qsort(placed, n, sizeof *placed, compare);
         for (size_t at = 0; at < n;) {
             at += remove_some(redis, placed + at, n - at, parts, deadline, &failure, text);

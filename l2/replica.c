@@ -58,6 +58,7 @@ static int add(struct pln_node *node, const struct pln_endpoint *endpoint,
     }
     replica->pool = pln_node_constants(node, endpoint);
     replica->pool.on_other_server = ignore;
+    replica->pool.on_doubt = ignore;
     replica->pool.on_trouble = NULL;
     replica->pool.is_replica = true;
     replica->pool.is_readonly = redis->slots != NULL;

@@ -41,7 +41,7 @@ struct pass {
     char *match;
     char run_id[PLN_RUN_ID + 1]; /* that the first step was of; then of each */
     uint32_t incarnation;        /* likewise, where the server does not tell its run id */
-    bool is_other;               /* one step was of another */
+    bool has_begun, is_other;    /* whether there was a first step, and one of another */
     uint64_t cursor;
     size_t n_removed;
 };
@@ -90,7 +90,8 @@ static void write_ask(void *arg, const struct pln_slot *slot, struct pln_batch *
     struct pass *pass = ask->pass;
     /* relaxed: written by whoever leads the connection, and that is this thread */
     uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-    if (pass != NULL && pass->cursor == 0) {
+    if (pass != NULL && !pass->has_begun) {
+        pass->has_begun = true;
         memcpy(pass->run_id, slot->conn.run_id, sizeof pass->run_id);
         pass->incarnation = incarnation;
     } else if (pass != NULL) {
@@ -290,7 +291,7 @@ static bool sweep_node(struct pass *pass) {
     bool is_done = false;
     int result = PLN_OK;
     pass->cursor = 0;
-    pass->is_other = false;
+    pass->has_begun = pass->is_other = false;
     while (!is_done && result == PLN_OK && keep_pace(&redis->sweeper)) {
         result = hold(pass->tags, false) ? step(pass, &is_done) : PLN_EL2DOWN;
     }

@@ -387,7 +387,8 @@ struct pln_pool {
     pln_ns connect_timeout, timeout, clock_period;
     size_t most_queued_bytes, most_in_flight_bytes; /* of a line; 0: as PLN_MOST_... say */
     void (*on_other_server)(void *arg); /* the link is to go down: data comes from elsewhere */
-    void (*on_trouble)(void *arg);      /* the server may have moved; NULL: it cannot */
+    void (*on_doubt)(void *arg);   /* the link is to come up soon: this server is another one */
+    void (*on_trouble)(void *arg); /* the server may have moved; NULL: it cannot */
     void *arg;
     bool is_replica;  /* of a server that follows another: see replica.c */
     bool is_readonly; /* which answers only who says READONLY */
@@ -405,6 +406,8 @@ struct pln_pool {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t agreed;
     char required_run_id[PLN_RUN_ID + 1]; /* the link's server; "" while there is no link */
+    char checked_run_id[PLN_RUN_ID + 1];  /* the last that the link has found to know it all */
+    pln_ns doubt_until;                   /* another one is used from here on all the same; 0 */
     uint32_t last_incarnation;
 };
 
@@ -443,6 +446,10 @@ int pln_pool_refused(struct pln_pool *pool, const char *command, const struct pl
 
 /* Only connections to this server are right from now on; "" for any. */
 void pln_pool_require(struct pln_pool *pool, const char *run_id);
+/* The link has found out whether this server has all that was acknowledged, and done what is to be
+ * done where it has not. From then on another one is not used before it was checked likewise, or a
+ * while has passed in vain. */
+void pln_pool_checked(struct pln_pool *pool, const char *run_id);
 bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation);
 size_t pln_pool_connections(struct pln_pool *pool);
 static inline bool pln_pool_is_open(struct pln_pool *pool) {

@@ -11,7 +11,8 @@
 
 static bool begins_with(struct pln_bytes bytes, struct pln_bytes piece) {
     return bytes.len >= piece.len &&
-           (piece.len == 0 || memcmp(bytes.data, piece.data, piece.len) == 0);
+           (piece.len == 0 ||
+            (bytes.data != NULL && memcmp(bytes.data, piece.data, piece.len) == 0));
 }
 
 static struct pln_bytes from(struct pln_bytes bytes, size_t at) {
@@ -25,6 +26,15 @@ static struct pln_bytes first_piece(struct pln_bytes pattern) {
     return pln_bytes_of(pattern.data, len);
 }
 
+/* Where a piece stands first, or SIZE_MAX. */
+static size_t find(struct pln_bytes bytes, struct pln_bytes piece) {
+    if (piece.len == 0 || bytes.len < piece.len || bytes.data == NULL) {
+        return piece.len == 0 ? 0 : SIZE_MAX;
+    }
+    const char *found = memmem(bytes.data, bytes.len, piece.data, piece.len);
+    return found == NULL ? SIZE_MAX : (size_t) (found - (const char *) bytes.data);
+}
+
 static bool fits_pattern(struct pln_bytes pattern, struct pln_bytes key) {
     struct pln_bytes piece = first_piece(pattern);
     if (piece.len == pattern.len) {
@@ -36,14 +46,11 @@ static bool fits_pattern(struct pln_bytes pattern, struct pln_bytes key) {
     key = from(key, piece.len);
     pattern = from(pattern, piece.len + 1);
     for (piece = first_piece(pattern); piece.len < pattern.len; piece = first_piece(pattern)) {
-        const char *found = piece.len == 0 ? key.data
-                            : key.len == 0 ? NULL
-                                           : memmem(key.data, key.len, piece.data, piece.len);
-        if (found == NULL && piece.len > 0) {
+        size_t at = find(key, piece);
+        if (at == SIZE_MAX) {
             return false;
         }
-        size_t skipped = piece.len == 0 ? 0 : (size_t) (found - (const char *) key.data);
-        key = from(key, skipped + piece.len);
+        key = from(key, at + piece.len);
         pattern = from(pattern, piece.len + 1);
     }
     return key.len >= piece.len && begins_with(from(key, key.len - piece.len), piece);

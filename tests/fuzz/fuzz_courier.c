@@ -36,8 +36,11 @@ static struct pln_async *open_courier(int fd, struct pln_errand *errands) {
     struct pln_pool *pool = calloc(1, sizeof *pool);
     struct pln_counts *counts;
     assert(pool != NULL && pln_counts_new(&counts) == PLN_OK);
-    *pool = (struct pln_pool){
-        .endpoint = &endpoint, .host = &host, .counts = counts, .on_other_server = do_nothing};
+    *pool = (struct pln_pool){.endpoint = &endpoint,
+                              .host = &host,
+                              .counts = counts,
+                              .on_other_server = do_nothing,
+                              .on_doubt = do_nothing};
     assert(pln_pool_init(pool) == PLN_OK);
     struct pln_conn *conn = &pool->slots[0].conn;
     *conn = (struct pln_conn){

@@ -122,8 +122,8 @@ static void sync(struct world *world) {
     bool is_other = false, is_whole = false;
     switch (pln_feed_sync(&world->feed, &state)) {
     case PLN_FEED_SAME:
-        is_whole = pln_feed_has_all(&world->feed, &state);
-        assert(is_whole);
+        is_whole = hear_log(world, &state, &is_other);
+        assert(is_whole); /* another history is another server's here */
         break;
     case PLN_FEED_READ:
         is_whole = hear_log(world, &state, &is_other);
@@ -139,6 +139,9 @@ static void sync(struct world *world) {
         pln_feed_begin(&world->feed, &state);
         world->begun = world->number;
         memset(world->is_heard, 0, sizeof world->is_heard);
+        if (world->number > world->first) {
+            pln_feed_note(&world->feed, state.number, message_of(world, world->number));
+        }
     }
     world->is_up = true;
     assert(world->feed.last == state.number);

@@ -62,9 +62,13 @@ long row_link_id(struct server *server, int nth) {
     return id;
 }
 
+/* One that is being made anew is waited for. */
 void row_kill_link(struct server *server, int nth) {
-    long id = row_link_id(server, nth);
-    ck_assert_int_ne(id, 0);
+    pln_ns until = pln_clock_precise() + 10000 * 1000000LL;
+    long id = 0;
+    while ((id = row_link_id(server, nth)) == 0) {
+        ck_assert_int_lt(pln_clock_precise(), until);
+    }
     free(pln_test_redis_command(server, "CLIENT KILL ID %ld", id));
 }
 
@@ -75,12 +79,10 @@ static void put_big(uint8_t *at, uint64_t number) {
 }
 
 size_t row_message(uint8_t bytes[64], const char *key, uint64_t number) {
-    size_t len = strlen(key);
-    ck_assert_uint_le(len, 40);
-    memcpy(bytes, "2k--------....", 14);
-    memcpy(bytes + 14, key, len);
-    put_big(bytes + 14 + len, number);
-    return 14 + len + 8;
+    size_t len = (size_t) snprintf((char *) bytes, 56, "2k--------....%s", key);
+    ck_assert_uint_lt(len, 56);
+    put_big(bytes + len, number);
+    return len + 8;
 }
 
 static void tell(struct server *server, const char *format, const char *name, const char *id,
@@ -102,9 +104,29 @@ void row_log(struct server *server, const char *id, const uint8_t *bytes, size_t
     tell(server, "XADD %s %s m %b", "ns:log", id, bytes, len);
 }
 
+static bool is_settled(struct server *server) {
+    char *list = pln_test_redis_command(server, "CLIENT LIST TYPE pubsub");
+    char *rest = NULL;
+    size_t n = 0, n_settled = 0;
+    for (char *line = strtok_r(list, "\n", &rest); line != NULL;
+         line = strtok_r(NULL, "\n", &rest)) {
+        n++;
+        n_settled += strstr(line, "cmd=ping") != NULL;
+    }
+    free(list);
+    return n >= 2 && n_settled == n;
+}
+
+void row_settle(struct server *server) {
+    for (pln_ns until = pln_clock_precise() + 10 * 1000000000LL; !is_settled(server);) {
+        ck_assert_msg(pln_clock_precise() < until, "the links are not up, or silent");
+    }
+}
+
 uint64_t row_lose(struct server *server, const char *key, bool is_logged) {
     uint8_t bytes[64];
     char id[32];
+    row_settle(server);
     uint64_t number = row_number(server, "HINCRBY ns:tags @ 1");
     if (is_logged) {
         snprintf(id, sizeof id, "%llu-0", (unsigned long long) number);

@@ -26,8 +26,8 @@ const char *pln_test_redis_program(void);
 void pln_test_redis_start(struct server *server, const char *const *options);
 /* After a kill, at the same place, with what it has saved: nothing, where it was not told to. */
 void pln_test_redis_restart(struct server *server);
-void pln_test_redis_kill(struct server *server);    /* at once: SIGKILL */
-void pln_test_redis_pause(struct server *server);   /* alive and silent: SIGSTOP */
+void pln_test_redis_kill(struct server *server);  /* at once: SIGKILL */
+void pln_test_redis_pause(struct server *server); /* alive and silent: SIGSTOP */
 void pln_test_redis_resume(struct server *server);
 void pln_test_redis_stop(struct server *server); /* kills it and removes its folder */
 

@@ -106,6 +106,7 @@ START_TEST(doubled_and_late_messages_are_heard_and_break_nothing) {
     uint64_t number = row_number(&server, "HGET ns:tags @");
     size_t n_first = row_message(first, "first", number + 1);
     size_t n_second = row_message(second, "second", number + 2);
+    row_settle(&server);
     row_command(&server, "HINCRBY ns:tags @ 2");
     row_publish(&server, first, n_first);
     row_publish(&server, second, n_second);
@@ -129,6 +130,7 @@ START_TEST(on_a_link_where_order_is_kept_a_skipped_number_is_not_waited_for) {
     row_tell(&b, &a, "zero"); /* number + 1, in truth */
     n_first = row_message(first, "first", number + 2);
     n_second = row_message(second, "second", number + 3);
+    row_settle(&server);
     row_command(&server, "HINCRBY ns:tags @ 2");
     snprintf(id, sizeof id, "%llu-0", (unsigned long long) number + 2);
     row_log(&server, id, first, n_first);
@@ -156,6 +158,7 @@ END_TEST
 /* Bytes that are no message have a number of their own in the log. */
 START_TEST(a_damaged_message_of_the_row_is_the_worst_and_is_survived) {
     char id[32];
+    row_settle(&server);
     uint64_t number = row_number(&server, "HINCRBY ns:tags @ 1");
     snprintf(id, sizeof id, "%llu-0", (unsigned long long) number);
     row_log(&server, id, (const uint8_t *) "nonsense", 8);

@@ -149,6 +149,7 @@ START_TEST(a_hundred_thousand_keys_are_swept_at_the_rate) {
     set(&a, "k:8", "old");
     drop(&a, PLN_MASK_PREFIX, "k:");
     set(&b, "k:9", "new");
+    ck_assert(client_hears(&b, "p:k:"));
     expect_text(&b, "k:49999", NULL);
     expect_text(&b, "o:49999", "v");
     pln_ns began = pln_clock_precise();
@@ -164,10 +165,39 @@ START_TEST(a_hundred_thousand_keys_are_swept_at_the_rate) {
 }
 END_TEST
 
+/* Its connection goes, or the server is silent for longer than a command may take. */
+START_TEST(a_sweep_that_is_disturbed_misses_nothing) {
+    char name[16];
+    for (int i = 0; i < 3000; i++) {
+        snprintf(name, sizeof name, "k:%d", i);
+        set(&a, name, "v");
+    }
+    drop(&a, PLN_MASK_PREFIX, "k:");
+    set_rate(&a, 5000); /* six steps, 100 ms apart */
+    await_number(is_held, 1);
+    if (_i == 0) {
+        free(pln_test_redis_command(&server, "CLIENT KILL TYPE normal"));
+    } else {
+        uint64_t before = client_count(&a, PLN_COUNT_L2_TIMEOUTS);
+        pln_test_redis_pause(&server);
+        pln_ns until = pln_clock_precise() + 20000000000;
+        while (client_count(&a, PLN_COUNT_L2_TIMEOUTS) == before) {
+            ck_assert(pln_clock_precise() < until);
+        }
+        pln_test_redis_resume(&server);
+    }
+    set_rate(&a, 1000000);
+    await_number(has_list, 0);
+    await_number(is_held, 0);
+    ck_assert_int_le(number_of("DBSIZE"), 3); /* the tags, the log and the peers */
+}
+END_TEST
+
 START_TEST(what_a_dead_client_left_is_swept_by_another) {
     set(&b, "user:1", "old");
     drop(&a, PLN_MASK_PREFIX, "user:");
     client_fini(&a);
+    ck_assert(client_hears(&b, "p:user:"));
     expect_text(&b, "user:1", NULL);
     ck_assert_int_eq(number_of("EXISTS ns:v:user:1"), 1);
     set_rate(&b, 1000000);
@@ -192,9 +222,10 @@ START_TEST(a_list_that_is_full_is_a_clear) {
     ck_assert(client_logs(&a, "all its values are dropped instead"));
     expect_text(&b, "other", NULL);
     ck_assert_int_eq(number_of(has_list), 0);
-    set(&a, "p1:x", "v");
-    drop(&a, PLN_MASK_PREFIX, "p1:");
-    expect_text(&b, "p1:x", NULL);
+    set(&a, "later:x", "v");
+    drop(&a, PLN_MASK_PREFIX, "later:");
+    ck_assert(client_hears(&b, "p:later:"));
+    expect_text(&b, "later:x", NULL);
 }
 END_TEST
 
@@ -207,6 +238,7 @@ START_TEST(long_masks_fill_the_list_too) {
         text[0] = (char) ('a' + i);
         drop(&a, PLN_MASK_PREFIX, text);
     }
+    ck_assert(client_hears(&b, "clear"));
     expect_text(&b, "other", NULL);
     struct pln_mask mask = {PLN_MASK_PREFIX, pln_bytes_of(text, PLN_MAX_KEY + 1)};
     ck_assert_int_eq(pln_l2_drop_match(a.l2, &mask, soon()), PLN_ETOOBIG);
@@ -219,9 +251,18 @@ START_TEST(a_server_that_forgot_everything_has_no_masks) {
     free(pln_test_redis_command(&server, "FLUSHALL"));
     set(&b, "user:1", "new");
     expect_text(&a, "user:1", "new");
+    ck_assert(client_hears(&a, "- +")); /* its row of messages is another one now */
+    ck_assert(client_hears(&b, "- +"));
     drop(&b, PLN_MASK_PREFIX, "user:");
+    ck_assert(client_hears(&a, "p:user:"));
     expect_text(&a, "user:1", NULL);
     expect_text(&b, "user:1", NULL);
+}
+END_TEST
+
+START_TEST(a_server_that_begins_anew_has_no_masks) {
+    set(&a, "user:1", "old");
+    drop(&a, PLN_MASK_PREFIX, "user:");
     pln_test_redis_kill(&server);
     ck_assert(client_hears(&a, "-"));
     ck_assert(client_hears(&b, "-"));
@@ -354,10 +395,12 @@ int main(void) {
     tcase_add_test(tests, a_client_without_a_link_asks_for_the_masks);
     tcase_add_test(tests, a_load_from_before_is_not_stored_after_the_sweep);
     tcase_add_test(tests, a_hundred_thousand_keys_are_swept_at_the_rate);
+    tcase_add_loop_test(tests, a_sweep_that_is_disturbed_misses_nothing, 0, 2);
     tcase_add_test(tests, what_a_dead_client_left_is_swept_by_another);
     tcase_add_test(tests, a_list_that_is_full_is_a_clear);
     tcase_add_test(tests, long_masks_fill_the_list_too);
     tcase_add_test(tests, a_server_that_forgot_everything_has_no_masks);
+    tcase_add_test(tests, a_server_that_begins_anew_has_no_masks);
     tcase_add_test(tests, names_mean_what_they_say_to_scan);
     tcase_add_test(tests, every_server_of_a_ring_is_swept);
     tcase_add_test(tests, every_primary_of_a_cluster_is_swept);
