@@ -293,6 +293,7 @@ int pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt,
 /* What others did, and how the link fares: after L1 was told. */
 void pln_recovery_heard_key(struct pln_recovery *recovery, struct pln_bytes key);
 void pln_recovery_heard_tag(struct pln_recovery *recovery, struct pln_bytes tag);
+void pln_recovery_heard_match(struct pln_recovery *recovery, const struct pln_mask *mask);
 void pln_recovery_heard_clear(struct pln_recovery *recovery);
 void pln_recovery_down(struct pln_recovery *recovery);
 /* is_repaired: whatever was said meanwhile has been heard by now. */

@@ -55,15 +55,53 @@ static int refuse(const struct pln_template *template, const struct pln_field *f
                     pln_template_text(template), PLN_MAX_KEY);
 }
 
-/* Carries out one list of an event. */
-static void raise_each(struct pln_cache *cache, struct pln_template **templates, size_t n,
-                       const struct pln_field *fields, size_t n_fields,
-                       int (*act)(struct pln_cache *, struct pln_bytes), struct outcome *outcome) {
+/* What is carried out, and how it fares. */
+struct raised {
+    struct pln_cache *cache;
+    const struct pln_field *fields;
+    size_t n_fields;
+    struct outcome outcome;
+};
+
+/* Fills a template into a text of PLN_MAX_KEY bytes. Returns PLN_OK, or why it cannot be. */
+static int fill(const struct raised *raised, const struct pln_template *template, char *text,
+                struct pln_bytes *filled) {
+    size_t len = pln_template_fill_fields(template, raised->fields, raised->n_fields, text,
+                                          PLN_MAX_KEY);
+    *filled = pln_bytes_of(text, len);
+    return len == SIZE_MAX ? refuse(template, raised->fields, raised->n_fields) : PLN_OK;
+}
+
+/* By one command and one message, without those that cannot be. */
+static void raise_keys(struct raised *raised, struct pln_template **templates, size_t n) {
+    struct pln_bytes *keys = malloc(n * (sizeof *keys + PLN_MAX_KEY) + 1);
+    size_t n_keys = 0;
+    if (keys == NULL) {
+        note(&raised->outcome, pln_fail(PLN_ENOMEM, "raise: no memory for %zu keys", n));
+        return;
+    }
+    char *texts = (char *) (keys + n);
+    for (size_t i = 0; i < n; i++) {
+        struct pln_hashed key;
+        int status = fill(raised, templates[i], texts + i * PLN_MAX_KEY, &keys[n_keys]);
+        if (status == PLN_OK) {
+            status = pln_cache_key(raised->cache, keys[n_keys], &key);
+        }
+        note(&raised->outcome, status);
+        n_keys += status == PLN_OK;
+    }
+    if (n_keys > 0) {
+        note(&raised->outcome, pln_delete_many(raised->cache, keys, n_keys));
+    }
+    free(keys);
+}
+
+static void raise_tags(struct raised *raised, struct pln_template **templates, size_t n) {
     char text[PLN_MAX_KEY];
     for (size_t i = 0; i < n; i++) {
-        size_t len = pln_template_fill_fields(templates[i], fields, n_fields, text, sizeof text);
-        note(outcome, len == SIZE_MAX ? refuse(templates[i], fields, n_fields)
-                                      : act(cache, pln_bytes_of(text, len)));
+        struct pln_bytes tag;
+        int status = fill(raised, templates[i], text, &tag);
+        note(&raised->outcome, status == PLN_OK ? pln_invalidate_tag(raised->cache, tag) : status);
     }
 }
 
@@ -71,14 +109,14 @@ int pln_raise(struct pln_cache *cache, struct pln_bytes event, const struct pln_
               size_t n_fields) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     const struct pln_event_rule *rule = find(ruleset, event);
-    struct outcome outcome = {.status = PLN_OK};
+    struct raised raised = {cache, fields, n_fields, {.status = PLN_OK}};
     if (rule != NULL) {
-        raise_each(cache, rule->keys, rule->n_keys, fields, n_fields, pln_delete, &outcome);
-        raise_each(cache, rule->tags, rule->n_tags, fields, n_fields, pln_invalidate_tag, &outcome);
+        raise_keys(&raised, rule->keys, rule->n_keys);
+        raise_tags(&raised, rule->tags, rule->n_tags);
     }
     pln_ruleset_unref(ruleset);
-    if (outcome.status < 0) {
-        return pln_fail(outcome.status, "%s", outcome.text);
+    if (raised.outcome.status < 0) {
+        return pln_fail(raised.outcome.status, "%s", raised.outcome.text);
     }
     return rule != NULL ? PLN_OK : PLN_MISS;
 }

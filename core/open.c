@@ -47,7 +47,7 @@ static void on_tag(void *arg, struct pln_bytes tag) {
 static void on_match(void *arg, const struct pln_mask *mask) {
     struct pln_cache *cache = arg;
     pln_inval_match(cache->inval, pln_mask_fits, mask);
-    pln_recovery_heard_clear(cache->recovery); /* any that fits may have gone */
+    pln_recovery_heard_match(cache->recovery, mask);
 }
 
 static void on_clear(void *arg) {

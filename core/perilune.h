@@ -299,8 +299,9 @@ struct pln_set_options {
  * (or may not have), and no L1 keeps it; PLN_ETOOBIG. Threads: any, waits until the timeout.
  *
  * Where L2 may take it later, it is kept, with its moment (option `recovery`; not nx, xx): it is
- * carried out then if L2 has an older value, gives way to a newer one, and is a delete where L2 has
- * none, or one of about the same time. A later operation of this cache on the key takes its place.
+ * carried out then if L2 has an older value, or none and nobody can have deleted it since; it gives
+ * way to a newer one, and else is a delete. A later operation of this cache on the key takes its
+ * place.
  * So it is with delete, expire, tags and clear, which do later what they were to do, but to no
  * value that is newer. A cache keeps no more than it may: past that all becomes one clear. */
 PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
@@ -368,9 +369,9 @@ struct pln_field {
     struct pln_bytes name, value;
 };
 
-/* Carries out what the policy says of an event: deletes its keys, invalidates its tags. All is
- * tried, whatever fails. The sources that the policy names (cache.events) do the same with what
- * comes over them.
+/* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
+ * invalidates its tags. All is tried, whatever fails. The sources that the policy names
+ * (cache.events) do the same with what comes over them.
  * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
  * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,

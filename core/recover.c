@@ -11,9 +11,10 @@
  * Messages of others have no such moment. One that comes after an operation was kept may be about a
  * change that came before it, so none ends what is kept. But a set may bring back a key that Redis
  * does not have only where nobody can have deleted it meanwhile: the link is live, no gap since was
- * left unrepaired, and nothing was heard of the key, of its tags, or of a clear. Else it becomes a
- * delete, which is never wrong. So does a set whose life ends while it waits: what it was to
- * replace may live longer.
+ * left unrepaired, nothing was heard of the key, of its tags, of a prefix or pattern that it fits,
+ * or of a clear, and Redis has said nothing that was not heard yet (by its messages' numbers). Else
+ * it becomes a delete, which is never wrong. So does a set whose life ends while it waits: what it
+ * was to replace may live longer.
  *
  * An operation of this process's that begins while one waits for the same key takes that out first,
  * waiting while it is under way, so that no older one is carried out behind it. What it took goes
@@ -130,8 +131,13 @@ static bool put_locked(struct pln_recovery *recovery, struct pln_kept *kept) {
         present = older;
     }
     drop(recovery, present);
-    if (recovery->clear > kept->ticket || (recovery->clear != 0 && kept->kind != PLN_ATTEMPT_SET)) {
+    if (recovery->clear > kept->ticket) {
         drop(recovery, kept); /* the clear does its work */
+        return true;
+    }
+    if (recovery->clear != 0 && kept->kind != PLN_ATTEMPT_SET) {
+        recovery->clear = kept->ticket; /* likewise, once more where it is under way */
+        drop(recovery, kept);
         return true;
     }
     if (kept->kind == PLN_ATTEMPT_SET &&
@@ -291,6 +297,20 @@ void pln_recovery_heard_tag(struct pln_recovery *recovery, struct pln_bytes tag)
     }
     pthread_mutex_lock(&recovery->lock);
     pln_backlog_each(&recovery->backlog, contest_if_tagged, &tag);
+    pthread_mutex_unlock(&recovery->lock);
+}
+
+static void contest_if_fits(void *arg, struct pln_kept *kept) {
+    kept->is_contested = kept->is_contested || pln_mask_fits(arg, kept->key.key);
+}
+
+void pln_recovery_heard_match(struct pln_recovery *recovery, const struct pln_mask *mask) {
+    struct pln_mask copy = *mask;
+    if (recovery == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&recovery->lock);
+    pln_backlog_each(&recovery->backlog, contest_if_fits, &copy);
     pthread_mutex_unlock(&recovery->lock);
 }
 

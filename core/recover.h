@@ -15,6 +15,8 @@ struct pln_kept {
     UT_hash_handle hh;
     enum pln_attempt_kind kind;
     bool is_contested; /* somebody may have deleted the key since */
+    unsigned n_looks;  /* how often messages were on their way when it was to be carried out */
+    uint64_t round;    /* of the last of these times */
     uint64_t ticket;
     pln_ms at;
     struct pln_l2_item item; /* of a set, as of `at`; its bytes are in `memory` */
@@ -63,8 +65,9 @@ struct pln_recovery {
     struct pln_kept *under_way; /* of the backlog; freed by nobody else meanwhile */
     uint64_t clear;             /* the ticket of the one that waits, or 0 */
     uint64_t bar;               /* sets up to here bring no key back */
-    bool is_linked, is_busy, is_gone;
-    pln_ns due; /* when to try again */
+    bool is_linked, is_busy, is_gone, is_ending;
+    uint64_t round; /* of carrying out what waits */
+    pln_ns due;     /* when to try again */
     pln_ms pause;
     uint64_t n_ended; /* since the queue was last empty */
 };

@@ -4,6 +4,9 @@
  * thread at a time, in short batches between which a worker does other things. The first that fails
  * again ends the batch; the next begins after a pause, each twice as long as the one before, or
  * when the link is back.
+ *
+ * A set that would bring a key back waits until everything is heard that Redis has said: a while,
+ * then it becomes a delete.
  */
 #include "recover.h"
 
@@ -11,20 +14,34 @@ enum {
     LAST_PAUSE_MS = 5000,
     BATCH = 256, /* operations in a row, or what so many milliseconds take: */
     BATCH_MS = 20,
-    BREATH_MS = 10, /* between two batches */
+    BREATH_MS = 10,  /* between two batches */
+    LOOK_MS = 50,    /* until what was on its way is looked for again, */
+    MOST_LOOKS = 20, /* so often */
 };
 
-static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, bool may_create,
-                    pln_ns deadline) {
+/* The message up to which nothing was heard that ended the key of a set since; 0 where something
+ * was, or may have been. */
+static uint64_t heard_unended(struct pln_recovery *recovery, const struct pln_kept *kept) {
+    /* first this, then the look at what was heard: what comes in between only has a higher number,
+     * which Redis then has, too */
+    uint64_t heard = pln_l2_heard(recovery->cache->l2, &kept->key);
+    pthread_mutex_lock(&recovery->lock);
+    bool is_unended = recovery->is_linked && !kept->is_contested && kept->ticket > recovery->bar &&
+                      kept->n_looks < (recovery->is_ending ? 1 : MOST_LOOKS);
+    pthread_mutex_unlock(&recovery->lock);
+    return is_unended ? heard : 0;
+}
+
+static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, pln_ns deadline) {
     struct pln_cache *cache = recovery->cache;
     struct pln_l2_item item = kept->item;
     pln_ms age = pln_now(&cache->host) - kept->at;
-    struct pln_l2_redo redo = {.kind = (enum pln_l2_redo_kind) kept->kind,
-                               .may_create = may_create,
-                               .age = age,
-                               .item = &item};
+    struct pln_l2_redo redo = {
+        .kind = (enum pln_l2_redo_kind) kept->kind, .age = age, .item = &item};
     if (kept->kind == PLN_ATTEMPT_SET && item.life_left <= age) {
         redo.kind = PLN_REDO_REMOVE;
+    } else if (kept->kind == PLN_ATTEMPT_SET) {
+        redo.heard = heard_unended(recovery, kept);
     }
     item.age += age;
     item.fresh_left -= item.fresh_left == PLN_FOREVER ? 0 : age;
@@ -54,7 +71,7 @@ static int redo_clear(struct pln_recovery *recovery, pln_ns deadline) {
 /* Whether it is over, well or badly; and counted. */
 static bool is_over(struct pln_recovery *recovery, int status) {
     struct pln_cache *cache = recovery->cache;
-    if (status < 0 && pln_l2_may_pass(status)) {
+    if (status == PLN_PENDING || (status < 0 && pln_l2_may_pass(status))) {
         return false;
     }
     if (status < 0) {
@@ -75,21 +92,21 @@ static void move_last_locked(struct pln_recovery *recovery, struct pln_kept *kep
     }
 }
 
-/* Carries out what is first. Returns: PLN_OK, PLN_MISS (nothing waits), or why it failed. */
+/* Carries out what is first. Returns: PLN_OK, PLN_MISS (nothing waits), PLN_PENDING (it has had its
+ * turn in this round), or why it failed. */
 static int redo_first(struct pln_recovery *recovery, pln_ns deadline) {
     pthread_mutex_lock(&recovery->lock);
     uint64_t clear = recovery->clear;
     struct pln_kept *kept = clear != 0 ? NULL : pln_backlog_first(&recovery->backlog);
-    bool may_create = kept != NULL && recovery->is_linked && !kept->is_contested &&
-                      kept->ticket > recovery->bar;
-    recovery->under_way = kept;
+    bool has_looked = kept != NULL && kept->round == recovery->round && !recovery->is_ending;
+    recovery->under_way = has_looked ? NULL : kept;
     pthread_mutex_unlock(&recovery->lock);
-    if (clear == 0 && kept == NULL) {
-        return PLN_MISS;
+    if (has_looked || (clear == 0 && kept == NULL)) {
+        return has_looked ? PLN_PENDING : PLN_MISS;
     }
     int status = kept == NULL                    ? redo_clear(recovery, deadline)
                  : kept->kind == PLN_ATTEMPT_TAG ? redo_tag(recovery, kept, deadline)
-                                                 : redo_key(recovery, kept, may_create, deadline);
+                                                 : redo_key(recovery, kept, deadline);
     bool is_ended = is_over(recovery, status);
     pthread_mutex_lock(&recovery->lock);
     recovery->under_way = NULL;
@@ -101,19 +118,22 @@ static int redo_first(struct pln_recovery *recovery, pln_ns deadline) {
         pln_recovery_remove_locked(recovery, kept);
         pln_kept_free(kept);
     } else if (kept != NULL) {
+        kept->n_looks += status == PLN_PENDING;
+        kept->round = status == PLN_PENDING ? recovery->round : 0;
         move_last_locked(recovery, kept);
     }
     pthread_cond_broadcast(&recovery->changed);
     pthread_mutex_unlock(&recovery->lock);
-    return is_ended ? PLN_OK : status;
+    return is_ended || status == PLN_PENDING ? PLN_OK : status;
 }
 
-/* As many as go until a time. Returns as redo_first(); PLN_PENDING where another thread is at it.
- */
+/* As many as go until a time. Returns as redo_first(); PLN_PENDING also where another thread is at
+ * it. */
 static int redo_some(struct pln_recovery *recovery, size_t most, pln_ns until, pln_ns deadline) {
     pthread_mutex_lock(&recovery->lock);
     bool is_mine = !recovery->is_busy && !recovery->is_gone;
     recovery->is_busy = recovery->is_busy || is_mine;
+    recovery->round += is_mine;
     pthread_mutex_unlock(&recovery->lock);
     int status = is_mine ? PLN_OK : PLN_PENDING;
     for (size_t i = 0; status == PLN_OK && i < most && pln_clock_precise() < until; i++) {
@@ -132,7 +152,7 @@ static pln_ns plan_locked(struct pln_recovery *recovery, int status) {
     if (pln_recovery_waiting(recovery) == 0) {
         recovery->due = PLN_FOREVER;
     } else if (status >= 0) {
-        recovery->due = pln_deadline(BREATH_MS);
+        recovery->due = pln_deadline(status == PLN_PENDING ? LOOK_MS : BREATH_MS);
     } else {
         pln_ms pause = recovery->pause;
         recovery->due = pln_deadline(pause / 2 + (pln_ms) (pln_random64() % (uint64_t) pause));
@@ -172,6 +192,9 @@ void pln_recovery_finish(struct pln_recovery *recovery) {
         return;
     }
     pln_ns until = pln_deadline(recovery->cache->timeout_ms);
+    pthread_mutex_lock(&recovery->lock);
+    recovery->is_ending = true; /* what is on its way is not waited for */
+    pthread_mutex_unlock(&recovery->lock);
     (void) redo_some(recovery, SIZE_MAX, until, until);
     size_t n = pln_recovery_waiting(recovery);
     if (n > 0) {

@@ -9,6 +9,7 @@
 void pln_feed_init(struct pln_feed *feed) {
     memset(feed, 0, sizeof *feed);
     atomic_init(&feed->acked, 0);
+    atomic_init(&feed->heard, 0);
 }
 
 void pln_feed_ack(struct pln_feed *feed, uint64_t number) {
@@ -18,6 +19,16 @@ void pln_feed_ack(struct pln_feed *feed, uint64_t number) {
            !atomic_compare_exchange_weak_explicit(&feed->acked, &present, number,
                                                   memory_order_relaxed, memory_order_relaxed)) {
     }
+}
+
+uint64_t pln_feed_heard(const struct pln_feed *feed) {
+    /* H1 acquire: pairs with say_heard() */
+    return atomic_load_explicit(&feed->heard, memory_order_acquire);
+}
+
+static void say_heard(struct pln_feed *feed) {
+    /* H1 release: what the messages did comes before their number; pairs with pln_feed_heard() */
+    atomic_store_explicit(&feed->heard, feed->last, memory_order_release);
 }
 
 static uint64_t print_of(struct pln_bytes bytes) {
@@ -39,6 +50,7 @@ void pln_feed_take(struct pln_feed *feed, uint64_t number, struct pln_bytes byte
         feed->ahead >>= 1;
         feed->last++;
     }
+    say_heard(feed);
 }
 
 bool pln_feed_is_broken(const struct pln_feed *feed) {
@@ -117,6 +129,7 @@ void pln_feed_begin(struct pln_feed *feed, const struct pln_feed_state *state) {
      * acknowledged at this moment may be forgotten with it, and is then no witness against it */
     atomic_store_explicit(&feed->acked, state->number, memory_order_relaxed);
     snprintf(feed->run_id, sizeof feed->run_id, "%s", state->run_id);
+    say_heard(feed);
 }
 
 void pln_feed_note(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes) {

@@ -13,7 +13,7 @@
  * before it had copied everything. It is found out by its number being too low, or by its log
  * having another message where the row ended.
  *
- * Not for several threads at once, but for pln_feed_ack().
+ * Not for several threads at once, but for pln_feed_ack() and pln_feed_heard().
  */
 #ifndef PLN_L2_FEED_H
 #define PLN_L2_FEED_H
@@ -23,8 +23,9 @@
 enum { PLN_FEED_AHEAD = 64 };
 
 struct pln_feed {
-    uint64_t base; /* which row: when the server began to number; 0: none is known yet */
-    uint64_t last; /* up to here it is unbroken */
+    uint64_t base;          /* which row: when the server began to number; 0: none is known yet */
+    uint64_t last;          /* up to here it is unbroken */
+    _Atomic uint64_t heard; /* the same, for other threads */
     /* Messages that came before one that is missing: bit i is that of last + 1 + i. A bus that lets
      * messages pass each other closes such a gap by itself. */
     uint64_t ahead;
@@ -57,6 +58,10 @@ void pln_feed_ack(struct pln_feed *feed, uint64_t number);
 /* The highest number that is known to have been given. Taken before the server is asked: what is
  * acknowledged while it answers, it need not know yet. */
 uint64_t pln_feed_known(const struct pln_feed *feed);
+/* Up to which number the row is unbroken; what those messages did has been done, but for what a
+ * link that comes up reads from the log, which is taken before it is applied. 0: no row is known.
+ * Threads: any. */
+uint64_t pln_feed_heard(const struct pln_feed *feed);
 /* Takes a message that was applied. The bytes are the whole message. */
 void pln_feed_take(struct pln_feed *feed, uint64_t number, struct pln_bytes bytes);
 /* Whether messages are known to be missing. */

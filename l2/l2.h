@@ -12,25 +12,20 @@
  *   lookup.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, and bytes over them
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
- *   resp.c   commands as bytes
- *   shape.c  answers of RESP3 in the shape of RESP2
+ *   resp.c   commands as bytes; shape.c answers of RESP3 in the shape of RESP2
  *   redis.c  a client, and the operations that change a value
  *   read.c   those that read; near.c from replicas, which replica.c finds and looks after;
  *            read_async.c a get whose caller does not wait
- *   async.c  a thread with many commands in flight on a connection of its own; courier.c what goes
- *            over it
+ *   async.c  a thread with many commands in flight; courier.c the connection they go over
  *   script.c the Lua scripts that run inside Redis, by hash
- *   codec.c  the envelope of a stored value
- *   message.c what is said on the channel
+ *   codec.c  the envelope of a stored value; message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
- *   removes.c  many keys removed by one command
- *   drops.c  prefixes and patterns that void values; sweep.c gives their memory back
+ *   removes.c many keys at once; drops.c prefixes and patterns; sweep.c gives their memory back
  *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   talk.c   a conversation of somebody's own: a connection that may block, or subscribe
  *   slots.c, shards.c, ring.c, sentinel.c, address.c  where a key lies among several servers
  *   keeper.c who knows where servers are: watch.c by sentinels, cluster.c in a cluster
- *   mem.c    tier and bus in memory; memops.c its operations, memfault.c what goes wrong,
- *            memlate.c late messages
+ *   mem.c    tier and bus in memory; memops.c operations, memfault.c faults, memlate.c delays
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:log the last messages (a stream), N:peers who
@@ -168,8 +163,8 @@ struct pln_l2_lease {
 /* What was to be done to a key a while ago, and failed. */
 struct pln_l2_redo {
     enum pln_l2_redo_kind { PLN_REDO_SET, PLN_REDO_REMOVE, PLN_REDO_EXPIRE } kind;
-    bool may_create;                /* of a set: the key was not heard to be deleted since */
-    pln_ms age;                     /* since it was to be done */
+    pln_ms age;     /* since it was to be done */
+    uint64_t heard; /* of a set: up to here nothing was heard that ended the key since; or 0 */
     const struct pln_l2_item *item; /* of a set; its durations count from now, as ever */
 };
 
@@ -225,6 +220,7 @@ struct pln_l2_ops {
                   const struct pln_l2_item *, pln_ns deadline);
     int (*release)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
                    pln_ns deadline);
+    uint64_t (*heard)(struct pln_l2 *, const struct pln_hashed *); /* NULL: there are no numbers */
     int (*redo)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_redo *,
                 pln_ns deadline);
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
@@ -298,8 +294,7 @@ void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
  * order; a connection that was lost with a command under way is fenced (CLIENT KILL of its id)
  * before its successor sends anything, so that a late command cannot undo a newer one. */
 
-/* Ends the gets that are under way (PLN_EL2DOWN), stops the threads and frees the client. NULL is
- * allowed. */
+/* Ends the gets under way (PLN_EL2DOWN), stops the threads, frees the client. NULL is allowed. */
 static inline void pln_l2_close(struct pln_l2 *l2) {
     if (l2 != NULL) {
         l2->ops->close(l2);
@@ -311,8 +306,7 @@ static inline int pln_l2_start(struct pln_l2 *l2) {
     return l2->ops->start(l2);
 }
 
-/* Returns: PLN_OK (value is the caller's to fini; an undecodable or void one is a miss), PLN_MISS.
- */
+/* Returns: PLN_OK (value is the caller's to fini), PLN_MISS (or an undecodable or void one). */
 static inline int pln_l2_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                              struct pln_l2_value *value) {
     return l2->ops->get(l2, key, deadline, value);
@@ -408,13 +402,20 @@ static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key
     return l2->ops->release(l2, key, lease, deadline);
 }
 
+/* The number of the last message reported of the key's server; 0: not known. Until on_up ahead of
+ * the reports: ask first, then look whether the link is up and what came. Threads: any. */
+static inline uint64_t pln_l2_heard(struct pln_l2 *l2, const struct pln_hashed *key) {
+    return l2->ops->heard != NULL ? l2->ops->heard(l2, key) : 0;
+}
+
 /* Does late what could not be done in time, unless something newer has happened, and tells the
  * others to forget the key. What the server has is newer where it was made more than
  * PLN_REDO_DOUBT after the moment at which this was to be done, by the server's clock as far as it
- * is known: then it stays. A set takes the place of a value that is older by as much, or, where it
- * may create one and the server knows that no message to this client is on its way (Redis does
- * not), of none. Else it becomes a delete: nobody can know then what came last, and no value is
- * never a wrong one. Returns: PLN_OK; PLN_NOT_STORED (a newer value is there). */
+ * is known: then it stays. A set takes the place of a value that is older by as much, or of none
+ * where the last message of the server is the one up to which all was heard (`heard`, from
+ * pln_l2_heard(); 0: a set creates nothing). Else it becomes a delete: nobody can know then what
+ * came last, and no value is never a wrong one. Returns: PLN_OK; PLN_NOT_STORED (a newer one is
+ * there); PLN_PENDING (none is there, and a message is on its way: nothing was done). */
 enum { PLN_REDO_DOUBT = 100 }; /* ms: clocks in steps of 10 ms, and some that drift */
 static inline int pln_l2_redo(struct pln_l2 *l2, const struct pln_hashed *key,
                               const struct pln_l2_redo *redo, pln_ns deadline) {
@@ -430,9 +431,8 @@ static inline int pln_l2_drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_n
     return l2->ops->drop_tag(l2, tag, deadline);
 }
 
-/* Voids every value whose key fits, in constant time, and tells the others. Their memory is given
- * back behind. Masks whose values have not gone yet are bounded; past the bound everything is void.
- * Loads under way are not stored, whatever their keys. */
+/* The same with every key that fits. Their memory is given back behind. Masks whose values have not
+ * gone yet are bounded; past that all is void. Loads under way are not stored, whatever the key. */
 static inline int pln_l2_drop_match(struct pln_l2 *l2, const struct pln_mask *mask,
                                     pln_ns deadline) {
     return l2->ops->drop_match(l2, mask, deadline);

@@ -233,14 +233,17 @@ static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
     struct record *record = find_record(client->space, key->key);
     pln_ms later = redo->age - value->item.age;
     bool is_there = value->memory != NULL;
+    bool creates = !is_there && redo->heard != 0;
+    if (creates && redo->heard != client->space->number) {
+        return PLN_PENDING;
+    }
     if (record != NULL) {
         record->is_leased = false;
     }
     if (is_there && later > PLN_REDO_DOUBT) {
         return PLN_NOT_STORED;
     }
-    if (redo->kind == PLN_REDO_SET &&
-        (is_there ? later < -PLN_REDO_DOUBT : redo->may_create && client->first == NULL)) {
+    if (creates || (redo->kind == PLN_REDO_SET && is_there && later < -PLN_REDO_DOUBT)) {
         return store(client, key->key, redo->item,
                      is_there ? value->item.tag_clock : client->space->clock);
     }
@@ -250,6 +253,11 @@ static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
         pln_mem_drop_value(record);
     }
     return PLN_OK;
+}
+
+static uint64_t mem_heard(struct pln_l2 *l2, const struct pln_hashed *key) {
+    (void) key;
+    return pln_feed_heard(&pln_mem_client(l2)->feed);
 }
 
 static int mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *redo,
@@ -268,7 +276,7 @@ static int mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struc
     (void) read_record(client, find_record(client->space, key->key), &value);
     result = redo_locked(client, key, redo, &value);
     pln_l2_value_fini(&value);
-    if (result >= 0) {
+    if (result == PLN_OK || result == PLN_NOT_STORED) {
         pln_mem_post_locked(
             client, redo->kind == PLN_REDO_EXPIRE ? PLN_MESSAGE_EXPIRE : PLN_MESSAGE_KEY, key->key);
     }
@@ -474,6 +482,7 @@ const struct pln_l2_ops pln_mem_ops = {
     .remove_many = pln_mem_remove_many,
     .expire = mem_expire,
     .touch = mem_touch,
+    .heard = mem_heard,
     .redo = mem_redo,
     .lease = mem_lease,
     .commit = mem_commit,

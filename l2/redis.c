@@ -72,8 +72,8 @@ static int run_for_number(struct pln_node *node, const struct pln_script_call *c
     return result;
 }
 
-/* Runs a script that answers with 1 or its message's number, or with 0 for the outcome
- * `otherwise`. */
+/* Runs a script that answers with 1 or its message's number, with 0 for the outcome `otherwise`, or
+ * with -1 for PLN_PENDING. */
 static int run(struct pln_redis *redis, const struct pln_script_call *call, int otherwise,
                pln_ns deadline) {
     long long number;
@@ -84,7 +84,7 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     if (result == PLN_OK) {
         result = run_for_number(pln_node_of(redis, call->key->key), call, deadline, &number);
     }
-    return result != PLN_OK ? result : number >= 1 ? PLN_OK : otherwise;
+    return result != PLN_OK ? result : number >= 1 ? PLN_OK : number < 0 ? PLN_PENDING : otherwise;
 }
 
 /* Stores an item by `call`, whose third and fourth arguments are set. */
@@ -145,6 +145,12 @@ static int redis_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns 
     return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
 }
 
+static uint64_t redis_heard(struct pln_l2 *l2, const struct pln_hashed *key) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    bool has_numbers = redis->slots == NULL && !redis->tracking && pln_nodes_count(redis) > 0;
+    return has_numbers ? pln_feed_heard(&pln_node_of(redis, key->key)->feed) : 0;
+}
+
 static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
                       const struct pln_l2_redo *redo, pln_ns deadline) {
     struct pln_redis *redis = pln_redis_of(l2);
@@ -159,10 +165,11 @@ static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
         pln_script_add(&call, pln_key(redo->kind == PLN_REDO_EXPIRE ? "expire" : "remove"));
         return run(redis, &call, PLN_NOT_STORED, deadline);
     }
+    char what[32];
+    snprintf(what, sizeof what, redo->heard != 0 ? "set %llu" : "set",
+             (unsigned long long) redo->heard);
     int result = pln_envelope_check(redo->item);
-    /* never where there is no value: the message of a delete may be on its way, which a script
-     * cannot see */
-    pln_script_add(&call, pln_key("set"));
+    pln_script_add(&call, pln_key(what));
     return result == PLN_OK ? run_item(redis, &call, redo->item, deadline) : result;
 }
 
@@ -397,6 +404,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .remove_many = pln_redis_remove_many,
     .expire = redis_expire,
     .touch = redis_touch,
+    .heard = redis_heard,
     .redo = redis_redo,
     .lease = redis_lease,
     .commit = redis_commit,

@@ -287,23 +287,30 @@ static const struct {
                                  "r[6] = redis.call('HGET', T, '~') or ''\n"
                                  "return r\n"},
     /* 4: when it was to be done, on this server's clock, and by how much that may be wrong; 5:
-     * what. A value keeps the tag clock of the one in whose place it comes: what was dropped since
-     * then holds for it too. */
-    [PLN_SCRIPT_RECOVER] = {"recover",
-                            PRELUDE "local moment, doubt = string.match(ARGV[4], '(%S+) (%S+)')\n"
-                                    "local what, h = ARGV[5], head()\n"
-                                    "local later = h and struct.unpack('>I8', h, 9) - moment\n"
-                                    "doubt = tonumber(doubt)\n"
-                                    "redis.call('DEL', L)\n"
-                                    "if h and later > doubt then changed(true) return 0 end\n"
-                                    "if what == 'expire' then\n"
-                                    "  if h then expire(h) end\n"
-                                    "  return changed(not h)\n"
-                                    "elseif h and later < -doubt and what == 'set' then\n"
-                                    "  put(struct.unpack('>I8', h, 33))\n"
-                                    "  return changed(false)\n"
-                                    "end\n"
-                                    "return changed(redis.call('DEL', V) == 0)\n"},
+     * what, of a set with the message up to which its client has heard that nobody ended the key.
+     * A value keeps the tag clock of the one in whose place it comes: what was dropped since then
+     * holds for it too. One in the place of none comes only where no message is still on its way to
+     * the client: else the answer is -1, and nothing is done. */
+    [PLN_SCRIPT_RECOVER] = {"recover", PRELUDE
+                            "local moment, doubt = string.match(ARGV[4], '(%S+) (%S+)')\n"
+                            "local what, heard = string.match(ARGV[5], '(%a+) ?(%d*)')\n"
+                            "local h = head()\n"
+                            "local creates = not h and heard ~= ''\n"
+                            "local later = h and struct.unpack('>I8', h, 9) - moment\n"
+                            "doubt = tonumber(doubt)\n"
+                            "if creates and redis.call('HGET', T, '@') ~= heard then\n"
+                            "  return -1\n"
+                            "end\n"
+                            "redis.call('DEL', L)\n"
+                            "if h and later > doubt then changed(true) return 0 end\n"
+                            "if what == 'expire' then\n"
+                            "  if h then expire(h) end\n"
+                            "  return changed(not h)\n"
+                            "elseif creates or (h and later < -doubt and what == 'set') then\n"
+                            "  put(h and struct.unpack('>I8', h, 33) or clock(T))\n"
+                            "  return changed(false)\n"
+                            "end\n"
+                            "return changed(redis.call('DEL', V) == 0)\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {

@@ -12,6 +12,7 @@
  *   S1 a name's addresses / who asked for them takes them
  *   T1 a slot's place in the map (topology.h) / its reader
  *   N1 a node (internal.h) / its place among the nodes
+ *   H1 what messages did / who asks how far the row (feed.h) was heard
  * All other atomics of this folder are relaxed, each with its reason; what must be ordered is
  * ordered by a mutex or by the server.
  */

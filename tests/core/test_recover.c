@@ -4,6 +4,7 @@
 #include "recover_rig.h"
 
 #include <sched.h>
+#include <stdio.h>
 
 /* Both, as with a server that is away. */
 static void leave(void) {
@@ -280,13 +281,62 @@ START_TEST(a_set_brings_no_key_back_whose_deletion_was_heard_while_it_was_tried)
 }
 END_TEST
 
+/* Tries what waits at least once more. */
+static void look_again(void) {
+    uint64_t commands = rig_stat(A, "l2_commands");
+    pln_ns deadline = pln_deadline(10000);
+    while (rig_stat(A, "l2_commands") == commands) {
+        ck_assert(pln_clock_precise() < deadline);
+        pln_recovery_run(A->recovery);
+    }
+}
+
 START_TEST(a_set_brings_no_key_back_whose_deletion_is_on_its_way) {
     cut(true);
     fail_set("k", "v");
     pln_l2_mem_hold(A->l2, true);
     ck_assert_int_eq(pln_delete(B, pln_key("k")), PLN_OK);
-    heal();
+    cut(false);
+    look_again();
     rig_expect(B, "k", NULL, "miss");
+    pln_l2_mem_deliver(A->l2, 1);
+    await_done(A);
+    rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
+START_TEST(a_set_waits_for_what_is_on_its_way_and_does_not_wait_for_ever) {
+    cut(true);
+    fail_set("early", "v");
+    pln_l2_mem_hold(A->l2, true);
+    rig_set(B, "other", "v");
+    cut(false);
+    look_again();
+    ck_assert_uint_eq(rig_stat(A, "recovery_waiting"), 1);
+    pln_l2_mem_hold(A->l2, false);
+    await_done(A);
+    rig_expect(B, "early", "v", "l2");
+    cut(true);
+    fail_set("late", "v");
+    pln_l2_mem_hold(A->l2, true);
+    rig_set(B, "other", "w");
+    heal();
+    rig_expect(B, "late", NULL, "miss");
+}
+END_TEST
+
+START_TEST(sets_bring_their_keys_back_one_after_the_other) {
+    char key[16];
+    cut(true);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        fail_set(key, "v");
+    }
+    heal();
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        rig_expect(B, key, "v", "l2");
+    }
 }
 END_TEST
 
@@ -424,6 +474,8 @@ int main(void) {
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard_while_it_was_tried);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_is_on_its_way);
+    tcase_add_test(tests, a_set_waits_for_what_is_on_its_way_and_does_not_wait_for_ever);
+    tcase_add_test(tests, sets_bring_their_keys_back_one_after_the_other);
     tcase_add_test(tests, a_set_brings_no_key_back_after_a_gap_unless_it_was_repaired);
     tcase_add_test(tests, a_set_does_not_void_the_tags_that_were_dropped_in_a_gap);
     tcase_add_test(tests, a_set_whose_life_is_over_deletes_what_it_was_to_replace);

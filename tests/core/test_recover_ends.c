@@ -153,6 +153,21 @@ START_TEST(close_tries_once_and_says_what_is_lost) {
 }
 END_TEST
 
+START_TEST(close_does_not_wait_for_what_is_on_its_way) {
+    rig_expect(B, "k", NULL, "miss");
+    cut(true);
+    fail_set("k", "v");
+    pln_l2_mem_hold(A->l2, true);
+    rig_set(B, "other", "v");
+    cut(false);
+    uint64_t heard = rig_stat(B, "bus_received");
+    pln_close(A);
+    A = NULL;
+    ck_assert_uint_eq(rig_stat(B, "bus_received"), heard + 1); /* a delete: an old copy goes */
+    rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
 #if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
 enum { MAY_FORK = 0 };
 #else
@@ -263,6 +278,7 @@ int main(void) {
     tcase_add_test(tests, nothing_older_comes_back_behind_a_clear_or_a_delete_that_has_returned);
     tcase_add_test(tests, what_l2_does_not_take_is_not_told);
     tcase_add_test(tests, close_tries_once_and_says_what_is_lost);
+    tcase_add_test(tests, close_does_not_wait_for_what_is_on_its_way);
     tcase_add_test(tests, a_child_leaves_what_waits_to_its_parent);
     tcase_add_test(tests, no_old_value_is_left_however_often_commands_fail_amid_writers);
     return rig_run(suite);

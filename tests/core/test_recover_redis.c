@@ -154,6 +154,85 @@ START_TEST(what_does_not_fit_is_set_when_there_is_room) {
 }
 END_TEST
 
+/* Makes sets fail while the link lives. */
+static void set_room(bool has_room) {
+    free(pln_test_redis_command(&server,
+                                has_room ? "CONFIG SET maxmemory 0" : "CONFIG SET maxmemory 1"));
+}
+
+static void fail_set(struct pln_cache *cache, const char *key) {
+    ck_assert_int_eq(pln_set(cache, pln_key(key), pln_key("v"), NULL), PLN_EL2);
+}
+
+START_TEST(a_set_brings_a_key_back_that_nobody_has_ended_and_no_other) {
+    rig_set(b, "deleted", "old");
+    set_room(false);
+    fail_set(a, "k");
+    fail_set(a, "l");
+    fail_set(a, "deleted");
+    fail_set(a, "user:1");
+    ck_assert_int_eq(pln_delete(b, pln_key("deleted")), PLN_OK);
+    set_room(true);
+    ck_assert_int_eq(pln_invalidate_prefix(a, pln_key("user:")), PLN_OK);
+    await_done(a);
+    rig_expect(b, "k", "v", "l2");
+    rig_expect(b, "l", "v", "l2");
+    rig_expect(b, "deleted", NULL, "miss");
+    rig_expect(b, "user:1", NULL, "miss");
+}
+END_TEST
+
+/* The deletion's message is lost on its way, which nobody notices before the next heartbeat. */
+START_TEST(a_set_brings_no_key_back_whose_deletion_was_not_heard) {
+    struct proxy proxy;
+    pln_test_proxy_start(&proxy, server.path);
+    struct pln_options options = {
+        .ns = "t", .redis = proxy.url, .ping_ms = 3600000, .ttl_ms = 600000, .log = no_log};
+    struct pln_cache *far;
+    ck_assert_int_eq(pln_open(&options, &far), PLN_OK);
+    rig_await(far, "generation", 2);
+    set_room(false);
+    fail_set(far, "k");
+    set_room(true);
+    await_done(far);
+    rig_expect(b, "k", "v", "l2"); /* it can */
+    set_room(false);
+    fail_set(far, "l");
+    pln_test_proxy_link(&proxy, PROXY_DEAF);
+    ck_assert_int_eq(pln_delete(b, pln_key("l")), PLN_OK);
+    set_room(true);
+    await_done(far);
+    rig_expect(b, "l", NULL, "miss");
+    ck_assert_uint_eq(rig_stat(far, "generation"), 2); /* and the link lives */
+    pln_close(far);
+    pln_test_proxy_stop(&proxy);
+}
+END_TEST
+
+START_TEST(what_a_rule_lets_be_written_to_l1_alone_reaches_redis_where_there_is_nothing) {
+    struct rig rig = {0};
+    struct pln_hashed key;
+    struct pln_terms terms = *pln_cache_terms(a);
+    terms.local_writes = true;
+    rig_policy(&rig, a, rig_rule("{k}", &terms, 0));
+    pln_cache_key(a, pln_key("k"), &key);
+    uint64_t heard = pln_l2_heard(a->l2, &key);
+    rig_set(b, "other", "v");
+    pln_ns deadline = pln_deadline(10000);
+    while (pln_l2_heard(a->l2, &key) == heard) { /* by which the server is known again */
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+    kill_server();
+    rig_set(a, "k", "here");
+    rig_expect(a, "k", "here", "l1");
+    come_back();
+    await_done(a);
+    rig_expect(b, "k", "here", "l2");
+    rig_expect(a, "k", "here", "l2");
+}
+END_TEST
+
 START_TEST(who_may_not_is_not_tried_again) {
     free(pln_test_redis_command(&server, "ACL SETUSER default -del -@scripting"));
     ck_assert_int_eq(pln_delete(a, pln_key("k")), PLN_EL2);
@@ -352,6 +431,10 @@ int main(void) {
     tcase_add_test(tests, what_failed_while_redis_was_dead_is_done_when_it_is_back_with_its_data);
     tcase_add_test(tests, what_a_silent_redis_may_have_done_is_done_again);
     tcase_add_test(tests, what_does_not_fit_is_set_when_there_is_room);
+    tcase_add_test(tests, a_set_brings_a_key_back_that_nobody_has_ended_and_no_other);
+    tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_not_heard);
+    tcase_add_test(tests,
+                   what_a_rule_lets_be_written_to_l1_alone_reaches_redis_where_there_is_nothing);
     tcase_add_test(tests, who_may_not_is_not_tried_again);
     tcase_add_test(tests, a_newer_write_of_another_wins_over_what_waits);
     tcase_add_test(tests, of_two_at_about_the_same_time_neither_stays);

@@ -153,6 +153,56 @@ START_TEST(an_event_deletes_its_keys_and_invalidates_its_tags) {
 }
 END_TEST
 
+static void setup_shared(void) {
+    struct pln_options options = {.ttl_ms = 10000, .timeout_ms = 50};
+    rig_open(&rig, 2, true, &options);
+    rig_policy(&rig, CACHE, rig_rule("k:{id}", pln_cache_terms(CACHE), PLN_RULE_LOAD));
+    ruleset = CACHE->policy;
+    struct pln_template **keys = calloc(5, sizeof *keys), **tags = calloc(2, sizeof *tags);
+    const char *const texts[] = {"item:{id}", "page:{page}", "user:{id}", "{empty}", "all"};
+    for (size_t i = 0; i < 5; i++) {
+        ck_assert_int_eq(pln_template_new_free(texts[i], &keys[i]), PLN_OK);
+    }
+    ck_assert_int_eq(pln_template_new_free("of:{page}", &tags[0]), PLN_OK);
+    ck_assert_int_eq(pln_template_new_free("list:{id}", &tags[1]), PLN_OK);
+    ruleset->events = calloc(1, sizeof *ruleset->events);
+    ruleset->n_events = 1;
+    ruleset->events[0] = (struct pln_event_rule){
+        .name = strdup("changed"), .keys = keys, .n_keys = 5, .tags = tags, .n_tags = 2};
+}
+
+START_TEST(the_keys_of_an_event_go_by_one_message_and_none_keeps_the_others) {
+    struct pln_cache *other = rig.caches[1];
+    const char *const keys[] = {"item:7", "user:7", "all"};
+    struct pln_field fields[] = {
+        {pln_key("id"), pln_key("7")}, {pln_key("page"), pln_key("1")}, {pln_key("empty"), {0}}};
+    for (int n_fields = 3; n_fields > 0; n_fields -= 2) {
+        for (size_t i = 0; i < 3; i++) {
+            rig_set(CACHE, keys[i], "v");
+            rig_expect(other, keys[i], "v", "l2");
+        }
+        uint64_t heard = rig_stat(other, "bus_received");
+        ck_assert_int_eq(pln_raise(CACHE, pln_key("changed"), fields, (size_t) n_fields),
+                         PLN_EINVAL);
+        ck_assert_str_eq(
+            pln_error_text(),
+            n_fields == 3 ? "key: 0 bytes, must be 1 to 4096"
+                          : "raise: 'page:{page}' needs the field 'page', which the event lacks");
+        /* the tags that can be filled, one each */
+        ck_assert_uint_eq(rig_stat(other, "bus_received"), heard + 1 + (n_fields == 3 ? 2 : 1));
+        for (size_t i = 0; i < 3; i++) {
+            rig_expect(CACHE, keys[i], NULL, "miss");
+            rig_expect(other, keys[i], NULL, "miss");
+        }
+    }
+    pln_l2_mem_cut(CACHE->l2, true); /* what may pass is told before what may not */
+    ck_assert_int_eq(pln_raise(CACHE, pln_key("changed"), fields, 1), PLN_EL2DOWN);
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "is cut off; kept, and tried again later"));
+    ck_assert_uint_eq(rig_stat(CACHE, "recovery_waiting"), 4);
+    pln_l2_mem_cut(CACHE->l2, false);
+}
+END_TEST
+
 START_TEST(explain_names_the_rule_and_every_term) {
     char text[2048];
     size_t len = pln_explain(CACHE, pln_key("k:7"), text, sizeof text);
@@ -170,6 +220,10 @@ int main(void) {
     Suite *suite = suite_create("warm");
     TCase *tests = tcase_create("warm");
     suite_add_tcase(suite, tests);
+    TCase *shared = tcase_create("shared");
+    suite_add_tcase(suite, shared);
+    tcase_add_checked_fixture(shared, setup_shared, teardown);
+    tcase_add_test(shared, the_keys_of_an_event_go_by_one_message_and_none_keeps_the_others);
     tcase_set_timeout(tests, 30);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, every_key_of_a_list_is_loaded_and_a_second_time_found);
