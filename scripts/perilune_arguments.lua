@@ -1,10 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --
--- perilune_arguments.lua - what the program perilune makes of a command line: a command's options and
--- the rest, the cache that the options describe, and complaints.
+-- perilune_arguments.lua - what the program perilune makes of a command line: a command's options
+-- and the rest, the cache that the options describe, and complaints.
 --
--- It is part of the program: called with the table that perilune.lua is called with, it returns what
--- is there as program.arguments.
+-- It is part of the program: called with the table that perilune.lua is called with, it returns
+-- what is there as program.arguments.
 
 local program = ...
 local perilune = require "perilune"
