@@ -266,6 +266,7 @@ struct pln_attempt {
         PLN_ATTEMPT_REMOVE = PLN_REDO_REMOVE,
         PLN_ATTEMPT_EXPIRE = PLN_REDO_EXPIRE,
         PLN_ATTEMPT_TAG,
+        PLN_ATTEMPT_MATCH, /* is kept as a clear, which it is part of */
         PLN_ATTEMPT_CLEAR,
     } kind;
     struct pln_hashed key;          /* or the tag; borrowed, likewise below */

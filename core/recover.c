@@ -162,16 +162,16 @@ void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attem
     attempt->at = pln_now(&recovery->cache->host);
     /* relaxed: see latest */
     attempt->ticket = atomic_fetch_add_explicit(&recovery->tickets, 1, memory_order_relaxed) + 1;
-    if (pln_recovery_waiting(recovery) == 0 && attempt->kind != PLN_ATTEMPT_CLEAR) {
+    if (pln_recovery_waiting(recovery) == 0 && attempt->kind < PLN_ATTEMPT_MATCH) {
         return;
     }
     pthread_mutex_lock(&recovery->lock);
-    if (attempt->kind == PLN_ATTEMPT_CLEAR || attempt->kind == PLN_ATTEMPT_TAG) {
+    if (attempt->kind >= PLN_ATTEMPT_TAG) {
         while (recovery->under_way != NULL) {
             pthread_cond_wait(&recovery->changed, &recovery->lock);
         }
     }
-    if (attempt->kind == PLN_ATTEMPT_CLEAR) {
+    if (attempt->kind >= PLN_ATTEMPT_MATCH) {
         recovery->bar = attempt->ticket;
     } else {
         attempt->former = take_locked(recovery, attempt->kind, attempt->key.key);
@@ -213,7 +213,7 @@ static struct pln_kept *heir_of(struct pln_recovery *recovery, const struct pln_
 /* Returns false where there was no room. */
 static bool settle_locked(struct pln_recovery *recovery, const struct pln_attempt *attempt,
                           struct pln_kept *heir, bool is_kept, bool is_done) {
-    if (attempt->kind != PLN_ATTEMPT_CLEAR) {
+    if (attempt->kind < PLN_ATTEMPT_MATCH) {
         if (heir != NULL && heir->kind == PLN_ATTEMPT_SET && is_kept) {
             heir->is_contested = has_heard(recovery, attempt);
         }
@@ -221,7 +221,7 @@ static bool settle_locked(struct pln_recovery *recovery, const struct pln_attemp
     }
     if (is_kept) {
         keep_clear_locked(recovery, attempt->ticket);
-    } else if (is_done) {
+    } else if (is_done && attempt->kind == PLN_ATTEMPT_CLEAR) {
         drop_older_locked(recovery, attempt->ticket);
         recovery->clear = recovery->clear > attempt->ticket ? recovery->clear : 0;
         pln_recovery_count_locked(recovery);
@@ -248,11 +248,11 @@ int pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt,
     bool is_kept = recovery != NULL && status < 0 && !attempt->is_conditional &&
                    pln_l2_may_pass(status);
     bool is_done = status == PLN_OK || status == PLN_MISS;
-    bool is_clear = attempt->kind == PLN_ATTEMPT_CLEAR;
-    if (recovery == NULL || (!is_kept && !is_clear && attempt->former == NULL)) {
+    bool is_wide = attempt->kind >= PLN_ATTEMPT_MATCH;
+    if (recovery == NULL || (!is_kept && !is_wide && attempt->former == NULL)) {
         return status;
     }
-    struct pln_kept *heir = is_clear ? NULL : heir_of(recovery, attempt, is_kept, is_done);
+    struct pln_kept *heir = is_wide ? NULL : heir_of(recovery, attempt, is_kept, is_done);
     pthread_mutex_lock(&recovery->lock);
     bool is_gone = recovery->is_gone;
     bool has_room = is_gone || settle_locked(recovery, attempt, heir, is_kept, is_done);

@@ -92,8 +92,12 @@ void pln_mem_note_locked(struct mem_client *client, const struct queued *queued)
 
 void pln_mem_beat_locked(struct mem_client *client) {
     client->beat_at = 0;
-    if (client->is_up && !client->must_mend && client->feed.last < client->space->number &&
-        !is_on_its_way(client, client->feed.last + 1)) {
+    if (!client->is_up || client->must_mend || client->feed.last >= client->space->number) {
+        return;
+    }
+    if (is_on_its_way(client, client->feed.last + 1)) {
+        client->beat_at = pln_clock_precise() + client->ping; /* one after it may be missing */
+    } else {
         client->must_mend = true;
         pln_count(client->counts, PLN_COUNT_BUS_GAPS, 1);
         pln_mem_settle_locked(client->server);

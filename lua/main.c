@@ -2,7 +2,7 @@
  *
  * main.c - the program perilune. `run` is C (run.c), and so is having no command at all; the others
  * are in scripts/perilune.lua, which is part of this program and is called with the arguments and
- * with a table of what it cannot do in Lua.
+ * with a table of what it cannot do in Lua, and of what scripts/perilune_NAME.lua return, by NAME.
  */
 #include "internal.h"
 #include "program.h"
@@ -83,14 +83,32 @@ static void push_program(lua_State *L) {
 
 /* ---- commands ---- */
 
-/* Runs the script with the program's table and the arguments; its result is the exit code. */
+static int load_script(lua_State *L, const struct pln_program_script *script) {
+    char name[64];
+    snprintf(name, sizeof name, "=%s", script->name);
+    return luaL_loadbuffer(L, (const char *) script->text, script->len, name);
+}
+
+/* Runs the scripts, of which the last is given the arguments; its result is the exit code. */
 static int run_command(lua_State *L, const struct command_line *line) {
+    const struct pln_program_script *script = pln_program_scripts;
+    int status = LUA_OK;
     pln_program_open(L, false);
-    int status = luaL_loadbuffer(L, (const char *) pln_program_script, pln_program_script_len,
-                                 "=perilune");
+    luaL_checkstack(L, line->argc + 10, "too many arguments");
+    push_program(L);
+    for (; script[1].name != NULL && status == LUA_OK; script++) {
+        status = load_script(L, script);
+        if (status == LUA_OK) {
+            lua_pushvalue(L, 1);
+            status = pln_program_call(L, 1, 1);
+        }
+        if (status == LUA_OK) {
+            lua_setfield(L, 1, strchr(script->name, '_') + 1);
+        }
+    }
+    status = status == LUA_OK ? load_script(L, script) : status;
     if (status == LUA_OK) {
-        luaL_checkstack(L, line->argc + 10, "too many arguments");
-        push_program(L);
+        lua_pushvalue(L, 1);
         for (int i = 1; i < line->argc; i++) {
             lua_pushstring(L, line->argv[i]);
         }

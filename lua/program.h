@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * program.h - the parts of the program perilune: main.c chooses the command, run.c is `perilune
- * run`, which stands in for lua, and scripts/perilune.lua has all the other commands.
+ * run`, which stands in for lua, and the scripts have all the other commands.
  */
 #ifndef PLN_LUA_PROGRAM_H
 #define PLN_LUA_PROGRAM_H
 
 #include <lua.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Exit codes that every command shares. */
 enum { EXIT_USAGE = 2 };
@@ -15,9 +16,13 @@ enum { EXIT_USAGE = 2 };
 /* The Lua module's opener: in the program it needs no file to be required from. */
 int luaopen_perilune(lua_State *L);
 
-/* scripts/perilune.lua, made into C at build time. */
-extern const unsigned char pln_program_script[];
-extern const unsigned pln_program_script_len;
+/* The program's scripts, made into C at build time; one without a name ends them. */
+struct pln_program_script {
+    const char *name;
+    const unsigned char *text;
+    size_t len;
+};
+extern const struct pln_program_script pln_program_scripts[];
 
 /* Opens the standard libraries and makes perilune ready to be required; os.exit() closes the state,
  * so that caches end in order. `is_closed_to_environment`: LUA_PATH and its like are not read. */

@@ -4,13 +4,17 @@
 --
 -- It is part of the program: called with a table of what Lua lacks (lua/main.c) and the command
 -- line; what it returns is the exit code. Results go to standard output, all else to standard
--- error. A command is an entry of `commands`; its options are those it names and all of a cache's.
+-- error. A command is an entry of `commands`; its options are those it names and all of a cache's:
+-- perilune_arguments.lua reads them.
 
 local program = ...
 local perilune = require "perilune"
 
 local OK, FAILED, USAGE, PARTLY, LATE = 0, 1, 2, 3, 4
 local NO_ANSWER = 3 -- of get, where 1 is a miss
+local complain, refuse, fail = program.arguments.complain, program.arguments.refuse,
+  program.arguments.fail
+local parse, open, check = program.arguments.parse, program.arguments.open, program.arguments.check
 
 local usage = [==[
 usage: perilune COMMAND [OPTIONS] ...
@@ -49,114 +53,6 @@ usage: perilune COMMAND [OPTIONS] ...
 exit codes: 0 done; 1 failed, or nothing found; 2 wrong usage; of warm: 3 ready in part,
 4 the deadline came first; of get: 3 there was no answer.
 ]==]
-
-local function complain(format, ...)
-  io.stderr:write("perilune: ", format:format(...), "\n")
-end
-
--- Raised for wrong usage; caught at the end of this file.
-local function refuse(format, ...)
-  error({ usage = format:format(...) }, 0)
-end
-
--- Raised for what did not work; likewise.
-local function fail(message, code)
-  error({ failure = message, code = code or FAILED }, 0)
-end
-
----------------------------------------------------------------------------------------------------
--- options
-
-local function dashed(name)
-  return "--" .. name:gsub("_", "-")
-end
-
-local is_cache_option = {}
-for _, name in ipairs(program.options) do
-  is_cache_option[dashed(name)] = name
-end
-
-local function refuse_option(command, name)
-  local known = { "--help" }
-  for option in pairs(command.options) do
-    known[#known + 1] = option
-  end
-  for option in pairs(is_cache_option) do
-    known[#known + 1] = option
-  end
-  local nearest = program.nearest(name, known)
-  refuse("unknown option '%s'%s", name, nearest and (", did you mean '%s'?"):format(nearest) or "")
-end
-
--- Puts one option where it belongs; returns false where it took no value.
-local function take_option(command, name, value, given)
-  local kind = command.options[name]
-  if not kind and not is_cache_option[name] then
-    refuse_option(command, name)
-  end
-  if kind == "flag" then
-    given[name] = true
-    return false
-  end
-  if not value then
-    refuse("option '%s' wants a value", name)
-  end
-  if kind == "list" then
-    given[name] = given[name] or {}
-    table.insert(given[name], value)
-  elseif kind then
-    given[name] = value
-  else
-    given.open[is_cache_option[name]] = value
-  end
-  return true
-end
-
--- Splits a command's arguments into options and the rest. "--name value" and "--name=value".
-local function parse(command, arguments)
-  local given, rest = { open = {} }, {}
-  local i = 1
-  while i <= #arguments do
-    local argument = arguments[i]
-    local name, value = argument:match "^(%-%-[^=]+)=(.*)$"
-    if argument == "--" then
-      table.move(arguments, i + 1, #arguments, #rest + 1, rest)
-      break
-    elseif name then
-      if not take_option(command, name, value, given) then
-        refuse("option '%s' takes no value", name)
-      end
-    elseif argument:find "^%-." then
-      local took = take_option(command, argument == "-p" and "--policy" or argument,
-        arguments[i + 1], given)
-      i = took and i + 1 or i
-    else
-      rest[#rest + 1] = argument
-    end
-    i = i + 1
-  end
-  return given, rest
-end
-
--- Opens the cache that the options describe. A wrong value there is wrong usage.
-local function open(given, needs_redis)
-  if needs_redis and not given.open.redis then
-    refuse "option '--redis' is needed: without it there is nothing to look at"
-  end
-  local good, cache, message = pcall(perilune.open, given.open)
-  if not good then
-    refuse("%s", tostring(cache):gsub("^bad argument #1 to '[^']*' %((.*)%)$", "%1"), nil)
-  end
-  return cache or fail(message)
-end
-
--- The results of a call to the cache, or the end.
-local function check(result, message, code)
-  if result == nil and message then
-    fail(("%s (%s)"):format(message, code))
-  end
-  return result, code
-end
 
 ---------------------------------------------------------------------------------------------------
 -- JSON, to print values with

@@ -159,6 +159,22 @@ START_TEST(a_message_on_its_way_comes_though_nobody_writes) {
 }
 END_TEST
 
+START_TEST(a_lost_message_is_noticed_though_one_before_it_was_late_and_nobody_writes) {
+    struct client c;
+    client_init(&c);
+    struct pln_l2_options options = client_options(&c, NULL);
+    options.ping_ms = 5;
+    ck_assert_int_eq(pln_l2_mem_new(&options, server, &c.l2), PLN_OK);
+    ck_assert_int_eq(pln_l2_start(c.l2), PLN_OK);
+    set_faults(NULL, (struct pln_memory_faults){.message_delay_ms = 100});
+    set(&a, "1");
+    set_faults(NULL, (struct pln_memory_faults){.lose = 1});
+    set(&a, "2");
+    ck_assert(client_hears(&c, "k:1 - +"));
+    client_fini(&c);
+}
+END_TEST
+
 START_TEST(a_hold_that_ends_lets_all_go) {
     set_faults(NULL, (struct pln_memory_faults){.hold = true});
     set(&a, "1");
@@ -394,6 +410,8 @@ int main(void) {
     tcase_add_test(tests, messages_pass_each_other_by_seed_and_no_further_than_the_window);
     tcase_add_test(tests, a_message_that_waits_for_others_comes_without_them_too);
     tcase_add_test(tests, a_message_on_its_way_comes_though_nobody_writes);
+    tcase_add_test(tests,
+                   a_lost_message_is_noticed_though_one_before_it_was_late_and_nobody_writes);
     tcase_add_test(tests, a_hold_that_ends_lets_all_go);
     tcase_add_test(tests, a_server_closes_with_messages_on_their_way);
     tcase_add_test(tests, a_command_waits_as_long_as_it_is_told);

@@ -5,6 +5,9 @@
  */
 #include "fleet.h"
 
+#include "../../l2/internal.h"
+#include "../../l2/removes.h"
+
 /* ---- the source ---- */
 
 static void dawdle(const struct sim_plan *plan) {
@@ -93,55 +96,116 @@ static void read_all(const struct sim_slot *slot) {
 
 /* ---- writes ---- */
 
-static int end_write(const struct sim_slot *slot, struct sim_write *write, int status) {
+static void begin_write(const struct sim_slot *slot, struct sim_write *write, enum sim_change kind,
+                        struct pln_bytes payload) {
+    sim_write_begin(write, slot->node, kind, payload);
+    sim_set_note(write);
+}
+
+static int end_write(const struct sim_write *write, int status) {
+    bool is_kept = status < 0 && strstr(pln_error_text(), "; kept, ") != NULL;
     sim_set_note(NULL);
-    sim_trace("write: %s", pln_status_name(status));
-    sim_tally.writes++;
-    sim_tally.writes_failed += status < 0;
-    if (status == PLN_OK) {
-        sim_write_ok(slot->node, write);
-    }
+    sim_trace("write: %s%s", pln_status_name(status), is_kept ? ", kept" : "");
+    sim_write_end(write, status, is_kept);
     return status;
 }
 
 int sim_delete(const struct sim_slot *slot, unsigned key) {
-    struct sim_write write = {0};
-    sim_set_note(&write);
-    sim_trace("deletes %s", (const char *) sim_key_name(key).data);
-    return end_write(slot, &write, pln_delete(slot->cache, sim_key_name(key)));
+    struct pln_bytes name = sim_key_name(key);
+    struct sim_write write;
+    sim_trace("deletes %s", (const char *) name.data);
+    begin_write(slot, &write, SIM_KEY, name);
+    return end_write(&write, pln_delete(slot->cache, name));
 }
 
 static void set(const struct sim_slot *slot, unsigned key) {
-    struct sim_write write = {.set = sim_next_set()};
     struct pln_set_options options = {.ttl_ms = 3600000, .flags = sim_chance(100) ? PLN_SET_NX : 0};
+    struct pln_bytes name = sim_key_name(key);
+    struct sim_write write;
     char text[SIM_VALUE];
-    sim_set_note(&write);
-    sim_trace("sets %s to %llu", (const char *) sim_key_name(key).data,
-              (unsigned long long) write.set);
-    end_write(slot, &write,
-              pln_set(slot->cache, sim_key_name(key), sim_value(key, write.set, text), &options));
+    begin_write(slot, &write, SIM_KEY, name);
+    write.set = sim_next_set();
+    sim_trace("sets %s to %llu", (const char *) name.data, (unsigned long long) write.set);
+    end_write(&write, pln_set(slot->cache, name, sim_value(key, write.set, text), &options));
 }
 
-static void invalidate(const struct sim_slot *slot, unsigned key) {
-    struct sim_write write = {0};
-    if (sim_chance(300)) {
-        sim_set_note(&write);
-        sim_trace("invalidates %s", (const char *) sim_tag_of(key).data);
-        end_write(slot, &write, pln_invalidate_tag(slot->cache, sim_tag_of(key)));
-    } else if (sim_chance(200) && !slot->fleet->plan.has_touches) {
-        sim_set_note(&write);
-        sim_trace("expires %s", (const char *) sim_key_name(key).data);
-        end_write(slot, &write, pln_expire(slot->cache, sim_key_name(key)));
+static void invalidate_tag(const struct sim_slot *slot, struct pln_bytes tag) {
+    struct sim_write write;
+    sim_trace("invalidates %s", (const char *) tag.data);
+    begin_write(slot, &write, SIM_TAG, tag);
+    end_write(&write, pln_invalidate_tag(slot->cache, tag));
+}
+
+static void expire(const struct sim_slot *slot, struct pln_bytes name) {
+    struct sim_write write;
+    sim_trace("expires %s", (const char *) name.data);
+    begin_write(slot, &write, SIM_EXPIRE, name);
+    end_write(&write, pln_expire(slot->cache, name));
+}
+
+/* The key, and some others; a prefix or pattern that fits it, and maybe others. */
+static void delete_many(const struct sim_slot *slot, unsigned which) {
+    struct pln_bytes keys[SIM_KEYS];
+    uint8_t payload[PLN_MESSAGE_KEYS_MAX];
+    struct sim_write write;
+    size_t n = 0, len = 0;
+    for (unsigned key = 0; key < sim_n_keys(); key++) {
+        if (key == which || sim_chance(300)) {
+            keys[n] = sim_key_name(key);
+            len = pln_message_add_key(payload, len, keys[n++]);
+        }
+    }
+    sim_trace("deletes %zu keys, with %s", n, (const char *) sim_key_name(which).data);
+    begin_write(slot, &write, SIM_LIST, pln_bytes_of(payload, len));
+    end_write(&write, pln_delete_many(slot->cache, keys, n));
+}
+
+static void match(const struct sim_slot *slot, unsigned key) {
+    const char *name = sim_key_name(key).data;
+    bool is_pattern = sim_chance(500);
+    char payload[8];
+    struct sim_write write;
+    int len = sim_chance(500)
+                  ? snprintf(payload + 1, sizeof payload - 1, "%.*s", sim_chance(500) ? 1 : 2, name)
+                  : snprintf(payload + 1, sizeof payload - 1, "*%s", name + 1);
+    struct pln_bytes text = pln_bytes_of(payload + 1, (size_t) len);
+    is_pattern = is_pattern || payload[1] == '*';
+    payload[0] = (char) (is_pattern ? PLN_MASK_PATTERN : PLN_MASK_PREFIX);
+    if (is_pattern && payload[1] != '*') {
+        payload[1 + text.len++] = '*';
+    }
+    sim_trace("ends all that fits %s %.*s", is_pattern ? "pattern" : "prefix", (int) text.len,
+              payload + 1);
+    begin_write(slot, &write, SIM_MATCH, pln_bytes_of(payload, 1 + text.len));
+    end_write(&write, is_pattern ? pln_invalidate_pattern(slot->cache, text)
+                                 : pln_invalidate_prefix(slot->cache, text));
+}
+
+static void clear(const struct sim_slot *slot) {
+    struct sim_write write;
+    sim_trace("clears");
+    begin_write(slot, &write, SIM_CLEAR, pln_bytes_of(NULL, 0));
+    end_write(&write, pln_clear(slot->cache));
+}
+
+static void end_value(const struct sim_slot *slot, unsigned key) {
+    if (sim_chance(150)) {
+        delete_many(slot, key);
+    } else if (sim_chance(150)) {
+        match(slot, key);
     } else {
         sim_delete(slot, key);
     }
 }
 
-static void clear(const struct sim_slot *slot) {
-    struct sim_write write = {0};
-    sim_set_note(&write);
-    sim_trace("clears");
-    end_write(slot, &write, pln_clear(slot->cache));
+static void invalidate(const struct sim_slot *slot, unsigned key) {
+    if (sim_chance(300)) {
+        invalidate_tag(slot, sim_tag_of(key));
+    } else if (sim_chance(200) && !slot->fleet->plan.has_touches) {
+        expire(slot, sim_key_name(key));
+    } else {
+        end_value(slot, key);
+    }
 }
 
 static void write_one(const struct sim_slot *slot, unsigned key) {
@@ -154,7 +218,7 @@ static void write_one(const struct sim_slot *slot, unsigned key) {
     } else if (sim_chance(800)) {
         set(slot, key);
     } else {
-        sim_delete(slot, key);
+        end_value(slot, key);
     }
 }
 

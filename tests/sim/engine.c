@@ -3,9 +3,8 @@
  * engine.c - points inside the engine, and the mutants that live there. See seams.h.
  */
 #include "seams.h"
-#include "history.h"
 
-#include "../../core/engine.h"
+#include "../../core/recover.h"
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): these names are the linker's */
 
@@ -17,12 +16,18 @@ int __wrap_pln_l1_expire(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms
 int __wrap_pln_l1_put(struct pln_l1 *l1, const struct pln_hashed *key,
                       const struct pln_l1_item *item, pln_ms now, pln_l1_check check,
                       const void *arg);
+void __real_pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt);
+void __wrap_pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt);
+int __real_pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt, int status);
+int __wrap_pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt, int status);
 void __real_pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp);
 void __wrap_pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp);
 bool __real_pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
 bool __wrap_pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
 void __real_pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
 void __wrap_pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key);
+void __real_pln_inval_all(struct pln_inval *inval);
+void __wrap_pln_inval_all(struct pln_inval *inval);
 void __real_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
 void __wrap_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag);
 bool __real_pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,
@@ -63,6 +68,11 @@ const char *sim_mutant_name(enum sim_mutant which) {
         [SIM_JOINS_UNTAGGED] = "a load from before a tag was invalidated is joined after it",
         [SIM_LEAVES_OLD] = "a set that L1 refuses leaves what was there before",
         [SIM_EXPIRES_SHOWN] = "an expire sees no entry that is about to show",
+        [SIM_DEAF_TO_MATCHES] = "messages of prefixes and patterns do nothing",
+        [SIM_MATCH_WALKS] = "a prefix or pattern refuses no fill that is under way",
+        [SIM_FORMER_STAYS] = "what was kept of a key stays so when it is written anew",
+        [SIM_REDO_AGELESS] = "what was kept comes as if it had just begun",
+        [SIM_REDO_SILENT] = "nobody is told when what was kept is carried out",
     };
     return names[which];
 }
@@ -150,6 +160,17 @@ void __wrap_pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key)
     if (sim_mutant != SIM_NO_REPLY || !is_at_reply()) {
         __real_pln_inval_key(inval, key);
     }
+    sim_redo_heard();
+}
+
+void __wrap_pln_inval_all(struct pln_inval *inval) {
+    sim_point();
+    __real_pln_inval_all(inval);
+    sim_redo_heard();
+}
+
+void sim_walk(void *cache, const struct pln_mask *mask) {
+    pln_l1_remove_each(((struct pln_cache *) cache)->l1, pln_mask_fits, mask);
 }
 
 void __wrap_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag) {
@@ -157,6 +178,7 @@ void __wrap_pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag) {
     if (sim_mutant != SIM_NO_REPLY_TO_TAG || !is_at_reply()) {
         __real_pln_inval_tag(inval, tag);
     }
+    sim_redo_heard();
 }
 
 struct pln_flight *__wrap_pln_flight_join(struct pln_flights *flights,
@@ -174,6 +196,45 @@ struct pln_flight *__wrap_pln_flight_join(struct pln_flights *flights,
     sim_trace("%s a load of %.*s", *leads ? "leads" : "joins", (int) key->key.len,
               (const char *) key->key.data);
     return flight;
+}
+
+/* ---- the calls that may be kept ---- */
+
+/* Puts back what waited for the key, as if it did not matter any more that it is older. */
+static void leave_former(struct pln_recovery *recovery, struct pln_attempt *attempt) {
+    pthread_mutex_lock(&recovery->lock);
+    if (attempt->former != NULL && pln_recovery_add_locked(recovery, attempt->former)) {
+        attempt->former = NULL;
+    }
+    pthread_mutex_unlock(&recovery->lock);
+}
+
+void __wrap_pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt) {
+    sim_point();
+    __real_pln_recovery_begin(recovery, attempt);
+    if (recovery == NULL) {
+        return;
+    }
+    sim_ticket(sim_note(), attempt->ticket);
+    if (sim_mutant == SIM_FORMER_STAYS) {
+        leave_former(recovery, attempt);
+    }
+}
+
+int __wrap_pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt,
+                            int status) {
+    const struct sim_write *write = sim_note();
+    sim_point();
+    status = __real_pln_recovery_end(recovery, attempt, status);
+    if (recovery != NULL) {
+        sim_ticket_end(write->node, attempt->ticket);
+    }
+    return status;
+}
+
+uint64_t sim_kept_ticket(const struct pln_hashed *key) {
+    const char *at = (const char *) key - offsetof(struct pln_kept, key);
+    return ((const struct pln_kept *) (const void *) at)->ticket;
 }
 
 /* NOLINTEND(bugprone-reserved-identifier) */

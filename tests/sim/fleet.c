@@ -4,7 +4,7 @@
  */
 #include "fleet.h"
 
-#include "../../core/policy.h"
+#include "../../core/engine.h"
 
 static pln_ms now(void *arg) {
     (void) arg;
@@ -41,7 +41,6 @@ void sim_slot_open(struct sim_fleet *fleet, unsigned number) {
     options.redis = "memory:sim";
     options.clock = now;
     options.log = keep_quiet;
-    options.recovery = PLN_NONE; /* each change is an actor's */
     sim_set_node(slot->node);
     if (pln_open(&options, &slot->cache) < 0) {
         sim_fail("node %d cannot be opened: %s", slot->node, pln_error_text());
@@ -78,6 +77,14 @@ void sim_slot_close(struct sim_slot *slot) {
     pln_close(slot->cache);
     slot->cache = NULL;
     sim_trace("node %d is closed", slot->node);
+}
+
+bool sim_keeps(const struct sim_fleet *fleet) {
+    bool keeps = false;
+    for (unsigned slot = 0; slot < fleet->plan.n_nodes; slot++) {
+        keeps = keeps || pln_recovery_waiting(fleet->slots[slot].cache->recovery) > 0;
+    }
+    return keeps;
 }
 
 void sim_fleet_open(struct sim_fleet *fleet) {

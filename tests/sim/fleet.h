@@ -49,6 +49,8 @@ void sim_slot_start(struct sim_fleet *fleet, unsigned slot);
 /* Waits for them, and closes it. */
 void sim_slot_join(struct sim_slot *slot);
 void sim_slot_close(struct sim_slot *slot);
+/* True while a node has kept what failed. */
+bool sim_keeps(const struct sim_fleet *fleet);
 
 /* ---- acts.c ---- */
 

@@ -4,18 +4,27 @@
  */
 #include "history.h"
 
+#include "../../l2/internal.h"
+#include "../../l2/removes.h"
+
 enum {
     MOST_VERSIONS = 1024, /* of one key */
     MOST_SETS = 4096,
     MOST_PENDING = 1024, /* messages on their way to one node */
+    MOST_TICKETS = 512,  /* writes of one node that may be kept */
 };
 
 struct sim_tally sim_tally;
 
 struct message {
     enum sim_change kind;
-    unsigned what; /* key or tag */
+    unsigned keys;
     struct sim_floors floors;
+};
+
+/* A write that may be kept. */
+struct ticket {
+    uint64_t versions[SIM_KEYS], set, ended;
 };
 
 struct node {
@@ -24,6 +33,9 @@ struct node {
     unsigned n_pending;
     bool is_linked;
     unsigned link;
+    uint64_t promised[SIM_KEYS]; /* the newest version whose invalidation it has kept */
+    uint64_t told[SIM_KEYS];     /* when the last write of the key began that returned PLN_OK */
+    struct ticket tickets[MOST_TICKETS];
 };
 
 static struct {
@@ -34,6 +46,8 @@ static struct {
     uint64_t version_of_set[MOST_SETS];    /* 0: not carried out */
     uint64_t n_sets;
     struct sim_floors executed;
+    uint64_t n_events;             /* so far: the order in which writes begin and end */
+    uint64_t begun_last[SIM_KEYS]; /* when the last write of it that was carried out began */
     pln_ns executed_at[SIM_KEYS][MOST_VERSIONS]; /* what made all older ones void; 0: nothing did */
     struct node nodes[SIM_NODES];
 } world;
@@ -43,6 +57,8 @@ void sim_history_begin(const struct sim_shape *shape) {
     for (int i = 0; i < SIM_NODES; i++) {
         struct node *node = &world.nodes[i];
         memset(&node->floors, 0, sizeof node->floors);
+        memset(node->promised, 0, sizeof node->promised);
+        memset(node->told, 0, sizeof node->told);
         node->n_pending = 0;
         node->is_linked = false;
         node->link = 0;
@@ -105,8 +121,15 @@ uint64_t sim_source_version(unsigned key) {
 }
 
 bool sim_is_behind(unsigned key) {
-    uint64_t told = world.executed.of[key][SIM_GONE];
-    return told < world.versions[key];
+    const uint64_t *told = world.executed.of[key];
+    bool is_behind = told[SIM_GONE] < world.versions[key] && told[SIM_STALE] < world.versions[key];
+    for (int i = 0; is_behind && i < SIM_NODES; i++) {
+        if (world.nodes[i].promised[key] == world.versions[key]) {
+            sim_fail("node %d kept what it was to tell of version %llu of %s, and never told", i,
+                     (unsigned long long) world.versions[key], world.names[key]);
+        }
+    }
+    return is_behind;
 }
 
 bool sim_is_absent(uint64_t version) {
@@ -174,17 +197,42 @@ uint64_t sim_next_set(void) {
     return ++world.n_sets;
 }
 
+static bool has_key(struct pln_bytes payload, struct pln_bytes name) {
+    struct pln_bytes key;
+    while (pln_message_next_key(&payload, &key)) {
+        if (pln_bytes_equal(key, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool concerns(enum sim_change kind, struct pln_bytes payload, unsigned key) {
+    const char *bytes = payload.data;
     switch (kind) {
     case SIM_KEY:
     case SIM_EXPIRE:
         return pln_bytes_equal(payload, sim_key_name(key));
+    case SIM_LIST:
+        return has_key(payload, sim_key_name(key));
+    case SIM_MATCH:
+        return pln_mask_fits(&(struct pln_mask){(enum pln_mask_kind) bytes[0],
+                                                pln_bytes_of(bytes + 1, payload.len - 1)},
+                             sim_key_name(key));
     case SIM_TAG:
         return !sim_is_record(key) && pln_bytes_equal(payload, sim_tag_of(key));
     case SIM_CLEAR:
         return true;
     }
     return false;
+}
+
+unsigned sim_keys_of(enum sim_change kind, struct pln_bytes payload) {
+    unsigned keys = 0;
+    for (unsigned key = 0; key < sim_n_keys(); key++) {
+        keys |= (unsigned) concerns(kind, payload, key) << key;
+    }
+    return keys;
 }
 
 static enum sim_floor floor_of(enum sim_change kind) {
@@ -195,21 +243,52 @@ static void raise_floor(uint64_t *floor, uint64_t to) {
     *floor = *floor < to ? to : *floor;
 }
 
+/* What is of record gets a version, unless what is there stays. */
+static void change_record(unsigned key, const struct sim_write *write) {
+    bool is_there = write->set != 0 && world.version_of_set[write->set] == world.versions[key];
+    if (write->stays || (write->is_redo && is_there)) {
+        return;
+    }
+    if (write->is_redo && write->set != 0 && world.begun_last[key] > write->ended) {
+        sim_fail("node %d stores the kept value %llu of %s after a newer change of it", write->node,
+                 (unsigned long long) write->set, world.names[key]);
+    }
+    uint64_t version = next_version(key);
+    world.is_none[key][version] = write->set == 0;
+    world.version_of_set[write->set] = write->set == 0 ? 0 : version;
+}
+
+static void check_order(unsigned key, const struct sim_write *redo) {
+    if (redo->ended != 0 && !redo->stays && world.nodes[redo->node].told[key] > redo->ended) {
+        sim_fail("node %d does what it had kept of %s after a later write of its own", redo->node,
+                 world.names[key]);
+    }
+}
+
 void sim_carried_out(enum sim_change kind, struct pln_bytes payload, struct sim_write *write) {
+    unsigned keys = sim_keys_of(kind, payload);
     write->is_carried_out = true;
+    sim_tally.redone += write->is_redo;
     for (unsigned key = 0; key < sim_n_keys(); key++) {
-        if (!concerns(kind, payload, key)) {
+        if ((keys >> key & 1) == 0) {
             continue;
         }
-        if (sim_is_record(key)) {
-            uint64_t version = next_version(key);
-            world.is_none[key][version] = write->set == 0;
-            world.version_of_set[write->set] = write->set == 0 ? 0 : version;
+        if (write->is_redo) {
+            check_order(key, write);
         }
-        raise_floor(&world.executed.of[key][floor_of(kind)], world.versions[key]);
-        write->floors.of[key][floor_of(kind)] = world.versions[key];
-        if (floor_of(kind) == SIM_GONE && world.executed_at[key][world.versions[key]] == 0) {
-            world.executed_at[key][world.versions[key]] = sim_now();
+        if (sim_is_record(key)) {
+            change_record(key, write);
+        }
+        uint64_t version = write->stays && !sim_is_record(key) ? write->versions[key]
+                           : write->stays                      ? 0
+                                                               : world.versions[key];
+        raise_floor(&world.executed.of[key][floor_of(kind)], version);
+        write->floors.of[key][floor_of(kind)] = version;
+        if (floor_of(kind) == SIM_GONE && world.executed_at[key][version] == 0) {
+            world.executed_at[key][version] = sim_now();
+        }
+        if (!write->is_redo && world.begun_last[key] < write->begun) {
+            world.begun_last[key] = write->begun;
         }
     }
 }
@@ -233,13 +312,6 @@ void sim_check_stored(const struct sim_floors *then, unsigned key, const struct 
 
 /* ---- the bus ---- */
 
-static unsigned what_of(enum sim_change kind, struct pln_bytes payload) {
-    if (kind == SIM_TAG) {
-        return pln_bytes_equal(payload, sim_tag_name(0)) ? 0 : 1;
-    }
-    return kind == SIM_CLEAR ? 0 : sim_key_of(payload);
-}
-
 static void raise_floors(struct sim_floors *floors, const struct sim_floors *to) {
     for (unsigned key = 0; key < SIM_KEYS; key++) {
         for (int i = 0; i < SIM_FLOORS; i++) {
@@ -254,9 +326,9 @@ void sim_sent(int number, enum sim_change kind, struct pln_bytes payload) {
         sim_fail("more than %d messages wait for one node", MOST_PENDING);
     }
     struct message *message = &node->pending[node->n_pending++];
-    *message = (struct message){.kind = kind, .what = what_of(kind, payload)};
+    *message = (struct message){.kind = kind, .keys = sim_keys_of(kind, payload)};
     for (unsigned key = 0; key < sim_n_keys(); key++) {
-        if (concerns(kind, payload, key)) {
+        if ((message->keys >> key & 1) != 0) {
             message->floors.of[key][floor_of(kind)] = world.executed.of[key][floor_of(kind)];
         }
     }
@@ -265,10 +337,10 @@ void sim_sent(int number, enum sim_change kind, struct pln_bytes payload) {
 /* Messages that say the same cannot be told apart: the oldest is taken for the one that came. */
 void sim_heard(int number, enum sim_change kind, struct pln_bytes payload) {
     struct node *node = &world.nodes[number];
-    unsigned i = 0;
+    unsigned i = 0, keys = sim_keys_of(kind, payload);
     sim_tally.messages++;
     while (i < node->n_pending &&
-           (node->pending[i].kind != kind || node->pending[i].what != what_of(kind, payload))) {
+           (node->pending[i].kind != kind || node->pending[i].keys != keys)) {
         i++;
     }
     if (i == node->n_pending) {
@@ -301,11 +373,72 @@ bool sim_is_linked(int number) {
 
 /* ---- nodes ---- */
 
-void sim_write_ok(int number, const struct sim_write *write) {
-    if (!write->is_carried_out) {
-        sim_fail("a write of node %d returned ok, and the server never carried it out", number);
+void sim_write_begin(struct sim_write *write, int number, enum sim_change kind,
+                     struct pln_bytes payload) {
+    *write = (struct sim_write){.node = number,
+                                .keys = sim_keys_of(kind, payload),
+                                .is_of_keys = kind <= SIM_LIST,
+                                .begun = ++world.n_events};
+    memcpy(write->versions, world.versions, sizeof write->versions);
+}
+
+void sim_write_end(const struct sim_write *write, int status, bool is_kept) {
+    struct node *node = &world.nodes[write->node];
+    sim_tally.writes++;
+    sim_tally.writes_failed += status < 0;
+    sim_tally.kept += is_kept;
+    if (status == PLN_OK && !write->is_carried_out) {
+        sim_fail("a write of node %d returned ok, and the server never carried it out",
+                 write->node);
     }
-    raise_floors(&world.nodes[number].floors, &write->floors);
+    for (unsigned key = 0; key < sim_n_keys(); key++) {
+        bool is_about = (write->keys >> key & 1) != 0;
+        if (is_about && is_kept) {
+            raise_floor(&node->promised[key], write->versions[key]);
+        } else if (is_about && status == PLN_OK && write->is_of_keys) {
+            raise_floor(&node->told[key], write->begun);
+        }
+    }
+    if (status == PLN_OK) {
+        raise_floors(&node->floors, &write->floors);
+    }
+}
+
+static struct ticket *ticket_of(int number, uint64_t ticket) {
+    if (ticket >= MOST_TICKETS) {
+        sim_fail("more than %d writes of node %d", MOST_TICKETS, number);
+    }
+    return &world.nodes[number].tickets[ticket];
+}
+
+void sim_ticket(const struct sim_write *write, uint64_t number) {
+    struct ticket *ticket = ticket_of(write->node, number);
+    *ticket = (struct ticket){.set = write->set, .ended = UINT64_MAX};
+    memcpy(ticket->versions, write->versions, sizeof ticket->versions);
+}
+
+void sim_ticket_end(int node, uint64_t ticket) {
+    ticket_of(node, ticket)->ended = ++world.n_events;
+}
+
+void sim_redo_begin(struct sim_write *redo, int node, uint64_t number) {
+    *redo = (struct sim_write){.node = node, .is_redo = true};
+    if (number != 0) {
+        const struct ticket *ticket = ticket_of(node, number);
+        redo->set = ticket->set;
+        redo->ended = ticket->ended;
+        memcpy(redo->versions, ticket->versions, sizeof redo->versions);
+    }
+}
+
+void sim_redo_end(const struct sim_write *redo) {
+    if (redo->is_carried_out) {
+        raise_floors(&world.nodes[redo->node].floors, &redo->floors);
+    }
+}
+
+void sim_node_dies(int number) {
+    memset(world.nodes[number].promised, 0, sizeof world.nodes[number].promised);
 }
 
 /* The newest version that was told of before a point in time. */

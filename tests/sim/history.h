@@ -15,6 +15,11 @@
  * time (max_staleness).
  *
  * What the server holds must never be older than the last invalidation that it carried out (I1).
+ *
+ * A call that failed may be kept, and is then carried out later, unless its node dies (a redo).
+ * Where what is there by then is newer than the call, it stays, and no floor rises above the
+ * versions of when the call began. A value that a redo stores comes after none that began when its
+ * call was over; and no redo comes after a later write of its node's that returned PLN_OK.
  */
 #ifndef PLN_SIM_HISTORY_H
 #define PLN_SIM_HISTORY_H
@@ -31,7 +36,7 @@ enum {
 };
 
 /* What a write does to others' copies. */
-enum sim_change { SIM_KEY, SIM_EXPIRE, SIM_TAG, SIM_CLEAR };
+enum sim_change { SIM_KEY, SIM_EXPIRE, SIM_LIST, SIM_MATCH, SIM_TAG, SIM_CLEAR };
 
 enum sim_floor { SIM_GONE, SIM_STALE, SIM_FLOORS };
 
@@ -40,11 +45,19 @@ struct sim_floors {
     uint64_t of[SIM_KEYS][SIM_FLOORS];
 };
 
-/* A write of a node's own, while its command runs; its task has it noted (sim_set_note). */
+/* A write of a node's own, while its command runs; its task has it noted (sim_set_note). Or a redo:
+ * what was kept is carried out later, in a task of the library's. */
 struct sim_write {
-    uint64_t set; /* the number in the value; 0: an invalidation */
+    int node;
+    uint64_t set;    /* the number in the value; 0: an invalidation */
+    unsigned keys;   /* bits: what it is about */
+    bool is_of_keys; /* by name, not all that have something in common */
+    uint64_t begun;
+    uint64_t versions[SIM_KEYS]; /* of when it began */
     bool is_carried_out;
     struct sim_floors floors; /* then: of what it concerned */
+    bool is_redo, stays;      /* `stays`: what is there by now is newer, and stays */
+    uint64_t ended;           /* of a redo: when the call that failed returned; 0: no single one */
 };
 
 struct sim_read {
@@ -59,6 +72,7 @@ struct sim_read {
 struct sim_tally {
     uint64_t reads, from[8], failures, writes, writes_failed;
     uint64_t messages, losses, repairs, gap_hits, crashes, forgotten, voided_commits, refused;
+    uint64_t kept, redone;
 };
 extern struct sim_tally sim_tally;
 
@@ -83,7 +97,8 @@ struct pln_bytes sim_tag_name(unsigned tag);
 
 uint64_t sim_source_commit(unsigned key);
 uint64_t sim_source_version(unsigned key);
-/* True where the server has not carried out an invalidation since the last commit. */
+/* True where the server has not carried out an invalidation since the last commit; it is a fault
+ * where a node that lives has kept it. */
 bool sim_is_behind(unsigned key);
 /* Some versions say that there is no such thing. */
 bool sim_is_absent(uint64_t version);
@@ -94,6 +109,8 @@ struct pln_bytes sim_value(unsigned key, uint64_t number, char text[SIM_VALUE]);
 
 /* A number for a set. */
 uint64_t sim_next_set(void);
+/* What a change is about: key, tag, keys each behind its length, mask behind its kind. */
+unsigned sim_keys_of(enum sim_change kind, struct pln_bytes payload);
 /* A change is carried out: the versions that exist now are what it concerns. */
 void sim_carried_out(enum sim_change kind, struct pln_bytes payload, struct sim_write *write);
 /* The same where all of it is lost, or some values are. */
@@ -114,8 +131,16 @@ bool sim_is_linked(int node);
 
 /* ---- nodes ---- */
 
-/* A write returned PLN_OK. */
-void sim_write_ok(int node, const struct sim_write *write);
+void sim_write_begin(struct sim_write *write, int node, enum sim_change kind,
+                     struct pln_bytes payload);
+void sim_write_end(const struct sim_write *write, int status, bool is_kept);
+/* The library gave it a number, or was done with that; and it carries out what has the number. */
+void sim_ticket(const struct sim_write *write, uint64_t ticket);
+void sim_ticket_end(int node, uint64_t ticket);
+void sim_redo_begin(struct sim_write *redo, int node, uint64_t ticket);
+void sim_redo_end(const struct sim_write *redo);
+/* What it had kept is lost. */
+void sim_node_dies(int node);
 void sim_read_begin(struct sim_read *read, int node, unsigned key);
 void sim_read_end(const struct sim_read *read, int status, const struct pln_result *result);
 /* At the end: a read must return exactly the newest version. */

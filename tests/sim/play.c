@@ -39,6 +39,7 @@ static void draw_terms(struct pln_options *options) {
     options->ping_ms = ONE_OF(10, 100);
     options->max_staleness_ms = ONE_OF(2, 30, 1000);
     options->bus_log = sim_chance(300) ? PLN_NONE : (size_t) ONE_OF(3, 10000);
+    options->recovery = sim_chance(250) ? PLN_NONE : (size_t) ONE_OF(1, 2, 4, 10000);
     options->workers = 1 + (unsigned) sim_upto(1);
     options->max_bytes = (size_t) 1 << 20;
 }
@@ -69,6 +70,7 @@ static void draw_plan(struct sim_plan *plan) {
 /* Nothing is wrong from here on, and nobody acts: what is on its way arrives. */
 static void calm(struct sim_fleet *fleet) {
     struct pln_memory_stats stats;
+    pln_ns until = sim_now() + 60 * (pln_ns) 1000000000;
     fleet->is_calm = true;
     pln_memory_faults(fleet->memory, NULL, NULL);
     pln_memory_cut(fleet->memory, NULL, PLN_MEMORY_UNCUT);
@@ -77,7 +79,10 @@ static void calm(struct sim_fleet *fleet) {
     do {
         sim_sleep(fleet->plan.options.ping_ms * 2 * 1000 * 1000); /* lost messages are missed */
         pln_memory_stats(fleet->memory, &stats);
-    } while (stats.waiting > 0);
+        if (sim_now() > until) {
+            sim_fail("nothing is wrong any more, and still something waits");
+        }
+    } while (stats.waiting > 0 || sim_keeps(fleet));
 }
 
 static void drop(struct sim_fleet *fleet, unsigned slot, unsigned key) {
@@ -103,7 +108,7 @@ static void expect_truth(struct sim_fleet *fleet) {
 static void end(struct sim_fleet *fleet) {
     calm(fleet);
     for (unsigned key = 0; key < fleet->plan.shape.n_source; key++) {
-        if (sim_is_behind(key)) { /* its writer failed to tell; a program tries again */
+        if (sim_is_behind(key)) { /* its writer failed to tell, or died; a program tries again */
             drop(fleet, 0, key);
         }
     }

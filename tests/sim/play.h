@@ -11,8 +11,8 @@
  *   play.c     the plan of a run, and its end
  *   fleet.c    nodes; acts.c what their threads do; trouble.c what goes wrong
  *   history.c  what happened, and what a read may therefore return
- *   server.c   the seam between engine and server; engine.c points inside the engine; both with the
- *              mutants of seams.h
+ *   server.c   the seam between engine and server; engine.c points inside the engine; kept.c what
+ *              failed and is carried out later; all three with the mutants of seams.h
  *   runs.c     many runs, in processes of their own
  *   sim.c      the program of ./dev sim; test_sim.c the tests
  */

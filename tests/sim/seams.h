@@ -13,7 +13,7 @@
 #ifndef PLN_SIM_SEAMS_H
 #define PLN_SIM_SEAMS_H
 
-#include <stdbool.h>
+#include "history.h"
 
 enum sim_mutant {
     SIM_INTACT,
@@ -37,6 +37,11 @@ enum sim_mutant {
     SIM_JOINS_UNTAGGED,  /* the same after a tag or a clear */
     SIM_LEAVES_OLD,      /* R9: a set that is refused by L1 leaves what was there before */
     SIM_EXPIRES_SHOWN,   /* R4: an expire sees no entry that is about to show */
+    SIM_DEAF_TO_MATCHES, /* R4: messages of prefixes and patterns do nothing */
+    SIM_MATCH_WALKS,     /* R3: one ends what is there, and refuses no fill under way */
+    SIM_FORMER_STAYS,    /* what is kept stays so when its key is written anew */
+    SIM_REDO_AGELESS,    /* what is kept comes as if it had just begun */
+    SIM_REDO_SILENT,     /* nobody is told of it */
     SIM_MUTANTS,
 };
 
@@ -48,5 +53,23 @@ const char *sim_mutant_name(enum sim_mutant mutant);
 struct pln_hashed;
 /* Takes the stamp that this task took last anew. */
 void sim_stamp_again(const struct pln_hashed *key);
+/* Ends what fits in L1, and no more. */
+void sim_walk(void *cache, const struct pln_mask *mask);
+
+/* The number of the call that is carried out later, by the key that it does this with. */
+uint64_t sim_kept_ticket(const struct pln_hashed *key);
+
+/* ---- kept.c, for server.c and engine.c ---- */
+
+struct record;
+/* Carries out what a node kept of a key. */
+int sim_redo(struct pln_l2 *l2, int node, const struct pln_hashed *key,
+             const struct pln_l2_redo *what, pln_ns deadline);
+/* Where no actor is about it, notes that a node does what it kept of a tag, or of everything. */
+void sim_redo_without_key(int node, const char *what);
+/* What became of a key's record by a redo of it: what stays, or what was stored. */
+void sim_redo_judge(struct sim_write *redo, enum sim_change kind, const struct record *record);
+/* After L1 was told at the reply: the end of a redo, where this task is in one. */
+void sim_redo_heard(void);
 
 #endif

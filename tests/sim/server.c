@@ -7,6 +7,7 @@
 #include "history.h"
 
 #include "../../l2/mem.h"
+#include "../../l2/removes.h"
 
 /* NOLINTBEGIN(bugprone-reserved-identifier): these names are the linker's */
 
@@ -32,10 +33,9 @@ static bool is_change(enum pln_message_kind kind, enum sim_change *change) {
         enum pln_message_kind kind;
         enum sim_change change;
     } changes[] = {
-        {PLN_MESSAGE_KEY, SIM_KEY},
-        {PLN_MESSAGE_EXPIRE, SIM_EXPIRE},
-        {PLN_MESSAGE_TAG, SIM_TAG},
-        {PLN_MESSAGE_CLEAR, SIM_CLEAR},
+        {PLN_MESSAGE_KEY, SIM_KEY},   {PLN_MESSAGE_EXPIRE, SIM_EXPIRE},
+        {PLN_MESSAGE_KEYS, SIM_LIST}, {PLN_MESSAGE_MATCH, SIM_MATCH},
+        {PLN_MESSAGE_TAG, SIM_TAG},   {PLN_MESSAGE_CLEAR, SIM_CLEAR},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(changes); i++) {
         if (changes[i].kind == kind) {
@@ -64,7 +64,8 @@ static int node_of(const struct mem_client *client) {
 
 static void pass(struct seam *seam, void (*real)(void *, struct pln_bytes), bool is_deaf,
                  enum sim_change kind, struct pln_bytes payload) {
-    static const char *const names[] = {"key", "stale", "tag"};
+    static const char *const names[] = {
+        [SIM_KEY] = "key", [SIM_EXPIRE] = "stale", [SIM_TAG] = "tag"};
     int node = (int) (seam - seams);
     sim_point();
     sim_trace("node %d is told of %s %.*s", node, names[kind], (int) payload.len,
@@ -93,6 +94,25 @@ static void on_tag(void *arg, struct pln_bytes tag) {
     pass(seam, seam->real.on_tag, sim_mutant == SIM_DEAF_TO_TAGS, SIM_TAG, tag);
 }
 
+static void on_match(void *arg, const struct pln_mask *mask) {
+    struct seam *seam = arg;
+    uint8_t payload[1 + PLN_MAX_KEY] = {(uint8_t) mask->kind};
+    void *note = sim_note();
+    int node = (int) (seam - seams);
+    memcpy(payload + 1, mask->text.data, mask->text.len);
+    sim_point();
+    sim_trace("node %d is told of all that fits %.*s", node, (int) mask->text.len,
+              (const char *) mask->text.data);
+    sim_set_note(NULL);
+    if (sim_mutant == SIM_MATCH_WALKS) {
+        sim_walk(seam->real.arg, mask);
+    } else if (sim_mutant != SIM_DEAF_TO_MATCHES) {
+        seam->real.on_match(seam->real.arg, mask);
+    }
+    sim_set_note(note);
+    sim_heard(node, SIM_MATCH, pln_bytes_of(payload, 1 + mask->text.len));
+}
+
 static void on_filled(void *arg, struct pln_bytes key) {
     struct seam *seam = arg;
     seam->real.on_filled(seam->real.arg, key);
@@ -104,7 +124,10 @@ static void on_clear(void *arg) {
     sim_point();
     sim_trace("node %d is told to clear", node);
     if (sim_mutant != SIM_DEAF_TO_CLEARS) {
+        void *note = sim_note();
+        sim_set_note(NULL);
         seam->real.on_clear(seam->real.arg);
+        sim_set_note(note);
     }
     sim_heard(node, SIM_CLEAR, pln_bytes_of(NULL, 0));
 }
@@ -222,6 +245,21 @@ static int remove_key(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
                                          : pln_mem_ops.remove(l2, key, deadline);
 }
 
+static int redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *what,
+                pln_ns deadline) {
+    return sim_redo(l2, node_of(pln_mem_client(l2)), key, what, deadline);
+}
+
+static int drop_tag(struct pln_l2 *l2, struct pln_bytes tag, pln_ns deadline) {
+    sim_redo_without_key(node_of(pln_mem_client(l2)), "a tag");
+    return pln_mem_ops.drop_tag(l2, tag, deadline);
+}
+
+static int clear(struct pln_l2 *l2, pln_ns deadline) {
+    sim_redo_without_key(node_of(pln_mem_client(l2)), "a clear");
+    return pln_mem_ops.clear(l2, deadline);
+}
+
 int __wrap_pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
                           struct pln_l2 **l2) {
     static struct pln_l2_ops ops;
@@ -233,6 +271,7 @@ int __wrap_pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_me
                                         .on_expire = on_expire,
                                         .on_extend = on_extend,
                                         .on_tag = on_tag,
+                                        .on_match = on_match,
                                         .on_clear = on_clear,
                                         .on_filled = on_filled,
                                         .on_down = on_down,
@@ -242,6 +281,9 @@ int __wrap_pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_me
     ops.get = ask;
     ops.commit = commit;
     ops.remove = remove_key;
+    ops.redo = redo;
+    ops.drop_tag = drop_tag;
+    ops.clear = clear;
     int status = __real_pln_l2_mem_new(&own, server, l2);
     if (status == PLN_OK) {
         (*l2)->ops = &ops;
@@ -251,15 +293,38 @@ int __wrap_pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_me
 
 /* ---- what the server carries out ---- */
 
+/* As the history has it: a mask goes without its time. */
+static struct pln_bytes payload_of(enum sim_change kind, struct pln_bytes payload) {
+    payload.len -= kind == SIM_MATCH ? PLN_MESSAGE_CLEAR_BYTES : 0;
+    return kind == SIM_CLEAR ? pln_bytes_of(NULL, 0) : payload;
+}
+
 void __wrap_pln_mem_post_locked(struct mem_client *from, enum pln_message_kind kind,
                                 struct pln_bytes payload) {
     enum sim_change change;
-    if (is_change(kind, &change)) {
-        assert(sim_note() != NULL); /* only writers make changes */
-        sim_carried_out(change, payload, sim_note());
-        sim_trace("the server carries it out");
+    struct sim_write *write = sim_note();
+    bool is_told = is_change(kind, &change);
+    if (is_told) {
+        assert(write != NULL); /* only writers make changes, or what they left to do */
+        sim_redo_judge(write, change, find_locked(from, payload));
+        sim_carried_out(change, payload_of(change, payload), write);
+        sim_trace("the server carries it out%s", write->stays ? ": what is newer stays" : "");
     }
-    __real_pln_mem_post_locked(from, kind, payload);
+    if (!is_told || sim_mutant != SIM_REDO_SILENT || !write->is_redo) {
+        __real_pln_mem_post_locked(from, kind, payload);
+    }
+}
+
+/* One of several keys is heard as that of each. */
+static void note_sent(int node, enum sim_change change, struct pln_bytes payload) {
+    struct pln_bytes key;
+    if (change != SIM_LIST) {
+        sim_sent(node, change, payload_of(change, payload));
+        return;
+    }
+    while (pln_message_next_key(&payload, &key)) {
+        sim_sent(node, SIM_KEY, key);
+    }
 }
 
 void __wrap_pln_mem_send_locked(struct mem_client *to, const struct queued *message,
@@ -269,9 +334,9 @@ void __wrap_pln_mem_send_locked(struct mem_client *to, const struct queued *mess
     enum sim_change change;
     __real_pln_mem_send_locked(to, message, payload);
     if (is_change(message->kind, &change) && !message->is_own && after->lost == before.lost) {
-        sim_sent(node_of(to), change, payload);
+        note_sent(node_of(to), change, payload);
         if (after->duplicated != before.duplicated) {
-            sim_sent(node_of(to), change, payload);
+            note_sent(node_of(to), change, payload);
         }
     }
 }

@@ -56,12 +56,14 @@ static void show(const struct sim_report *report, double seconds) {
     printf(" failed %llu\n", (unsigned long long) tally->failures);
     printf("writes %llu, of them failed %llu; messages %llu, links lost %llu, repaired %llu "
            "(served meanwhile %llu), crashes %llu, "
-           "servers that forgot %llu; commits void %llu, fills refused %llu\n",
+           "servers that forgot %llu; commits void %llu, fills refused %llu; "
+           "kept %llu, carried out later %llu\n",
            (unsigned long long) tally->writes, (unsigned long long) tally->writes_failed,
            (unsigned long long) tally->messages, (unsigned long long) tally->losses,
            (unsigned long long) tally->repairs, (unsigned long long) tally->gap_hits,
            (unsigned long long) tally->crashes, (unsigned long long) tally->forgotten,
-           (unsigned long long) tally->voided_commits, (unsigned long long) tally->refused);
+           (unsigned long long) tally->voided_commits, (unsigned long long) tally->refused,
+           (unsigned long long) tally->kept, (unsigned long long) tally->redone);
 }
 
 int main(int n, char **words) {

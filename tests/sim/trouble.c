@@ -74,6 +74,7 @@ static void crash(struct sim_fleet *fleet, unsigned number) {
                    sim_chance(500) ? PLN_MEMORY_FAILS : PLN_MEMORY_HANGS);
     sim_slot_join(slot);
     sim_slot_close(slot);
+    sim_node_dies(slot->node);
     sim_slot_open(fleet, number);
     sim_slot_start(fleet, number);
     sim_tally.crashes++;
