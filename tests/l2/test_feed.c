@@ -65,6 +65,22 @@ START_TEST(a_row_goes_on_and_old_ones_are_passed_over) {
 }
 END_TEST
 
+START_TEST(it_says_how_far_it_was_heard_and_never_further) {
+    pln_feed_init(&feed);
+    ck_assert_uint_eq(pln_feed_heard(&feed), 0);
+    begin();
+    ck_assert_uint_eq(pln_feed_heard(&feed), BASE);
+    take(BASE + 2);
+    ck_assert_uint_eq(pln_feed_heard(&feed), BASE);
+    pln_feed_ack(&feed, BASE + 3);
+    take(BASE + 1);
+    ck_assert_uint_eq(pln_feed_heard(&feed), BASE + 2);
+    struct pln_feed_state state = state_of("another", 5, 5);
+    pln_feed_begin(&feed, &state);
+    ck_assert_uint_eq(pln_feed_heard(&feed), 5);
+}
+END_TEST
+
 START_TEST(a_gap_is_one_until_it_closes) {
     begin();
     take(BASE + 3);
@@ -376,6 +392,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, before_it_has_begun_nothing_counts);
     tcase_add_test(tests, a_row_goes_on_and_old_ones_are_passed_over);
+    tcase_add_test(tests, it_says_how_far_it_was_heard_and_never_further);
     tcase_add_test(tests, a_gap_is_one_until_it_closes);
     tcase_add_test(tests, a_gap_as_wide_as_the_window_closes_and_a_wider_one_never_does);
     tcase_add_test(tests, a_thousand_disorders_end_as_the_model_does);
