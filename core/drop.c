@@ -82,9 +82,8 @@ static int drop(struct pln_cache *cache, enum pln_mask_kind kind, struct pln_byt
     }
     pln_count(cache->counts, PLN_COUNT_MATCH_INVALIDATIONS, 1);
     pln_inval_match(cache->inval, pln_mask_fits, &mask);
-    pln_recovery_heard_match(cache->recovery, &mask); /* a set that waits is older, too */
     if (cache->has_l2) {
-        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_MATCH};
+        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_MATCH, .mask = &mask};
         pln_recovery_begin(cache->recovery, &attempt);
         status = pln_l2_drop_match(cache->l2, &mask, pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_match(cache->inval, pln_mask_fits, &mask);

@@ -270,6 +270,7 @@ struct pln_attempt {
         PLN_ATTEMPT_CLEAR,
     } kind;
     struct pln_hashed key;          /* or the tag; borrowed, likewise below */
+    const struct pln_mask *mask;    /* of a match */
     const struct pln_l2_item *item; /* of a set */
     const struct pln_stamp *stamp;  /* of a set: taken before it */
     bool is_conditional;            /* a set that is not kept: nx, xx */

@@ -153,6 +153,15 @@ static bool put_locked(struct pln_recovery *recovery, struct pln_kept *kept) {
     return false;
 }
 
+static void contest_if_fits(void *arg, struct pln_kept *kept) {
+    kept->is_contested = kept->is_contested || pln_mask_fits(arg, kept->key.key);
+}
+
+static void contest_fitting_locked(struct pln_recovery *recovery, const struct pln_mask *mask) {
+    struct pln_mask copy = *mask;
+    pln_backlog_each(&recovery->backlog, contest_if_fits, &copy);
+}
+
 /* ---- around an operation ---- */
 
 void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt) {
@@ -171,7 +180,10 @@ void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attem
             pthread_cond_wait(&recovery->changed, &recovery->lock);
         }
     }
-    if (attempt->kind >= PLN_ATTEMPT_MATCH) {
+    if (attempt->kind == PLN_ATTEMPT_MATCH) {
+        /* one that is being tried sees it by its stamp */
+        contest_fitting_locked(recovery, attempt->mask);
+    } else if (attempt->kind == PLN_ATTEMPT_CLEAR) {
         recovery->bar = attempt->ticket;
     } else {
         attempt->former = take_locked(recovery, attempt->kind, attempt->key.key);
@@ -300,17 +312,12 @@ void pln_recovery_heard_tag(struct pln_recovery *recovery, struct pln_bytes tag)
     pthread_mutex_unlock(&recovery->lock);
 }
 
-static void contest_if_fits(void *arg, struct pln_kept *kept) {
-    kept->is_contested = kept->is_contested || pln_mask_fits(arg, kept->key.key);
-}
-
 void pln_recovery_heard_match(struct pln_recovery *recovery, const struct pln_mask *mask) {
-    struct pln_mask copy = *mask;
     if (recovery == NULL) {
         return;
     }
     pthread_mutex_lock(&recovery->lock);
-    pln_backlog_each(&recovery->backlog, contest_if_fits, &copy);
+    contest_fitting_locked(recovery, mask);
     pthread_mutex_unlock(&recovery->lock);
 }
 
