@@ -225,6 +225,10 @@ int __wrap_pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *a
                             int status) {
     const struct sim_write *write = sim_note();
     sim_point();
+    uint64_t former = attempt->former != NULL ? attempt->former->ticket : 0;
+    if (former != 0 && status != PLN_OK && status != PLN_MISS) {
+        sim_ticket_back(write->node, former);
+    }
     status = __real_pln_recovery_end(recovery, attempt, status);
     if (recovery != NULL) {
         sim_ticket_end(write->node, attempt->ticket);

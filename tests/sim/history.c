@@ -25,10 +25,12 @@ struct message {
 /* A write that may be kept. */
 struct ticket {
     uint64_t versions[SIM_KEYS], set, ended;
+    bool is_back; /* another write of the key had taken its place, and failed */
 };
 
 struct node {
     struct sim_floors floors;
+    struct sim_floors others; /* what others had carried out */
     struct message pending[MOST_PENDING];
     unsigned n_pending;
     bool is_linked;
@@ -57,6 +59,7 @@ void sim_history_begin(const struct sim_shape *shape) {
     for (int i = 0; i < SIM_NODES; i++) {
         struct node *node = &world.nodes[i];
         memset(&node->floors, 0, sizeof node->floors);
+        memset(&node->others, 0, sizeof node->others);
         memset(node->promised, 0, sizeof node->promised);
         memset(node->told, 0, sizeof node->told);
         node->n_pending = 0;
@@ -259,7 +262,8 @@ static void change_record(unsigned key, const struct sim_write *write) {
 }
 
 static void check_order(unsigned key, const struct sim_write *redo) {
-    if (redo->ended != 0 && !redo->stays && world.nodes[redo->node].told[key] > redo->ended) {
+    if (redo->ended != 0 && !redo->stays && !redo->is_back &&
+        world.nodes[redo->node].told[key] > redo->ended) {
         sim_fail("node %d does what it had kept of %s after a later write of its own", redo->node,
                  world.names[key]);
     }
@@ -283,6 +287,11 @@ void sim_carried_out(enum sim_change kind, struct pln_bytes payload, struct sim_
                            : write->stays                      ? 0
                                                                : world.versions[key];
         raise_floor(&world.executed.of[key][floor_of(kind)], version);
+        for (int i = 0; i < SIM_NODES; i++) {
+            if (i != write->node) {
+                raise_floor(&world.nodes[i].others.of[key][floor_of(kind)], version);
+            }
+        }
         write->floors.of[key][floor_of(kind)] = version;
         if (floor_of(kind) == SIM_GONE && world.executed_at[key][version] == 0) {
             world.executed_at[key][version] = sim_now();
@@ -299,6 +308,10 @@ void sim_lost_records(void) {
 
 void sim_executed(struct sim_floors *floors) {
     *floors = world.executed;
+}
+
+void sim_executed_by_others(int node, struct sim_floors *floors) {
+    *floors = world.nodes[node].others;
 }
 
 void sim_check_stored(const struct sim_floors *then, unsigned key, const struct pln_l2_item *item,
@@ -421,12 +434,17 @@ void sim_ticket_end(int node, uint64_t ticket) {
     ticket_of(node, ticket)->ended = ++world.n_events;
 }
 
+void sim_ticket_back(int node, uint64_t ticket) {
+    ticket_of(node, ticket)->is_back = true;
+}
+
 void sim_redo_begin(struct sim_write *redo, int node, uint64_t number) {
     *redo = (struct sim_write){.node = node, .is_redo = true};
     if (number != 0) {
         const struct ticket *ticket = ticket_of(node, number);
         redo->set = ticket->set;
         redo->ended = ticket->ended;
+        redo->is_back = ticket->is_back;
         memcpy(redo->versions, ticket->versions, sizeof redo->versions);
     }
 }

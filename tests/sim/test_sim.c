@@ -45,6 +45,8 @@ START_TEST(no_run_finds_a_fault) {
     ck_assert_uint_gt(report.tally.forgotten, 0);
     ck_assert_uint_gt(report.tally.voided_commits, 0);
     ck_assert_uint_gt(report.tally.refused, 0);
+    ck_assert_uint_gt(report.tally.kept, 0);
+    ck_assert_uint_gt(report.tally.redone, 0);
 }
 END_TEST
 
