@@ -165,7 +165,8 @@ commands.invalidate = {
       refuse "invalidate takes --prefix or --pattern, not both"
     end
     local what = given["--prefix"] and "prefix" or given["--pattern"] and "pattern" or "tag"
-    return for_each("invalidate_" .. what, "invalidate wants at least one " .. what).run(given, rest)
+    local each = for_each("invalidate_" .. what, "invalidate wants at least one " .. what)
+    return each.run(given, rest)
   end,
 }
 

@@ -11,7 +11,6 @@ enum {
     MOST_VERSIONS = 1024, /* of one key */
     MOST_SETS = 4096,
     MOST_PENDING = 1024, /* messages on their way to one node */
-    MOST_TICKETS = 512,  /* writes of one node that may be kept */
 };
 
 struct sim_tally sim_tally;
@@ -20,12 +19,6 @@ struct message {
     enum sim_change kind;
     unsigned keys;
     struct sim_floors floors;
-};
-
-/* A write that may be kept. */
-struct ticket {
-    uint64_t versions[SIM_KEYS], set, ended;
-    bool is_back; /* another write of the key had taken its place, and failed */
 };
 
 struct node {
@@ -37,7 +30,6 @@ struct node {
     unsigned link;
     uint64_t promised[SIM_KEYS]; /* the newest version whose invalidation it has kept */
     uint64_t told[SIM_KEYS];     /* when the last write of the key began that returned PLN_OK */
-    struct ticket tickets[MOST_TICKETS];
 };
 
 static struct {
@@ -386,12 +378,16 @@ bool sim_is_linked(int number) {
 
 /* ---- nodes ---- */
 
+uint64_t sim_event(void) {
+    return ++world.n_events;
+}
+
 void sim_write_begin(struct sim_write *write, int number, enum sim_change kind,
                      struct pln_bytes payload) {
     *write = (struct sim_write){.node = number,
                                 .keys = sim_keys_of(kind, payload),
                                 .is_of_keys = kind <= SIM_LIST,
-                                .begun = ++world.n_events};
+                                .begun = sim_event()};
     memcpy(write->versions, world.versions, sizeof write->versions);
 }
 
@@ -414,38 +410,6 @@ void sim_write_end(const struct sim_write *write, int status, bool is_kept) {
     }
     if (status == PLN_OK) {
         raise_floors(&node->floors, &write->floors);
-    }
-}
-
-static struct ticket *ticket_of(int number, uint64_t ticket) {
-    if (ticket >= MOST_TICKETS) {
-        sim_fail("more than %d writes of node %d", MOST_TICKETS, number);
-    }
-    return &world.nodes[number].tickets[ticket];
-}
-
-void sim_ticket(const struct sim_write *write, uint64_t number) {
-    struct ticket *ticket = ticket_of(write->node, number);
-    *ticket = (struct ticket){.set = write->set, .ended = UINT64_MAX};
-    memcpy(ticket->versions, write->versions, sizeof ticket->versions);
-}
-
-void sim_ticket_end(int node, uint64_t ticket) {
-    ticket_of(node, ticket)->ended = ++world.n_events;
-}
-
-void sim_ticket_back(int node, uint64_t ticket) {
-    ticket_of(node, ticket)->is_back = true;
-}
-
-void sim_redo_begin(struct sim_write *redo, int node, uint64_t number) {
-    *redo = (struct sim_write){.node = node, .is_redo = true};
-    if (number != 0) {
-        const struct ticket *ticket = ticket_of(node, number);
-        redo->set = ticket->set;
-        redo->ended = ticket->ended;
-        redo->is_back = ticket->is_back;
-        memcpy(redo->versions, ticket->versions, sizeof redo->versions);
     }
 }
 

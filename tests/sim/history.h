@@ -136,14 +136,11 @@ bool sim_is_linked(int node);
 
 /* ---- nodes ---- */
 
+/* The next number in the order of what happens. */
+uint64_t sim_event(void);
 void sim_write_begin(struct sim_write *write, int node, enum sim_change kind,
                      struct pln_bytes payload);
 void sim_write_end(const struct sim_write *write, int status, bool is_kept);
-/* The library gave it a number, or was done with that; and it carries out what has the number. */
-void sim_ticket(const struct sim_write *write, uint64_t ticket);
-void sim_ticket_end(int node, uint64_t ticket);
-void sim_ticket_back(int node, uint64_t ticket);
-void sim_redo_begin(struct sim_write *redo, int node, uint64_t ticket);
 void sim_redo_end(const struct sim_write *redo);
 /* What it had kept is lost. */
 void sim_node_dies(int node);
