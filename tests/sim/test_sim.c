@@ -13,7 +13,7 @@
 enum {
     N_SEEDS = 2000,
     N_EXACT = 60,
-    N_MUTANT_SEEDS = 10000, /* the best hidden of them took 703 */
+    N_MUTANT_SEEDS = 10000, /* the best hidden of them took 1,033 */
 };
 
 static void explain(const struct sim_report *report) {
