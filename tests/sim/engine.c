@@ -210,12 +210,14 @@ static void leave_former(struct pln_recovery *recovery, struct pln_attempt *atte
 }
 
 void __wrap_pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt) {
+    uint64_t versions[SIM_KEYS];
     sim_point();
+    sim_versions(versions);
     __real_pln_recovery_begin(recovery, attempt);
     if (recovery == NULL) {
         return;
     }
-    sim_ticket(sim_note(), attempt->ticket);
+    sim_ticket(sim_note(), attempt->ticket, versions);
     if (sim_mutant == SIM_FORMER_STAYS) {
         leave_former(recovery, attempt);
     }

@@ -115,6 +115,10 @@ uint64_t sim_source_version(unsigned key) {
     return world.versions[key];
 }
 
+void sim_versions(uint64_t versions[SIM_KEYS]) {
+    memcpy(versions, world.versions, sizeof world.versions);
+}
+
 bool sim_is_behind(unsigned key) {
     const uint64_t *told = world.executed.of[key];
     bool is_behind = told[SIM_GONE] < world.versions[key] && told[SIM_STALE] < world.versions[key];
@@ -388,7 +392,7 @@ void sim_write_begin(struct sim_write *write, int number, enum sim_change kind,
                                 .keys = sim_keys_of(kind, payload),
                                 .is_of_keys = kind <= SIM_LIST,
                                 .begun = sim_event()};
-    memcpy(write->versions, world.versions, sizeof write->versions);
+    sim_versions(write->versions);
 }
 
 void sim_write_end(const struct sim_write *write, int status, bool is_kept) {

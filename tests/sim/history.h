@@ -99,6 +99,8 @@ struct pln_bytes sim_tag_name(unsigned tag);
 
 uint64_t sim_source_commit(unsigned key);
 uint64_t sim_source_version(unsigned key);
+/* Of all keys. */
+void sim_versions(uint64_t versions[SIM_KEYS]);
 /* True where the server has not carried out an invalidation since the last commit; it is a fault
  * where a node that lives has kept it. */
 bool sim_is_behind(unsigned key);

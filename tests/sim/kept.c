@@ -28,10 +28,10 @@ static struct ticket *ticket_of(int number, uint64_t ticket) {
     return &tickets[number][ticket];
 }
 
-void sim_ticket(const struct sim_write *write, uint64_t number) {
+void sim_ticket(const struct sim_write *write, uint64_t number, const uint64_t versions[SIM_KEYS]) {
     struct ticket *ticket = ticket_of(write->node, number);
     *ticket = (struct ticket){.set = write->set, .ended = UINT64_MAX};
-    memcpy(ticket->versions, write->versions, sizeof ticket->versions);
+    memcpy(ticket->versions, versions, sizeof ticket->versions);
 }
 
 void sim_ticket_end(int node, uint64_t ticket) {
