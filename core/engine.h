@@ -272,7 +272,7 @@ struct pln_attempt {
     struct pln_hashed key;          /* or the tag; borrowed, likewise below */
     const struct pln_mask *mask;    /* of a match */
     const struct pln_l2_item *item; /* of a set */
-    const struct pln_stamp *stamp;  /* of a set: taken before it */
+    const struct pln_stamp *stamp;  /* of a set: taken before it, and before it is begun */
     bool is_conditional;            /* a set that is not kept: nx, xx */
     /* recover.c's */
     uint64_t ticket;

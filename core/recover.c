@@ -18,7 +18,7 @@
  *
  * An operation of this process's that begins while one waits for the same key takes that out first,
  * waiting while it is under way, so that no older one is carried out behind it. What it took goes
- * back where neither of the two was done.
+ * back where neither of the two was done; what was heard of the key meanwhile counts against it.
  *
  * Past its bounds the queue becomes one clear: nothing of it is lost, and much else with it.
  */
@@ -194,12 +194,13 @@ void pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attem
     }
 }
 
-/* Whether something was heard of a set's key or tags while it was tried. That the link was lost is
- * another matter: see `bar`. */
-static bool has_heard(struct pln_recovery *recovery, const struct pln_attempt *attempt) {
-    struct pln_stamp stamp = *attempt->stamp;
+/* Whether something was heard, or done here, of a set's key or tags while a write of the key was
+ * tried. That the link was lost is another matter: see `bar`. */
+static bool has_heard(struct pln_recovery *recovery, const struct pln_stamp *before,
+                      const struct pln_l2_item *item) {
+    struct pln_stamp stamp = *before;
     stamp.generation = pln_l1_generation(recovery->cache->l1);
-    pln_stamp_tags(&stamp, attempt->item->tags, attempt->item->n_tags);
+    pln_stamp_tags(&stamp, item->tags, item->n_tags);
     return !pln_stamp_holds(&stamp);
 }
 
@@ -208,6 +209,10 @@ static struct pln_kept *heir_of(struct pln_recovery *recovery, const struct pln_
                                 bool is_kept, bool is_done) {
     struct pln_kept *former = attempt->former;
     if (!is_kept && !is_done) {
+        if (former != NULL && former->kind == PLN_ATTEMPT_SET) {
+            former->is_contested = former->is_contested || attempt->stamp == NULL ||
+                                   has_heard(recovery, attempt->stamp, &former->item);
+        }
         return former;
     }
     if (former != NULL && attempt->kind == PLN_ATTEMPT_EXPIRE &&
@@ -227,7 +232,7 @@ static bool settle_locked(struct pln_recovery *recovery, const struct pln_attemp
                           struct pln_kept *heir, bool is_kept, bool is_done) {
     if (attempt->kind < PLN_ATTEMPT_MATCH) {
         if (heir != NULL && heir->kind == PLN_ATTEMPT_SET && is_kept) {
-            heir->is_contested = has_heard(recovery, attempt);
+            heir->is_contested = has_heard(recovery, attempt->stamp, attempt->item);
         }
         return heir != NULL ? put_locked(recovery, heir) : !is_kept;
     }

@@ -195,8 +195,8 @@ static int set_l2(struct write *write) {
                                   .item = &write->item,
                                   .stamp = &stamp,
                                   .is_conditional = write->flags != 0};
-    pln_recovery_begin(cache->recovery, &attempt);
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
+    pln_recovery_begin(cache->recovery, &attempt);
     int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     status = pln_recovery_end(cache->recovery, &attempt, status);

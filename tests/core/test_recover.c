@@ -291,6 +291,26 @@ static void look_again(void) {
     }
 }
 
+static void *set_new_k(void *arg) {
+    (void) pln_set(arg, pln_key("k"), pln_key("w"), &(struct pln_set_options){.flags = PLN_SET_NX});
+    return NULL;
+}
+
+START_TEST(nor_where_it_was_heard_while_another_write_of_the_key_was_tried_in_vain) {
+    pthread_t thread;
+    cut(true);
+    fail_set("k", "v");
+    pln_l2_mem_set_cut(rig.server, A->l2, PLN_MEMORY_HANGS);
+    uint64_t commands = rig_stat(A, "l2_commands");
+    pthread_create(&thread, NULL, set_new_k, A);
+    rig_await(A, "l2_commands", commands + 1);
+    ck_assert_int_eq(pln_delete(B, pln_key("k")), PLN_OK);
+    pthread_join(thread, NULL);
+    heal();
+    rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
 START_TEST(a_set_brings_no_key_back_whose_deletion_is_on_its_way) {
     cut(true);
     fail_set("k", "v");
@@ -473,6 +493,7 @@ int main(void) {
     tcase_add_test(tests, a_set_brings_a_key_back_that_nobody_can_have_deleted);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_was_heard_while_it_was_tried);
+    tcase_add_test(tests, nor_where_it_was_heard_while_another_write_of_the_key_was_tried_in_vain);
     tcase_add_test(tests, a_set_brings_no_key_back_whose_deletion_is_on_its_way);
     tcase_add_test(tests, a_set_waits_for_what_is_on_its_way_and_does_not_wait_for_ever);
     tcase_add_test(tests, sets_bring_their_keys_back_one_after_the_other);

@@ -210,12 +210,14 @@ static void leave_former(struct pln_recovery *recovery, struct pln_attempt *atte
 }
 
 void __wrap_pln_recovery_begin(struct pln_recovery *recovery, struct pln_attempt *attempt) {
+    uint64_t versions[SIM_KEYS];
     sim_point();
+    sim_versions(versions);
     __real_pln_recovery_begin(recovery, attempt);
     if (recovery == NULL) {
         return;
     }
-    sim_ticket(sim_note(), attempt->ticket);
+    sim_ticket(sim_note(), attempt->ticket, versions);
     if (sim_mutant == SIM_FORMER_STAYS) {
         leave_former(recovery, attempt);
     }
@@ -225,6 +227,10 @@ int __wrap_pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *a
                             int status) {
     const struct sim_write *write = sim_note();
     sim_point();
+    uint64_t former = attempt->former != NULL ? attempt->former->ticket : 0;
+    if (former != 0 && status != PLN_OK && status != PLN_MISS) {
+        sim_ticket_back(write->node, former);
+    }
     status = __real_pln_recovery_end(recovery, attempt, status);
     if (recovery != NULL) {
         sim_ticket_end(write->node, attempt->ticket);

@@ -11,7 +11,6 @@ enum {
     MOST_VERSIONS = 1024, /* of one key */
     MOST_SETS = 4096,
     MOST_PENDING = 1024, /* messages on their way to one node */
-    MOST_TICKETS = 512,  /* writes of one node that may be kept */
 };
 
 struct sim_tally sim_tally;
@@ -22,20 +21,15 @@ struct message {
     struct sim_floors floors;
 };
 
-/* A write that may be kept. */
-struct ticket {
-    uint64_t versions[SIM_KEYS], set, ended;
-};
-
 struct node {
     struct sim_floors floors;
+    struct sim_floors others; /* what others had carried out */
     struct message pending[MOST_PENDING];
     unsigned n_pending;
     bool is_linked;
     unsigned link;
     uint64_t promised[SIM_KEYS]; /* the newest version whose invalidation it has kept */
     uint64_t told[SIM_KEYS];     /* when the last write of the key began that returned PLN_OK */
-    struct ticket tickets[MOST_TICKETS];
 };
 
 static struct {
@@ -57,6 +51,7 @@ void sim_history_begin(const struct sim_shape *shape) {
     for (int i = 0; i < SIM_NODES; i++) {
         struct node *node = &world.nodes[i];
         memset(&node->floors, 0, sizeof node->floors);
+        memset(&node->others, 0, sizeof node->others);
         memset(node->promised, 0, sizeof node->promised);
         memset(node->told, 0, sizeof node->told);
         node->n_pending = 0;
@@ -118,6 +113,10 @@ uint64_t sim_source_commit(unsigned key) {
 
 uint64_t sim_source_version(unsigned key) {
     return world.versions[key];
+}
+
+void sim_versions(uint64_t versions[SIM_KEYS]) {
+    memcpy(versions, world.versions, sizeof world.versions);
 }
 
 bool sim_is_behind(unsigned key) {
@@ -259,7 +258,8 @@ static void change_record(unsigned key, const struct sim_write *write) {
 }
 
 static void check_order(unsigned key, const struct sim_write *redo) {
-    if (redo->ended != 0 && !redo->stays && world.nodes[redo->node].told[key] > redo->ended) {
+    if (redo->ended != 0 && !redo->stays && !redo->is_back &&
+        world.nodes[redo->node].told[key] > redo->ended) {
         sim_fail("node %d does what it had kept of %s after a later write of its own", redo->node,
                  world.names[key]);
     }
@@ -283,6 +283,11 @@ void sim_carried_out(enum sim_change kind, struct pln_bytes payload, struct sim_
                            : write->stays                      ? 0
                                                                : world.versions[key];
         raise_floor(&world.executed.of[key][floor_of(kind)], version);
+        for (int i = 0; i < SIM_NODES; i++) {
+            if (i != write->node) {
+                raise_floor(&world.nodes[i].others.of[key][floor_of(kind)], version);
+            }
+        }
         write->floors.of[key][floor_of(kind)] = version;
         if (floor_of(kind) == SIM_GONE && world.executed_at[key][version] == 0) {
             world.executed_at[key][version] = sim_now();
@@ -299,6 +304,10 @@ void sim_lost_records(void) {
 
 void sim_executed(struct sim_floors *floors) {
     *floors = world.executed;
+}
+
+void sim_executed_by_others(int node, struct sim_floors *floors) {
+    *floors = world.nodes[node].others;
 }
 
 void sim_check_stored(const struct sim_floors *then, unsigned key, const struct pln_l2_item *item,
@@ -373,13 +382,17 @@ bool sim_is_linked(int number) {
 
 /* ---- nodes ---- */
 
+uint64_t sim_event(void) {
+    return ++world.n_events;
+}
+
 void sim_write_begin(struct sim_write *write, int number, enum sim_change kind,
                      struct pln_bytes payload) {
     *write = (struct sim_write){.node = number,
                                 .keys = sim_keys_of(kind, payload),
                                 .is_of_keys = kind <= SIM_LIST,
-                                .begun = ++world.n_events};
-    memcpy(write->versions, world.versions, sizeof write->versions);
+                                .begun = sim_event()};
+    sim_versions(write->versions);
 }
 
 void sim_write_end(const struct sim_write *write, int status, bool is_kept) {
@@ -401,33 +414,6 @@ void sim_write_end(const struct sim_write *write, int status, bool is_kept) {
     }
     if (status == PLN_OK) {
         raise_floors(&node->floors, &write->floors);
-    }
-}
-
-static struct ticket *ticket_of(int number, uint64_t ticket) {
-    if (ticket >= MOST_TICKETS) {
-        sim_fail("more than %d writes of node %d", MOST_TICKETS, number);
-    }
-    return &world.nodes[number].tickets[ticket];
-}
-
-void sim_ticket(const struct sim_write *write, uint64_t number) {
-    struct ticket *ticket = ticket_of(write->node, number);
-    *ticket = (struct ticket){.set = write->set, .ended = UINT64_MAX};
-    memcpy(ticket->versions, write->versions, sizeof ticket->versions);
-}
-
-void sim_ticket_end(int node, uint64_t ticket) {
-    ticket_of(node, ticket)->ended = ++world.n_events;
-}
-
-void sim_redo_begin(struct sim_write *redo, int node, uint64_t number) {
-    *redo = (struct sim_write){.node = node, .is_redo = true};
-    if (number != 0) {
-        const struct ticket *ticket = ticket_of(node, number);
-        redo->set = ticket->set;
-        redo->ended = ticket->ended;
-        memcpy(redo->versions, ticket->versions, sizeof redo->versions);
     }
 }
 

@@ -19,7 +19,8 @@
  * A call that failed may be kept, and is then carried out later, unless its node dies (a redo).
  * Where what is there by then is newer than the call, it stays, and no floor rises above the
  * versions of when the call began. A value that a redo stores comes after none that began when its
- * call was over; and no redo comes after a later write of its node's that returned PLN_OK.
+ * call was over; and no redo comes after a later write of its node's that returned PLN_OK, but for
+ * one that had been put aside for yet another: such a one may take away what is of about its time.
  */
 #ifndef PLN_SIM_HISTORY_H
 #define PLN_SIM_HISTORY_H
@@ -57,6 +58,7 @@ struct sim_write {
     bool is_carried_out;
     struct sim_floors floors; /* then: of what it concerned */
     bool is_redo, stays;      /* `stays`: what is there by now is newer, and stays */
+    bool is_back;             /* another write of the key had taken its place, and failed */
     uint64_t ended;           /* of a redo: when the call that failed returned; 0: no single one */
 };
 
@@ -97,6 +99,8 @@ struct pln_bytes sim_tag_name(unsigned tag);
 
 uint64_t sim_source_commit(unsigned key);
 uint64_t sim_source_version(unsigned key);
+/* Of all keys. */
+void sim_versions(uint64_t versions[SIM_KEYS]);
 /* True where the server has not carried out an invalidation since the last commit; it is a fault
  * where a node that lives has kept it. */
 bool sim_is_behind(unsigned key);
@@ -119,25 +123,26 @@ void sim_lost_records(void);
 void sim_check_stored(const struct sim_floors *then, unsigned key, const struct pln_l2_item *item,
                       const char *who);
 void sim_executed(struct sim_floors *floors);
+/* The same without the changes of a node's own. */
+void sim_executed_by_others(int node, struct sim_floors *floors);
 
 /* ---- the bus ---- */
 
 void sim_sent(int node, enum sim_change kind, struct pln_bytes payload);
 void sim_heard(int node, enum sim_change kind, struct pln_bytes payload);
 void sim_link_down(int node);
-/* After the node was told; `then` is sim_executed() of before. */
+/* After the node was told; `then` is what was carried out before, without its own where the link
+ * was repaired: what it does itself it knows when the call returns. */
 void sim_link_up(int node, const struct sim_floors *then);
 bool sim_is_linked(int node);
 
 /* ---- nodes ---- */
 
+/* The next number in the order of what happens. */
+uint64_t sim_event(void);
 void sim_write_begin(struct sim_write *write, int node, enum sim_change kind,
                      struct pln_bytes payload);
 void sim_write_end(const struct sim_write *write, int status, bool is_kept);
-/* The library gave it a number, or was done with that; and it carries out what has the number. */
-void sim_ticket(const struct sim_write *write, uint64_t ticket);
-void sim_ticket_end(int node, uint64_t ticket);
-void sim_redo_begin(struct sim_write *redo, int node, uint64_t ticket);
 void sim_redo_end(const struct sim_write *redo);
 /* What it had kept is lost. */
 void sim_node_dies(int node);

@@ -8,12 +8,54 @@
 
 #include "../../l2/mem.h"
 
+enum { MOST_TICKETS = 512 }; /* of one node */
+
+/* A write that may be kept. */
+struct ticket {
+    uint64_t versions[SIM_KEYS], set, ended;
+    bool is_back; /* another write of the key had taken its place, and failed */
+};
+
+static struct ticket tickets[SIM_NODES][MOST_TICKETS];
+
 /* A cache carries one out at a time. */
 static struct sim_write redos[SIM_NODES];
 
+static struct ticket *ticket_of(int number, uint64_t ticket) {
+    if (ticket >= MOST_TICKETS) {
+        sim_fail("more than %d writes of node %d", MOST_TICKETS, number);
+    }
+    return &tickets[number][ticket];
+}
+
+void sim_ticket(const struct sim_write *write, uint64_t number, const uint64_t versions[SIM_KEYS]) {
+    struct ticket *ticket = ticket_of(write->node, number);
+    *ticket = (struct ticket){.set = write->set, .ended = UINT64_MAX};
+    memcpy(ticket->versions, versions, sizeof ticket->versions);
+}
+
+void sim_ticket_end(int node, uint64_t ticket) {
+    ticket_of(node, ticket)->ended = sim_event();
+}
+
+void sim_ticket_back(int node, uint64_t ticket) {
+    ticket_of(node, ticket)->is_back = true;
+}
+
+static void begin_redo(struct sim_write *redo, int node, uint64_t number) {
+    *redo = (struct sim_write){.node = node, .is_redo = true};
+    if (number != 0) {
+        const struct ticket *ticket = ticket_of(node, number);
+        redo->set = ticket->set;
+        redo->ended = ticket->ended;
+        redo->is_back = ticket->is_back;
+        memcpy(redo->versions, ticket->versions, sizeof redo->versions);
+    }
+}
+
 static struct sim_write *begin(int node, uint64_t ticket, const char *what) {
     struct sim_write *redo = &redos[node];
-    sim_redo_begin(redo, node, ticket);
+    begin_redo(redo, node, ticket);
     sim_set_note(redo);
     sim_trace("node %d carries out what was kept: %s", node, what);
     return redo;

@@ -93,13 +93,24 @@ static void drop(struct sim_fleet *fleet, unsigned slot, unsigned key) {
     }
 }
 
+static void expect_last(const struct sim_slot *slot, unsigned key, uint32_t flags) {
+    struct pln_result result = {0};
+    int status = PLN_MISS;
+    /* what was fetched may be past its end when a task that was left goes on: who asks again loads
+     */
+    for (int i = 0; i < 10 && status == PLN_MISS && (i == 0 || !sim_is_record(key)); i++) {
+        status = sim_get(slot, key, PLN_GET_NO_STALE | flags, &result);
+    }
+    sim_read_must_be_last(slot->node, key, status, &result);
+    pln_release(slot->cache, result.value);
+}
+
+/* In every node, and in the server. */
 static void expect_truth(struct sim_fleet *fleet) {
     for (unsigned slot = 0; slot < fleet->plan.n_nodes; slot++) {
         for (unsigned key = 0; key < sim_n_keys(); key++) {
-            struct pln_result result = {0};
-            int status = sim_get(&fleet->slots[slot], key, PLN_GET_NO_STALE, &result);
-            sim_read_must_be_last(fleet->slots[slot].node, key, status, &result);
-            pln_release(fleet->slots[slot].cache, result.value);
+            expect_last(&fleet->slots[slot], key, 0);
+            expect_last(&fleet->slots[slot], key, PLN_GET_NO_L1); /* which may mend what L1 has */
         }
     }
 }

@@ -61,6 +61,11 @@ uint64_t sim_kept_ticket(const struct pln_hashed *key);
 
 /* ---- kept.c, for server.c and engine.c ---- */
 
+/* The library gave a write a number, when the versions were these; it was done with it; and took it
+ * back for that of another. */
+void sim_ticket(const struct sim_write *write, uint64_t ticket, const uint64_t versions[SIM_KEYS]);
+void sim_ticket_end(int node, uint64_t ticket);
+void sim_ticket_back(int node, uint64_t ticket);
 struct record;
 /* Carries out what a node kept of a key. */
 int sim_redo(struct pln_l2 *l2, int node, const struct pln_hashed *key,

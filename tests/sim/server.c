@@ -343,9 +343,14 @@ void __wrap_pln_mem_send_locked(struct mem_client *to, const struct queued *mess
 
 struct logged *__wrap_pln_mem_missed_locked(struct mem_client *client, bool *is_whole) {
     struct seam *seam = client->events.arg;
-    sim_executed(&seam->when_up);
+    struct logged *missed = __real_pln_mem_missed_locked(client, is_whole);
     seam->is_replaying = true;
-    return __real_pln_mem_missed_locked(client, is_whole);
+    if (*is_whole) {
+        sim_executed_by_others(node_of(client), &seam->when_up);
+    } else {
+        sim_executed(&seam->when_up);
+    }
+    return missed;
 }
 
 /* NOLINTEND(bugprone-reserved-identifier) */
