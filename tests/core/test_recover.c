@@ -453,23 +453,6 @@ START_TEST(refusals_that_pass_are_kept_and_the_others_not) {
 }
 END_TEST
 
-START_TEST(nothing_is_kept_where_the_option_says_none) {
-    recover_reopen(PLN_NONE, 0);
-    cut(true);
-    ck_assert_int_eq(pln_delete(A, pln_key("k")), PLN_EL2DOWN);
-    ck_assert_ptr_null(strstr(pln_error_text(), "kept"));
-    ck_assert_int_eq(pln_clear(A), PLN_EL2DOWN);
-    ck_assert_uint_eq(rig_stat(A, "recovery_waiting"), 0);
-    ck_assert_uint_eq(rig_stat(A, "recovery_kept"), 0);
-    struct pln_options options = {0};
-    ck_assert_int_eq(pln_options_set(&options, "recovery", "none"), PLN_OK);
-    ck_assert(options.recovery == PLN_NONE);
-    ck_assert_int_eq(pln_options_set(&options, "recovery", "500"), PLN_OK);
-    ck_assert_uint_eq(options.recovery, 500);
-    ck_assert_int_eq(pln_options_set(&options, "recovery", "-1"), PLN_EINVAL);
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("recover");
     TCase *tests = tcase_create("recover");
@@ -503,6 +486,5 @@ int main(void) {
     tcase_add_test(tests, what_a_rule_lets_be_written_to_l1_alone_reaches_l2_later);
     tcase_add_test(tests, what_timed_out_is_tried_again_on_a_link_that_lives);
     tcase_add_test(tests, refusals_that_pass_are_kept_and_the_others_not);
-    tcase_add_test(tests, nothing_is_kept_where_the_option_says_none);
     return rig_run(suite);
 }

@@ -147,6 +147,23 @@ static void watch_log(void *arg, int level, const char *line) {
     }
 }
 
+START_TEST(nothing_is_kept_where_the_option_says_none) {
+    recover_reopen(PLN_NONE, 0);
+    cut(true);
+    ck_assert_int_eq(pln_delete(A, pln_key("k")), PLN_EL2DOWN);
+    ck_assert_ptr_null(strstr(pln_error_text(), "kept"));
+    ck_assert_int_eq(pln_clear(A), PLN_EL2DOWN);
+    ck_assert_uint_eq(rig_stat(A, "recovery_waiting"), 0);
+    ck_assert_uint_eq(rig_stat(A, "recovery_kept"), 0);
+    struct pln_options options = {0};
+    ck_assert_int_eq(pln_options_set(&options, "recovery", "none"), PLN_OK);
+    ck_assert(options.recovery == PLN_NONE);
+    ck_assert_int_eq(pln_options_set(&options, "recovery", "500"), PLN_OK);
+    ck_assert_uint_eq(options.recovery, 500);
+    ck_assert_int_eq(pln_options_set(&options, "recovery", "-1"), PLN_EINVAL);
+}
+END_TEST
+
 START_TEST(close_tries_once_and_says_what_is_lost) {
     rig_set(A, "k", "old");
     rig_expect(B, "k", "old", "l2");
@@ -290,6 +307,7 @@ int main(void) {
     tcase_add_test(tests, a_clear_swallows_what_is_older_and_not_what_is_newer);
     tcase_add_test(tests, nothing_older_comes_back_behind_what_has_ended_it_and_returned);
     tcase_add_test(tests, what_l2_does_not_take_is_not_told);
+    tcase_add_test(tests, nothing_is_kept_where_the_option_says_none);
     tcase_add_test(tests, close_tries_once_and_says_what_is_lost);
     tcase_add_test(tests, close_does_not_wait_for_what_is_on_its_way);
     tcase_add_test(tests, a_child_leaves_what_waits_to_its_parent);
