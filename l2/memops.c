@@ -247,7 +247,7 @@ static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
         return store(client, key->key, redo->item,
                      is_there ? value->item.tag_clock : client->space->clock);
     }
-    if (redo->kind == PLN_REDO_EXPIRE && is_there) {
+    if (redo->kind == PLN_REDO_EXPIRE && is_there && record != NULL) {
         pln_envelope_expire(record->envelope, server_now(client));
     } else if (redo->kind != PLN_REDO_EXPIRE && record != NULL) {
         pln_mem_drop_value(record);

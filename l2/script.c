@@ -28,6 +28,7 @@
  */
 #include "internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 /* Shared by all: offsets are those of codec.c, counted from one. */
@@ -404,8 +405,8 @@ struct running {
 static void write_moment(const struct pln_script_call *call, const struct pln_conn *conn,
                          struct pln_batch *batch) {
     char text[48];
-    snprintf(text, sizeof text, "%lld %lld", (long long) (call->moment + conn->clock_offset),
-             (long long) (conn->clock_doubt + PLN_REDO_DOUBT));
+    snprintf(text, sizeof text, "%" PRId64 " %" PRId64, call->moment + conn->clock_offset,
+             conn->clock_doubt + PLN_REDO_DOUBT);
     pln_batch_text(batch, text);
 }
 

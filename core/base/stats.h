@@ -72,7 +72,7 @@ enum pln_count {
     PLN_COUNT_EVENTS_RAISED,
     PLN_COUNT_EVENTS_FAILED,
     PLN_COUNT_EVENTS_DEAD,
-    PLN_COUNT_RECOVERY_KEPT,   /* operations that Redis did not take, kept for later */
+    PLN_COUNT_RECOVERY_KEPT, /* operations that Redis did not take, kept for later */
     PLN_COUNT_RECOVERY_DONE,
     PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
     PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */

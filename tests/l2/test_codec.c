@@ -259,7 +259,7 @@ START_TEST(a_list_of_masks_that_is_damaged_voids_what_is_asked) {
     struct pln_bytes key = pln_key("user:1"), other = pln_key("x");
     pln_put_big(list, 50, 8);
     pln_put_big(list + 16, 6, 2);
-    memcpy(list + 18, "puser:", 6);
+    memcpy(list + 18, (const char[]){'p', 'u', 's', 'e', 'r', ':'}, 6);
     ck_assert(pln_drops_void(pln_bytes_of(list, 24), key, 49));
     ck_assert(!pln_drops_void(pln_bytes_of(list, 24), key, 50));
     ck_assert(!pln_drops_void(pln_bytes_of(list, 24), other, 49));
