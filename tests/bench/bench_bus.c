@@ -33,6 +33,9 @@ enum {
     MOST_SUBSCRIBERS = 100,
     CPU_WRITES = 20000,
     MESSAGE_BYTES = 14 + BENCH_KEY_BYTES + 8, /* of one of ours about one key */
+    BATCHES = 500,
+    KEYS_A_BATCH = 1000,
+    APPLIED = BATCHES * KEYS_A_BATCH,
 };
 
 /* What the two processes share. */
@@ -65,7 +68,8 @@ static void nap(void) {
 }
 
 static struct pln_cache *open_cache(pln_l2_maker make) {
-    struct pln_options options = {.redis = server.url, .ns = "bench", .timeout_ms = 5000};
+    struct pln_options options = {
+        .redis = server.url, .ns = "bench", .timeout_ms = 5000, .max_bytes = (size_t) 512 << 20};
     struct pln_cache *cache = NULL;
     need(pln_open_over(&options, make, NULL, &cache) == PLN_OK, "open");
     return cache;
@@ -213,7 +217,7 @@ static void print_latency(const char *name, struct bench_series *medians,
 
 static void bench_latency(struct pln_cache *cache) {
     struct bench_series ours = {0}, our_tails = {0}, acks = {0}, ack_tails = {0};
-    struct bench_series bare = {0}, bare_tails = {0}, ratios = {0};
+    struct bench_series bare = {0}, bare_tails = {0}, ratios = {0}, ack_ratios = {0};
     redisContext *context = redisConnectUnix(server.path);
     pthread_t listener;
     need(context != NULL && redisAppendCommand(context, "SUBSCRIBE bare") == REDIS_OK, "SUBSCRIBE");
@@ -234,13 +238,15 @@ static void bench_latency(struct pln_cache *cache) {
         if (round > 0) {
             add_times(board->begun, &bare, &bare_tails);
             ratios.values[ratios.n] = ours.values[ratios.n] / bare.values[ratios.n];
-            ratios.n++;
+            ack_ratios.values[ratios.n] = acks.values[ratios.n] / bare.values[ratios.n];
+            ack_ratios.n = ++ratios.n;
         }
     }
     print_latency("bus.latency", &ours, &our_tails);
     print_latency("bus.latency.after_ack", &acks, &ack_tails);
     print_latency("bus.redis.latency", &bare, &bare_tails);
     bench_print("bus.latency.vs.redis", "ratio", &ratios);
+    bench_print("bus.latency.after_ack.vs.redis", "ratio", &ack_ratios);
 }
 
 /* ---- what it costs Redis ---- */
@@ -323,6 +329,98 @@ static void bench_server(struct pln_cache *cache) {
     bench_print_one("bus.message", "bytes", (many - few) / (MOST_SUBSCRIBERS - 1));
 }
 
+/* ---- how many a second ---- */
+
+/* Messages of many keys, as pln_delete_many() has Redis send them, but for their number: these are
+ * of no row. */
+static size_t make_batch(uint32_t batch, uint8_t *bytes) {
+    size_t len = 14;
+    memset(bytes, 0, len);
+    memcpy(bytes, "2K", 2);
+    for (uint32_t i = 0; i < KEYS_A_BATCH; i++) {
+        char key[BENCH_KEY_BYTES + 1];
+        key_of(batch * KEYS_A_BATCH + i, key);
+        bytes[len] = 0;
+        bytes[len + 1] = BENCH_KEY_BYTES;
+        memcpy(bytes + len + 2, key, BENCH_KEY_BYTES);
+        len += 2 + BENCH_KEY_BYTES;
+    }
+    memset(bytes + len, 0, 8);
+    return len + 8;
+}
+
+/* Publishes all that in a process of its own. */
+static pid_t publish(void) {
+    static uint8_t bytes[32 * 1024];
+    pid_t pid = fork();
+    if (pid != 0) {
+        return pid;
+    }
+    redisContext *context = redisConnectUnix(server.path);
+    int done = 0;
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        size_t len = make_batch(i, bytes);
+        redisAppendCommand(context, "PUBLISH bench:inv:2 %b", bytes, len);
+    }
+    while (done == 0 && redisBufferWrite(context, &done) == REDIS_OK) {
+    }
+    for (uint32_t i = 0; i < BATCHES; i++) {
+        void *reply;
+        if (redisGetReply(context, &reply) == REDIS_OK) {
+            freeReplyObject(reply);
+        }
+    }
+    _exit(0);
+}
+
+static pln_ns first_at, last_at;
+static _Atomic size_t n_applied;
+
+static void note_applied(void *arg, struct pln_bytes key) {
+    (void) arg, (void) key;
+    size_t n = atomic_fetch_add(&n_applied, 1) + 1;
+    if (n == 1) {
+        first_at = pln_clock_precise();
+    } else if (n == APPLIED) {
+        last_at = pln_clock_precise();
+    }
+}
+
+/* All of the keys are in L1. */
+static void fill_l1(struct pln_cache *cache) {
+    char text[BENCH_KEY_BYTES + 1];
+    for (uint32_t i = 0; i < APPLIED; i++) {
+        key_of(i, text);
+        struct pln_hashed key;
+        struct pln_l1_item item = {.value = pln_key("value"),
+                                   .life = {0, PLN_FOREVER, PLN_FOREVER, PLN_FOREVER},
+                                   .generation = pln_l1_generation(cache->l1)};
+        need(pln_cache_key(cache, pln_key(text), &key) == PLN_OK &&
+                 pln_l1_put(cache->l1, &key, &item, pln_now(&cache->host), NULL, NULL) == PLN_OK,
+             "put");
+    }
+}
+
+static void bench_apply(struct pln_cache *cache) {
+    struct bench_series keys = {0};
+    for (int run = 0; run <= BENCH_RUNS; run++) {
+        note = NULL;
+        fill_l1(cache);
+        atomic_store(&n_applied, 0);
+        note = note_applied;
+        pid_t publisher = publish();
+        while (atomic_load(&n_applied) < APPLIED) {
+            usleep(1000);
+        }
+        waitpid(publisher, NULL, 0);
+        if (run > 0) {
+            keys.values[keys.n++] = APPLIED / ((double) (last_at - first_at) / 1e9);
+        }
+    }
+    note = NULL;
+    bench_print("bus.apply", "ops", &keys);
+}
+
 int main(void) {
     bench_print_machine();
     pln_test_redis_start(&server, NULL);
@@ -336,6 +434,7 @@ int main(void) {
     bench_latency(cache);
     atomic_store(&board->turn, UINT32_MAX);
     waitpid(writer, NULL, 0);
+    bench_apply(cache);
     bench_server(cache);
     pln_close(cache);
     pln_test_redis_stop(&server);
