@@ -50,6 +50,16 @@ bool pln_truth_missed(const struct pln_truth *truth, uint64_t version, pln_ns be
     return has_missed;
 }
 
+bool pln_truth_knows(const struct pln_truth *truth, uint64_t version) {
+    size_t oldest = truth->n_acks > PLN_ACKS ? truth->n_acks - PLN_ACKS : 0;
+    for (size_t i = truth->n_acks; i > oldest; i--) {
+        if (truth->acks[(i - 1) % PLN_ACKS].version <= version) {
+            return truth->acks[(i - 1) % PLN_ACKS].version == version;
+        }
+    }
+    return oldest > 0;
+}
+
 /* ---- what happened ---- */
 
 int pln_judge_new(struct pln_judge **judge, unsigned n_processes, const struct pln_bounds *bounds) {

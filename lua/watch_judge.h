@@ -51,6 +51,10 @@ void pln_truth_ack(struct pln_truth *truth, uint64_t version, pln_ns at, uint32_
  * PLN_ACKS acknowledgements ago, the first that is remembered stands for it. */
 bool pln_truth_missed(const struct pln_truth *truth, uint64_t version, pln_ns began,
                       uint32_t reader, struct pln_missed *missed);
+/* True where the version was acknowledged, as far as is remembered. One that was not, and that a
+ * server is all there is of, may still take effect after a newer one: its writer gave up waiting,
+ * and its command had not been carried out. */
+bool pln_truth_knows(const struct pln_truth *truth, uint64_t version);
 
 /* ---- the history ---- */
 

@@ -170,7 +170,9 @@ static void check(struct worker *worker, unsigned index, pln_ns began, struct pl
     version = number != NULL ? strtoull(number + 1, NULL, 10) : 0;
     pln_watch_lock(&key->lock);
     uint64_t newest = key->version;
-    bool is_old = pln_truth_missed(&key->truth, version, began, worker->life, &note.read.missed);
+    bool is_old = pln_truth_missed(&key->truth, version, began, worker->life, &note.read.missed) &&
+                  (pln_watch_kind_of(index) != PLN_WATCH_RECORD ||
+                   pln_truth_knows(&key->truth, version));
     pln_watch_unlock(&key->lock);
     if (!pln_bytes_equal(value_of(index, version, right), value) || version > newest) {
         tell_wrong(worker, index, value, newest);

@@ -80,17 +80,17 @@ function spec.contains(text, wanted)
   end
 end
 
--- Waits until the condition holds; a failure after 10 seconds.
+-- Waits until the condition holds; a failure after 30 seconds.
 function spec.wait_until(what, condition)
   local clock = require("perilune").clock
-  local deadline = clock() + 10
+  local deadline = clock() + 30
   repeat
     if condition() then
       return
     end
     os.execute "sleep 0.01"
   until clock() > deadline
-  error("waited 10 s: " .. what, 2)
+  error("waited 30 s: " .. what, 2)
 end
 
 local function read_line(command)

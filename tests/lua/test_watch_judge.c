@@ -85,6 +85,19 @@ START_TEST(a_write_that_failed_counts_from_the_next_that_did_not) {
 }
 END_TEST
 
+START_TEST(what_was_acknowledged_is_known_as_far_back_as_is_remembered) {
+    struct pln_truth truth = {0};
+    ck_assert(!pln_truth_knows(&truth, 1));
+    for (uint64_t version = 2; version < 2 * (PLN_ACKS + 10); version += 2) {
+        pln_truth_ack(&truth, version, (pln_ns) version, OTHER);
+    }
+    ck_assert(pln_truth_knows(&truth, 2 * PLN_ACKS));
+    ck_assert(!pln_truth_knows(&truth, 2 * PLN_ACKS + 1));
+    ck_assert(!pln_truth_knows(&truth, 2 * PLN_ACKS - 1));
+    ck_assert(pln_truth_knows(&truth, 3)); /* too long ago */
+}
+END_TEST
+
 START_TEST(own_writes_are_told_from_those_of_others) {
     struct pln_truth truth = {0};
     struct pln_missed missed;
@@ -259,6 +272,7 @@ int main(void) {
     tcase_add_checked_fixture(group, set_up, tear_down);
     tcase_add_test(group, a_read_missed_the_first_newer_version_acknowledged_before_it_began);
     tcase_add_test(group, a_write_that_failed_counts_from_the_next_that_did_not);
+    tcase_add_test(group, what_was_acknowledged_is_known_as_far_back_as_is_remembered);
     tcase_add_test(group, own_writes_are_told_from_those_of_others);
     tcase_add_test(group, of_more_than_it_keeps_the_oldest_stands_for_those_before);
     tcase_add_test(group, a_fault_is_a_gap_for_those_it_concerns_and_then_they_recover);
