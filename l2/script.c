@@ -27,183 +27,45 @@
  * has forgotten it (SCRIPT FLUSH) is sent the text again.
  */
 #include "internal.h"
+#include "parts.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-/* Shared by all: offsets are those of codec.c, counted from one. */
-#define PRELUDE                                                                                          \
-    "local V, L, T, LOG = KEYS[1], KEYS[2], KEYS[3], KEYS[4]\n"                                          \
-    "local function micros()\n"                                                                          \
-    "  local t = redis.call('TIME')\n"                                                                   \
-    "  return t[1] * 1000000 + t[2]\n"                                                                   \
-    "end\n"                                                                                              \
-    "local function now() return math.floor(micros() / 1000) end\n"                                      \
-    "local function whole(n) return string.format('%.0f', n) end\n" /* as stored; '' is forever */       \
-    "local function at(t, left)\n"                                                                       \
-    "  if left == '' then return '\\127' .. string.rep('\\255', 7) end\n"                                \
-    "  return struct.pack('>I8', math.max(0, t + left))\n"                                               \
-    "end\n"                                                                                              \
-    "local function clock(T)\n"                                                                          \
-    "  local c = redis.call('HGET', T, '#')\n"                                                           \
-    "  if not c then\n"                                                                                  \
-    "    c = whole(micros())\n"                                                                          \
-    "    redis.call('HSET', T, '#', c, '<', c, '@', c)\n"                                                \
-    "  end\n"                                                                                            \
-    "  return tonumber(c)\n"                                                                             \
-    "end\n"                                                                                              \
-    "local function drops(list)\n"                                                                       \
-    "  local all, from = {}, 1\n"                                                                        \
-    "  while from + 17 < #list do\n"                                                                     \
-    "    local to = from + 17 + struct.unpack('>I2', list, from + 16)\n"                                 \
-    "    all[#all + 1] = string.sub(list, from, to)\n"                                                   \
-    "    from = to + 1\n"                                                                                \
-    "  end\n"                                                                                            \
-    "  return all\n"                                                                                     \
-    "end\n"                                                                                              \
-    "local function listed() return drops(redis.call('HGET', T, '~') or '') end\n"                       \
-    "local function fits(mask, key)\n"                                                                   \
-    "  local text, from, at = string.sub(mask, 2), 1, 1\n"                                               \
-    "  if string.sub(mask, 1, 1) == 'p' then return string.sub(key, 1, #text) == text end\n"             \
-    "  while true do\n"                                                                                  \
-    "    local star = string.find(text, '*', from, true)\n"                                              \
-    "    local piece = string.sub(text, from, star and star - 1)\n"                                      \
-    "    if from == 1 and not star then return piece == key end\n"                                       \
-    "    if not star then\n"                                                                             \
-    "      return #key - #piece + 1 >= at and string.sub(key, #key - #piece + 1) == piece\n"             \
-    "    end\n"                                                                                          \
-    "    local first, last = string.find(key, piece, at, true)\n"                                        \
-    "    if not first or (from == 1 and first > 1) then return false end\n"                              \
-    "    at, from = last + 1, star + 1\n"                                                                \
-    "  end\n"                                                                                            \
-    "end\n"                                                                                              \
-    "local function is_dropped(c)\n"                                                                     \
-    "  for _, drop in ipairs(listed()) do\n"                                                             \
-    "    if struct.unpack('>I8', drop) > c and fits(string.sub(drop, 19), string.sub(V, #T - 1)) then\n" \
-    "      return true\n"                                                                                \
-    "    end\n"                                                                                          \
-    "  end\n"                                                                                            \
-    "  return false\n"                                                                                   \
-    "end\n"                                                                                              \
-    "local function is_late(c) return T and tonumber(redis.call('HGET', T, '%') or 0) > c end\n"         \
-    "local function is_void(c, fields)\n"                                                                \
-    "  if not T then return c < tonumber(ARGV[#ARGV]) end\n"                                             \
-    "  local times = redis.call('HMGET', T, '<', '*', '%', unpack(fields))\n"                            \
-    "  if not times[1] then return true end\n"                                                           \
-    "  for i = 1, #fields + 3 do\n"                                                                      \
-    "    if times[i] and tonumber(times[i]) > c and (i ~= 3 or is_dropped(c)) then return true end\n"    \
-    "  end\n"                                                                                            \
-    "  return false\n"                                                                                   \
-    "end\n" /* the head of the value, if it has one of ours and it is not void */                        \
-    "local function head()\n"                                                                            \
-    "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                                    \
-    "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n"         \
-    "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                                  \
-    "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"                   \
-    "  if n > 64 then return nil end\n"                                                                  \
-    "  for i = 1, n do\n"                                                                                \
-    "    local len = string.byte(names, from)\n"                                                         \
-    "    if not len then return nil end\n"                                                               \
-    "    fields[i] = 't:' .. string.sub(names, from + 1, from + len)\n"                                  \
-    "    from = from + 1 + len\n"                                                                        \
-    "  end\n"                                                                                            \
-    "  if is_void(struct.unpack('>I8', h, 33), fields) then return nil end\n"                            \
-    "  return h\n"                                                                                       \
-    "end\n"                                                                                              \
-    "local function set_expired(h, is_expired)\n"                                                        \
-    "  local flags = string.byte(h, 3) % 2\n"                                                            \
-    "  redis.call('SETRANGE', V, 2, string.char(is_expired and flags + 2 or flags))\n"                   \
-    "end\n"                                                                                              \
-    "local function expire(h)\n"                                                                         \
-    "  local t = now()\n"                                                                                \
-    "  if struct.unpack('>I8', h, 17) > t then redis.call('SETRANGE', V, 16, at(t, 0)) end\n"            \
-    "  set_expired(h, true)\n"                                                                           \
-    "end\n"                                                                                              \
-    "local function say() redis.call('PUBLISH', ARGV[1], ARGV[2]) end\n"                                 \
-    "local function add(id, m)\n"                                                                        \
-    "  return redis.pcall('XADD', LOG, 'MAXLEN', '~', ARGV[3], id, 'm', m)\n"                            \
-    "end\n"                                                                                              \
-    "local function is_no_log(r)\n"                                                                      \
-    "  local e = type(r) == 'table' and r.err or ''\n"                                                   \
-    "  return string.find(e, 'WRONGTYPE') or string.find(e, 'equal or smaller')\n"                       \
-    "end\n"                                                                                              \
-    "local function tell(more)\n"                                                                        \
-    "  local n = 0\n"                                                                                    \
-    "  if T then\n"                                                                                      \
-    "    n = redis.call('HINCRBY', T, '@', 1)\n"                                                         \
-    "    if n == 1 then n = clock(T) + 1 redis.call('HSET', T, '@', whole(n)) end\n"                     \
-    "  end\n"                                                                                            \
-    "  local m = ARGV[2] .. (more or '') .. struct.pack('>I8', n)\n"                                     \
-    "  if LOG then\n" /* one that is ahead of us is of another hash, or no log */                        \
-    "    local id = whole(n) .. '-0'\n"                                                                  \
-    "    if is_no_log(add(id, m)) then redis.call('DEL', LOG) add(id, m) end\n"                          \
-    "  end\n"                                                                                            \
-    "  redis.call('PUBLISH', ARGV[1], m)\n"                                                              \
-    "  return n > 0 and n or 1\n"                                                                        \
-    "end\n"                                                                                              \
-    "local function changed(is_unseen) return (T or is_unseen) and tell() or 1 end\n"                    \
-    "local function clear()\n"                                                                           \
-    "  local c = whole(math.max(redis.call('HINCRBY', T, '#', 1), micros()))\n"                          \
-    "  local kept = redis.call('HMGET', T, '<', '@', '!')\n"                                             \
-    "  redis.call('UNLINK', T)\n"                                                                        \
-    "  redis.call('HSET', T, '#', c, '*', c, '<', kept[1], '@', kept[2] or c, '!', kept[3] or '')\n"     \
-    "  tell(struct.pack('>I8', c))\n"                                                                    \
-    "  return c + 0\n"                                                                                   \
-    "end\n" /* whether this is the lease's token */                                                      \
-    "local function end_lease(token)\n"                                                                  \
-    "  local held = redis.call('GET', L)\n"                                                              \
-    "  if not held or string.sub(held, 1, 16) ~= token then return false end\n"                          \
-    "  redis.call('DEL', L)\n"                                                                           \
-    "  if #held > 16 then say() end\n"                                                                   \
-    "  return true\n"                                                                                    \
-    "end\n" /* arguments 6 to 11 are the item's, the rest its tags' fields */                            \
-    "local function fields() return {unpack(ARGV, 12)} end\n"                                            \
-    "local function put(c)\n"                                                                            \
-    "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                             \
-    "  local t = now()\n"                                                                                \
-    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                              \
-    "    struct.pack('>I8', c) .. after .. value\n"                                                      \
-    "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"        \
-    "end\n"
-
-/* A full server refuses what may need memory, unless the script has written before: so first what
- * needs none, and changes nothing. */
-#define IN_NEED "redis.call('PERSIST', T)\n"
 
 static const struct {
     const char *name; /* of the operation, for failures */
     const char *text;
 } scripts[PLN_N_SCRIPTS] = {
     /* 4: 'nx', 'xx' or ''; 5: the tag clock, 0 for now */
-    [PLN_SCRIPT_SET] = {"set",
-                        PRELUDE "local c = tonumber(ARGV[5])\n"
-                                "if ARGV[4] ~= '' then\n"
-                                "  local h = head()\n"
-                                "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
-                                "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
-                                "end\n"
-                                "if c == 0 then c = clock(T)\n"
-                                "elseif is_late(c) or is_void(c, fields()) then return 0 end\n"
-                                "put(c)\n"
-                                "redis.call('DEL', L)\n"
-                                "return changed(false)\n"},
+    [PLN_SCRIPT_SET] = {"set", TELL HEAD PUT
+                        "local c = tonumber(ARGV[5])\n"
+                        "if ARGV[4] ~= '' then\n"
+                        "  local h = head()\n"
+                        "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
+                        "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
+                        "end\n"
+                        "if c == 0 then c = clock(T)\n"
+                        "elseif is_late(c) or is_void(c, fields()) then return 0 end\n"
+                        "put(c)\n"
+                        "redis.call('DEL', L)\n"
+                        "return changed(false)\n"},
     /* DEL first, which Redis takes when it is out of memory; after it, it takes the rest, too */
-    [PLN_SCRIPT_REMOVE] = {"remove", PRELUDE "redis.call('DEL', L)\n"
-                                             "return changed(redis.call('DEL', V) == 0)\n"},
+    [PLN_SCRIPT_REMOVE] = {"remove", TELL "redis.call('DEL', L)\n"
+                                          "return changed(redis.call('DEL', V) == 0)\n"},
     /* Values, as many leases, T and LOG; 4: how many */
-    [PLN_SCRIPT_REMOVE_MANY] = {"remove", PRELUDE
-                                "local n = tonumber(ARGV[4])\n"
-                                "T, LOG = KEYS[2 * n + 1], KEYS[2 * n + 2]\n"
-                                "redis.call('DEL', unpack(KEYS, n + 1, 2 * n))\n"
-                                "return changed(redis.call('DEL', unpack(KEYS, 1, n)) < n)\n"},
-    [PLN_SCRIPT_EXPIRE] = {"expire", PRELUDE "local h = head()\n"
-                                             "redis.call('DEL', L)\n"
-                                             "local n = changed(not h)\n"
-                                             "if not h then return 0 end\n"
-                                             "expire(h)\n"
-                                             "return n\n"},
+    [PLN_SCRIPT_REMOVE_MANY] = {"remove",
+                                TELL "local n = tonumber(ARGV[4])\n"
+                                     "T, LOG = KEYS[2 * n + 1], KEYS[2 * n + 2]\n"
+                                     "redis.call('DEL', unpack(KEYS, n + 1, 2 * n))\n"
+                                     "return changed(redis.call('DEL', unpack(KEYS, 1, n)) < n)\n"},
+    [PLN_SCRIPT_EXPIRE] = {"expire", TELL HEAD STALE "local h = head()\n"
+                                                     "redis.call('DEL', L)\n"
+                                                     "local n = changed(not h)\n"
+                                                     "if not h then return 0 end\n"
+                                                     "expire(h)\n"
+                                                     "return n\n"},
     /* 4: fresh; 5: life */
-    [PLN_SCRIPT_TOUCH] = {"touch", PRELUDE
+    [PLN_SCRIPT_TOUCH] = {"touch", TELL HEAD STALE
                           "local h, t = head(), now()\n"
                           "if not h then return 0 end\n"
                           "redis.call('SETRANGE', V, 16, at(t, ARGV[4]) .. at(t, ARGV[5]))\n"
@@ -212,7 +74,7 @@ static const struct {
                           "else redis.call('PEXPIRE', V, ARGV[5]) end\n"
                           "return changed(false)\n"},
     /* 1: token; 2: length. A lease that somebody waits for is one byte longer. */
-    [PLN_SCRIPT_LEASE] = {"lease", PRELUDE
+    [PLN_SCRIPT_LEASE] = {"lease", CLOCK
                           "local left = redis.call('PTTL', L)\n"
                           "if left == -2 then\n"
                           "  redis.call('SET', L, ARGV[1], 'PX', ARGV[2])\n"
@@ -221,21 +83,21 @@ static const struct {
                           "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
                           "return {0, left}\n"},
     /* 4: token; 5: the tag clock of when the source was read */
-    [PLN_SCRIPT_COMMIT] = {"commit",
-                           PRELUDE "local c = tonumber(ARGV[5])\n"
-                                   "if not end_lease(ARGV[4]) or is_late(c) then return 0 end\n"
-                                   "if is_void(c, fields()) then return 0 end\n"
-                                   "put(c)\n"
-                                   "return 1\n"},
-    [PLN_SCRIPT_RELEASE] = {"release", PRELUDE "return end_lease(ARGV[4]) and 1 or 0\n"},
+    [PLN_SCRIPT_COMMIT] = {"commit", NAMES TIME VOID LEASE PUT
+                           "local c = tonumber(ARGV[5])\n"
+                           "if not end_lease(ARGV[4]) or is_late(c) then return 0 end\n"
+                           "if is_void(c, fields()) then return 0 end\n"
+                           "put(c)\n"
+                           "return 1\n"},
+    [PLN_SCRIPT_RELEASE] = {"release", NAMES LEASE "return end_lease(ARGV[4]) and 1 or 0\n"},
     /* 4: the tag's field */
-    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
-                                                 "local c = redis.call('HINCRBY', T, '#', 1)\n"
-                                                 "redis.call('HSET', T, ARGV[4], c)\n"
-                                                 "return tell()\n"},
+    [PLN_SCRIPT_DROP_TAG] = {"drop_tag", TELL "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
+                                              "local c = redis.call('HINCRBY', T, '#', 1)\n"
+                                              "redis.call('HSET', T, ARGV[4], c)\n"
+                                              "return tell()\n"},
     /* 4: the mask; 5: how many are listed at most; 6: in how many bytes. Answers with the clock, or
      * 0 where there is no room: then nothing was done. */
-    [PLN_SCRIPT_DROP_MATCH] = {"drop_match", PRELUDE
+    [PLN_SCRIPT_DROP_MATCH] = {"drop_match", TELL LIST
                                "T, LOG = KEYS[1], KEYS[2]\n"
                                "clock(T)\n"
                                "local kept, mask = {}, ARGV[4]\n"
@@ -252,12 +114,12 @@ static const struct {
                                "return c\n"},
     /* What is older than the clear is void anyway, so the tags' times before it need not be kept.
      * Answers with the clock. */
-    [PLN_SCRIPT_CLEAR] = {"clear", PRELUDE "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
-                                           "return clear()\n"},
+    [PLN_SCRIPT_CLEAR] = {"clear", CLEAR "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
+                                         "return clear()\n"},
     /* The same once in the life of a server that has lost writes, but where its values are kept;
      * its numbers go on from what is known. 4: its run id; 5: the number of the last message that
      * is known; 6: 'keep' or 'clear'. Answers with the clock, or 0. */
-    [PLN_SCRIPT_CLEAR_LOST] = {"clear", PRELUDE
+    [PLN_SCRIPT_CLEAR_LOST] = {"clear", CLEAR
                                "T, LOG = KEYS[1], KEYS[2]\n" IN_NEED "clock(T)\n"
                                "local n = tonumber(redis.call('HGET', T, '@') or 0)\n"
                                "local is_known = n >= tonumber(ARGV[5])\n" /* or lost once more */
@@ -268,31 +130,31 @@ static const struct {
                                "redis.call('HSET', T, '!', ARGV[4],\n"
                                "  '@', whole(math.max(n, tonumber(ARGV[5]))))\n"
                                "return ARGV[6] == 'keep' and 0 or clear()\n"},
-    [PLN_SCRIPT_TIMES] = {"times", PRELUDE "T = KEYS[1]\n"
-                                           "clock(T)\n"
-                                           "return redis.call('HMGET', T, '<', '*', '#')\n"},
+    [PLN_SCRIPT_TIMES] = {"times", CLOCK "T = KEYS[1]\n"
+                                         "clock(T)\n"
+                                         "return redis.call('HMGET', T, '<', '*', '#')\n"},
     /* 2: the peers, each with when it is none. 1: who beats; 2: for how many ms it counts. A server
      * that takes no writes, or not these, still says how far it is. */
     [PLN_SCRIPT_BEAT] = {"beat",
-                         PRELUDE "local P, t = KEYS[2], now()\n"
-                                 "T = KEYS[1]\n"
-                                 "redis.pcall('ZREMRANGEBYSCORE', P, '-inf', t)\n"
-                                 "local e = redis.pcall('ZADD', P, t + ARGV[2], ARGV[1])\n"
-                                 "if type(e) == 'table' and string.find(e.err, 'READONLY') then\n"
-                                 "  return e\n"
-                                 "end\n"
-                                 "clock(T)\n"
-                                 "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
-                                 "local n = redis.pcall('ZCARD', P)\n"
-                                 "r[5] = type(n) == 'number' and whole(n) or '0'\n"
-                                 "r[6] = redis.call('HGET', T, '~') or ''\n"
-                                 "return r\n"},
+                         CLOCK "local P, t = KEYS[2], now()\n"
+                               "T = KEYS[1]\n"
+                               "redis.pcall('ZREMRANGEBYSCORE', P, '-inf', t)\n"
+                               "local e = redis.pcall('ZADD', P, t + ARGV[2], ARGV[1])\n"
+                               "if type(e) == 'table' and string.find(e.err, 'READONLY') then\n"
+                               "  return e\n"
+                               "end\n"
+                               "clock(T)\n"
+                               "local r = redis.call('HMGET', T, '<', '*', '#', '@')\n"
+                               "local n = redis.pcall('ZCARD', P)\n"
+                               "r[5] = type(n) == 'number' and whole(n) or '0'\n"
+                               "r[6] = redis.call('HGET', T, '~') or ''\n"
+                               "return r\n"},
     /* 4: when it was to be done, on this server's clock, and by how much that may be wrong; 5:
      * what, of a set with the message up to which its client has heard that nobody ended the key.
      * A value keeps the tag clock of the one in whose place it comes: what was dropped since then
      * holds for it too. One in the place of none comes only where no message is still on its way to
      * the client: else the answer is -1, and nothing is done. */
-    [PLN_SCRIPT_RECOVER] = {"recover", PRELUDE
+    [PLN_SCRIPT_RECOVER] = {"recover", TELL HEAD STALE PUT
                             "local moment, doubt = string.match(ARGV[4], '(%S+) (%S+)')\n"
                             "local what, heard = string.match(ARGV[5], '(%a+) ?(%d*)')\n"
                             "local h = head()\n"

@@ -21,6 +21,7 @@
  * is swept by the next who sees that it is old (pln_sweep_look).
  */
 #include "internal.h"
+#include "parts.h"
 #include "thread.h"
 #include "topology.h"
 
@@ -59,16 +60,7 @@ static const char remove_script[] =
     "return n\n";
 
 /* KEYS: the tags' hash; ARGV: what was swept of its list. */
-static const char delist_script[] =
-    "local function drops(list)\n"
-    "  local all, from = {}, 1\n"
-    "  while from + 17 < #list do\n"
-    "    local to = from + 17 + struct.unpack('>I2', list, from + 16)\n"
-    "    all[#all + 1] = string.sub(list, from, to)\n"
-    "    from = to + 1\n"
-    "  end\n"
-    "  return all\n"
-    "end\n"
+static const char delist_script[] = DROPS
     "local swept, kept = {}, {}\n"
     "for _, drop in ipairs(drops(ARGV[1])) do swept[drop] = true end\n"
     "for _, drop in ipairs(drops(redis.call('HGET', KEYS[1], '~') or '')) do\n"
