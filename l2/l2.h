@@ -147,8 +147,8 @@ struct pln_l2_get {
     void (*done)(struct pln_l2_get *get, int status, struct pln_l2_value *value);
     void *arg; /* the caller's own */
 
-    /* the tier's */
-    struct pln_node *node; /* that is asked */
+    struct pln_node *node; /* that is asked; the tier's, as all below */
+    uint64_t trust;        /* in the servers when it began */
     unsigned n_hops;
     struct pln_l2_value value; /* read, while the times of its tags are asked for */
     struct pln_errand errand;

@@ -15,6 +15,7 @@ static struct pln_l2_get *get_of(struct pln_errand *errand) {
 }
 
 static void finish(struct pln_l2_get *get, int status, struct pln_l2_value value) {
+    pln_nodes_distrust(get->node->redis, get->trust, &value, &status, 1);
     get->done(get, status, status == PLN_OK ? &value : NULL);
 }
 
@@ -118,6 +119,7 @@ int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
         return result;
     }
     get->node = pln_node_of(redis, get->key.key);
+    get->trust = pln_nodes_trust(redis);
     get->n_hops = 0;
     get->errand = (struct pln_errand){.write = write_get,
                                       .end = take_value,

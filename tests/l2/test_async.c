@@ -4,6 +4,7 @@
 #include <check.h>
 #include <stdio.h>
 
+#include "../../l2/internal.h"
 #include "asks.h"
 
 enum { CHAIN = 2000, THREADS = 4 };
@@ -157,6 +158,43 @@ START_TEST(a_value_whose_tag_was_dropped_is_a_miss) {
 }
 END_TEST
 
+/* kind: by a get that is not waited for, one that is, and one of many. The server is another one
+ * than the link has looked at; then it has. */
+static int read_first(struct ask *ask, int kind) {
+    struct pln_hashed key = key_of("key-1");
+    struct pln_l2_value value;
+    int status = PLN_OK;
+    if (kind == 0) {
+        return get_one(ask, 1);
+    }
+    int result = kind == 1 ? pln_l2_get(a.l2, &key, soon(), &value)
+                           : pln_l2_get_many(a.l2, &key, 1, soon(), &value, &status);
+    status = result == PLN_OK ? status : result;
+    snprintf(ask->error, sizeof ask->error, "%s", pln_error_text());
+    if (status == PLN_OK) {
+        pln_l2_value_fini(&value);
+    }
+    return status;
+}
+
+START_TEST(a_server_that_was_not_looked_at_is_not_believed) {
+    struct ask ask = {.left = 0};
+    char run_id[PLN_RUN_ID + 1];
+    fill();
+    reopen(server.url, 5000, 250);
+    ck_assert_int_eq(read_first(&ask, _i), PLN_OK);
+    struct pln_node *node = pln_redis_of(a.l2)->nodes[0];
+    snprintf(run_id, sizeof run_id, "%s", node->pool.slots[0].conn.run_id);
+    reopen(server.url, 5000, 250);
+    node = pln_redis_of(a.l2)->nodes[0];
+    pln_node_checked(node, "another");
+    ck_assert_int_eq(read_first(&ask, _i), PLN_EL2DOWN);
+    ck_assert_msg(strstr(ask.error, "was not looked at yet") != NULL, "%s", ask.error);
+    pln_node_checked(node, run_id);
+    ck_assert_int_eq(read_first(&ask, _i), PLN_OK);
+}
+END_TEST
+
 /* ---- the other tiers ---- */
 
 START_TEST(memory_answers_before_it_returns) {
@@ -198,6 +236,7 @@ int main(void) {
     tcase_add_test(tests, what_is_not_there_or_none_of_ours_is_a_miss);
     tcase_add_test(tests, values_of_all_sizes_are_read);
     tcase_add_loop_test(tests, a_value_whose_tag_was_dropped_is_a_miss, 0, 2);
+    tcase_add_loop_test(tests, a_server_that_was_not_looked_at_is_not_believed, 0, 3);
     tcase_add_test(tests, memory_answers_before_it_returns);
     tcase_add_test(tests, a_forked_child_is_refused);
     SRunner *runner = srunner_create(suite);
