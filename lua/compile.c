@@ -112,10 +112,10 @@ static bool is_among(const char *const *names, const char *name) {
 
 void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
                              bool has_list) {
-    const char *known[PLN_N_POLICY_FIELDS + 8];
+    const char *known[PLN_MOST_POLICY_FIELDS + 8];
     char got[80];
     size_t n = 0;
-    for (size_t i = 0; has_terms && i < PLN_N_POLICY_FIELDS; i++) {
+    for (size_t i = 0; has_terms && i < pln_n_policy_fields; i++) {
         known[n++] = pln_policy_fields[i].name;
     }
     for (; *names != NULL; names++) {

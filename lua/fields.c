@@ -41,7 +41,7 @@ static bool is_priority(double number) {
 #define SHORT "more than 0 and at most 1 hour"
 #define AT(member) offsetof(struct pln_terms, member)
 
-const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
+const struct pln_policy_field pln_policy_fields[] = {
     {"ttl", PLN_FIELD_DURATION, AT(ttl_ms), is_positive, POSITIVE},
     {"l1_ttl", PLN_FIELD_DURATION, AT(l1_ttl_ms), is_positive, POSITIVE},
     {"jitter", PLN_FIELD_SHARE, AT(jitter), is_jitter, "between 0 and 0.9"},
@@ -62,6 +62,10 @@ const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS] = {
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
 };
+
+const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);
+_Static_assert(PLN_ARRAY_LEN(pln_policy_fields) <= PLN_MOST_POLICY_FIELDS,
+               "a bit for each in what a rule says itself");
 
 static void *place_of(const struct pln_policy_field *field, struct pln_terms *terms) {
     return (char *) terms + field->offset;

@@ -39,9 +39,9 @@ static void refuse_value(lua_State *L, const struct pln_policy_field *field,
 }
 
 /* Reads what the body has of the plain fields; returns a bit for each. */
-static uint32_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
-    uint32_t own = 0;
-    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
+static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+    uint64_t own = 0;
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         const struct pln_policy_field *field = &pln_policy_fields[i];
         bool may_be_function = is_rule && strcmp(field->name, "ttl") == 0;
         int type = pln_compile_field(L, body, field->name);
@@ -50,7 +50,7 @@ static uint32_t read_terms(lua_State *L, int body, bool is_rule, struct pln_term
             if (result != PLN_READ_OK) {
                 refuse_value(L, field, result, may_be_function ? ", or a function" : "");
             }
-            own |= 1u << i;
+            own |= UINT64_C(1) << i;
         }
         lua_pop(L, 1);
     }
@@ -164,31 +164,31 @@ static struct pln_rule *add_rule(lua_State *L) {
 struct heritage {
     const struct pln_rule *rule;
     const struct pln_policy_class *class; /* or NULL */
-    uint32_t own, of_class;               /* a bit per field */
+    uint64_t own, of_class;               /* a bit per field */
     bool errors_follow_stale;
 };
 
 static void inherit(struct pln_terms *terms, const struct pln_terms *base,
                     const struct heritage *from) {
-    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
-        if ((from->own & 1u << i) == 0) {
-            bool is_class = (from->of_class & 1u << i) != 0;
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
+        if ((from->own & UINT64_C(1) << i) == 0) {
+            bool is_class = (from->of_class & UINT64_C(1) << i) != 0;
             pln_policy_field_copy(&pln_policy_fields[i], terms,
                                   is_class ? &from->class->terms : base);
         }
     }
 }
 
-static unsigned bit_of(const char *name) {
+static uint64_t bit_of(const char *name) {
     unsigned i = 0;
     while (strcmp(pln_policy_fields[i].name, name) != 0) {
         i++;
     }
-    return 1u << i;
+    return UINT64_C(1) << i;
 }
 
 static void follow_stale(struct pln_terms *terms, struct heritage *from) {
-    uint32_t said = from->own | from->of_class;
+    uint64_t said = from->own | from->of_class;
     if ((said & bit_of("stale")) != 0 && (said & bit_of("stale_if_error")) == 0 &&
         terms->stale_if_error_ms < terms->stale_ms) {
         terms->stale_if_error_ms = terms->stale_ms;
@@ -206,9 +206,9 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     if (is_ttl && (rule->hooks & PLN_RULE_TTL) != 0) {
         fprintf(out, "function (%s:%d), else ", rule->file, rule->line);
     }
-    if ((from->own & 1u << i) != 0) {
+    if ((from->own & UINT64_C(1) << i) != 0) {
         fprintf(out, "%s (%s:%d)\n", value, rule->file, rule->line);
-    } else if ((from->of_class & 1u << i) != 0) {
+    } else if ((from->of_class & UINT64_C(1) << i) != 0) {
         fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, rule->file,
                 from->class->line);
     } else if (from->errors_follow_stale && strcmp(field->name, "stale_if_error") == 0) {
@@ -240,7 +240,7 @@ static char *write_origins(const struct heritage *from) {
     if (out == NULL) {
         return NULL;
     }
-    for (unsigned i = 0; i < PLN_N_POLICY_FIELDS; i++) {
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         write_origin(out, from, i);
     }
     write_tags(out, from->rule);

@@ -99,8 +99,9 @@ struct pln_policy_field {
     const char *range;              /* what is_valid wants, for people */
 };
 
-enum { PLN_N_POLICY_FIELDS = 19 };
-extern const struct pln_policy_field pln_policy_fields[PLN_N_POLICY_FIELDS];
+enum { PLN_MOST_POLICY_FIELDS = 64 };
+extern const struct pln_policy_field pln_policy_fields[];
+extern const unsigned pln_n_policy_fields;
 
 enum pln_read_result { PLN_READ_OK, PLN_READ_WRONG_KIND, PLN_READ_WRONG_RANGE };
 
@@ -121,7 +122,7 @@ struct pln_policy_class {
     char *name;
     int line;
     struct pln_terms terms;
-    uint32_t own; /* a bit per field that it sets */
+    uint64_t own; /* a bit per field that it sets */
 };
 
 /* A ruleset under construction, and the statement being read. Lives in the C frame that reads the
