@@ -155,6 +155,19 @@ const char *pln_template_name(const struct pln_template *template, size_t i);
 /* The i-th name that a template is filled from, without a zero behind it; NULL past the last. One
  * that occurs twice is told twice. */
 struct pln_bytes pln_template_field(const struct pln_template *template, size_t i);
+/* A pattern as a row of steps, each what a key must have next: a byte, a capture, its end. */
+enum pln_step {
+    PLN_STEP_FIELD = 256, /* plus a byte: a capture up to that byte, which is the next step */
+    PLN_STEP_LAST = 512,  /* a capture of all that is left, at least one byte */
+    PLN_STEP_REST,        /* all that is left, perhaps nothing */
+    PLN_STEP_END,         /* nothing is left */
+    PLN_MAX_STEPS = 512 + 1,
+};
+/* Writes a pattern's steps, at most PLN_MAX_STEPS, and returns how many; the last is one of LAST,
+ * REST and END, and no other is. */
+size_t pln_template_steps(const struct pln_template *pattern, uint16_t *steps);
+/* A key that the pattern matches. */
+struct pln_bytes pln_template_sample(const struct pln_template *pattern);
 /* True where every key that `later` matches is matched by `earlier` already. */
 bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later);
 /* Matches a key; captures point into it. */
