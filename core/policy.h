@@ -122,10 +122,13 @@ struct pln_hooks {
     void (*retire)(void *arg);
 };
 
+struct pln_matcher; /* opaque: finds a key's rule among many */
+
 struct pln_ruleset {
     _Atomic uint32_t refs;
     struct pln_rule *rules;
     size_t n_rules;
+    struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;
@@ -137,6 +140,8 @@ struct pln_ruleset {
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
 struct pln_ruleset *pln_ruleset_new(void);
+/* Makes the search for a key's rule fast, once all rules are there. Returns: PLN_OK, PLN_ENOMEM. */
+int pln_ruleset_finish(struct pln_ruleset *ruleset);
 void pln_ruleset_ref(struct pln_ruleset *ruleset);
 /* Gives a reference back; the last frees everything, templates and names included. */
 void pln_ruleset_unref(struct pln_ruleset *ruleset);
@@ -180,6 +185,13 @@ size_t pln_template_fill(const struct pln_template *template, const struct pln_b
 /* Fills one from an event's fields. Returns likewise; SIZE_MAX also where a field is missing. */
 size_t pln_template_fill_fields(const struct pln_template *template, const struct pln_field *fields,
                                 size_t n_fields, char *buffer, size_t size);
+
+/* A search among the patterns of n rules, 1 to PLN_MAX_RULES, that need not live as long. Returns:
+ * PLN_OK, PLN_ENOMEM. */
+int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher **matcher);
+void pln_matcher_free(struct pln_matcher *matcher);
+/* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
 
 /* Finds a key's rule. */
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
