@@ -237,8 +237,9 @@ static uint32_t next_literal(const struct search *search, const struct node *nod
 }
 
 static bool has_text(const struct search *search, const struct node *node, size_t at) {
-    return search->len - at >= node->n_text &&
-           memcmp(search->key + at, search->matcher->text + node->text, node->n_text) == 0;
+    return node->n_text == 0 ||
+           (search->len - at >= node->n_text &&
+            memcmp(search->key + at, search->matcher->text + node->text, node->n_text) == 0);
 }
 
 static void search_from(struct search *search, uint32_t from, size_t at);
