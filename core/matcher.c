@@ -212,14 +212,24 @@ struct search {
     const struct pln_matcher *matcher;
     const char *key;
     size_t len;
-    unsigned best; /* so far */
+    unsigned best; /* so far: only those before it are looked for */
+    /* NULL; or only those count that take all keys of this one */
+    const struct pln_template *covered;
+    const struct pln_rule *rules;
 };
+
+static void try_rule(struct search *search, unsigned rule) {
+    if (rule < search->best &&
+        (search->covered == NULL ||
+         pln_template_covers(search->rules[rule].pattern, search->covered))) {
+        search->best = rule;
+    }
+}
 
 /* The patterns that end at a node, where the key has been followed up to `at`. */
 static void try_ends(struct search *search, const struct node *node, size_t at) {
-    unsigned rule = at == search->len ? node->end : node->last;
-    rule = node->rest < rule ? node->rest : rule;
-    search->best = rule < search->best ? rule : search->best;
+    try_rule(search, at == search->len ? node->end : node->last);
+    try_rule(search, node->rest);
 }
 
 /* The child that the next byte leads to; 0, which is nobody's child, where there is none that can
@@ -282,8 +292,27 @@ static void search_from(struct search *search, uint32_t from, size_t at) {
     }
 }
 
+static struct search search_for(const struct pln_matcher *matcher, struct pln_bytes key) {
+    return (struct search){.matcher = matcher,
+                           .key = key.len == 0 ? "" : (const char *) key.data,
+                           .len = key.len,
+                           .best = NONE};
+}
+
 size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key) {
-    struct search search = {matcher, key.len == 0 ? "" : (const char *) key.data, key.len, NONE};
+    struct search search = search_for(matcher, key);
     search_from(&search, 0, 0);
     return search.best < NONE ? search.best : SIZE_MAX;
+}
+
+/* What takes all keys of a pattern matches its sample. */
+size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,
+                              size_t later) {
+    const struct pln_template *pattern = rules[later].pattern;
+    struct search search = search_for(matcher, pln_template_sample(pattern));
+    search.best = (unsigned) later;
+    search.covered = pattern;
+    search.rules = rules;
+    search_from(&search, 0, 0);
+    return search.best < later ? search.best : SIZE_MAX;
 }

@@ -192,6 +192,10 @@ int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher *
 void pln_matcher_free(struct pln_matcher *matcher);
 /* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
 size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
+/* The first of the rules before number `later` that takes all its keys; SIZE_MAX where none does.
+ * They are those that the matcher was made of. */
+size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,
+                              size_t later);
 
 /* Finds a key's rule. */
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,

@@ -353,7 +353,7 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     }
     script->compiler = NULL;
     free_classes(&compiler);
-    status = status < 0 ? status : pln_ruleset_finish(compiler.ruleset);
+    status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;

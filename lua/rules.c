@@ -10,6 +10,9 @@
 
 #include <stdio.h>
 
+/* For rules made to be hard to compare; a thousand of a site's take a fraction of a millisecond. */
+enum { LONGEST_CHECK_MS = 4000 };
+
 static const struct {
     const char *name;
     unsigned hook;
@@ -129,17 +132,6 @@ static void read_tags(lua_State *L, int body, struct pln_rule *rule) {
     lua_pop(L, 1);
 }
 
-static void refuse_covered(lua_State *L, const struct pln_compiler *compiler) {
-    size_t last = compiler->ruleset->n_rules - 1;
-    const struct pln_rule *rules = compiler->ruleset->rules;
-    for (size_t i = 0; i < last; i++) {
-        if (pln_template_covers(rules[i].pattern, rules[last].pattern)) {
-            pln_compile_refuse(L, "it can never match: rule '%s' at line %d takes all its keys",
-                               pln_template_text(rules[i].pattern), rules[i].line);
-        }
-    }
-}
-
 static struct pln_rule *add_rule(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     struct pln_ruleset *ruleset = compiler->ruleset;
@@ -153,7 +145,6 @@ static struct pln_rule *add_rule(lua_State *L) {
         compiler->statement.name[0] = 0; /* the text below begins with it */
         pln_compile_refuse(L, "%s", pln_error_text());
     }
-    refuse_covered(L, compiler);
     rule->file = pln_compile_own(L, strdup(compiler->source->file));
     return rule;
 }
@@ -266,4 +257,36 @@ void pln_compile_rule(lua_State *L, int body) {
     follow_stale(&rule->terms, &from);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
+}
+
+/* ---- all rules ---- */
+
+static int refuse_covered(const struct pln_rule *rule, const struct pln_rule *earlier) {
+    char text[PLN_SCRIPT_ERROR], escaped[PLN_SCRIPT_ERROR];
+    bool is_same_file = strcmp(rule->file, earlier->file) == 0;
+    snprintf(text, sizeof text,
+             "%.60s:%d: rule '%.90s': it can never match: rule '%.90s' at %.60s%s%d takes all its "
+             "keys",
+             rule->file, rule->line, pln_template_text(rule->pattern),
+             pln_template_text(earlier->pattern), is_same_file ? "line" : earlier->file,
+             is_same_file ? " " : ":", earlier->line);
+    pln_script_escape(escaped, sizeof escaped, text, strlen(text));
+    return pln_fail(PLN_EPOLICY, "%s", escaped);
+}
+
+int pln_compile_end_rules(struct pln_ruleset *ruleset) {
+    pln_ns deadline = pln_clock_precise() + (pln_ns) LONGEST_CHECK_MS * 1000000;
+    int status = pln_ruleset_finish(ruleset);
+    for (size_t i = 0; i < ruleset->n_rules && status == PLN_OK; i++) {
+        const struct pln_rule *rule = &ruleset->rules[i];
+        size_t earlier = pln_matcher_find_cover(ruleset->matcher, ruleset->rules, i);
+        if (earlier != SIZE_MAX) {
+            status = refuse_covered(rule, &ruleset->rules[earlier]);
+        } else if (pln_clock_precise() > deadline) {
+            status = pln_fail(PLN_EPOLICY,
+                              "%s:%d: it takes longer than %d s to see whether each rule can match",
+                              rule->file, rule->line, LONGEST_CHECK_MS / 1000);
+        }
+    }
+    return status;
 }

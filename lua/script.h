@@ -186,6 +186,9 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
 
 void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
+/* Once all rules are there: makes the search for a key's rule, and refuses a rule that none can
+ * reach. Returns: PLN_OK; PLN_EPOLICY with a text that names both, PLN_ENOMEM. */
+int pln_compile_end_rules(struct pln_ruleset *ruleset);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 

@@ -151,6 +151,28 @@ START_TEST(it_knows_every_short_key) {
 }
 END_TEST
 
+START_TEST(a_rule_that_is_covered_is_told_as_comparing_with_each_would) {
+    int n_covered = 0;
+    seed = 13;
+    for (int round = 0; round < 200; round++) {
+        struct pln_ruleset *ruleset = chance_ruleset(30);
+        ck_assert_int_eq(pln_ruleset_finish(ruleset), PLN_OK);
+        for (size_t later = 0; later < ruleset->n_rules; later++) {
+            size_t wanted = 0;
+            while (wanted < later && !pln_template_covers(ruleset->rules[wanted].pattern,
+                                                          ruleset->rules[later].pattern)) {
+                wanted++;
+            }
+            size_t found = pln_matcher_find_cover(ruleset->matcher, ruleset->rules, later);
+            ck_assert_uint_eq(found, wanted == later ? SIZE_MAX : wanted);
+            n_covered += wanted < later;
+        }
+        pln_ruleset_unref(ruleset);
+    }
+    ck_assert_int_gt(n_covered, 500);
+}
+END_TEST
+
 START_TEST(the_first_in_the_file_wins_however_the_others_are_found) {
     static const char *const texts[] = {"user:{id}:posts", "{kind}:{id}:posts",
                                         "user:*",          "user:admin",
@@ -234,6 +256,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, it_finds_what_trying_in_turn_would_find);
     tcase_add_test(tests, it_knows_every_short_key);
+    tcase_add_test(tests, a_rule_that_is_covered_is_told_as_comparing_with_each_would);
     tcase_add_test(tests, the_first_in_the_file_wins_however_the_others_are_found);
     tcase_add_test(tests, the_same_pattern_twice_is_the_first_of_the_two);
     tcase_add_test(tests, the_largest_rulesets_are_searched);
