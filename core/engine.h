@@ -8,7 +8,7 @@
  *   cache.c    every read: the way of a key through the tiers
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
- *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install
+ *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
  *   life.c     how long a value lives, and keeping it in L1
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
@@ -214,6 +214,9 @@ struct pln_request {
 /* Leads a flight to its end: L2, then, where need be, the loader. The policy's loader runs on a
  * worker, so it may end after this returns. */
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
+
+/* ---- behind.c ---- */
+
 /* Loads a key behind, unless that is being done. */
 void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
 

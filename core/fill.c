@@ -23,27 +23,14 @@
  * all that runs behind: a refresh for what lags would be none.
  *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
- * rest of the way from the lease on.
+ * rest of the way from the lease on (behind.c).
  */
-#include "engine.h"
+#include "fill.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
  * would sleep to the end of a lease whose holder, or server, is long dead. */
 enum { LOOK_AGAIN_MS = 50 };
-
-/* The state of a fill. */
-struct fill {
-    struct pln_request *request;
-    struct pln_cache *cache;
-    struct pln_flight *flight;
-    struct pln_stamp stamp;
-    struct pln_l2_lease lease;
-    bool has_lease;
-    bool is_l2_away;             /* failed in this fill: not asked again */
-    int worker;                  /* -1: in the caller's thread */
-    struct pln_outcome fallback; /* a stale value of L2's */
-};
 
 /* ---- L2 ---- */
 
@@ -103,6 +90,14 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
     }
     pln_l2_value_fini(&value);
     return status;
+}
+
+int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
+    if (!uses_l2(fill)) {
+        return PLN_MISS;
+    }
+    take_stamp(fill);
+    return ask_l2(fill, how, outcome);
 }
 
 static void end_lease(struct fill *fill) {
@@ -288,8 +283,7 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
 
 /* ---- the leader's last word ---- */
 
-/* Turns a failure or miss into L2's stale value, where the terms allow that. */
-static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
+void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     const struct pln_terms *terms = fill->request->terms;
     pln_ms past = pln_now(&fill->cache->host) - fill->fallback.life.stale;
     if (status < 0) {
@@ -310,134 +304,32 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }
 
-static bool has_policy_loader(const struct pln_request *request) {
+bool pln_fill_has_loader(const struct pln_request *request) {
     return request->match.rule != NULL && (request->match.rule->hooks & PLN_RULE_LOAD) != 0 &&
            (request->options->flags & PLN_GET_NO_LOAD) == 0;
 }
 
-/* From the lease on. */
-static void finish(struct fill *fill) {
+void pln_fill_finish(struct fill *fill) {
     struct pln_outcome outcome = {0};
     int status = get_lease(fill, &outcome);
     if (status == PLN_MISS) {
         status = load_value(fill, &outcome);
     }
-    end(fill, status, &outcome);
-}
-
-/* ---- on a worker ---- */
-
-struct fill_job {
-    struct pln_job job;
-    struct pln_request request; /* its key's bytes are the flight's */
-    struct fill fill;
-    bool asks_l2_first;
-};
-
-static const struct pln_get_options no_options = {0};
-
-static void job_free(struct fill_job *job) {
-    pln_flight_leave(job->request.cache->flights, job->fill.flight);
-    pln_ruleset_unref(job->request.ruleset);
-    free(job);
-}
-
-static void job_run(struct pln_job *base, unsigned worker) {
-    struct fill_job *job = PLN_CONTAINER_OF(base, struct fill_job, job);
-    struct pln_outcome outcome = {0};
-    int status = PLN_MISS;
-    job->fill.worker = (int) worker;
-    if (job->asks_l2_first && uses_l2(&job->fill)) {
-        take_stamp(&job->fill);
-        status = ask_l2(&job->fill, PLN_READ_PRIMARY, &outcome);
-    }
-    if (status != PLN_OK && has_policy_loader(&job->request)) {
-        finish(&job->fill);
-    } else {
-        end(&job->fill, status, &outcome);
-    }
-    job_free(job);
-}
-
-static void job_drop(struct pln_job *base) {
-    struct fill_job *job = PLN_CONTAINER_OF(base, struct fill_job, job);
-    struct pln_outcome outcome = {0};
-    end(&job->fill, pln_fail(PLN_ECLOSED, "get: the cache is being closed"), &outcome);
-    job_free(job);
-}
-
-/* Hands the rest of a fill to a worker; takes over the fallback. The flight is ended where that
- * fails. */
-static void hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
-    struct fill_job *job = malloc(sizeof *job);
-    struct pln_outcome outcome = {0};
-    if (job == NULL) {
-        end(fill, pln_fail(PLN_ENOMEM, "get: no memory to start a load"), &outcome);
-        return;
-    }
-    job->job = (struct pln_job){.run = job_run, .drop = job_drop};
-    job->request = *fill->request;
-    job->request.key = *pln_flight_key(fill->flight);
-    job->request.options = &no_options;
-    job->fill = *fill;
-    job->fill.request = &job->request;
-    job->asks_l2_first = asks_l2_first;
-    pln_cache_match(fill->cache, job->request.key.key, &job->request.match,
-                    &job->request.ruleset); /* anew: captures point into the key */
-    job->request.terms = job->request.match.rule != NULL ? &job->request.match.rule->terms
-                                                         : &fill->cache->terms;
-    pln_flight_ref(fill->cache->flights, fill->flight);
-    fill->fallback.value = NULL;
-    int status = pln_workers_submit(fill->cache->workers, &job->job, is_urgent);
-    if (status < 0) {
-        end(&job->fill, status, &outcome);
-        job_free(job);
-    }
+    pln_fill_end(fill, status, &outcome);
 }
 
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
-    int status = PLN_MISS;
-    if (uses_l2(&fill)) {
-        take_stamp(&fill);
-        status = ask_l2(&fill, pln_cache_read(request->options, request->terms), &outcome);
-    }
+    int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
     if (status == PLN_OK) {
-        end(&fill, status, &outcome);
+        pln_fill_end(&fill, status, &outcome);
     } else if (request->loader != NULL) {
-        finish(&fill);
-    } else if (has_policy_loader(request)) {
-        hand_over(&fill, false, true);
+        pln_fill_finish(&fill);
+    } else if (pln_fill_has_loader(request)) {
+        pln_fill_hand_over(&fill, false, true);
     } else {
-        end(&fill, status, &outcome);
+        pln_fill_end(&fill, status, &outcome);
     }
-}
-
-void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created) {
-    bool leads;
-    struct pln_stamp stamp;
-    pln_stamp_take(cache->inval, key->hash, &stamp);
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, false, &leads);
-    if (flight == NULL) {
-        return;
-    }
-    if (leads) {
-        struct pln_request request = {
-            .cache = cache,
-            .key = *key,
-            .options = &no_options,
-            .is_refresh = created != PLN_FOREVER,
-            .created = created,
-        };
-        request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
-        request.timeout_ms = request.terms->load_timeout_ms;
-        request.deadline = pln_deadline(request.timeout_ms);
-        struct fill fill = {.request = &request, .cache = cache, .flight = flight, .worker = -1};
-        pln_count(cache->counts, PLN_COUNT_REFRESHES, 1);
-        hand_over(&fill, true, false);
-        pln_ruleset_unref(request.ruleset);
-    }
-    pln_flight_leave(cache->flights, flight);
 }
