@@ -23,11 +23,22 @@ static void job_free(struct fill_job *job) {
     free(job);
 }
 
+/* The load goes on when the time of the caller who began it is over, and others may join it: so it
+ * gets a time of its own. That is no shorter than a lease, or those who wait for another process
+ * would be told of a failure while that one is loading. */
+static void give_time(struct pln_request *request) {
+    const struct pln_terms *terms = request->terms;
+    request->timeout_ms = terms->load_timeout_ms > terms->lease_ms ? terms->load_timeout_ms
+                                                                   : terms->lease_ms;
+    request->deadline = pln_deadline(request->timeout_ms);
+}
+
 static void job_run(struct pln_job *base, unsigned worker) {
     struct fill_job *job = PLN_CONTAINER_OF(base, struct fill_job, job);
     struct pln_outcome outcome = {0};
     int status = PLN_MISS;
     job->fill.worker = (int) worker;
+    give_time(&job->request);
     if (job->asks_l2_first) {
         status = pln_fill_ask(&job->fill, PLN_READ_PRIMARY, &outcome);
     }
@@ -59,6 +70,9 @@ void pln_fill_hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
     job->request.options = &no_options;
     job->fill = *fill;
     job->fill.request = &job->request;
+    if (pln_fill_is_late(fill)) {
+        job->fill.is_l2_away = false; /* it may only have been slower than a hasty caller */
+    }
     job->asks_l2_first = asks_l2_first;
     pln_cache_match(fill->cache, job->request.key.key, &job->request.match,
                     &job->request.ruleset); /* anew: captures point into the key */

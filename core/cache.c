@@ -109,7 +109,7 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
 }
 
 /* Leads the key's flight or follows it. False where the deadline came first. */
-static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
+static bool fly_once(struct pln_request *request, struct pln_outcome *outcome) {
     struct pln_cache *cache = request->cache;
     struct pln_stamp stamp;
     bool leads;
@@ -128,6 +128,18 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
     }
     bool is_in_time = pln_flight_wait(cache->flights, flight, request->deadline, outcome);
     pln_flight_leave(cache->flights, flight);
+    return is_in_time;
+}
+
+/* The same until a flight has ended for all: one whose leader had less time than this caller, and
+ * gave up, is followed by another. */
+static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
+    bool is_in_time;
+    do {
+        *outcome = (struct pln_outcome){0};
+        is_in_time = fly_once(request, outcome);
+    } while (is_in_time && outcome->status < 0 && outcome->is_leaders_own &&
+             pln_clock_precise() < request->deadline);
     return is_in_time;
 }
 

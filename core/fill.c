@@ -92,6 +92,10 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
     return status;
 }
 
+bool pln_fill_is_late(const struct fill *fill) {
+    return pln_clock_precise() >= fill->request->deadline;
+}
+
 int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     if (!uses_l2(fill)) {
         return PLN_MISS;
@@ -140,7 +144,7 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
         if (fill->has_lease) {
             return PLN_MISS;
         }
-        if (pln_clock_precise() >= request->deadline) {
+        if (pln_fill_is_late(fill)) {
             return pln_fail(PLN_ETIMEOUT,
                             "get: another process has been loading the key for longer "
                             "than %lld ms",
@@ -314,6 +318,8 @@ void pln_fill_finish(struct fill *fill) {
     int status = get_lease(fill, &outcome);
     if (status == PLN_MISS) {
         status = load_value(fill, &outcome);
+    } else {
+        outcome.is_leaders_own = status < 0; /* others may have more time to wait for a lease */
     }
     pln_fill_end(fill, status, &outcome);
 }
@@ -330,6 +336,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     } else if (pln_fill_has_loader(request)) {
         pln_fill_hand_over(&fill, false, true);
     } else {
+        outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
         pln_fill_end(&fill, status, &outcome);
     }
 }

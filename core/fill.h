@@ -25,6 +25,8 @@ struct fill {
 /* Asks L2, where the request allows it. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value
  * is the fallback. Negative: L2 failed. */
 int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome);
+/* Whether the request's time is over. */
+bool pln_fill_is_late(const struct fill *fill);
 /* Whether the policy has a loader for the key, and the call allows it. */
 bool pln_fill_has_loader(const struct pln_request *request);
 /* All from the lease on, to the flight's end. */
