@@ -156,9 +156,23 @@ void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
 /* The leader's last word, kept for all who wait: takes over the outcome's value. */
 void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flight,
                             struct pln_outcome *outcome);
-/* Waits for it. Returns false where the deadline came first. */
-bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline,
-                     struct pln_outcome *outcome);
+/* Shows those who wait a stale value while the load goes on: to be taken at once, or by those whose
+ * patience is over. */
+void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
+                      const struct pln_outcome *stale, bool is_at_once);
+
+/* How long a caller waits. */
+struct pln_patience {
+    pln_ns deadline;
+    pln_ms soft_ms;   /* from the load's beginning on, where a stale value is at hand; 0: longer */
+    bool has_stale;   /* the caller has one */
+    bool takes_stale; /* one that is offered will do */
+};
+
+/* Waits for it. Returns: PLN_OK; PLN_PENDING (a stale value will do: the caller's own, or else that
+ * in the outcome); PLN_ETIMEOUT. */
+int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_patience *patience, struct pln_outcome *outcome);
 /* The leader waits for another process: until nudged, or the deadline. */
 void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
 void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
@@ -208,6 +222,8 @@ struct pln_request {
     const struct pln_terms *terms;
     pln_ms timeout_ms;
     pln_ns deadline;
+    pln_ms soft_ms;  /* of its patience; 0: none */
+    bool has_stale;  /* a value is at hand that will do after that */
     bool is_refresh; /* a value is being served meanwhile */
     pln_ms created;  /* of that value */
 };

@@ -67,6 +67,16 @@ static int outcome_of_l2(struct pln_outcome *outcome, const struct pln_l2_item *
     return PLN_OK;
 }
 
+/* Shows L2's stale value to those who wait for the load. */
+static void offer_fallback(struct fill *fill, pln_ms now) {
+    const struct pln_terms *terms = fill->request->terms;
+    pln_ms past = now - fill->fallback.life.stale;
+    if (fill->fallback.status == PLN_OK && past < pln_life_grace(terms)) {
+        pln_flight_offer(fill->cache->flights, fill->flight, &fill->fallback,
+                         past < terms->stale_ms);
+    }
+}
+
 /* Asks L2. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value is the fallback. */
 static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
@@ -86,7 +96,10 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
                            value.item.life_left);
         status = outcome_of_l2(&fill->fallback, &value.item, &life, PLN_FROM_STALE);
-        status = status < 0 ? status : PLN_MISS;
+        if (status == PLN_OK) {
+            offer_fallback(fill, now);
+            status = PLN_MISS;
+        }
     }
     pln_l2_value_fini(&value);
     return status;
@@ -328,6 +341,12 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
+    if (request->has_stale && request->loader == NULL &&
+        (uses_l2(&fill) || pln_fill_has_loader(request)) &&
+        (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {
+        pln_fill_hand_over(&fill, true, true); /* all of it may take too long for the caller */
+        return;
+    }
     int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
     if (status == PLN_OK) {
         pln_fill_end(&fill, status, &outcome);

@@ -103,6 +103,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .read = (uint8_t) (PLN_READ_PRIMARY + pln_option_index(pln_reads, options->read)),
         .jitter = options->jitter,
         .refresh = options->refresh,
+        .soft_timeout_ms = options->soft_timeout_ms,
         .use_l1 = true,
         .use_l2 = true,
     };

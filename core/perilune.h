@@ -173,6 +173,10 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
+    pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
+                               to whom a stale value may be served when it fails; then they are
+                               served that, and the load goes on. It takes a load that runs on a
+                               worker, or that somebody else is at. Default 0: load_timeout */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -220,6 +224,7 @@ struct pln_get_options {
     size_t n_tags;
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
     pln_ms max_staleness_ms; /* default: the rule's */
+    pln_ms soft_timeout_ms;  /* likewise */
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.

@@ -32,8 +32,9 @@ struct pln_terms {
     int8_t priority;
     uint8_t read; /* enum pln_read; 0 as PLN_READ_PRIMARY */
     bool use_l1, use_l2;
-    bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
-    bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
+    bool local_writes;      /* with L2 away a set is kept in L1 alone, instead of failing */
+    bool hash_l1;           /* a hash in Redis is read whole, and kept in L1 */
+    pln_ms soft_timeout_ms; /* who has a stale value waits so long for a load; 0: load_timeout */
 };
 
 /* A text with captures in it: "user:{id}". */

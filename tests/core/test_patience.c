@@ -127,6 +127,118 @@ START_TEST(who_has_more_time_than_the_leader_is_not_told_of_its_timeout) {
 }
 END_TEST
 
+/* ---- soft timeouts ---- */
+
+static void expect_stale(struct pln_cache *cache) {
+    rig_expect(cache, "k:1", "loaded 1", "stale");
+}
+
+/* A value in a cache, and in L2 where there is one, that is past its ttl by `past`. */
+static void have_stale(struct pln_cache *cache, pln_ms past) {
+    rule_everywhere();
+    rig_expect(cache, "k:1", "loaded 1", "loaded");
+    rig.now += 10000 + past;
+}
+
+START_TEST(after_a_soft_timeout_the_stale_value_is_served_and_the_load_goes_on) {
+    terms.stale_if_error_ms = 60000;
+    terms.soft_timeout_ms = 20;
+    have_stale(A, 1);
+    pthread_mutex_lock(&rig.gate);
+    expect_stale(A);
+    expect_stale(A);
+    ck_assert_uint_eq(rig_stat(A, "load_waits"), 1);
+    ck_assert_uint_eq(rig_stat(A, "soft_timeouts"), 2);
+    pthread_mutex_unlock(&rig.gate);
+    rig_await(A, "l1_replaces", 1);
+    rig_expect(A, "k:1", "loaded 2", "l1");
+    ck_assert_int_eq(rig.n_loads, 2);
+}
+END_TEST
+
+START_TEST(a_load_that_ends_before_the_soft_timeout_is_waited_for) {
+    terms.stale_if_error_ms = 60000;
+    terms.soft_timeout_ms = 3600000;
+    have_stale(A, 1);
+    rig_expect(A, "k:1", "loaded 2", "loaded");
+    ck_assert_uint_eq(rig_stat(A, "soft_timeouts"), 0);
+}
+END_TEST
+
+START_TEST(a_soft_timeout_is_for_those_who_may_be_served_stale) {
+    struct pln_get_options strict = {.flags = PLN_GET_NO_STALE, .timeout_ms = 50};
+    struct pln_get_options hasty = {.timeout_ms = 50};
+    struct pln_result result;
+    terms.stale_if_error_ms = 60000;
+    terms.soft_timeout_ms = 1;
+    have_stale(A, 1);
+    pthread_mutex_lock(&rig.gate);
+    ck_assert_int_eq(pln_get(A, pln_key("k:1"), &strict, &result), PLN_ETIMEOUT);
+    ck_assert_int_eq(pln_get(A, pln_key("k:2"), &hasty, &result), PLN_ETIMEOUT); /* no value */
+    rig.now += 60000;
+    ck_assert_int_eq(pln_get(A, pln_key("k:1"), &hasty, &result), PLN_ETIMEOUT); /* too old */
+    ck_assert_uint_eq(rig_stat(A, "soft_timeouts"), 0);
+    pthread_mutex_unlock(&rig.gate);
+}
+END_TEST
+
+START_TEST(a_call_may_have_a_soft_timeout_of_its_own) {
+    struct pln_get_options soft = {.soft_timeout_ms = 20};
+    struct pln_result result;
+    terms.stale_if_error_ms = 60000;
+    have_stale(A, 1);
+    pthread_mutex_lock(&rig.gate);
+    ck_assert_int_eq(pln_get(A, pln_key("k:1"), &soft, &result), PLN_OK);
+    ck_assert_str_eq(pln_source_name(result.source), "stale");
+    pln_release(A, result.value);
+    pthread_mutex_unlock(&rig.gate);
+}
+END_TEST
+
+START_TEST(a_stale_value_of_l2_is_served_after_the_soft_timeout) {
+    terms.stale_if_error_ms = 60000;
+    terms.soft_timeout_ms = 20;
+    have_stale(A, 1);
+    pthread_mutex_lock(&rig.gate);
+    expect_stale(B); /* it led */
+    expect_stale(B); /* it followed */
+    ck_assert_uint_eq(rig_stat(B, "soft_timeouts"), 2);
+    pthread_mutex_unlock(&rig.gate);
+    rig_await(B, "l1_inserts", 1);
+    rig_expect(B, "k:1", "loaded 2", "l1");
+    ck_assert_int_eq(rig.n_loads, 2);
+}
+END_TEST
+
+START_TEST(a_value_of_l2_in_its_stale_window_is_served_at_once) {
+    terms.stale_ms = 60000;
+    have_stale(A, 1);
+    pthread_mutex_lock(&rig.gate);
+    expect_stale(B);
+    pthread_mutex_unlock(&rig.gate);
+    rig_await(B, "l1_inserts", 1);
+    rig_expect(B, "k:1", "loaded 2", "l1");
+}
+END_TEST
+
+START_TEST(what_cannot_be_vouched_for_waits_for_the_load) {
+    struct pln_get_options hasty = {.timeout_ms = 50};
+    struct pln_result result;
+    terms.soft_timeout_ms = 1;
+    terms.stale_if_error_ms = 60000;
+    rule_everywhere();
+    rig_expect(B, "k:1", "loaded 1", "loaded");
+    pln_l2_mem_part(B->l2);
+    rig.now += 5000; /* over max_staleness */
+    ck_assert_int_eq(pln_delete(A, pln_key("k:1")), PLN_OK);
+    pthread_mutex_lock(&rig.gate);
+    ck_assert_int_eq(pln_get(B, pln_key("k:1"), &hasty, &result), PLN_OK);
+    pln_release(B, result.value);
+    ck_assert_uint_eq(rig_stat(B, "soft_timeouts"), 0);
+    pthread_mutex_unlock(&rig.gate);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("patience");
     TCase *alone = tcase_create("alone"), *two = tcase_create("two");
@@ -139,5 +251,12 @@ int main(void) {
     tcase_add_test(alone, who_comes_after_a_timeout_joins_the_load_that_goes_on);
     tcase_add_test(two, a_hasty_callers_load_waits_for_another_process_in_its_own_time);
     tcase_add_test(two, who_has_more_time_than_the_leader_is_not_told_of_its_timeout);
+    tcase_add_test(alone, after_a_soft_timeout_the_stale_value_is_served_and_the_load_goes_on);
+    tcase_add_test(alone, a_load_that_ends_before_the_soft_timeout_is_waited_for);
+    tcase_add_test(alone, a_soft_timeout_is_for_those_who_may_be_served_stale);
+    tcase_add_test(alone, a_call_may_have_a_soft_timeout_of_its_own);
+    tcase_add_test(two, a_stale_value_of_l2_is_served_after_the_soft_timeout);
+    tcase_add_test(two, a_value_of_l2_in_its_stale_window_is_served_at_once);
+    tcase_add_test(two, what_cannot_be_vouched_for_waits_for_the_load);
     return rig_run(suite);
 }
