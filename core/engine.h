@@ -107,6 +107,8 @@ void pln_inval_thaw(struct pln_inval *inval);
 
 struct pln_load {
     struct pln_value *value;
+    const struct pln_value *old; /* borrowed; NULL: none */
+    bool is_same;
     pln_ms ttl_ms;                       /* 0: not said; negative: do not store */
     struct pln_bytes tags[PLN_MAX_TAGS]; /* owned */
     size_t n_tags;

@@ -270,12 +270,41 @@ static void load_related(struct pln_cache *cache, const struct pln_load *load) {
     }
 }
 
+/* What there is of the key, for the loader to compare with its source: of L2, else of L1. A value
+ * that is void by now does no harm: the loader's word is that the source has the same. */
+static struct pln_value *find_old(struct fill *fill) {
+    struct pln_l1_hit hit;
+    struct pln_value *old = NULL;
+    if (fill->fallback.status == PLN_OK && fill->fallback.value != NULL) {
+        pln_value_ref(fill->fallback.value);
+        return fill->fallback.value;
+    }
+    if (pln_l1_borrow(fill->cache->l1, &fill->request->key, pln_now(&fill->cache->host),
+                      PLN_L1_QUIET, &hit, &old) == PLN_OK &&
+        hit.is_absent) {
+        pln_release(fill->cache, old);
+        old = NULL;
+    }
+    return old;
+}
+
+/* Runs the loader, on what there is. */
+static int bring_value(struct fill *fill, struct pln_load *load) {
+    struct pln_value *old = find_old(fill);
+    load->old = old;
+    int status = run_loader(fill, load);
+    load->old = NULL;
+    pln_release(fill->cache, old);
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS_SAME, status == PLN_OK && load->is_same ? 1 : 0);
+    return status;
+}
+
 /* Runs the loader and stores what it brings. */
 static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_load load = {0};
     struct pln_request *request = fill->request;
     pln_ms began = pln_now(&fill->cache->host);
-    int status = run_loader(fill, &load);
+    int status = bring_value(fill, &load);
     bool is_absent = status == PLN_ABSENT;
     if (is_absent) {
         status = pln_load_value(&load, pln_bytes_of(NULL, 0), 0);

@@ -272,6 +272,12 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
+ * without data where there is none. Owns: valid until the loader returns. */
+PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);
+/* In the place of a value: the old one is what the source has. It begins a new life, with the ttl
+ * and tags of this load. Returns: PLN_OK; PLN_EINVAL where there is no old value. */
+PLN_API int pln_load_same(struct pln_load *load);
 /* One more tag, copied. At most 64 of 250 bytes. */
 PLN_API int pln_load_tag(struct pln_load *load, struct pln_bytes tag);
 /* One more key that will be wanted soon: loaded behind, where a rule can. */

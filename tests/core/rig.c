@@ -61,7 +61,10 @@ static int load(void *arg, unsigned worker, const struct pln_match *match, struc
     if (status < 0) {
         return pln_fail(status, "the source is out of order");
     }
-    if (status == PLN_OK) {
+    uint8_t format;
+    if (status == PLN_OK && rig->is_unchanged && pln_load_old(load, &format).data != NULL) {
+        status = pln_load_same(load);
+    } else if (status == PLN_OK) {
         int len = snprintf(text, sizeof text, "loaded %d", number);
         pln_load_value(load, pln_bytes_of(text, (size_t) len), 0);
         if ((match->rule->hooks & PLN_RULE_RELATED) != 0) {

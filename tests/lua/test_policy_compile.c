@@ -172,6 +172,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "max_staleness 1s (cache)\n"
                                                  "weight 0 (cache)\n"
                                                  "priority 0 (cache)\n"
+                                                 "soft_timeout 0ms (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
