@@ -102,6 +102,7 @@ void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_
             .options = &no_options,
             .is_refresh = created != PLN_FOREVER,
             .created = created,
+            .is_ahead = created == PLN_FOREVER,
         };
         request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
         request.timeout_ms = request.terms->load_timeout_ms;

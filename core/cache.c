@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "engine.h"
+#include "flight.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -165,6 +165,7 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     request->has_stale = request->soft_ms > 0 && kept != NULL &&
                          may_serve_after_failure(request, hit, now) &&
                          !pln_life_in_doubt(cache, request->terms, request->options, hit, now);
+    pln_admit_note(cache, &request->key, request->terms);
     int flown = fly(request, &outcome);
     if (flown == PLN_PENDING) {
         pln_count(cache->counts, PLN_COUNT_SOFT_TIMEOUTS, 1);
@@ -226,7 +227,14 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
     request.deadline = pln_deadline(request.timeout_ms);
     request.soft_ms = request.options->soft_timeout_ms > 0 ? request.options->soft_timeout_ms
                                                            : request.terms->soft_timeout_ms;
-    int status = read_matched(&request, result);
+    request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
+    int status;
+    if (request.terms->is_denied) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
+    } else {
+        status = read_matched(&request, result);
+    }
     pln_ruleset_unref(request.ruleset);
     return status;
 }

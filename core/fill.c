@@ -227,6 +227,15 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     return status == PLN_OK;
 }
 
+/* Whether the key was missed often enough for its value to be stored, or need not have been: it was
+ * stored before, or somebody has asked for it to be. */
+static bool is_admitted(const struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    return request->terms->min_uses <= 1 || request->is_refresh || request->is_ahead ||
+           request->is_wanted || fill->has_old ||
+           pln_admit_is_due(fill->cache, &request->key, request->terms);
+}
+
 /* `began`: the loading. The value is no newer than that: what was written meanwhile it may lack,
  * and a delete that Redis did not take then is carried out later by what is older than it. */
 static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absent, pln_ms began,
@@ -238,7 +247,9 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     struct pln_bytes value = pln_bytes_of(pln_value_data(load->value), pln_value_len(load->value));
     size_t limit = request->terms->max_bytes;
     *life = pln_life_of(request->terms, now, 0, ttl < 0 ? 0 : ttl, ttl < 0 ? 0 : ttl);
-    if (ttl < 0 || (limit > 0 && value.len > limit)) {
+    bool is_kept = is_admitted(fill);
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS_UNKEPT, is_kept ? 0 : 1);
+    if (!is_kept || ttl < 0 || (limit > 0 && value.len > limit)) {
         end_lease(fill);
         return;
     }
@@ -263,6 +274,7 @@ static void load_related(struct pln_cache *cache, const struct pln_load *load) {
         struct pln_hashed key;
         struct pln_l1_hit hit;
         if (pln_cache_key(cache, load->related[i], &key) == PLN_OK &&
+            pln_admit_check(cache, key.key, "load ahead") == PLN_OK &&
             pln_l1_get(cache->l1, &key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) !=
                 PLN_OK) {
             pln_fill_behind(cache, &key, PLN_FOREVER);
@@ -292,6 +304,7 @@ static struct pln_value *find_old(struct fill *fill) {
 static int bring_value(struct fill *fill, struct pln_load *load) {
     struct pln_value *old = find_old(fill);
     load->old = old;
+    fill->has_old = old != NULL;
     int status = run_loader(fill, load);
     load->old = NULL;
     pln_release(fill->cache, old);
@@ -321,7 +334,9 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         store_loaded(fill, &load, is_absent, began, &outcome->life);
         outcome->value = load.value;
         load.value = NULL;
-        load_related(fill->cache, &load);
+        if (!request->is_ahead) { /* or a list of pages would be loaded to its end */
+            load_related(fill->cache, &load);
+        }
     }
     pln_load_fini(&load);
     return status;
@@ -351,7 +366,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
 }
 
 bool pln_fill_has_loader(const struct pln_request *request) {
-    return request->match.rule != NULL && (request->match.rule->hooks & PLN_RULE_LOAD) != 0 &&
+    return request->match.rule != NULL && !request->terms->is_denied &&
+           (request->match.rule->hooks & PLN_RULE_LOAD) != 0 &&
            (request->options->flags & PLN_GET_NO_LOAD) == 0;
 }
 

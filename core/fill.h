@@ -5,7 +5,7 @@
 #ifndef PLN_FILL_H
 #define PLN_FILL_H
 
-#include "engine.h"
+#include "flight.h"
 
 /* The state of a fill. */
 struct fill {
@@ -15,6 +15,7 @@ struct fill {
     struct pln_stamp stamp;
     struct pln_l2_lease lease;
     bool has_lease;
+    bool has_old;                /* there was a value of the key before */
     bool is_l2_away;             /* failed in this fill: not asked again */
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */

@@ -12,7 +12,7 @@
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
  */
-#include "engine.h"
+#include "flight.h"
 
 #include <time.h>
 

@@ -16,7 +16,7 @@
  * 32 bits of this machine's order, since it never leaves the process. No fields, no bytes: to Redis
  * a hash without fields is one that does not exist.
  */
-#include "engine.h"
+#include "flight.h"
 
 enum { LEN_BYTES = sizeof(uint32_t) };
 

@@ -73,6 +73,7 @@ enum pln_status {
     PLN_ECLOSED = -9,   /* the cache is being closed */
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
+    PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
 };
 
 /* Where a value came from. */
@@ -212,6 +213,7 @@ enum pln_get_flags {
     PLN_GET_NO_L2 = 2,    /* do not read L2 */
     PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
     PLN_GET_NO_STALE = 8, /* never serve a stale value */
+    PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
 };
 
 struct pln_get_options {

@@ -66,6 +66,8 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
     {"soft_timeout", PLN_FIELD_DURATION, AT(soft_timeout_ms), is_short_or_none, "at most 1 hour"},
+    {"min_uses", PLN_FIELD_NUMBER, AT(min_uses), is_weight, "between 0 and 255"},
+    {"deny", PLN_FIELD_BOOLEAN, AT(is_denied), NULL, NULL},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);

@@ -88,6 +88,8 @@ static const struct {
     [PLN_COUNT_RECOVERY_OVERFLOWS] = {"recovery_overflows",
                                       "times too many were kept, and became a clear of all"},
     [PLN_COUNT_LOADS_SAME] = {"loads_same", "of loads: the old value was not modified"},
+    [PLN_COUNT_LOADS_UNKEPT] = {"loads_unkept", "of loads: not stored, by the rule's min_uses"},
+    [PLN_COUNT_DENIED] = {"denied", "reads and sets refused: the policy denies the key"},
     [PLN_COUNT_SOFT_TIMEOUTS] = {"soft_timeouts", "served stale: the load had taken too long"},
     [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
     [PLN_COUNT_EVENTS_RECEIVED] = {"events_received", "events from channels and streams"},
