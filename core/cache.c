@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "engine.h"
+#include "flight.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -108,9 +108,15 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
-/* Leads the key's flight or follows it. False where the deadline came first. */
-static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
+/* Leads the key's flight or follows it. Returns as pln_flight_wait(). */
+static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
     struct pln_cache *cache = request->cache;
+    struct pln_patience patience = {
+        .deadline = request->deadline,
+        .soft_ms = request->soft_ms,
+        .has_stale = request->has_stale,
+        .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
+    };
     struct pln_stamp stamp;
     bool leads;
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
@@ -119,16 +125,28 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
                                                 &leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
-        return true;
+        return PLN_OK;
     }
     if (leads) {
         pln_fill_lead(request, flight);
     } else {
         pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
     }
-    bool is_in_time = pln_flight_wait(cache->flights, flight, request->deadline, outcome);
+    int status = pln_flight_wait(cache->flights, flight, &patience, outcome);
     pln_flight_leave(cache->flights, flight);
-    return is_in_time;
+    return status;
+}
+
+/* The same until a flight has ended for all: one whose leader had less time than this caller, and
+ * gave up, is followed by another. */
+static int fly(struct pln_request *request, struct pln_outcome *outcome) {
+    int status;
+    do {
+        *outcome = (struct pln_outcome){0};
+        status = fly_once(request, outcome);
+    } while (status == PLN_OK && outcome->status < 0 && outcome->is_leaders_own &&
+             pln_clock_precise() < request->deadline);
+    return status;
 }
 
 /* A value past its ttl when loading has failed: as long as the terms say, and for as long as it
@@ -143,13 +161,25 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
                         struct pln_value *kept, struct pln_result *result) {
     struct pln_cache *cache = request->cache;
     struct pln_outcome outcome = {0};
-    if (!fly(request, &outcome)) {
+    pln_ms now = pln_now(&cache->host);
+    request->has_stale = request->soft_ms > 0 && kept != NULL &&
+                         may_serve_after_failure(request, hit, now) &&
+                         !pln_life_in_doubt(cache, request->terms, request->options, hit, now);
+    pln_admit_note(cache, &request->key, request->terms);
+    int flown = fly(request, &outcome);
+    if (flown == PLN_PENDING) {
+        pln_count(cache->counts, PLN_COUNT_SOFT_TIMEOUTS, 1);
+    }
+    now = pln_now(&cache->host);
+    if (flown == PLN_PENDING && outcome.value == NULL) {
+        return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
+    }
+    if (flown == PLN_ETIMEOUT) {
         outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
                                   (long long) request->timeout_ms);
     } else if (outcome.status < 0) {
         pln_fail(outcome.status, "%s", outcome.text);
     }
-    pln_ms now = pln_now(&cache->host);
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
         pln_l1_unclaim_refresh(cache->l1, &request->key);
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
@@ -195,7 +225,16 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
     request.deadline = pln_deadline(request.timeout_ms);
-    int status = read_matched(&request, result);
+    request.soft_ms = request.options->soft_timeout_ms > 0 ? request.options->soft_timeout_ms
+                                                           : request.terms->soft_timeout_ms;
+    request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
+    int status;
+    if (request.terms->is_denied) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
+    } else {
+        status = read_matched(&request, result);
+    }
     pln_ruleset_unref(request.ruleset);
     return status;
 }

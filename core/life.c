@@ -45,7 +45,7 @@ pln_ms pln_life_jittered(pln_ms ttl, double jitter) {
 static void install(struct pln_cache *cache, const struct pln_hashed *key,
                     const struct pln_terms *terms, struct pln_l1_item *item,
                     const struct pln_stamp *stamp) {
-    if (!terms->use_l1 || item->value.len > cache->max_item_bytes) {
+    if (!terms->use_l1 || terms->is_denied || item->value.len > cache->max_item_bytes) {
         return;
     }
     item->generation = stamp->generation;

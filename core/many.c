@@ -3,7 +3,7 @@
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
  * round trip to L2 for what is left. Loaders are not run.
  */
-#include "engine.h"
+#include "flight.h"
 
 /* The keys that L1 did not answer, side by side as L2 wants them. */
 struct rest {
@@ -129,8 +129,12 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
         pln_l1_borrow_many(cache->l1, hashed, n, pln_now(&cache->host), hits, values, statuses);
     }
     for (size_t i = 0; i < n; i++) {
-        if (statuses[i] != PLN_OK ||
-            !try_l1(cache, &hashed[i], options, &hits[i], values[i], &results[i], &statuses[i])) {
+        int allowed = statuses[i] == PLN_OK ? PLN_OK : pln_admit_check(cache, keys[i], "get_many");
+        if (allowed < 0) {
+            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
+            statuses[i] = allowed;
+        } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
+                                                    &results[i], &statuses[i])) {
             pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
             rest->keys[rest->n] = hashed[i];
             rest->hits[rest->n] = hits[i];

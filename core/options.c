@@ -64,6 +64,7 @@ static const struct option {
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
     {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
     {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
+    {"soft_timeout", DURATION, offsetof(struct pln_options, soft_timeout_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};

@@ -32,8 +32,11 @@ struct pln_terms {
     int8_t priority;
     uint8_t read; /* enum pln_read; 0 as PLN_READ_PRIMARY */
     bool use_l1, use_l2;
-    bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
-    bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
+    bool local_writes;      /* with L2 away a set is kept in L1 alone, instead of failing */
+    bool hash_l1;           /* a hash in Redis is read whole, and kept in L1 */
+    bool is_denied;         /* must never be cached: every read and store is refused */
+    uint8_t min_uses;       /* a value is stored from the key's so many-th miss in a ttl on */
+    pln_ms soft_timeout_ms; /* who has a stale value waits so long for a load; 0: load_timeout */
 };
 
 /* A text with captures in it: "user:{id}". */
@@ -55,7 +58,8 @@ struct pln_rule {
     const char *class_name; /* "" where none; owned by the rule, as the next three */
     const char *file;
     int line;
-    const char *origins; /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
+    atomic_bool has_told; /* that a denied key came */
+    const char *origins;  /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
 };
 
 struct pln_match {
@@ -129,6 +133,7 @@ struct pln_ruleset {
     struct pln_rule *rules;
     size_t n_rules;
     struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
+    bool has_denied; /* one of them is; set when it is put in force */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;

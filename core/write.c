@@ -10,7 +10,7 @@
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
  * to do so.
  */
-#include "engine.h"
+#include "flight.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
 
@@ -100,6 +100,9 @@ static int prepare(struct write *write, struct pln_bytes value,
                    const struct pln_set_options *options) {
     const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
     write->terms = pln_cache_match(write->cache, write->key.key, &write->match, &write->ruleset);
+    if (write->terms->is_denied) {
+        return pln_admit_refuse(write->cache, &write->match, "set");
+    }
     write->item.is_absent = options->is_absent;
     write->item.format = options->format;
     write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;

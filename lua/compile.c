@@ -313,6 +313,7 @@ void pln_compile_open(lua_State *L) {
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "cache");
     pln_compile_open_sources(L);
+    pln_same_open(L);
 }
 
 /* ---- the file ---- */

@@ -41,8 +41,8 @@ static void refuse_value(lua_State *L, const struct pln_policy_field *field,
                        or_what, pln_compile_got(L, -1, got, sizeof got));
 }
 
-/* Reads what the body has of the plain fields; returns a bit for each. */
-static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+/* Reads what the table has of the plain fields; returns a bit for each. */
+static uint64_t read_fields(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
     uint64_t own = 0;
     for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         const struct pln_policy_field *field = &pln_policy_fields[i];
@@ -60,8 +60,36 @@ static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_term
     return own;
 }
 
+/* The plain fields of a body, and those that may stand together in its `admit`. */
+static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+    static const char *const names[] = {"min_uses", "max_bytes", "deny", NULL};
+    char got[80];
+    uint64_t own = read_fields(L, body, is_rule, terms);
+    int type = pln_compile_field(L, body, "admit");
+    if (type == LUA_TTABLE) {
+        int admit = lua_gettop(L);
+        pln_compile_check_names(L, admit, names, false, false);
+        own |= read_fields(L, admit, false, terms);
+    } else if (type != LUA_TNIL) {
+        pln_compile_refuse(L, "admit: a table such as { min_uses = 2 }, got %s",
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    lua_pop(L, 1);
+    return own;
+}
+
+/* Nothing is done with a denied key that a function could have a say in. */
+static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule) {
+    for (size_t i = 0; rule->terms.is_denied && i < PLN_ARRAY_LEN(function_fields); i++) {
+        if ((rule->hooks & function_fields[i].hook) != 0) {
+            pln_compile_refuse(L, "%s: deny refuses the rule's keys, so this is never called",
+                               function_fields[i].name);
+        }
+    }
+}
+
 void pln_compile_class(lua_State *L, int body) {
-    static const char *const names[] = {NULL};
+    static const char *const names[] = {"admit", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
     const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
     if (same != NULL) {
@@ -244,7 +272,7 @@ static char *write_origins(const struct heritage *from) {
 }
 
 void pln_compile_rule(lua_State *L, int body) {
-    static const char *const names[] = {"class", "tags", "load", "related", NULL};
+    static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     struct pln_rule *rule = add_rule(L);
@@ -255,6 +283,7 @@ void pln_compile_rule(lua_State *L, int body) {
     read_tags(L, body, rule);
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
+    refuse_functions_of_denied(L, rule);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
 }

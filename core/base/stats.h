@@ -76,6 +76,10 @@ enum pln_count {
     PLN_COUNT_RECOVERY_DONE,
     PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
     PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */
+    PLN_COUNT_LOADS_SAME,         /* loader calls that found the old value unchanged */
+    PLN_COUNT_LOADS_UNKEPT,       /* loaded values not stored: missed too seldom so far */
+    PLN_COUNT_DENIED,             /* reads and sets of keys that must never be cached */
+    PLN_COUNT_SOFT_TIMEOUTS,      /* served stale since a load took too long */
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_N_COUNTS,
 };

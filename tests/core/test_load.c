@@ -3,6 +3,8 @@
  */
 #include "rig.h"
 
+#include "../../core/flight.h"
+
 #include <semaphore.h>
 #include <stdio.h>
 

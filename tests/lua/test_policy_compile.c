@@ -172,6 +172,9 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "max_staleness 1s (cache)\n"
                                                  "weight 0 (cache)\n"
                                                  "priority 0 (cache)\n"
+                                                 "soft_timeout 0ms (cache)\n"
+                                                 "min_uses 0 (cache)\n"
+                                                 "deny false (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
@@ -182,6 +185,20 @@ START_TEST(origins_tell_where_each_value_comes_from) {
     ck_assert_ptr_nonnull(strstr(rule_of("x")->origins, "ttl forever (policy.lua:1)\n"
                                                         "l1_ttl 250ms (policy.lua:1)\n"));
     ck_assert_ptr_nonnull(strstr(rule_of("x")->origins, "max_bytes 0 (policy.lua:1)\n"));
+}
+END_TEST
+
+START_TEST(what_is_admitted_may_stand_together_and_is_inherited) {
+    load_good("cache.class \"c\" { admit = { min_uses = 3, max_bytes = \"4k\" } }\n"
+              "cache.rule \"a\" { class = \"c\", min_uses = 2 }\n"
+              "cache.rule \"s:*\" { class = \"c\", admit = { deny = true } }");
+    ck_assert_uint_eq(rule_of("a")->terms.min_uses, 2);
+    ck_assert_uint_eq(rule_of("a")->terms.max_bytes, 4096);
+    ck_assert(!rule_of("a")->terms.is_denied);
+    ck_assert_uint_eq(rule_of("s:1")->terms.min_uses, 3);
+    ck_assert(rule_of("s:1")->terms.is_denied);
+    ck_assert_ptr_nonnull(strstr(rule_of("s:1")->origins, "min_uses 3 (class c, policy.lua:1)\n"
+                                                          "deny true (policy.lua:3)\n"));
 }
 END_TEST
 
@@ -208,6 +225,18 @@ static const struct {
      "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got -nan"},
     {"cache.class \"c\" { lease = \"forever\" }",
      "policy.lua:1: class 'c': lease: more than 0 and at most 1 hour, got 'forever'"},
+    {"cache.class \"c\" { min_uses = 256 }",
+     "policy.lua:1: class 'c': min_uses: between 0 and 255, got 256"},
+    {"cache.class \"c\" { admit = 2 }",
+     "policy.lua:1: class 'c': admit: a table such as { min_uses = 2 }, got 2"},
+    {"cache.rule \"r\" { admit = { min_use = 2 } }",
+     "policy.lua:1: rule 'r': unknown field 'min_use', did you mean 'min_uses'?"},
+    {"cache.rule \"r\" { admit = { ttl = 2 } }", "policy.lua:1: rule 'r': unknown field 'ttl'"},
+    {"cache.rule \"r\" { admit = { max_bytes = \"x\" } }",
+     "policy.lua:1: rule 'r': max_bytes: a size such as \"64k\" or bytes, got 'x'"},
+    {"cache.rule \"r\" { deny = 1 }", "policy.lua:1: rule 'r': deny: true or false, got 1"},
+    {"cache.rule \"r\" { deny = true, load = function() end }",
+     "policy.lua:1: rule 'r': load: deny refuses the rule's keys, so this is never called"},
     {"cache.class \"c\" { jitter = 0.95 }",
      "policy.lua:1: class 'c': jitter: between 0 and 0.9, got 0.95"},
     {"cache.class \"c\" { refresh = \"100%\" }",
@@ -437,6 +466,7 @@ int main(void) {
     tcase_add_test(tests, warming_and_events_are_compiled);
     tcase_add_test(tests, sources_of_events_are_compiled);
     tcase_add_test(tests, origins_tell_where_each_value_comes_from);
+    tcase_add_test(tests, what_is_admitted_may_stand_together_and_is_inherited);
     tcase_add_test(tests, every_mistake_is_told_with_its_line_and_changes_nothing);
     tcase_add_test(tests, a_file_that_cannot_be_read_is_named);
     tcase_add_test(tests, every_shipped_policy_loads);
