@@ -188,8 +188,9 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
                                pln_ms fresh_left, pln_ms life_left);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
-/* The ttl less a random part, so that what was loaded together does not end together. */
-pln_ms pln_life_jittered(pln_ms ttl, double jitter);
+/* The ttl less a random part, so that what was stored together does not end together. One that is
+ * not positive says that nothing is to be stored, and goes on saying it. */
+pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl);
 /* Tells a caller how old a value is, and how long it is fresh. */
 void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result);
 

@@ -198,7 +198,7 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
-    return pln_life_jittered(ttl, terms->jitter);
+    return pln_life_jittered(terms, ttl);
 }
 
 /* True where the value may be kept in L1: no L2, or L2 took it under a valid lease. */

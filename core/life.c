@@ -33,12 +33,12 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
     return life;
 }
 
-pln_ms pln_life_jittered(pln_ms ttl, double jitter) {
-    if (jitter <= 0 || ttl == PLN_FOREVER) {
+pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl) {
+    if (terms->jitter <= 0 || ttl <= 0 || ttl == PLN_FOREVER) {
         return ttl;
     }
     double chance = (double) (pln_random64() >> 11) * 0x1p-53;
-    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - jitter * chance));
+    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - terms->jitter * chance));
     return shorter > 0 ? shorter : 1;
 }
 

@@ -117,6 +117,9 @@ static int prepare(struct write *write, struct pln_bytes value,
     ttl = ttl == 0 ? write->shape.ttl_ms : ttl;
     ttl = ttl == 0 && options->is_absent ? write->terms->negative_ms : ttl;
     ttl = ttl == 0 ? write->terms->ttl_ms : ttl;
+    if (options->ttl_ms == 0) { /* what a caller says of one value he means */
+        ttl = pln_life_jittered(write->terms, ttl);
+    }
     pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(write->terms);
     write->item.fresh_left = ttl;
     write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT
+ * test_time.c - core/life.c: when values end, in which tier, and how much chance has to do with it.
+ */
+#include "rig.h"
+
+#include <stdio.h>
+
+static struct rig rig;
+static struct pln_terms terms;
+
+static void setup(void) {
+    struct pln_options options = {.ttl_ms = 10000, .load_timeout_ms = 5000};
+    rig_open(&rig, 1, false, &options);
+    terms = *pln_cache_terms(rig.caches[0]);
+}
+
+static void setup_two(void) {
+    struct pln_options options = {.ttl_ms = 10000};
+    rig_open(&rig, 2, true, &options);
+    terms = *pln_cache_terms(rig.caches[0]);
+}
+
+static void teardown(void) {
+    rig_close(&rig);
+}
+
+#define A rig.caches[0]
+#define B rig.caches[1]
+
+/* Reads a key that is there, and says for how long it is fresh. */
+static pln_ms left_of(struct pln_cache *cache, const char *key, const char *source) {
+    struct pln_result result;
+    ck_assert_int_eq(pln_get(cache, pln_key(key), NULL, &result), PLN_OK);
+    ck_assert_str_eq(pln_source_name(result.source), source);
+    pln_release(cache, result.value);
+    return result.left_ms;
+}
+
+/* ---- jitter ---- */
+
+enum { MANY = 4000, PARTS = 10 };
+
+/* Of a spread over PARTS equal parts, each holds MANY / PARTS of MANY give or take six standard
+ * deviations: one run in 50 million is further off. */
+static void expect_even(const int *counts) {
+    for (int i = 0; i < PARTS; i++) {
+        ck_assert_msg(counts[i] > 286 && counts[i] < 514, "%d of %d in part %d of %d", counts[i],
+                      MANY, i + 1, PARTS);
+    }
+}
+
+static void store(struct pln_cache *cache, const char *key, bool by_loading) {
+    struct pln_result result;
+    if (by_loading) {
+        ck_assert_int_eq(pln_get(cache, pln_key(key), NULL, &result), PLN_OK);
+        pln_release(cache, result.value);
+    } else {
+        rig_set(cache, key, "v");
+    }
+}
+
+START_TEST(jitter_spreads_ttls_evenly_and_never_above_the_ttl) {
+    int counts[PARTS] = {0};
+    terms.jitter = 0.4;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    for (int i = 0; i < MANY; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k:%d", i);
+        store(A, key, _i == 1);
+        pln_ms left = left_of(A, key, "l1");
+        ck_assert_int_ge(left, 6000);
+        ck_assert_int_le(left, 10000);
+        counts[(10000 - left) * PARTS / 4001]++;
+    }
+    expect_even(counts);
+}
+END_TEST
+
+START_TEST(what_a_caller_says_of_one_value_has_no_jitter) {
+    struct pln_set_options options = {.ttl_ms = 7000};
+    terms.jitter = 0.9;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, 0));
+    ck_assert_int_eq(pln_set(A, pln_key("k:1"), pln_key("v"), &options), PLN_OK);
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 7000);
+}
+END_TEST
+
+static int bring_for_nobody(void *arg, struct pln_bytes key, struct pln_load *load) {
+    (void) arg;
+    (void) key;
+    pln_load_ttl(load, -1);
+    return pln_load_value(load, pln_key("brought"), 0);
+}
+
+START_TEST(jitter_makes_no_life_of_a_ttl_that_says_not_to_store) {
+    struct pln_result result;
+    terms.jitter = 0.5;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, 0));
+    for (int i = 1; i <= 2; i++) {
+        ck_assert_int_eq(pln_get_or_load(A, pln_key("k:1"), NULL, bring_for_nobody, NULL, &result),
+                         PLN_OK);
+        pln_release(A, result.value);
+        ck_assert_uint_eq(rig_stat(A, "loads"), (uint64_t) i);
+    }
+}
+END_TEST
+
+/* ---- two tiers ---- */
+
+START_TEST(what_is_left_of_a_life_comes_from_l2_to_the_millisecond) {
+    static const pln_ms waits[] = {0, 1, 1233, 6000, 2763, 2};
+    pln_ms left = 10000;
+    rig_set(A, "k", "v");
+    for (size_t i = 0; i < PLN_ARRAY_LEN(waits); i++) {
+        struct pln_hashed key;
+        rig.now += waits[i];
+        left -= waits[i];
+        ck_assert_int_eq(left_of(B, "k", "l2"), left);
+        ck_assert_int_eq(left_of(B, "k", "l1"), left);
+        pln_cache_key(B, pln_key("k"), &key);
+        pln_inval_key(B->inval, &key);
+    }
+    ck_assert_int_eq(left, 1);
+    rig.now += 1;
+    rig_expect(B, "k", NULL, "miss");
+    rig_expect(A, "k", NULL, "miss");
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("time");
+    TCase *one = tcase_create("one");
+    suite_add_tcase(suite, one);
+    tcase_add_checked_fixture(one, setup, teardown);
+    tcase_add_loop_test(one, jitter_spreads_ttls_evenly_and_never_above_the_ttl, 0, 2);
+    tcase_add_test(one, what_a_caller_says_of_one_value_has_no_jitter);
+    tcase_add_test(one, jitter_makes_no_life_of_a_ttl_that_says_not_to_store);
+
+    TCase *two = tcase_create("two");
+    suite_add_tcase(suite, two);
+    tcase_add_checked_fixture(two, setup_two, teardown);
+    tcase_add_test(two, what_is_left_of_a_life_comes_from_l2_to_the_millisecond);
+    return rig_run(suite);
+}
