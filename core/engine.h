@@ -186,6 +186,10 @@ bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left);
+/* Bounds what is left of a life by the terms' greatest age. False where nothing is. */
+bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
+/* A value as it goes to L2: bounded by the terms' L2 ttl besides. */
+struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
 /* The ttl less a random part, so that what was stored together does not end together. One that is

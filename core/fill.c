@@ -91,6 +91,10 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         fill->is_l2_away = status < 0;
         return status;
     }
+    if (!pln_life_bound(request->terms, &value.item)) {
+        pln_l2_value_fini(&value);
+        return PLN_MISS;
+    }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
         pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
@@ -206,7 +210,8 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     if (!fill->has_lease) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, item,
+    struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
+    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
                                pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {

@@ -105,6 +105,8 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .refresh = options->refresh,
         .use_l1 = true,
         .use_l2 = true,
+        .l2_ttl_ms = options->l2_ttl_ms,
+        .max_age_ms = options->max_age_ms,
     };
 }
 

@@ -173,6 +173,8 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
+    pln_ms l2_ttl_ms;         /* bound on the life of a value in L2; default none */
+    pln_ms max_age_ms;        /* bound on the age of a value, whatever prolongs it; default none */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

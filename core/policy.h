@@ -34,6 +34,8 @@ struct pln_terms {
     bool use_l1, use_l2;
     bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
     bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
+    pln_ms l2_ttl_ms;  /* bound on the life in L2; 0: none, likewise below */
+    pln_ms max_age_ms; /* bound on the age of a value, whatever prolongs its life */
 };
 
 /* A text with captures in it: "user:{id}". */

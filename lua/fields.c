@@ -61,6 +61,8 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"max_staleness", PLN_FIELD_DURATION, AT(max_staleness_ms), is_positive, POSITIVE},
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
+    {"l2_ttl", PLN_FIELD_DURATION, AT(l2_ttl_ms), is_positive, POSITIVE},
+    {"max_age", PLN_FIELD_DURATION, AT(max_age_ms), is_positive, POSITIVE},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);

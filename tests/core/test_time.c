@@ -36,6 +36,12 @@ static pln_ms left_of(struct pln_cache *cache, const char *key, const char *sour
     return result.left_ms;
 }
 
+static void forget(struct pln_cache *cache, const char *name) {
+    struct pln_hashed key;
+    pln_cache_key(cache, pln_key(name), &key);
+    pln_inval_key(cache->inval, &key);
+}
+
 /* ---- jitter ---- */
 
 enum { MANY = 4000, PARTS = 10 };
@@ -112,18 +118,77 @@ START_TEST(what_is_left_of_a_life_comes_from_l2_to_the_millisecond) {
     pln_ms left = 10000;
     rig_set(A, "k", "v");
     for (size_t i = 0; i < PLN_ARRAY_LEN(waits); i++) {
-        struct pln_hashed key;
         rig.now += waits[i];
         left -= waits[i];
         ck_assert_int_eq(left_of(B, "k", "l2"), left);
         ck_assert_int_eq(left_of(B, "k", "l1"), left);
-        pln_cache_key(B, pln_key("k"), &key);
-        pln_inval_key(B->inval, &key);
+        forget(B, "k");
     }
     ck_assert_int_eq(left, 1);
     rig.now += 1;
     rig_expect(B, "k", NULL, "miss");
     rig_expect(A, "k", NULL, "miss");
+}
+END_TEST
+
+START_TEST(a_value_lives_in_l2_no_longer_than_its_l2_ttl) {
+    struct pln_set_options options = {.stale_ms = 60000};
+    terms.l2_ttl_ms = 4000;
+    for (size_t i = 0; i < 2; i++) {
+        rig_policy(&rig, rig.caches[i], rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    }
+    ck_assert_int_eq(pln_set(A, pln_key("k:1"), pln_key("v"), &options), PLN_OK);
+    rig_expect(A, "k:2", "loaded 1", "loaded");
+    rig.now += 3999;
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 1);
+    ck_assert_int_eq(left_of(B, "k:2", "l2"), 1);
+    rig.now += 1;
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 6000); /* its own copy has its ttl */
+    ck_assert_int_eq(left_of(A, "k:2", "l1"), 6000);
+    rig_expect(B, "k:1", "loaded 2", "loaded");
+    rig_expect(B, "k:2", "loaded 3", "loaded");
+}
+END_TEST
+
+START_TEST(nothing_prolongs_a_value_past_its_greatest_age) {
+    struct pln_set_options options = {.ttl_ms = 20000, .stale_ms = 60000};
+    terms.max_age_ms = 15000;
+    for (size_t i = 0; i < 2; i++) {
+        rig_policy(&rig, rig.caches[i], rig_rule("k:{id}", &terms, 0));
+    }
+    ck_assert_int_eq(pln_set(A, pln_key("k:1"), pln_key("v"), &options), PLN_OK);
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 15000);
+    rig.now += 9000;
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 6000);
+    ck_assert_int_eq(pln_touch(A, pln_key("k:1"), 10000), PLN_OK);
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 6000);
+    rig.now += 5999;
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 1);
+    ck_assert_int_eq(left_of(B, "k:1", "l1"), 1);
+    rig.now += 1;
+    rig_expect(A, "k:1", NULL, "miss"); /* and not served as stale either */
+    rig_expect(B, "k:1", NULL, "miss");
+}
+END_TEST
+
+/* Who touches a key without having read it does not know its age; who reads it does. */
+START_TEST(what_l2_keeps_past_its_greatest_age_is_not_served) {
+    struct pln_bytes key = pln_key("k:1");
+    struct pln_get_options options = {0};
+    struct pln_result result;
+    int status;
+    terms.max_age_ms = 12000;
+    terms.stale_ms = terms.stale_if_error_ms = 60000;
+    rig_policy(&rig, B, rig_rule("k:{id}", &terms, 0));
+    rig_set(A, "k:1", "v");
+    rig.now += 9000;
+    ck_assert_int_eq(pln_touch(A, key, 60000), PLN_OK); /* where no such rule holds */
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 3000);
+    rig.now += 3000;
+    rig_expect(B, "k:1", NULL, "miss");
+    ck_assert_int_eq(pln_get_many(B, &key, 1, &options, &result, &status), PLN_OK);
+    ck_assert_int_eq(status, PLN_MISS);
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 57000);
 }
 END_TEST
 
@@ -140,5 +205,8 @@ int main(void) {
     suite_add_tcase(suite, two);
     tcase_add_checked_fixture(two, setup_two, teardown);
     tcase_add_test(two, what_is_left_of_a_life_comes_from_l2_to_the_millisecond);
+    tcase_add_test(two, a_value_lives_in_l2_no_longer_than_its_l2_ttl);
+    tcase_add_test(two, nothing_prolongs_a_value_past_its_greatest_age);
+    tcase_add_test(two, what_l2_keeps_past_its_greatest_age_is_not_served);
     return rig_run(suite);
 }
