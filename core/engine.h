@@ -10,6 +10,7 @@
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install
  *   life.c     how long a value lives, and keeping it in L1
+ *   due.c      what a hit sets going, and what holds it back (due.h)
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
@@ -46,6 +47,7 @@
 
 #include <pthread.h>
 
+#include "due.h"
 #include "policy.h"
 #include "../l1/l1.h"
 #include "../l2/l2.h"
@@ -359,6 +361,8 @@ struct pln_cache {
     bool has_l2;
     char *name;
     char *ns; /* before all names in Redis */
+
+    struct pln_failed failed;
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;

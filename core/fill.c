@@ -277,9 +277,11 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         status = pln_load_rule_tags(&load, &request->match);
     }
     if (status < 0) {
+        pln_failed_note(fill->cache, &request->key, request->terms);
         pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
         end_lease(fill);
     } else {
+        pln_failed_clear(fill->cache, &request->key);
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
         store_loaded(fill, &load, is_absent, began, &outcome->life);
@@ -400,6 +402,15 @@ static void hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
     }
 }
 
+/* True where L2 has what may be served after a failure, and the last load failed not long ago. */
+static bool is_held(const struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    pln_ms now = pln_now(&fill->cache->host);
+    return fill->fallback.value != NULL && (request->options->flags & PLN_GET_NO_STALE) == 0 &&
+           now - fill->fallback.life.stale < pln_life_grace(request->terms) &&
+           pln_failed_lately(fill->cache, &request->key, now);
+}
+
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
@@ -411,6 +422,9 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     }
     if (status == PLN_OK) {
         end(&fill, status, &outcome);
+    } else if (is_held(&fill)) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+        end(&fill, pln_fail(PLN_ELOADER, "get: the last load failed just now"), &outcome);
     } else if (request->loader != NULL) {
         finish(&fill);
     } else if (has_policy_loader(request)) {

@@ -66,6 +66,7 @@ static const struct option {
     {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
     {"l2_ttl", LIFETIME, offsetof(struct pln_options, l2_ttl_ms)},
     {"max_age", LIFETIME, offsetof(struct pln_options, max_age_ms)},
+    {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -197,6 +198,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->max_staleness_ms, 1000);
     default_ms(&options->l2_ttl_ms, PLN_FOREVER);
     default_ms(&options->max_age_ms, PLN_FOREVER);
+    default_ms(&options->retry_ms, 1000);
 }
 
 static int check_durations(const struct pln_options *options) {

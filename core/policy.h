@@ -36,6 +36,7 @@ struct pln_terms {
     bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
     pln_ms l2_ttl_ms;  /* bound on the life in L2; 0: none, likewise below */
     pln_ms max_age_ms; /* bound on the age of a value, whatever prolongs its life */
+    pln_ms retry_ms;   /* after a failed load there is no other, while a value can be served */
 };
 
 /* A text with captures in it: "user:{id}". */

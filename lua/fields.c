@@ -20,6 +20,10 @@ static bool is_short(double ms) {
     return ms > 0 && ms <= 3600e3;
 }
 
+static bool is_short_or_none(double ms) {
+    return ms >= 0 && ms <= 3600e3;
+}
+
 static bool is_jitter(double share) {
     return share >= 0 && share <= 0.9;
 }
@@ -63,6 +67,7 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
     {"l2_ttl", PLN_FIELD_DURATION, AT(l2_ttl_ms), is_positive, POSITIVE},
     {"max_age", PLN_FIELD_DURATION, AT(max_age_ms), is_positive, POSITIVE},
+    {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "at most 1 hour"},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);

@@ -3,6 +3,7 @@
  */
 #include "rig.h"
 
+#include <sched.h>
 #include <stdio.h>
 
 static struct rig rig;
@@ -40,6 +41,15 @@ static void forget(struct pln_cache *cache, const char *name) {
     struct pln_hashed key;
     pln_cache_key(cache, pln_key(name), &key);
     pln_inval_key(cache->inval, &key);
+}
+
+/* Waits until no load is under way. */
+static void await_no_flight(struct pln_cache *cache) {
+    pln_ns deadline = pln_deadline(10000);
+    while (pln_flights_count(cache->flights) > 0) {
+        ck_assert_int_lt(pln_clock_precise(), deadline);
+        sched_yield();
+    }
 }
 
 /* ---- jitter ---- */
@@ -108,6 +118,71 @@ START_TEST(jitter_makes_no_life_of_a_ttl_that_says_not_to_store) {
         pln_release(A, result.value);
         ck_assert_uint_eq(rig_stat(A, "loads"), (uint64_t) i);
     }
+}
+END_TEST
+
+/* ---- loads that fail ---- */
+
+START_TEST(after_a_failed_load_the_stale_value_is_served_at_once_and_the_next_comes_later) {
+    const pln_ms ttl = 10000, grace = 60000;
+    uint64_t errors = 0;
+    struct pln_result result;
+    terms.stale_if_error_ms = grace;
+    terms.retry_ms = 5000;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_expect(A, "k:1", "loaded 1", "loaded");
+    rig.load_status = PLN_ELOADER;
+    rig.now += ttl;
+    for (pln_ms past = 0; past < grace; past += 1000, rig.now += 1000) {
+        errors += past % terms.retry_ms == 0;
+        rig_expect(A, "k:1", "loaded 1", "stale");
+        ck_assert_uint_eq(rig_stat(A, "load_errors"), errors);
+    }
+    ck_assert_uint_eq(rig_stat(A, "loads_held"), 48);
+    for (int i = 1; i <= 3; i++) { /* its end was not put off, and nothing is left to wait with */
+        ck_assert_int_eq(pln_get(A, pln_key("k:1"), NULL, &result), PLN_ELOADER);
+        ck_assert_uint_eq(rig_stat(A, "load_errors"), errors + (uint64_t) i);
+    }
+    rig.load_status = PLN_OK;
+    rig_expect(A, "k:1", "loaded 17", "loaded");
+}
+END_TEST
+
+START_TEST(a_caller_who_takes_nothing_stale_does_not_wait_for_the_next_try) {
+    struct pln_get_options options = {.flags = PLN_GET_NO_STALE};
+    struct pln_result result;
+    terms.stale_if_error_ms = 60000;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_expect(A, "k:1", "loaded 1", "loaded");
+    rig.load_status = PLN_ELOADER;
+    rig.now += 10000;
+    rig_expect(A, "k:1", "loaded 1", "stale");
+    ck_assert_int_eq(pln_get(A, pln_key("k:1"), &options, &result), PLN_ELOADER);
+    rig.load_status = PLN_OK;
+    ck_assert_int_eq(pln_get(A, pln_key("k:1"), &options, &result), PLN_OK);
+    pln_release(A, result.value);
+    rig_expect(A, "k:1", "loaded 4", "l1");
+}
+END_TEST
+
+START_TEST(a_refresh_that_failed_is_tried_again_after_a_while_and_not_with_each_hit) {
+    terms.refresh = 0.5;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_expect(A, "k:1", "loaded 1", "loaded");
+    rig.load_status = PLN_ELOADER;
+    rig.now += 5000;
+    rig_expect(A, "k:1", "loaded 1", "l1");
+    rig_await(A, "load_errors", 1);
+    rig.now += 999;
+    rig_expect(A, "k:1", "loaded 1", "l1");
+    ck_assert_uint_eq(rig_stat(A, "loads_held"), 1);
+    rig.load_status = PLN_OK;
+    rig.now += 1;
+    await_no_flight(A); /* whose end lets the next one begin */
+    rig_expect(A, "k:1", "loaded 1", "l1");
+    rig_await(A, "l1_replaces", 1);
+    rig_expect(A, "k:1", "loaded 3", "l1");
+    ck_assert_uint_eq(rig_stat(A, "refreshes"), 2);
 }
 END_TEST
 
@@ -192,6 +267,24 @@ START_TEST(what_l2_keeps_past_its_greatest_age_is_not_served) {
 }
 END_TEST
 
+START_TEST(what_l2_keeps_for_failures_is_served_without_another_try) {
+    terms.stale_if_error_ms = 60000;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_expect(A, "k:1", "loaded 1", "loaded");
+    rig.load_status = PLN_ELOADER;
+    rig.now += 10000;
+    for (int i = 0; i < 5; i++) {
+        forget(A, "k:1");
+        rig_expect(A, "k:1", "loaded 1", "stale");
+        ck_assert_uint_eq(rig_stat(A, "load_errors"), 1);
+    }
+    rig.now += 1000;
+    forget(A, "k:1");
+    rig_expect(A, "k:1", "loaded 1", "stale");
+    ck_assert_uint_eq(rig_stat(A, "load_errors"), 2);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("time");
     TCase *one = tcase_create("one");
@@ -200,6 +293,10 @@ int main(void) {
     tcase_add_loop_test(one, jitter_spreads_ttls_evenly_and_never_above_the_ttl, 0, 2);
     tcase_add_test(one, what_a_caller_says_of_one_value_has_no_jitter);
     tcase_add_test(one, jitter_makes_no_life_of_a_ttl_that_says_not_to_store);
+    tcase_add_test(one,
+                   after_a_failed_load_the_stale_value_is_served_at_once_and_the_next_comes_later);
+    tcase_add_test(one, a_caller_who_takes_nothing_stale_does_not_wait_for_the_next_try);
+    tcase_add_test(one, a_refresh_that_failed_is_tried_again_after_a_while_and_not_with_each_hit);
 
     TCase *two = tcase_create("two");
     suite_add_tcase(suite, two);
@@ -208,5 +305,6 @@ int main(void) {
     tcase_add_test(two, a_value_lives_in_l2_no_longer_than_its_l2_ttl);
     tcase_add_test(two, nothing_prolongs_a_value_past_its_greatest_age);
     tcase_add_test(two, what_l2_keeps_past_its_greatest_age_is_not_served);
+    tcase_add_test(two, what_l2_keeps_for_failures_is_served_without_another_try);
     return rig_run(suite);
 }

@@ -31,7 +31,8 @@ void fake_open(struct pln_cache *cache) {
                   .use_l1 = true,
                   .use_l2 = true,
                   .l2_ttl_ms = PLN_FOREVER,
-                  .max_age_ms = PLN_FOREVER},
+                  .max_age_ms = PLN_FOREVER,
+                  .retry_ms = 1000},
         .ruleset = pln_ruleset_new(),
         .folder = "/tmp/perilune-XXXXXX",
     };

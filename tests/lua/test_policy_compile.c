@@ -174,6 +174,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "priority 0 (cache)\n"
                                                  "l2_ttl forever (cache)\n"
                                                  "max_age forever (cache)\n"
+                                                 "retry 1s (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
