@@ -67,16 +67,23 @@ static bool can_load_behind(const struct pln_request *request, bool is_stale) {
  * callers one gets the claim: the others are served without further work. */
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
+    bool has_failed = pln_failed_lately(request->cache, &request->key, now);
+    pln_ms window = has_failed ? pln_life_grace(request->terms) : request->terms->stale_ms;
     bool is_doubtful = pln_life_in_doubt(request->cache, request->terms, request->options, hit,
                                          now);
     bool is_stale = now >= hit->life.stale;
-    bool is_in_grace = now - hit->life.stale < request->terms->stale_ms &&
+    bool is_in_grace = now - hit->life.stale < window &&
                        (request->options->flags & PLN_GET_NO_STALE) == 0;
     if (is_doubtful || (is_stale && !is_in_grace)) {
         return KEEP;
     }
-    if (now >= hit->life.refresh && (can_load_behind(request, is_stale) || request->loader) &&
-        pln_l1_claim_refresh(l1, &request->key)) {
+    if (now < hit->life.refresh) {
+        return SERVE;
+    }
+    if (has_failed) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+    } else if ((can_load_behind(request, is_stale) || request->loader != NULL) &&
+               pln_l1_claim_refresh(l1, &request->key)) {
         if (request->loader != NULL && is_stale) {
             return KEEP; /* the call's own loader cannot run behind: one caller pays */
         }

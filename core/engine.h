@@ -11,6 +11,7 @@
  *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
+ *   due.c      what a hit sets going, and what holds it back (due.h)
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
@@ -47,6 +48,7 @@
 
 #include <pthread.h>
 
+#include "due.h"
 #include "policy.h"
 #include "../l1/l1.h"
 #include "../l2/l2.h"
@@ -145,10 +147,15 @@ bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left);
+/* Bounds what is left of a life by the terms' greatest age. False where nothing is. */
+bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
+/* A value as it goes to L2: bounded by the terms' L2 ttl besides. */
+struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
-/* The ttl less a random part, so that what was loaded together does not end together. */
-pln_ms pln_life_jittered(pln_ms ttl, double jitter);
+/* The ttl less a random part, so that what was stored together does not end together. One that is
+ * not positive says that nothing is to be stored, and goes on saying it. */
+pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl);
 /* Tells a caller how old a value is, and how long it is fresh. */
 void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result);
 
@@ -325,6 +332,8 @@ struct pln_cache {
     bool has_l2;
     char *name;
     char *ns; /* before all names in Redis */
+
+    struct pln_failed failed;
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;

@@ -88,6 +88,10 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         fill->is_l2_away = status < 0;
         return status;
     }
+    if (!pln_life_bound(request->terms, &value.item)) {
+        pln_l2_value_fini(&value);
+        return PLN_MISS;
+    }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
         pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
@@ -210,7 +214,7 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
-    return pln_life_jittered(ttl, terms->jitter);
+    return pln_life_jittered(terms, ttl);
 }
 
 /* True where the value may be kept in L1: no L2, or L2 took it under a valid lease. */
@@ -218,7 +222,8 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     if (!fill->has_lease) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, item,
+    struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
+    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
                                pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
@@ -326,9 +331,11 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         status = pln_load_rule_tags(&load, &request->match);
     }
     if (status < 0) {
+        pln_failed_note(fill->cache, &request->key, request->terms);
         pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
         end_lease(fill);
     } else {
+        pln_failed_clear(fill->cache, &request->key);
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
         store_loaded(fill, &load, is_absent, began, &outcome->life);
@@ -382,6 +389,15 @@ void pln_fill_finish(struct fill *fill) {
     pln_fill_end(fill, status, &outcome);
 }
 
+/* True where L2 has what may be served after a failure, and the last load failed not long ago. */
+static bool is_held(const struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    pln_ms now = pln_now(&fill->cache->host);
+    return fill->fallback.value != NULL && (request->options->flags & PLN_GET_NO_STALE) == 0 &&
+           now - fill->fallback.life.stale < pln_life_grace(request->terms) &&
+           pln_failed_lately(fill->cache, &request->key, now);
+}
+
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
@@ -395,6 +411,9 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
     if (status == PLN_OK) {
         pln_fill_end(&fill, status, &outcome);
+    } else if (is_held(&fill)) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+        pln_fill_end(&fill, pln_fail(PLN_ELOADER, "get: the last load failed just now"), &outcome);
     } else if (request->loader != NULL) {
         pln_fill_finish(&fill);
     } else if (pln_fill_has_loader(request)) {

@@ -97,7 +97,8 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
     if (!is_fresh && !may_be_stale(cache, key->key, options, hit, false)) {
         return false;
     }
-    if (now >= hit->life.refresh && pln_l1_claim_refresh(cache->l1, key)) {
+    if (now >= hit->life.refresh && !pln_failed_lately(cache, key, now) &&
+        pln_l1_claim_refresh(cache->l1, key)) {
         pln_fill_behind(cache, key, hit->life.created);
     }
     *status = serve_l1(cache, hit, value, !is_fresh, result);
@@ -151,16 +152,17 @@ out:
 
 /* Takes one answer of L2: into L1, and to the caller. */
 static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct pln_stamp *stamp,
-                   const struct pln_l2_value *value, uint32_t flags, struct pln_result *result) {
+                   struct pln_l2_value *value, uint32_t flags, struct pln_result *result) {
     const struct pln_l2_item *item = &value->item;
     struct pln_match match;
     struct pln_ruleset *ruleset;
     struct pln_l1_life life;
     int status = PLN_MISS;
     const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
+    bool is_there = pln_life_bound(terms, &value->item);
     bool is_fresh = item->fresh_left > 0;
-    bool is_allowed = is_fresh ||
-                      (-item->fresh_left < terms->stale_ms && (flags & PLN_GET_NO_STALE) == 0);
+    bool is_allowed = is_fresh || (is_there && -item->fresh_left < terms->stale_ms &&
+                                   (flags & PLN_GET_NO_STALE) == 0);
     if (is_allowed) {
         result->value = pln_value_new(item->value, item->format);
     }

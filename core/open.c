@@ -107,6 +107,9 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .soft_timeout_ms = options->soft_timeout_ms,
         .use_l1 = true,
         .use_l2 = true,
+        .l2_ttl_ms = options->l2_ttl_ms,
+        .max_age_ms = options->max_age_ms,
+        .retry_ms = options->retry_ms,
     };
 }
 

@@ -178,6 +178,10 @@ struct pln_options {
                                to whom a stale value may be served when it fails; then they are
                                served that, and the load goes on. It takes a load that runs on a
                                worker, or that somebody else is at. Default 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life of a value in L2; default none */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
+    pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
+                               a value can be served; default 1 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

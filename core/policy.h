@@ -37,6 +37,9 @@ struct pln_terms {
     bool is_denied;         /* must never be cached: every read and store is refused */
     uint8_t min_uses;       /* a value is stored from the key's so many-th miss in a ttl on */
     pln_ms soft_timeout_ms; /* who has a stale value waits so long for a load; 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life in L2; 0: none, likewise below */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs its life */
+    pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
 };
 
 /* A text with captures in it: "user:{id}". */
@@ -133,7 +136,7 @@ struct pln_ruleset {
     struct pln_rule *rules;
     size_t n_rules;
     struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
-    bool has_denied; /* one of them is; set when it is put in force */
+    bool has_denied;             /* one of them is; set when it is put in force */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;

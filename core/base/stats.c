@@ -45,6 +45,7 @@ static const struct {
     [PLN_COUNT_CLEARS] = {"clears", "clears by callers"},
     [PLN_COUNT_LOADS] = {"loads", "loader calls"},
     [PLN_COUNT_LOAD_ERRORS] = {"load_errors", "loader calls that failed"},
+    [PLN_COUNT_LOADS_HELD] = {"loads_held", "not tried, since the last one had just failed"},
     [PLN_COUNT_LOAD_WAITS] = {"load_waits", "callers that waited for another's load"},
     [PLN_COUNT_REFRESHES] = {"refreshes", "loads behind a served value"},
     [PLN_COUNT_LEASE_WAITS] = {"lease_waits", "loads that waited for another process"},

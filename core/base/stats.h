@@ -31,6 +31,7 @@ enum pln_count {
     PLN_COUNT_CLEARS,
     PLN_COUNT_LOADS, /* loader calls */
     PLN_COUNT_LOAD_ERRORS,
+    PLN_COUNT_LOADS_HELD,    /* not tried, since the last one had just failed */
     PLN_COUNT_LOAD_WAITS,    /* callers that waited for another's load */
     PLN_COUNT_REFRESHES,     /* loads behind a served value */
     PLN_COUNT_LEASE_WAITS,   /* loads that waited for another process */

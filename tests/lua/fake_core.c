@@ -29,7 +29,10 @@ void fake_open(struct pln_cache *cache) {
                   .max_staleness_ms = 1000,
                   .read = PLN_READ_PRIMARY,
                   .use_l1 = true,
-                  .use_l2 = true},
+                  .use_l2 = true,
+                  .l2_ttl_ms = PLN_FOREVER,
+                  .max_age_ms = PLN_FOREVER,
+                  .retry_ms = 1000},
         .ruleset = pln_ruleset_new(),
         .folder = "/tmp/perilune-XXXXXX",
     };
