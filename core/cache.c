@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "engine.h"
+#include "hosts.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -58,8 +58,7 @@ enum verdict {
 
 /* True where a load behind the caller's back can bring something. */
 static bool can_load_behind(const struct pln_request *request, bool is_stale) {
-    const struct pln_rule *rule = request->match.rule;
-    return (rule != NULL && (rule->hooks & PLN_RULE_LOAD) != 0) ||
+    return pln_loader_can_run(request) ||
            (is_stale && request->cache->has_l2 && request->terms->use_l2);
 }
 
@@ -195,6 +194,7 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
     request.deadline = pln_deadline(request.timeout_ms);
+    pln_loader_choose(&request);
     int status = read_matched(&request, result);
     pln_ruleset_unref(request.ruleset);
     return status;

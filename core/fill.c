@@ -25,7 +25,7 @@
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on.
  */
-#include "engine.h"
+#include "hosts.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -311,8 +311,7 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
 }
 
 static bool has_policy_loader(const struct pln_request *request) {
-    return request->match.rule != NULL && (request->match.rule->hooks & PLN_RULE_LOAD) != 0 &&
-           (request->options->flags & PLN_GET_NO_LOAD) == 0;
+    return (request->options->flags & PLN_GET_NO_LOAD) == 0 && pln_loader_can_run(request);
 }
 
 /* From the lease on. */
@@ -411,7 +410,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     } else if (has_policy_loader(request)) {
         hand_over(&fill, false, true);
     } else {
-        end(&fill, status, &outcome);
+        end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }
 

@@ -7,6 +7,7 @@
  * everything), then the link (its events use L1), then what is left.
  */
 #include "feeder.h"
+#include "hosts.h"
 
 /* ---- the bus's word ---- */
 
@@ -183,6 +184,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
     }
     if (status == PLN_OK) {
+        status = pln_shared_new(&cache->shared);
+    }
+    if (status == PLN_OK) {
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
@@ -279,6 +283,8 @@ void pln_close(struct pln_cache *cache) {
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
     }
+    pln_loaders_free(cache);
+    pln_shared_free(cache->shared);
     pln_flights_free(cache->flights);
     pln_l1_free(cache->l1);
     pln_inval_free(cache->inval);

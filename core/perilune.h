@@ -220,6 +220,10 @@ struct pln_get_options {
     size_t n_tags;
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
     pln_ms max_staleness_ms; /* default: the rule's */
+    /* For a rule whose load names a loader (perilune_policy.h): runs it, in this thread, as the
+     * loader of pln_get_or_load() would; default: the one that is registered, on a worker. */
+    int (*load_by_name)(void *arg, const char *name, struct pln_bytes key, struct pln_load *load);
+    void *load_arg;
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.
@@ -450,6 +454,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_memory.h"
+#include "perilune_policy.h"
 #include "perilune_redis.h"
 
 #endif

@@ -52,7 +52,8 @@ struct pln_rule {
     struct pln_template **tags;
     size_t n_tags;
     uint32_t hooks;         /* enum pln_rule_hooks: the fields that are functions */
-    const char *class_name; /* "" where none; owned by the rule, as the next three */
+    const char *loader;     /* where load names one of the program's; owned by the rule */
+    const char *class_name; /* "" where none; owned likewise, as the next three */
     const char *file;
     int line;
     const char *origins; /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
@@ -182,6 +183,10 @@ const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
 /* Counts a failed policy function, for the stats. */
 void pln_cache_policy_failed(struct pln_cache *cache);
+/* Runs the loader that the program registered under a name; *has_ttl: it said one. Returns: as it
+ * does; PLN_ELOADER where there is none. */
+int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
+                           struct pln_load *load, bool *has_ttl);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

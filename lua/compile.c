@@ -64,6 +64,21 @@ int pln_compile_line(lua_State *L) {
     return lua_getstack(L, 1, &place) && lua_getinfo(L, "l", &place) ? place.currentline : 0;
 }
 
+/* What a word of ours made goes by its name: "a warm source". */
+static void got_object(lua_State *L, int index, char *text, size_t size) {
+    static const char ours[] = "perilune.";
+    const char *name = luaL_typename(L, index);
+    if (lua_isuserdata(L, index) && luaL_getmetafield(L, index, "__name") == LUA_TSTRING) {
+        const char *full = lua_tostring(L, -1); /* the metatable's: it outlives the pop */
+        name = strncmp(full, ours, sizeof ours - 1) == 0 ? full + sizeof ours - 1 : name;
+        lua_pop(L, 1);
+    }
+    snprintf(text, size, "a %s", name);
+    for (char *at = text; (at = strchr(at, '_')) != NULL;) {
+        *at = ' ';
+    }
+}
+
 const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
     switch (lua_type(L, index)) {
     case LUA_TNIL:
@@ -77,10 +92,14 @@ const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
         snprintf(text, size, "%s", lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        snprintf(text, size, "%.14g", lua_tonumber(L, index));
+        if (lua_tonumber(L, index) != lua_tonumber(L, index)) {
+            snprintf(text, size, "nan"); /* whatever its sign, which C would print */
+        } else {
+            snprintf(text, size, "%.14g", lua_tonumber(L, index));
+        }
         break;
     default:
-        snprintf(text, size, "a %s", luaL_typename(L, index));
+        got_object(L, index, text, size);
     }
     return text;
 }
@@ -204,6 +223,13 @@ static void begin(struct pln_compiler *compiler, const char *kind, const char *n
     snprintf(compiler->statement.name, sizeof compiler->statement.name, "%s", name);
 }
 
+void pln_compile_word(lua_State *L, const char *word) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    if (!compiler->statement.is_open) {
+        begin(compiler, word, "", pln_compile_line(L));
+    }
+}
+
 /* The body's call; the upvalue is the statement's place in the table. */
 static int read_body(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
@@ -312,6 +338,7 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "cache");
+    pln_compile_open_rules(L);
     pln_compile_open_sources(L);
 }
 

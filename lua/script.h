@@ -156,6 +156,10 @@ void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook);
 
 /* For the statements. Each may raise. */
 
+/* Begins a word such as keys { ... }: it stands before the statement around it, so it counts as
+ * one where that is not named yet. */
+void pln_compile_word(lua_State *L, const char *word);
+
 /* Refuses the statement being read: "policy.lua:14: rule 'x': " and the text. */
 _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -186,6 +190,8 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
 
 void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
+/* Adds loader to the globals on top of the stack. */
+void pln_compile_open_rules(lua_State *L);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 

@@ -344,11 +344,30 @@ static void shape(unsigned worker, struct call *call) {
     shape_by(worker, call, PLN_RULE_RELATED, run_list);
 }
 
+/* The program's, by its name; then, on its value, the rule's functions as ever. */
+static int load_by_name(unsigned worker, struct call *call) {
+    const struct pln_rule *rule = call->match->rule;
+    int status = pln_cache_load_by_name(call->vm->cache, rule->loader, call->key, call->load,
+                                        &call->has_ttl);
+    if (status < 0) {
+        return pln_fail(status, "%s:%d: rule '%s': %s", rule->file, rule->line,
+                        pln_template_text(rule->pattern), pln_error_text());
+    }
+    if (status == PLN_OK) {
+        call->value = pln_load_peek(call->load, &call->format);
+        shape(worker, call);
+    }
+    return status;
+}
+
 static int on_load(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
                    struct pln_load *load) {
     struct vm *vm = arg;
     const struct pln_rule *rule = match->rule;
     struct call call = {.vm = vm, .match = match, .key = key, .hook = PLN_RULE_LOAD, .load = load};
+    if (rule->loader != NULL) {
+        return load_by_name(worker, &call);
+    }
     if (run(vm, worker, run_load, &call, PLN_SCRIPT_LOAD_MS) < 0) {
         if (!call.is_answer) {
             pln_cache_policy_failed(vm->cache);
