@@ -374,10 +374,11 @@ struct pln_field {
 };
 
 /* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
- * invalidates its tags. All is tried, whatever fails. The sources that the policy names
- * (cache.events) do the same with what comes over them.
- * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
- * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
+ * invalidates its tags and patterns; where it has a function for that, asks it first. All is tried,
+ * whatever fails. The sources that the policy names (cache.events) do the same with what comes over
+ * them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
+ * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
+ * another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
                       const struct pln_field *fields, size_t n_fields);
 

@@ -41,7 +41,7 @@ _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...) {
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    snprintf(text, sizeof text, "%.100s:%d: %s%s%.100s%s: %s", compiler->source->file,
+    snprintf(text, sizeof text, "%.100s:%d: %s%s%.100s%s: %s", compiler->statement.file,
              compiler->statement.line, compiler->statement.kind, name[0] == 0 ? "" : " '", name,
              name[0] == 0 ? "" : "'", what);
     raise_text(L, compiler, text);
@@ -59,9 +59,23 @@ void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size) {
     return is_full ? pln_compile_own(L, realloc(array, (n == 0 ? 1 : 2 * n) * size)) : array;
 }
 
-int pln_compile_line(lua_State *L) {
-    lua_Debug place;
-    return lua_getstack(L, 1, &place) && lua_getinfo(L, "l", &place) ? place.currentline : 0;
+void pln_compile_here(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    lua_Debug place = {.currentline = 0};
+    for (int level = 1; place.currentline <= 0 && lua_getstack(L, level, &place); level++) {
+        lua_getinfo(L, "Sl", &place);
+    }
+    bool is_known = place.currentline > 0; /* else C called C, and there is no line */
+    compiler->statement.line = is_known ? place.currentline : 0;
+    snprintf(compiler->statement.file, sizeof compiler->statement.file, "%s",
+             is_known ? place.source + 1 : compiler->source->file);
+}
+
+const char *pln_compile_place(const struct pln_compiler *compiler, const char *file, int line,
+                              char *text, size_t size) {
+    bool is_here = strcmp(file, compiler->statement.file) == 0;
+    snprintf(text, size, is_here ? "%sline %d" : "%.100s:%d", is_here ? "" : file, line);
+    return text;
 }
 
 /* What a word of ours made goes by its name: "a warm source". */
@@ -211,22 +225,23 @@ static const struct {
     const char *kind;
     const char *example;
     void (*read)(lua_State *L, int body);
+    bool takes_function; /* as its body */
 } statements[] = {
-    {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class},
-    {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule},
-    {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event},
+    {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class, false},
+    {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule, false},
+    {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
 };
 
-static void begin(struct pln_compiler *compiler, const char *kind, const char *name, int line) {
+static void begin(struct pln_compiler *compiler, const char *kind, const char *name) {
     compiler->statement.kind = kind;
-    compiler->statement.line = line;
     snprintf(compiler->statement.name, sizeof compiler->statement.name, "%s", name);
 }
 
 void pln_compile_word(lua_State *L, const char *word) {
     struct pln_compiler *compiler = pln_compile_of(L);
     if (!compiler->statement.is_open) {
-        begin(compiler, word, "", pln_compile_line(L));
+        begin(compiler, word, "");
+        pln_compile_here(L);
     }
 }
 
@@ -240,9 +255,10 @@ static int read_body(lua_State *L) {
                           statements[which].kind);
     }
     compiler->statement.is_open = false;
-    if (!lua_istable(L, 1)) {
-        pln_compile_refuse(L, "its body is a table, as in %s, got %s", statements[which].example,
-                           pln_compile_got(L, 1, got, sizeof got));
+    if (!lua_istable(L, 1) && !(statements[which].takes_function && lua_isfunction(L, 1))) {
+        pln_compile_refuse(L, "its body is a table%s, as in %s, got %s",
+                           statements[which].takes_function ? " or a function" : "",
+                           statements[which].example, pln_compile_got(L, 1, got, sizeof got));
     }
     lua_settop(L, 1);
     statements[which].read(L, 1);
@@ -253,7 +269,7 @@ static void refuse_open(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     char text[PLN_SCRIPT_ERROR];
     snprintf(text, sizeof text, "%.100s:%d: %s '%.100s' at line %d has no body",
-             compiler->source->file, compiler->statement.line, compiler->statement.kind,
+             compiler->statement.file, compiler->statement.line, compiler->statement.kind,
              compiler->statement.name, compiler->statement.line);
     raise_text(L, compiler, text);
 }
@@ -266,7 +282,8 @@ static int open_statement(lua_State *L) {
         refuse_open(L);
     }
     const char *name = pln_compile_text(L, 1);
-    begin(compiler, statements[which].kind, "", pln_compile_line(L));
+    begin(compiler, statements[which].kind, "");
+    pln_compile_here(L);
     if (name == NULL || name[0] == 0) {
         pln_compile_refuse(L, "a name is wanted, as in %s, got %s", statements[which].example,
                            pln_compile_got(L, 1, got, sizeof got));
@@ -274,7 +291,7 @@ static int open_statement(lua_State *L) {
     if (strlen(name) > PLN_SCRIPT_NAME) {
         pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
     }
-    begin(compiler, statements[which].kind, name, compiler->statement.line);
+    begin(compiler, statements[which].kind, name);
     compiler->statement.is_open = true;
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, read_body, 1);
@@ -298,7 +315,8 @@ static int read_nameless(lua_State *L) {
     if (compiler->statement.is_open) {
         refuse_open(L);
     }
-    begin(compiler, nameless[which].kind, "", pln_compile_line(L));
+    begin(compiler, nameless[which].kind, "");
+    pln_compile_here(L);
     if (!lua_istable(L, 1)) {
         pln_compile_refuse(L, "a table is wanted, as in %s, got %s", nameless[which].example,
                            pln_compile_got(L, 1, got, sizeof got));
@@ -361,6 +379,7 @@ static int run_file(lua_State *L) {
 static void free_classes(struct pln_compiler *compiler) {
     for (size_t i = 0; i < compiler->n_classes; i++) {
         free(compiler->classes[i].name);
+        free(compiler->classes[i].file);
     }
     free(compiler->classes);
 }

@@ -89,9 +89,11 @@ static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_term
 void pln_compile_class(lua_State *L, int body) {
     static const char *const names[] = {NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
+    char at[160];
     const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
     if (same != NULL) {
-        pln_compile_refuse(L, "there is one of this name already, at line %d", same->line);
+        pln_compile_refuse(L, "there is one of this name already, at %s",
+                           pln_compile_place(compiler, same->file, same->line, at, sizeof at));
     }
     pln_compile_check_names(L, body, names, true, false);
     compiler->classes = pln_compile_grow(L, compiler->classes, compiler->n_classes,
@@ -100,6 +102,7 @@ void pln_compile_class(lua_State *L, int body) {
     *class = (struct pln_policy_class){.line = compiler->statement.line};
     class->name = pln_compile_own(L, strdup(compiler->statement.name));
     compiler->n_classes++;
+    class->file = pln_compile_own(L, strdup(compiler->statement.file));
     class->own = read_terms(L, body, false, &class->terms);
 }
 
@@ -181,10 +184,13 @@ static void read_tags(lua_State *L, int body, struct pln_rule *rule) {
 static void refuse_covered(lua_State *L, const struct pln_compiler *compiler) {
     size_t last = compiler->ruleset->n_rules - 1;
     const struct pln_rule *rules = compiler->ruleset->rules;
+    char at[160];
     for (size_t i = 0; i < last; i++) {
         if (pln_template_covers(rules[i].pattern, rules[last].pattern)) {
-            pln_compile_refuse(L, "it can never match: rule '%s' at line %d takes all its keys",
-                               pln_template_text(rules[i].pattern), rules[i].line);
+            pln_compile_refuse(
+                L, "it can never match: rule '%s' at %s takes all its keys",
+                pln_template_text(rules[i].pattern),
+                pln_compile_place(compiler, rules[i].file, rules[i].line, at, sizeof at));
         }
     }
 }
@@ -203,7 +209,7 @@ static struct pln_rule *add_rule(lua_State *L) {
         pln_compile_refuse(L, "%s", pln_error_text());
     }
     refuse_covered(L, compiler);
-    rule->file = pln_compile_own(L, strdup(compiler->source->file));
+    rule->file = pln_compile_own(L, strdup(compiler->statement.file));
     return rule;
 }
 
@@ -258,7 +264,7 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     if ((from->own & UINT64_C(1) << i) != 0) {
         fprintf(out, "%s (%s:%d)\n", value, rule->file, rule->line);
     } else if ((from->of_class & UINT64_C(1) << i) != 0) {
-        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, rule->file,
+        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, from->class->file,
                 from->class->line);
     } else if (from->errors_follow_stale && strcmp(field->name, "stale_if_error") == 0) {
         fprintf(out, "%s (as stale)\n", value);

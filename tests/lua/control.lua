@@ -298,5 +298,25 @@ spec.test("what a loader by name gets wrong is the get's failure", function()
   spec.raises("function expected, got string", cache.register_loader, cache, "db", "x")
 end)
 
+spec.test("an event may have a function that says what is void", function()
+  local asked = policy("asked.lua", [[
+cache.on "import.done" (function(e)
+  return { match = e.full == "true" and "product:*" or "product:" .. e.id }
+end)]])
+  local cache <close> = assert(perilune.open { policy = asked, log = false })
+  cache:set("product:1", "one")
+  cache:set("product:2", "two")
+  spec.returns({ true }, cache:raise("import.done", { id = 2 }))
+  spec.same(select(3, cache:peek "product:1"), "l1")
+  spec.same(select(3, cache:peek "product:2"), "miss")
+  spec.returns({ true }, cache:raise("import.done", { full = true }))
+  spec.same(select(3, cache:peek "product:1"), "miss")
+  spec.returns({ null, "asked.lua:1: on 'import.done': asked.lua:2: attempt to concatenate a nil " ..
+    "value (field 'id')", "policy" }, cache:raise("import.done", {}))
+  spec.same(cache:explain_events(),
+    "event import.done (asked.lua:1)\n  a function says what it makes void\n")
+  spec.contains(cache:explain_events(true), '"function":true')
+end)
+
 remove_folder()
 spec.finish()

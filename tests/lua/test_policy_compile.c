@@ -340,9 +340,16 @@ static const struct {
      "policy.lua:1: on 'e': keys[1]: 'p:*': at byte 3: an event has no '*', only named fields"},
     {"cache.on \"e\" { key = {} }",
      "policy.lua:1: on 'e': unknown field 'key', did you mean 'keys'?"},
-    {"cache.on \"e\" (function() end)",
-     "policy.lua:1: on 'e': its body is a table, as in cache.on \"user.deleted\" { tags = { "
-     "\"user:{id}\" } }, got a function"},
+    {"cache.on \"e\" (7)",
+     "policy.lua:1: on 'e': its body is a table or a function, as in cache.on \"user.deleted\" { "
+     "tags = { \"user:{id}\" } }, got 7"},
+    {"cache.on \"e\" (function() end)\ncache.on \"e\" {}",
+     "policy.lua:2: on 'e': there is one of this name already, at line 1"},
+    {"cache.rule \"x\" (function() end)",
+     "policy.lua:1: rule 'x': its body is a table, as in cache.rule \"user:{id}\" { ttl = \"15m\" "
+     "}, got a function"},
+    {"pcall(cache.class, \"c\")\n\npcall(cache.class, {})",
+     "policy.lua:1: class 'c' at line 1 has no body"},
     {"cache.events \"x\"", "policy.lua:1: events: a table is wanted, as in cache.events { stream = "
                            "\"shop:events\" }, got 'x'"},
     {"cache.events {}",

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_host.c - core/loaders.c, shaping.c, and the policies that use them: loaders of the
- * program that rules call for by name, on workers and in the calling thread. */
+ * test_policy_host.c - core/loaders.c, shaping.c, lua/raise.c, and the policies that use them:
+ * loaders of the program that rules call for by name, on workers and in the calling thread, and
+ * functions that say what an event makes void. */
 #include <check.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -216,6 +217,110 @@ START_TEST(names_of_loaders_are_checked) {
 }
 END_TEST
 
+/* ---- events with a function ---- */
+
+static void set_all(const char *const *keys, size_t n) {
+    const struct pln_bytes tag = pln_key("tag");
+    for (size_t i = 0; i < n; i++) {
+        struct pln_set_options options = {.tags = &tag, .n_tags = keys[i][0] == 't'};
+        ck_assert_int_eq(pln_set(cache, pln_key(keys[i]), pln_key("v"), &options), PLN_OK);
+    }
+}
+
+static bool is_there(const char *key) {
+    struct pln_result result;
+    int status = pln_peek(cache, pln_key(key), &result);
+    pln_release(cache, result.value);
+    return status == PLN_OK;
+}
+
+static int raise_event(const char *event, const char *name, const char *value) {
+    struct pln_field field = {pln_key(name), pln_key(value)};
+    return pln_raise(cache, pln_key(event), &field, 1);
+}
+
+START_TEST(an_events_function_says_what_is_void) {
+    static const char *const keys[] = {"a:1", "a:2", "b:1", "p:1:x", "p:2:x", "tagged", "stays"};
+    load_policy(
+        "local calls = 0\n"
+        "cache.on 'one' (function(e) calls = calls + 1 return { keys = 'a:' .. e.id } end)\n"
+        "cache.on 'some' (function(e)\n"
+        "  return { keys = { 'a:2', 'b:1' }, tags = { 'tag' }, match = 'p:' .. e.id .. ':*' }\n"
+        "end)\n"
+        "cache.on 'none' (function(e) if e.id == '7' then return {} end end)\n"
+        "cache.on 'table' { keys = { 'a:{id}' } }\n");
+    set_all(keys, PLN_ARRAY_LEN(keys));
+    ck_assert_int_eq(raise_event("none", "id", "7"), PLN_OK);
+    ck_assert_int_eq(raise_event("none", "id", ""), PLN_OK);
+    ck_assert_int_eq(raise_event("unheard", "id", "7"), PLN_MISS);
+    ck_assert_int_eq(raise_event("one", "id", "1"), PLN_OK);
+    ck_assert(!is_there("a:1") && is_there("a:2"));
+    ck_assert_int_eq(raise_event("some", "id", "2"), PLN_OK);
+    ck_assert(!is_there("a:2") && !is_there("b:1") && !is_there("tagged") && !is_there("p:2:x"));
+    ck_assert(is_there("p:1:x") && is_there("stays"));
+    ck_assert_int_eq(stat_of("policy_errors"), 0);
+}
+END_TEST
+
+static const struct {
+    const char *body, *text;
+} wrong_answers[] = {
+    {"return 7", "a table with keys, tags or match is wanted, or nil, got 7"},
+    {"return { key = 'a' }", "unknown field 'key' (did you mean 'keys'?) in the answer"},
+    {"return { 'a' }", "unknown field 1 in the answer"},
+    {"return { keys = 7 }", "keys: a text or a list of texts is wanted, got 7"},
+    {"return { keys = { 'a:1', {} } }", "keys: a text of 1 to 4096 bytes is wanted, got a table"},
+    {"return { keys = 'a:1', tags = { '' } }", "tags: a text of 1 to 250 bytes is wanted, got ''"},
+    {"local t = {} for i = 1, 17 do t[i] = '*' end return { keys = 'a:1', match = t }",
+     "match: at most 16, got 17"},
+    {"return { keys = 'a:1' .. e.missing }",
+     "NAME:2: attempt to concatenate a nil value (field 'missing')"},
+    {"while true do end", "NAME:2: stopped: it ran longer than 1 s"},
+};
+
+START_TEST(a_wrong_answer_of_an_events_function_makes_nothing_void) {
+    const char *name = strrchr(path, '/') + 1;
+    char text[512];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong_answers); i++) {
+        snprintf(text, sizeof text, "cache.on 'e' (function(e)\n%s end)", wrong_answers[i].body);
+        load_policy(text);
+        set_all((const char *const[]){"a:1"}, 1);
+        ck_assert_int_eq(raise_event("e", "id", "1"), PLN_EPOLICY);
+        const char *wanted = wrong_answers[i].text;
+        bool has_place = strncmp(wanted, "NAME", 4) == 0;
+        snprintf(text, sizeof text, "%s:1: on 'e': %s%s", name, has_place ? name : "",
+                 has_place ? wanted + 4 : wanted);
+        ck_assert_str_eq(pln_error_text(), text);
+        ck_assert(is_there("a:1"));
+        ck_assert_int_eq(stat_of("policy_errors"), (int64_t) i + 1);
+    }
+}
+END_TEST
+
+static void *raise_many(void *arg) {
+    for (int i = 0; i < 200; i++) {
+        ck_assert_int_eq(raise_event("e", "id", arg), PLN_OK);
+    }
+    return NULL;
+}
+
+START_TEST(events_with_functions_come_in_many_threads_and_through_reloads) {
+    static const char policy[] = "cache.on 'e' (function(e) return { keys = 'a:' .. e.id } end)";
+    pthread_t threads[8];
+    load_policy(policy);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, raise_many, "1"), 0);
+    }
+    for (int i = 0; i < 20; i++) {
+        load_policy(policy);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        pthread_join(threads[i], NULL);
+    }
+    ck_assert_int_eq(stat_of("deletes"), 1600);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("policy_host");
     TCase *tests = tcase_create("policy_host");
@@ -228,6 +333,9 @@ int main(void) {
     tcase_add_test(tests, a_call_brings_its_loaders_and_they_run_in_its_thread);
     tcase_add_test(tests, of_many_callers_one_runs_the_named_loader);
     tcase_add_test(tests, names_of_loaders_are_checked);
+    tcase_add_test(tests, an_events_function_says_what_is_void);
+    tcase_add_test(tests, a_wrong_answer_of_an_events_function_makes_nothing_void);
+    tcase_add_test(tests, events_with_functions_come_in_many_threads_and_through_reloads);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
