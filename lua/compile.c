@@ -232,7 +232,7 @@ static const struct {
     {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
 };
 
-static void begin(struct pln_compiler *compiler, const char *kind, const char *name) {
+void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name) {
     compiler->statement.kind = kind;
     snprintf(compiler->statement.name, sizeof compiler->statement.name, "%s", name);
 }
@@ -240,7 +240,7 @@ static void begin(struct pln_compiler *compiler, const char *kind, const char *n
 void pln_compile_word(lua_State *L, const char *word) {
     struct pln_compiler *compiler = pln_compile_of(L);
     if (!compiler->statement.is_open) {
-        begin(compiler, word, "");
+        pln_compile_begin(compiler, word, "");
         pln_compile_here(L);
     }
 }
@@ -282,7 +282,7 @@ static int open_statement(lua_State *L) {
         refuse_open(L);
     }
     const char *name = pln_compile_text(L, 1);
-    begin(compiler, statements[which].kind, "");
+    pln_compile_begin(compiler, statements[which].kind, "");
     pln_compile_here(L);
     if (name == NULL || name[0] == 0) {
         pln_compile_refuse(L, "a name is wanted, as in %s, got %s", statements[which].example,
@@ -291,7 +291,7 @@ static int open_statement(lua_State *L) {
     if (strlen(name) > PLN_SCRIPT_NAME) {
         pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
     }
-    begin(compiler, statements[which].kind, name);
+    pln_compile_begin(compiler, statements[which].kind, name);
     compiler->statement.is_open = true;
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, read_body, 1);
@@ -306,6 +306,8 @@ static const struct {
 } nameless[] = {
     {"warm", "cache.warm { keys { \"a\" } }", pln_compile_warm},
     {"events", "cache.events { stream = \"shop:events\" }", pln_compile_sources},
+    {"rules", "cache.rules { rules = { { pattern = \"user:{id}\", ttl = \"15m\" } } }",
+     pln_compile_tables},
 };
 
 static int read_nameless(lua_State *L) {
@@ -315,7 +317,7 @@ static int read_nameless(lua_State *L) {
     if (compiler->statement.is_open) {
         refuse_open(L);
     }
-    begin(compiler, nameless[which].kind, "");
+    pln_compile_begin(compiler, nameless[which].kind, "");
     pln_compile_here(L);
     if (!lua_istable(L, 1)) {
         pln_compile_refuse(L, "a table is wanted, as in %s, got %s", nameless[which].example,
@@ -327,7 +329,7 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", "events", NULL};
+    static const char *const names[] = {"class", "rule", "on", "warm", "events", "rules", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL

@@ -134,7 +134,8 @@ struct pln_compiler {
     const struct pln_source_text *source;
     struct pln_policy_class *classes;
     size_t n_classes;
-    int warm_line; /* 0: no cache.warm so far */
+    int warm_line;    /* 0: no cache.warm so far */
+    char element[32]; /* of cache.rules: "rules[3]" */
     struct {
         const char *kind; /* "rule" */
         char name[PLN_SCRIPT_NAME + 1];
@@ -158,6 +159,8 @@ void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook);
 
 /* For the statements. Each may raise. */
 
+/* What follows is about this statement; the kind is kept by pointer. */
+void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name);
 /* Begins a word such as keys { ... }: it stands before the statement around it, so it counts as
  * one where that is not named yet. */
 void pln_compile_word(lua_State *L, const char *word);
@@ -218,6 +221,10 @@ void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
 /* Adds loader to the globals on top of the stack. */
 void pln_compile_open_rules(lua_State *L);
+
+/* ---- tables.c: cache.rules ---- */
+
+void pln_compile_tables(lua_State *L, int body);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 
