@@ -12,6 +12,7 @@
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
 #include "flight.h"
+#include "hosts.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -58,8 +59,7 @@ enum verdict {
 
 /* True where a load behind the caller's back can bring something. */
 static bool can_load_behind(const struct pln_request *request, bool is_stale) {
-    const struct pln_rule *rule = request->match.rule;
-    return (rule != NULL && (rule->hooks & PLN_RULE_LOAD) != 0) ||
+    return pln_loader_can_run(request) ||
            (is_stale && request->cache->has_l2 && request->terms->use_l2);
 }
 
@@ -240,6 +240,7 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
     } else {
+        pln_loader_choose(&request);
         status = read_matched(&request, result);
     }
     pln_ruleset_unref(request.ruleset);

@@ -30,6 +30,7 @@
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics, explain
+ *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
  *   named.c    names in Redis of what is no cached value
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
@@ -293,6 +294,8 @@ struct pln_job {
 };
 
 struct pln_workers;
+struct pln_shared; /* hosts.h, likewise the next */
+struct pln_registered;
 
 int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers);
 /* Drops what is queued, and waits for what runs. */
@@ -334,9 +337,11 @@ struct pln_cache {
     char *ns; /* before all names in Redis */
 
     struct pln_failed failed;
+    struct pln_shared *shared; /* hosts.h */
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
+    struct pln_registered *loaders; /* loaders.c */
 };
 
 /* ---- named.c ---- */

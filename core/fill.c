@@ -26,6 +26,7 @@
  * rest of the way from the lease on (behind.c).
  */
 #include "fill.h"
+#include "hosts.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -373,9 +374,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
 }
 
 bool pln_fill_has_loader(const struct pln_request *request) {
-    return request->match.rule != NULL && !request->terms->is_denied &&
-           (request->match.rule->hooks & PLN_RULE_LOAD) != 0 &&
-           (request->options->flags & PLN_GET_NO_LOAD) == 0;
+    return !request->terms->is_denied && (request->options->flags & PLN_GET_NO_LOAD) == 0 &&
+           pln_loader_can_run(request);
 }
 
 void pln_fill_finish(struct fill *fill) {
@@ -420,6 +420,6 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_fill_hand_over(&fill, false, true);
     } else {
         outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
-        pln_fill_end(&fill, status, &outcome);
+        pln_fill_end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }

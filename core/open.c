@@ -8,6 +8,7 @@
  */
 #include "feeder.h"
 #include "flight.h"
+#include "hosts.h"
 
 /* ---- the bus's word ---- */
 
@@ -188,6 +189,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
     }
     if (status == PLN_OK) {
+        status = pln_shared_new(&cache->shared);
+    }
+    if (status == PLN_OK) {
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
@@ -284,6 +288,8 @@ void pln_close(struct pln_cache *cache) {
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
     }
+    pln_loaders_free(cache);
+    pln_shared_free(cache->shared);
     pln_flights_free(cache->flights);
     /* relaxed: no other thread uses the cache any more */
     free(atomic_load_explicit(&cache->misses, memory_order_relaxed));

@@ -231,6 +231,10 @@ struct pln_get_options {
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
     pln_ms max_staleness_ms; /* default: the rule's */
     pln_ms soft_timeout_ms;  /* likewise */
+    /* For a rule whose load names a loader (perilune_policy.h): runs it, in this thread, as the
+     * loader of pln_get_or_load() would; default: the one that is registered, on a worker. */
+    int (*load_by_name)(void *arg, const char *name, struct pln_bytes key, struct pln_load *load);
+    void *load_arg;
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.
@@ -387,10 +391,11 @@ struct pln_field {
 };
 
 /* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
- * invalidates its tags. All is tried, whatever fails. The sources that the policy names
- * (cache.events) do the same with what comes over them.
- * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
- * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
+ * invalidates its tags and patterns; where it has a function for that, asks it first. All is tried,
+ * whatever fails. The sources that the policy names (cache.events) do the same with what comes over
+ * them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
+ * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
+ * another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
                       const struct pln_field *fields, size_t n_fields);
 
@@ -467,6 +472,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_memory.h"
+#include "perilune_policy.h"
 #include "perilune_redis.h"
 
 #endif

@@ -42,6 +42,7 @@ static void free_rules(struct pln_ruleset *ruleset) {
         struct pln_rule *rule = &ruleset->rules[i];
         pln_template_free(rule->pattern);
         free_templates(rule->tags, rule->n_tags);
+        free((char *) rule->loader);
         free((char *) rule->class_name);
         free((char *) rule->file);
         free((char *) rule->origins);

@@ -58,7 +58,8 @@ struct pln_rule {
     struct pln_template **tags;
     size_t n_tags;
     uint32_t hooks;         /* enum pln_rule_hooks: the fields that are functions */
-    const char *class_name; /* "" where none; owned by the rule, as the next three */
+    const char *loader;     /* where load names one of the program's; owned by the rule */
+    const char *class_name; /* "" where none; owned likewise, as the next three */
     const char *file;
     int line;
     atomic_bool has_told; /* that a denied key came */
@@ -94,6 +95,7 @@ struct pln_warm_plan {
 /* cache.on: what an event makes void. */
 struct pln_event_rule {
     char *name;
+    bool is_function;                   /* which answers what is void, in the place of: */
     struct pln_template **keys, **tags; /* over the event's fields */
     size_t n_keys, n_tags;
     char *file;
@@ -114,6 +116,8 @@ struct pln_event_source {
     int line;
 };
 
+struct pln_raised; /* opaque: what an event's function answers */
+
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
  * can have a state of its own. Both fill `load` by the pln_load_...() functions. */
 struct pln_hooks {
@@ -127,6 +131,11 @@ struct pln_hooks {
                  struct pln_bytes value, uint8_t format, struct pln_load *load);
     /* Frees arg; the ruleset's last user has gone. */
     void (*retire)(void *arg);
+    /* Asks an event's function; it fills `raised` by the pln_raised_...() functions, by all that it
+     * answers or by nothing. Comes from any thread, several at once. Returns: PLN_OK; PLN_EPOLICY
+     * with a text naming file and line, PLN_ENOMEM. */
+    int (*raise)(void *arg, const struct pln_event_rule *event, const struct pln_field *fields,
+                 size_t n_fields, struct pln_raised *raised);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -219,6 +228,15 @@ const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
 /* Counts a failed policy function, for the stats. */
 void pln_cache_policy_failed(struct pln_cache *cache);
+/* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
+ * PLN_ENOMEM. */
+int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);
+int pln_raised_tag(struct pln_raised *raised, struct pln_bytes tag);
+int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern);
+/* Runs the loader that the program registered under a name; *has_ttl: it said one. Returns: as it
+ * does; PLN_ELOADER where there is none. */
+int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
+                           struct pln_load *load, bool *has_ttl);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

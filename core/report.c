@@ -217,7 +217,9 @@ static void add_rule(struct text *text, const struct pln_match *match) {
         add(text, "  %-15s %.*s\n", "tag", len == SIZE_MAX ? 0 : (int) len, tag);
     }
     for (size_t i = 0; i < PLN_ARRAY_LEN(hooks); i++) {
-        if ((rule->hooks & hooks[i].bit) != 0) {
+        if (hooks[i].bit == PLN_RULE_LOAD && rule->loader != NULL) {
+            add(text, "  %-15s by the loader '%s'\n", hooks[i].name, rule->loader);
+        } else if ((rule->hooks & hooks[i].bit) != 0) {
             add(text, "  %-15s by a function of the rule\n", hooks[i].name);
         }
     }

@@ -11,6 +11,7 @@
  * to do so.
  */
 #include "flight.h"
+#include "hosts.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
 
@@ -30,61 +31,6 @@ struct write {
 };
 
 static const struct pln_set_options no_options = {0};
-
-/* ---- what the policy's functions say of a value ---- */
-
-struct shape_job {
-    struct pln_job job;
-    struct write *write;
-    pthread_mutex_t lock; /* over: */
-    pthread_cond_t changed;
-    bool is_done;
-    int status;
-    char text[PLN_ERROR_TEXT];
-};
-
-static void shape_end(struct shape_job *job, int status) {
-    pthread_mutex_lock(&job->lock);
-    job->status = status;
-    if (status < 0) {
-        memcpy(job->text, pln_error_text(), sizeof job->text);
-    }
-    job->is_done = true;
-    pthread_cond_signal(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-}
-
-static void shape_run(struct pln_job *base, unsigned worker) {
-    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
-    struct write *write = job->write;
-    shape_end(job, write->ruleset->hooks.shape(write->ruleset->hooks_arg, worker, &write->match,
-                                               write->key.key, write->item.value,
-                                               write->item.format, &write->shape));
-}
-
-static void shape_drop(struct pln_job *base) {
-    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
-    shape_end(job, pln_fail(PLN_ECLOSED, "set: the cache is being closed"));
-}
-
-/* Asks the rule's functions, on a worker, and waits: a policy call is bounded by its own budget. */
-static int shape_by_policy(struct write *write) {
-    struct shape_job job = {.job = {.run = shape_run, .drop = shape_drop}, .write = write};
-    pthread_mutex_init(&job.lock, NULL);
-    pthread_cond_init(&job.changed, NULL);
-    int status = pln_workers_submit(write->cache->workers, &job.job, true);
-    if (status == PLN_OK) {
-        pthread_mutex_lock(&job.lock);
-        while (!job.is_done) {
-            pthread_cond_wait(&job.changed, &job.lock);
-        }
-        pthread_mutex_unlock(&job.lock);
-        status = job.status < 0 ? pln_fail(job.status, "%s", job.text) : PLN_OK;
-    }
-    pthread_cond_destroy(&job.changed);
-    pthread_mutex_destroy(&job.lock);
-    return status;
-}
 
 /* ---- set ---- */
 
@@ -114,7 +60,8 @@ static int prepare(struct write *write, struct pln_bytes value,
     int status = collect_tags(write, options);
     if (status == PLN_OK && !options->is_absent && write->match.rule != NULL &&
         (write->match.rule->hooks & shaping) != 0) {
-        status = shape_by_policy(write);
+        status = pln_shape_by_rule(write->cache, write->ruleset, &write->match, write->key.key,
+                                   write->item.value, write->item.format, &write->shape);
     }
     pln_ms ttl = options->ttl_ms;
     ttl = ttl == 0 ? write->shape.ttl_ms : ttl;

@@ -68,7 +68,7 @@ static void log_nothing(void *arg, int level, const char *line) {
 
 /* Pushes an empty cache. */
 static struct pln_lua_cache *push_cache(lua_State *L) {
-    struct pln_lua_cache *self = lua_newuserdatauv(L, sizeof *self, 0);
+    struct pln_lua_cache *self = lua_newuserdatauv(L, sizeof *self, 1);
     *self = (struct pln_lua_cache){.kind = &pln_lua_kind};
     lua_pushvalue(L, lua_upvalueindex(PLN_LUA_CLASS));
     lua_setmetatable(L, -2);

@@ -39,6 +39,7 @@ struct pln_lua_cache {
     struct pln_cache *cache;    /* NULL: closed */
     struct pln_lua_load *loads; /* by loaders of this state, the innermost first */
     unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
+    bool has_loaders;           /* by name: a table that is the user value */
     char name[64];
 };
 

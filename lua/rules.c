@@ -21,6 +21,35 @@ static const struct {
                        {"tags", PLN_RULE_TAGS},
                        {"related", PLN_RULE_RELATED}};
 
+static const char loader_name[] = "perilune.loader";
+
+/* ---- loader "name" ---- */
+
+/* A userdata that holds nothing in C: the name is its user value. */
+static int word_loader(lua_State *L) {
+    const char *name = pln_compile_text(L, 1);
+    char got[80];
+    pln_compile_word(L, "loader");
+    if (name == NULL || name[0] == 0 || strlen(name) > PLN_MAX_LOADER_NAME) {
+        pln_compile_refuse(L, "a name of 1 to %d bytes is wanted, as in loader \"catalog\", got %s",
+                           PLN_MAX_LOADER_NAME, pln_compile_got(L, 1, got, sizeof got));
+    }
+    lua_newuserdatauv(L, 0, 1);
+    luaL_setmetatable(L, loader_name);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+void pln_compile_open_rules(lua_State *L) {
+    luaL_newmetatable(L, loader_name);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, word_loader);
+    lua_setfield(L, -2, "loader");
+}
+
 static struct pln_policy_class *find_class(const struct pln_compiler *compiler, const char *name) {
     for (size_t i = 0; i < compiler->n_classes; i++) {
         if (strcmp(compiler->classes[i].name, name) == 0) {
@@ -91,9 +120,11 @@ static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule
 void pln_compile_class(lua_State *L, int body) {
     static const char *const names[] = {"admit", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
+    char at[160];
     const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
     if (same != NULL) {
-        pln_compile_refuse(L, "there is one of this name already, at line %d", same->line);
+        pln_compile_refuse(L, "there is one of this name already, at %s",
+                           pln_compile_place(compiler, same->file, same->line, at, sizeof at));
     }
     pln_compile_check_names(L, body, names, true, false);
     compiler->classes = pln_compile_grow(L, compiler->classes, compiler->n_classes,
@@ -102,6 +133,7 @@ void pln_compile_class(lua_State *L, int body) {
     *class = (struct pln_policy_class){.line = compiler->statement.line};
     class->name = pln_compile_own(L, strdup(compiler->statement.name));
     compiler->n_classes++;
+    class->file = pln_compile_own(L, strdup(compiler->statement.file));
     class->own = read_terms(L, body, false, &class->terms);
 }
 
@@ -133,18 +165,38 @@ static const struct pln_policy_class *read_class(lua_State *L, int body) {
     return class;
 }
 
+/* The value on top: a function, which is kept and popped, or the name of a loader. */
+static void read_load(lua_State *L, struct pln_rule *rule, unsigned index) {
+    char got[80];
+    if (lua_isfunction(L, -1)) {
+        pln_compile_keep_function(L, index, PLN_RULE_LOAD);
+    } else if (luaL_testudata(L, -1, loader_name) != NULL) {
+        lua_getiuservalue(L, -1, 1);
+        rule->loader = pln_compile_own(L, strdup(lua_tostring(L, -1)));
+        lua_pop(L, 2);
+    } else {
+        pln_compile_refuse(L, "load: a function, or loader \"name\", got %s",
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    rule->hooks |= PLN_RULE_LOAD;
+}
+
 static void read_functions(lua_State *L, int body, struct pln_rule *rule, unsigned index) {
     char got[80];
     for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
         const char *name = function_fields[i].name;
         unsigned hook = function_fields[i].hook;
         int type = pln_compile_field(L, body, name);
+        if (type != LUA_TNIL && hook == PLN_RULE_LOAD) {
+            read_load(L, rule, index);
+            continue;
+        }
         if (type == LUA_TFUNCTION) {
             rule->hooks |= hook;
             pln_compile_keep_function(L, index, hook);
             continue;
         }
-        if (type != LUA_TNIL && (hook == PLN_RULE_LOAD || hook == PLN_RULE_RELATED)) {
+        if (type != LUA_TNIL && hook == PLN_RULE_RELATED) {
             pln_compile_refuse(L, "%s: a function, got %s", name,
                                pln_compile_got(L, -1, got, sizeof got));
         }
@@ -173,7 +225,7 @@ static struct pln_rule *add_rule(lua_State *L) {
         compiler->statement.name[0] = 0; /* the text below begins with it */
         pln_compile_refuse(L, "%s", pln_error_text());
     }
-    rule->file = pln_compile_own(L, strdup(compiler->source->file));
+    rule->file = pln_compile_own(L, strdup(compiler->statement.file));
     return rule;
 }
 
@@ -228,7 +280,7 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     if ((from->own & UINT64_C(1) << i) != 0) {
         fprintf(out, "%s (%s:%d)\n", value, rule->file, rule->line);
     } else if ((from->of_class & UINT64_C(1) << i) != 0) {
-        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, rule->file,
+        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, from->class->file,
                 from->class->line);
     } else if (from->errors_follow_stale && strcmp(field->name, "stale_if_error") == 0) {
         fprintf(out, "%s (as stale)\n", value);
@@ -244,8 +296,12 @@ static void write_tags(FILE *out, const struct pln_rule *rule) {
     if (rule->n_tags > 0) {
         fprintf(out, " (%s:%d)\n", rule->file, rule->line);
     }
+    if (rule->loader != NULL) {
+        fprintf(out, "load loader '%s' (%s:%d)\n", rule->loader, rule->file, rule->line);
+    }
+    uint32_t told = PLN_RULE_TTL | (rule->loader != NULL ? PLN_RULE_LOAD : 0);
     for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
-        if ((rule->hooks & function_fields[i].hook & ~(unsigned) PLN_RULE_TTL) != 0) {
+        if ((rule->hooks & function_fields[i].hook & ~told) != 0) {
             fprintf(out, "%s function (%s:%d)\n", function_fields[i].name, rule->file, rule->line);
         }
     }

@@ -120,6 +120,7 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
 
 struct pln_policy_class {
     char *name;
+    char *file;
     int line;
     struct pln_terms terms;
     uint64_t own; /* a bit per field that it sets */
@@ -133,10 +134,12 @@ struct pln_compiler {
     const struct pln_source_text *source;
     struct pln_policy_class *classes;
     size_t n_classes;
-    int warm_line; /* 0: no cache.warm so far */
+    int warm_line;    /* 0: no cache.warm so far */
+    char element[32]; /* of cache.rules: "rules[3]" */
     struct {
         const char *kind; /* "rule" */
         char name[PLN_SCRIPT_NAME + 1];
+        char file[PLN_SCRIPT_NAME + 1];
         int line;
         bool is_open; /* named, its body still to come */
     } statement;
@@ -156,6 +159,12 @@ void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook);
 
 /* For the statements. Each may raise. */
 
+/* What follows is about this statement; the kind is kept by pointer. */
+void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name);
+/* Begins a word such as keys { ... }: it stands before the statement around it, so it counts as
+ * one where that is not named yet. */
+void pln_compile_word(lua_State *L, const char *word);
+
 /* Refuses the statement being read: "policy.lua:14: rule 'x': " and the text. */
 _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -164,8 +173,12 @@ struct pln_compiler *pln_compile_of(lua_State *L);
 void *pln_compile_own(lua_State *L, void *memory);
 /* Room for one more element in an array of n that has grown by this function alone. */
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);
-/* The line of the Lua code that called. */
-int pln_compile_line(lua_State *L);
+/* Says that the statement stands where the Lua code is that called. */
+void pln_compile_here(lua_State *L);
+/* How another place is told in a refusal: "line 3" of the same file, or "users.lua:3". Returns
+ * text. */
+const char *pln_compile_place(const struct pln_compiler *compiler, const char *file, int line,
+                              char *text, size_t size);
 /* What was found instead: "'15 parsecs'", "12", "a table". Returns text. */
 const char *pln_compile_got(lua_State *L, int index, char *text, size_t size);
 /* Raw access to a body's field: pushes it and returns its type. */
@@ -187,6 +200,25 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
 /* Adds it to the table on top of the stack. Raises where memory is out. */
 void pln_same_open(lua_State *L);
 bool pln_same_is(lua_State *L, int index);
+/* ---- raise.c: an event's function ---- */
+
+enum { PLN_SPARE_SCRIPTS = 4 };
+
+/* Scripts that wait for the next event. */
+struct pln_spare_scripts {
+    _Atomic(struct pln_script *) slots[PLN_SPARE_SCRIPTS];
+};
+
+/* NULL where there is none. */
+struct pln_script *pln_spare_take(struct pln_spare_scripts *spares);
+/* Frees it where it is of no more use, or there are enough. */
+void pln_spare_give_take(struct pln_spare_scripts *spares, struct pln_script *script);
+void pln_spare_fini(struct pln_spare_scripts *spares);
+/* Keeps the function on top of the stack (and pops it) as that of the n-th event. */
+void pln_raise_keep_function(lua_State *L, size_t n);
+/* Calls the n-th event's function. Returns: as struct pln_hooks says of raise. */
+int pln_raise_run(struct pln_script *script, size_t n, const struct pln_field *fields,
+                  size_t n_fields, struct pln_raised *raised);
 
 /* ---- rules.c: the bodies of cache.class and cache.rule ---- */
 
@@ -195,6 +227,12 @@ void pln_compile_rule(lua_State *L, int body);
 /* Once all rules are there: makes the search for a key's rule, and refuses a rule that none can
  * reach. Returns: PLN_OK; PLN_EPOLICY with a text that names both, PLN_ENOMEM. */
 int pln_compile_end_rules(struct pln_ruleset *ruleset);
+/* Adds loader to the globals on top of the stack. */
+void pln_compile_open_rules(lua_State *L);
+
+/* ---- tables.c: cache.rules ---- */
+
+void pln_compile_tables(lua_State *L, int body);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 

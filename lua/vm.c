@@ -29,6 +29,7 @@ struct vm {
     unsigned n_workers;
     struct pln_script **scripts; /* each used by its worker's thread alone */
     _Atomic pln_ms *logged_at;   /* by rule and hook */
+    struct pln_spare_scripts spares;
 };
 
 /* One call of a policy's function, as its C frame sees it. */
@@ -258,8 +259,14 @@ static int run_load(lua_State *L) {
 /* Statements made by loops over something that differs from state to state would give rules other
  * functions than they were checked with. */
 static bool is_same_policy(const struct pln_ruleset *a, const struct pln_ruleset *b) {
-    if (a->n_rules != b->n_rules) {
+    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
         return false;
+    }
+    for (size_t i = 0; i < a->n_events; i++) {
+        if (a->events[i].is_function != b->events[i].is_function ||
+            strcmp(a->events[i].name, b->events[i].name) != 0) {
+            return false;
+        }
     }
     for (size_t i = 0; i < a->n_rules; i++) {
         if (a->rules[i].hooks != b->rules[i].hooks ||
@@ -359,11 +366,30 @@ static void shape(unsigned worker, struct call *call) {
     shape_by(worker, call, PLN_RULE_RELATED, run_list);
 }
 
+/* The program's, by its name; then, on its value, the rule's functions as ever. */
+static int load_by_name(unsigned worker, struct call *call) {
+    const struct pln_rule *rule = call->match->rule;
+    int status = pln_cache_load_by_name(call->vm->cache, rule->loader, call->key, call->load,
+                                        &call->has_ttl);
+    if (status < 0) {
+        return pln_fail(status, "%s:%d: rule '%s': %s", rule->file, rule->line,
+                        pln_template_text(rule->pattern), pln_error_text());
+    }
+    if (status == PLN_OK) {
+        call->value = pln_load_peek(call->load, &call->format);
+        shape(worker, call);
+    }
+    return status;
+}
+
 static int on_load(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
                    struct pln_load *load) {
     struct vm *vm = arg;
     const struct pln_rule *rule = match->rule;
     struct call call = {.vm = vm, .match = match, .key = key, .hook = PLN_RULE_LOAD, .load = load};
+    if (rule->loader != NULL) {
+        return load_by_name(worker, &call);
+    }
     if (run(vm, worker, run_load, &call, PLN_SCRIPT_LOAD_MS) < 0) {
         if (!call.is_answer) {
             pln_cache_policy_failed(vm->cache);
@@ -389,6 +415,25 @@ static int on_shape(void *arg, unsigned worker, const struct pln_match *match, s
     return PLN_OK;
 }
 
+/* Events come from any thread, and none may wait for a load: they have scripts of their own. */
+static int on_raise(void *arg, const struct pln_event_rule *event, const struct pln_field *fields,
+                    size_t n_fields, struct pln_raised *raised) {
+    struct vm *vm = arg;
+    struct pln_script *script = pln_spare_take(&vm->spares);
+    int status = script != NULL ? PLN_OK : make_script(vm, &script);
+    if (status == PLN_OK) {
+        size_t n = (size_t) (event - vm->ruleset->events);
+        status = pln_raise_run(script, n, fields, n_fields, raised);
+        pln_spare_give_take(&vm->spares, script);
+    }
+    if (status < 0) {
+        pln_cache_policy_failed(vm->cache);
+        return pln_fail(status, "%s:%d: on '%s': %s", event->file, event->line, event->name,
+                        pln_error_text());
+    }
+    return status;
+}
+
 static void free_vm(void *arg) {
     struct vm *vm = arg;
     if (vm == NULL) {
@@ -398,6 +443,7 @@ static void free_vm(void *arg) {
         pln_script_free(vm->scripts[i]);
     }
     free(vm->scripts);
+    pln_spare_fini(&vm->spares);
     free(vm->logged_at);
     pln_source_fini(&vm->source);
     free(vm);
@@ -420,7 +466,7 @@ static struct vm *new_vm(struct pln_cache *cache) {
 /* Makes the vm the ruleset's, which frees it from now on. */
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     size_t n = ruleset->n_rules * N_HOOKS;
-    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm};
+    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, on_raise};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->logged_at = malloc((n + 1) * sizeof *vm->logged_at);

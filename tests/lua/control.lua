@@ -247,5 +247,76 @@ spec.test("a rule's weight and priority are numbers in range", function()
   spec.contains(cache:explain "k", "priority -2 (good.lua:1)")
 end)
 
+local named = policy("named.lua", [[
+cache.rule "n:{id}" { load = loader "db", ttl = function(key, m, value) return #value end }
+cache.rule "f:{id}" { load = function(key, m) return "of the rule" end }
+]])
+
+spec.test("a rule calls for a loader by name, which runs in the program's state", function()
+  local cache <close> = assert(perilune.open { policy = named, log = false })
+  local value, message, code = cache:get "n:1"
+  spec.same(value, nil)
+  spec.same(message, "named.lua:1: rule 'n:{id}': no loader 'db' is registered")
+  spec.same(code, "loader")
+  local seen = {}
+  spec.same(cache:register_loader("db", function(key)
+    seen[#seen + 1] = key
+    return "value of " .. key
+  end), true)
+  spec.returns({ "value of n:1", null, "loaded" }, cache:get "n:1")
+  spec.returns({ "value of n:1", null, "l1" }, cache:get "n:1")
+  spec.same(select(5, cache:peek "n:1") <= 12, true) -- by the rule's ttl function
+  spec.returns(MISS, cache:get("n:2", { no_load = true }))
+  spec.returns({ "value of n:2", null, "loaded" }, cache:get("n:2", { timeout = 5 }))
+  spec.returns({ "of the rule", null, "loaded" }, cache:get "f:1")
+  spec.returns(MISS, cache:get "other")
+  spec.same(seen, { "n:1", "n:2" })
+  spec.returns({ "mine", null, "loaded" }, cache:get("n:3", function()
+    return "mine"
+  end))
+  assert(cache:load_policy(named))
+  spec.same(cache:get "n:4", "value of n:4")
+end)
+
+spec.test("what a loader by name gets wrong is the get's failure", function()
+  local cache <close> = assert(perilune.open { policy = named, log = false })
+  cache:register_loader("db", function()
+    return nil, "the database is away"
+  end)
+  spec.returns({ null, "the database is away", "loader" }, cache:get "n:1")
+  cache:register_loader("db", function(key)
+    return cache:get(key)
+  end)
+  spec.contains(select(2, cache:get "n:1"), "the loader of 'n:1' asks for 'n:1' itself")
+  cache:register_loader("db", function()
+    cache:close()
+  end)
+  spec.contains(select(2, cache:get "n:1"), "cannot close a cache")
+  cache:register_loader("db", nil)
+  spec.returns({ null, "no loader 'db' is registered", "loader" }, cache:get "n:1")
+  spec.raises("a name of 1 to 512 bytes", cache.register_loader, cache, "", print)
+  spec.raises("function expected, got string", cache.register_loader, cache, "db", "x")
+end)
+
+spec.test("an event may have a function that says what is void", function()
+  local asked = policy("asked.lua", [[
+cache.on "import.done" (function(e)
+  return { match = e.full == "true" and "product:*" or "product:" .. e.id }
+end)]])
+  local cache <close> = assert(perilune.open { policy = asked, log = false })
+  cache:set("product:1", "one")
+  cache:set("product:2", "two")
+  spec.returns({ true }, cache:raise("import.done", { id = 2 }))
+  spec.same(select(3, cache:peek "product:1"), "l1")
+  spec.same(select(3, cache:peek "product:2"), "miss")
+  spec.returns({ true }, cache:raise("import.done", { full = true }))
+  spec.same(select(3, cache:peek "product:1"), "miss")
+  spec.returns({ null, "asked.lua:1: on 'import.done': asked.lua:2: attempt to concatenate a nil " ..
+    "value (field 'id')", "policy" }, cache:raise("import.done", {}))
+  spec.same(cache:explain_events(),
+    "event import.done (asked.lua:1)\n  a function says what it makes void\n")
+  spec.contains(cache:explain_events(true), '"function":true')
+end)
+
 remove_folder()
 spec.finish()

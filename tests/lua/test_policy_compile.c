@@ -151,6 +151,19 @@ START_TEST(sources_of_events_are_compiled) {
 }
 END_TEST
 
+START_TEST(a_rule_may_name_a_loader) {
+    load_good("local db = loader 'db'\n"
+              "cache.rule 'a:{id}' { load = db }\n"
+              "cache.rule 'b' { load = loader 'b', tags = function() end }");
+    ck_assert_str_eq(rule_of("a:1")->loader, "db");
+    ck_assert_uint_eq(rule_of("a:1")->hooks, PLN_RULE_LOAD);
+    ck_assert_str_eq(rule_of("b")->loader, "b");
+    ck_assert_ptr_nonnull(strstr(rule_of("b")->origins, "load loader 'b' (policy.lua:3)\n"
+                                                        "tags function (policy.lua:3)\n"));
+    ck_assert_ptr_null(strstr(rule_of("b")->origins, "load function"));
+}
+END_TEST
+
 START_TEST(origins_tell_where_each_value_comes_from) {
     load_good(realistic);
     ck_assert_str_eq(rule_of("user:7")->origins, "ttl 15m (class page, policy.lua:3)\n"
@@ -225,7 +238,7 @@ static const struct {
     {"cache.class \"c\" { ttl = -1 }",
      "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got -1"},
     {"cache.class \"c\" { ttl = 0/0 }",
-     "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got -nan"},
+     "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got nan"},
     {"cache.class \"c\" { lease = \"forever\" }",
      "policy.lua:1: class 'c': lease: more than 0 and at most 1 hour, got 'forever'"},
     {"cache.class \"c\" { min_uses = 256 }",
@@ -253,7 +266,18 @@ static const struct {
      "policy.lua:1: class 'c': read: \"primary\", \"replica\" or \"nearest\", got 'near'"},
     {"cache.class \"c\" { replica_ttl = 0 }",
      "policy.lua:1: class 'c': replica_ttl: more than 0 and at most 10 years, or \"forever\", got 0"},
-    {"cache.rule \"x\" { load = \"db\" }", "policy.lua:1: rule 'x': load: a function, got 'db'"},
+    {"cache.rule \"x\" { load = \"db\" }",
+     "policy.lua:1: rule 'x': load: a function, or loader \"name\", "
+     "got 'db'"},
+    {"cache.rule \"x\" { load = loader {} }",
+     "policy.lua:1: rule 'x': a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got a "
+     "table"},
+    {"local db = loader \"\"",
+     "policy.lua:1: loader: a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got ''"},
+    {"cache.class \"c\" { ttl = loader \"db\" }",
+     "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got a loader"},
+    {"cache.rule \"x\" { load = keys { \"a\" } }",
+     "policy.lua:1: rule 'x': load: a function, or loader \"name\", got a warm source"},
     {"cache.rule \"x\" { related = {} }",
      "policy.lua:1: rule 'x': related: a function, got a table"},
     {"cache.rule \"x\" { tags = \"users\" }",
@@ -351,9 +375,16 @@ static const struct {
      "policy.lua:1: on 'e': keys[1]: 'p:*': at byte 3: an event has no '*', only named fields"},
     {"cache.on \"e\" { key = {} }",
      "policy.lua:1: on 'e': unknown field 'key', did you mean 'keys'?"},
-    {"cache.on \"e\" (function() end)",
-     "policy.lua:1: on 'e': its body is a table, as in cache.on \"user.deleted\" { tags = { "
-     "\"user:{id}\" } }, got a function"},
+    {"cache.on \"e\" (7)",
+     "policy.lua:1: on 'e': its body is a table or a function, as in cache.on \"user.deleted\" { "
+     "tags = { \"user:{id}\" } }, got 7"},
+    {"cache.on \"e\" (function() end)\ncache.on \"e\" {}",
+     "policy.lua:2: on 'e': there is one of this name already, at line 1"},
+    {"cache.rule \"x\" (function() end)",
+     "policy.lua:1: rule 'x': its body is a table, as in cache.rule \"user:{id}\" { ttl = \"15m\" "
+     "}, got a function"},
+    {"pcall(cache.class, \"c\")\n\npcall(cache.class, {})",
+     "policy.lua:1: class 'c' at line 1 has no body"},
     {"cache.events \"x\"", "policy.lua:1: events: a table is wanted, as in cache.events { stream = "
                            "\"shop:events\" }, got 'x'"},
     {"cache.events {}",
@@ -468,6 +499,7 @@ int main(void) {
     tcase_add_test(tests, a_realistic_file_becomes_rules_with_inherited_terms);
     tcase_add_test(tests, warming_and_events_are_compiled);
     tcase_add_test(tests, sources_of_events_are_compiled);
+    tcase_add_test(tests, a_rule_may_name_a_loader);
     tcase_add_test(tests, origins_tell_where_each_value_comes_from);
     tcase_add_test(tests, what_is_admitted_may_stand_together_and_is_inherited);
     tcase_add_test(tests, every_mistake_is_told_with_its_line_and_changes_nothing);

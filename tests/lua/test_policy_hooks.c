@@ -185,7 +185,7 @@ static const struct {
     const char *field, *result, *said;
 } strange[] = {
     {"ttl", "{}", "a duration such as \"15m\", seconds or nil is wanted, got a table"},
-    {"ttl", "0/0", "a duration such as \"15m\", seconds or nil is wanted, got -nan"},
+    {"ttl", "0/0", "a duration such as \"15m\", seconds or nil is wanted, got nan"},
     {"ttl", "'4000d'", "a duration such as \"15m\", seconds or nil is wanted, got '4000d'"},
     {"ttl", "math.huge", "a duration such as \"15m\", seconds or nil is wanted, got inf"},
     {"tags", "'a'", "a list of texts or nil is wanted, got 'a'"},
