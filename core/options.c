@@ -65,6 +65,7 @@ static const struct option {
     {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
     {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
     {"soft_timeout", DURATION, offsetof(struct pln_options, soft_timeout_ms)},
+    {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};

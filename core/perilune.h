@@ -178,6 +178,8 @@ struct pln_options {
                                to whom a stale value may be served when it fails; then they are
                                served that, and the load goes on. It takes a load that runs on a
                                worker, or that somebody else is at. Default 0: load_timeout */
+    pln_ms policy_watch_ms;   /* a policy's files are looked at so often, and read again when they
+                                 have changed; default 0: never */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -463,6 +465,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_memory.h"
+#include "perilune_policy.h"
 #include "perilune_redis.h"
 
 #endif

@@ -94,6 +94,10 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     free_rules(ruleset);
     free_sources(&ruleset->warm);
     free_events(ruleset);
+    for (size_t i = 0; i < ruleset->n_files; i++) {
+        free(ruleset->files[i]);
+    }
+    free(ruleset->files);
     free(ruleset);
 }
 

@@ -111,6 +111,8 @@ struct pln_event_source {
     int line;
 };
 
+struct pln_ruleset;
+
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
  * can have a state of its own. Both fill `load` by the pln_load_...() functions. */
 struct pln_hooks {
@@ -124,6 +126,9 @@ struct pln_hooks {
                  struct pln_bytes value, uint8_t format, struct pln_load *load);
     /* Frees arg; the ruleset's last user has gone. */
     void (*retire)(void *arg);
+    /* Makes another ruleset of the same file, as it is now. Returns: as pln_load_policy(). Threads:
+     * any, beside the calls above. */
+    int (*again)(void *arg, struct pln_ruleset **ruleset);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -141,6 +146,10 @@ struct pln_ruleset {
     size_t n_sources;
     struct pln_hooks hooks;
     void *hooks_arg;
+    char **files; /* that it was read from */
+    size_t n_files;
+    uint64_t stamp;           /* of all of them, as they were then */
+    struct pln_ruleset *next; /* of those that were replaced: reload.c */
 };
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
@@ -150,6 +159,14 @@ int pln_ruleset_finish(struct pln_ruleset *ruleset);
 void pln_ruleset_ref(struct pln_ruleset *ruleset);
 /* Gives a reference back; the last frees everything, templates and names included. */
 void pln_ruleset_unref(struct pln_ruleset *ruleset);
+
+/* What tells a file from the same one after a change; and as it was when it was read, among the
+ * files of a ruleset. Returns: PLN_OK, PLN_ENOMEM. */
+struct stat;
+uint64_t pln_file_stamp(const struct stat *info);
+int pln_ruleset_add_file(struct pln_ruleset *ruleset, const char *path, uint64_t stamp);
+/* What the ruleset's stamp would be, were its files read now. */
+uint64_t pln_ruleset_stamp_now(const struct pln_ruleset *ruleset);
 
 /* Compiles a pattern or a template. Names are those that may occur: for a pattern NULL, for a
  * template the pattern it is filled from. Returns: PLN_OK; PLN_EINVAL with a text that points at
@@ -214,8 +231,9 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
-/* Counts a failed policy function, for the stats. */
+/* Counts a failed policy function, and a file that was refused, for the stats. */
 void pln_cache_policy_failed(struct pln_cache *cache);
+void pln_cache_policy_refused(struct pln_cache *cache);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

@@ -346,12 +346,17 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     if (compiler.ruleset == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a ruleset");
     }
+    status = pln_ruleset_add_file(compiler.ruleset, source->path, source->stamp);
     script->compiler = &compiler;
+    if (status < 0) {
+        goto out;
+    }
     if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
         compiler.error[0] != 0) {
         const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
+out:
     script->compiler = NULL;
     free_classes(&compiler);
     status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);

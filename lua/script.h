@@ -29,8 +29,10 @@ enum {
 struct pln_source_text {
     char *text;
     size_t len;
-    char *folder; /* with its slash; "" where the path has none */
-    char *file;   /* the path's last part, as it stands in messages */
+    char *path;
+    uint64_t stamp; /* of the file when it was read */
+    char *folder;   /* with its slash; "" where the path has none */
+    char *file;     /* the path's last part, as it stands in messages */
     bool is_trusted;
 };
 
