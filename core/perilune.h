@@ -465,7 +465,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_memory.h"
-#include "perilune_policy.h"
+#include "perilune_reload.h"
 #include "perilune_redis.h"
 
 #endif

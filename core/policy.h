@@ -111,6 +111,13 @@ struct pln_event_source {
     int line;
 };
 
+/* cache.test: what the file itself says of one key. It has been run when the file has been read. */
+struct pln_policy_test {
+    char *key; /* owned, as the next */
+    int line;
+    char *failure; /* NULL: it held; else "policy.lua:40: test 'user:1': ttl: expected ..." */
+};
+
 struct pln_ruleset;
 
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
@@ -144,6 +151,8 @@ struct pln_ruleset {
     size_t n_events;
     struct pln_event_source *sources;
     size_t n_sources;
+    struct pln_policy_test *tests;
+    size_t n_tests;
     struct pln_hooks hooks;
     void *hooks_arg;
     char **files; /* that it was read from */

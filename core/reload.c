@@ -15,6 +15,7 @@
 #include "reload.h"
 
 #include "feeder.h"
+#include "flight.h"
 
 #include <signal.h>
 

@@ -196,6 +196,7 @@ static const struct {
     {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class},
     {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule},
     {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event},
+    {"test", "cache.test \"user:1\" { ttl = \"15m\" }", pln_compile_test},
 };
 
 static void begin(struct pln_compiler *compiler, const char *kind, const char *name, int line) {
@@ -283,7 +284,7 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", "events", NULL};
+    static const char *const names[] = {"class", "rule", "on", "warm", "events", "test", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -348,18 +349,18 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     }
     status = pln_ruleset_add_file(compiler.ruleset, source->path, source->stamp);
     script->compiler = &compiler;
-    if (status < 0) {
-        goto out;
-    }
-    if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
-        compiler.error[0] != 0) {
+    if (status == PLN_OK && (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
+                             compiler.error[0] != 0)) {
         const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
-out:
     script->compiler = NULL;
-    free_classes(&compiler);
     status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
+    if (status == PLN_OK && !script->is_quiet) {
+        status = pln_tests_run(&compiler);
+    }
+    pln_tests_free(&compiler);
+    free_classes(&compiler);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;

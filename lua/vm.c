@@ -389,6 +389,12 @@ static int on_shape(void *arg, unsigned worker, const struct pln_match *match, s
     return PLN_OK;
 }
 
+static int on_again(void *arg, struct pln_ruleset **ruleset) {
+    const struct vm *vm = arg;
+    uint32_t flags = vm->source.is_trusted ? PLN_POLICY_TRUSTED : 0;
+    return pln_policy_read(vm->cache, vm->ruleset->files[0], flags, ruleset);
+}
+
 static void free_vm(void *arg) {
     struct vm *vm = arg;
     if (vm == NULL) {
@@ -416,8 +422,6 @@ static struct vm *new_vm(struct pln_cache *cache) {
     }
     return vm;
 }
-
-static int on_again(void *arg, struct pln_ruleset **ruleset);
 
 /* Makes the vm the ruleset's, which frees it from now on. */
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
@@ -450,9 +454,8 @@ static int make_scripts_take(struct vm *vm, struct pln_script *checked) {
     return status;
 }
 
-/* Reads a file and makes a ruleset of it, ready to be put in force. */
-static int read_policy(struct pln_cache *cache, const char *path, uint32_t flags,
-                       struct pln_ruleset **ruleset) {
+int pln_vm_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                struct pln_ruleset **ruleset) {
     struct pln_script *script = NULL;
     struct pln_ruleset *created = NULL;
     int status = PLN_ENOMEM;
@@ -478,24 +481,4 @@ static int read_policy(struct pln_cache *cache, const char *path, uint32_t flags
     }
     *ruleset = created;
     return PLN_OK;
-}
-
-static int on_again(void *arg, struct pln_ruleset **ruleset) {
-    const struct vm *vm = arg;
-    uint32_t flags = vm->source.is_trusted ? PLN_POLICY_TRUSTED : 0;
-    return read_policy(vm->cache, vm->ruleset->files[0], flags, ruleset);
-}
-
-int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags) {
-    struct pln_ruleset *ruleset;
-    if (cache == NULL || path == NULL || (flags & ~(uint32_t) PLN_POLICY_TRUSTED) != 0) {
-        return pln_fail(PLN_EINVAL, "pln_load_policy: a cache, a path and known flags are wanted");
-    }
-    int status = read_policy(cache, path, flags, &ruleset);
-    if (status == PLN_OK) {
-        pln_cache_set_policy_take(cache, ruleset);
-    } else {
-        pln_cache_policy_refused(cache);
-    }
-    return status;
 }
