@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * tests.c - cache.test: what a policy's file says of itself. A test names a key and what is expected
- * for it; once the whole file has been read it is compared with what the rules say, by the names
- * that explain uses. A file with a test that fails is refused.
+ * tests.c - cache.test: what a policy's file says of itself. A test names a key and what is
+ * expected for it; once the whole file has been read it is compared with what the rules say, by the
+ * names that explain uses. A file with a test that fails is refused.
  *
  * A test sees what can be known without a value: where a rule has a function for its ttl, that is
  * what holds when the function returns nil; tags that a function makes it cannot compare.
@@ -69,8 +69,26 @@ static void read_tags(lua_State *L, int body, struct pln_expectation *test) {
     lua_pop(L, 1);
 }
 
+/* denied = true: the question that deny = true answers. */
+static void read_denied(lua_State *L, int body, struct pln_expectation *test) {
+    char got[80];
+    unsigned i = 0;
+    if (pln_compile_field(L, body, "denied") != LUA_TNIL) {
+        if (!lua_isboolean(L, -1)) {
+            pln_compile_refuse(L, "denied: true or false, got %s",
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+        while (strcmp(pln_policy_fields[i].name, "deny") != 0) {
+            i++;
+        }
+        test->terms.is_denied = lua_toboolean(L, -1);
+        test->fields |= UINT64_C(1) << i;
+    }
+    lua_pop(L, 1);
+}
+
 void pln_compile_test(lua_State *L, int body) {
-    static const char *const names[] = {"class", "rule", "tags", NULL};
+    static const char *const names[] = {"class", "rule", "tags", "denied", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     compiler->expectations = pln_compile_grow(L, compiler->expectations, compiler->n_expectations,
@@ -83,6 +101,7 @@ void pln_compile_test(lua_State *L, int body) {
     read_name(L, body, "rule", EXPECTS_RULE, test, &test->pattern);
     read_tags(L, body, test);
     test->fields = pln_compile_terms(L, body, &test->terms);
+    read_denied(L, body, test);
     if (test->what == 0 && test->fields == 0) {
         pln_compile_refuse(L, "it expects nothing: give it a field, as in "
                               "cache.test \"user:1\" { class = \"page\" }");

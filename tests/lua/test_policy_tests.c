@@ -15,20 +15,22 @@ static void teardown(void) {
     fake_close(&cache);
 }
 
-/* What the tests below are about; a test is appended, so it stands in line 14. */
-static const char rules[] = "cache.class 'short' { ttl = '30s', jitter = '10%', negative = '5s' }\n"
-                            "cache.class 'page' {\n"
-                            "  ttl = '15m', refresh = 0.8, stale = '2m',\n"
-                            "}\n"
-                            "cache.rule 'user:{id}' {\n"
-                            "  class = 'page', max_bytes = '64k', read = 'replica', priority = -3,\n"
-                            "  tags = { 'users', 'user:{id}' },\n"
-                            "}\n"
-                            "cache.rule 'session:{id}' { class = 'short', l2 = false }\n"
-                            "cache.rule 'plain' {}\n"
-                            "cache.rule 'made:{id}' {\n"
-                            "  ttl = function() return 1 end, tags = function() return {} end,\n"
-                            "}\n";
+/* What the tests below are about; a test is appended, so it stands in line 15. */
+static const char rules[] =
+    "cache.class 'short' { ttl = '30s', jitter = '10%', negative = '5s' }\n"
+    "cache.class 'page' {\n"
+    "  ttl = '15m', refresh = 0.8, stale = '2m',\n"
+    "}\n"
+    "cache.rule 'user:{id}' {\n"
+    "  class = 'page', max_bytes = '64k', read = 'replica', priority = -3,\n"
+    "  tags = { 'users', 'user:{id}' },\n"
+    "}\n"
+    "cache.rule 'session:{id}' { class = 'short', l2 = false }\n"
+    "cache.rule 'plain' {}\n"
+    "cache.rule 'made:{id}' {\n"
+    "  ttl = function() return 1 end, tags = function() return {} end,\n"
+    "}\n"
+    "cache.rule 'secret:*' { deny = true }\n";
 
 static int load_with(const char *test) {
     char text[2000];
@@ -45,6 +47,7 @@ static const char *const good[] = {
     "cache.test 'plain' { class = false, ttl = '5m' }",
     "cache.test 'nobody' { rule = false, class = false, ttl = '5m', tags = {} }",
     "cache.test 'made:1' { ttl = '5m' }",
+    "cache.test 'secret:1' { denied = true } cache.test 'user:1' { denied = false, deny = false }",
     "for id = 1, 3 do cache.test('user:' .. id) { tags = { 'users', 'user:' .. id } } end",
 };
 
@@ -52,62 +55,66 @@ static const struct {
     const char *test, *text;
 } failing[] = {
     {"cache.test 'session:1' { ttl = '15m' }",
-     "policy.lua:14: test 'session:1': ttl: expected 15m, got 30s (class short, policy.lua:1)"},
+     "policy.lua:15: test 'session:1': ttl: expected 15m, got 30s (class short, policy.lua:1)"},
     {"cache.test 'user:1' { max_bytes = 100 }",
-     "policy.lua:14: test 'user:1': max_bytes: expected 100, got 64k (policy.lua:5)"},
+     "policy.lua:15: test 'user:1': max_bytes: expected 100, got 64k (policy.lua:5)"},
     {"cache.test 'user:1' { stale_if_error = '1h' }",
-     "policy.lua:14: test 'user:1': stale_if_error: expected 1h, got 2m (as stale)"},
+     "policy.lua:15: test 'user:1': stale_if_error: expected 1h, got 2m (as stale)"},
     {"cache.test 'user:1' { lease = '2s' }",
-     "policy.lua:14: test 'user:1': lease: expected 2s, got 5s (cache)"},
+     "policy.lua:15: test 'user:1': lease: expected 2s, got 5s (cache)"},
     {"cache.test 'nobody' { ttl = '1s' }",
-     "policy.lua:14: test 'nobody': ttl: expected 1s, got 5m (cache)"},
+     "policy.lua:15: test 'nobody': ttl: expected 1s, got 5m (cache)"},
     {"cache.test 'made:1' { ttl = '1s' }",
-     "policy.lua:14: test 'made:1': ttl: expected 1s, got 5m (cache)"},
+     "policy.lua:15: test 'made:1': ttl: expected 1s, got 5m (cache)"},
     {"cache.test 'user:1' { class = 'short' }",
-     "policy.lua:14: test 'user:1': class: expected short, got page (rule 'user:{id}', "
+     "policy.lua:15: test 'user:1': class: expected short, got page (rule 'user:{id}', "
      "policy.lua:5)"},
     {"cache.test 'plain' { class = 'short' }",
-     "policy.lua:14: test 'plain': class: expected short, got none (rule 'plain', policy.lua:10)"},
+     "policy.lua:15: test 'plain': class: expected short, got none (rule 'plain', policy.lua:10)"},
     {"cache.test 'user:1' { rule = false }",
-     "policy.lua:14: test 'user:1': rule: expected none, got user:{id} (rule 'user:{id}', "
+     "policy.lua:15: test 'user:1': rule: expected none, got user:{id} (rule 'user:{id}', "
      "policy.lua:5)"},
     {"cache.test 'users:1' { rule = 'user:{id}' }",
-     "policy.lua:14: test 'users:1': rule: expected user:{id}, got none (no rule matches)"},
+     "policy.lua:15: test 'users:1': rule: expected user:{id}, got none (no rule matches)"},
     {"cache.test 'user:1' { tags = { 'users', 'user:2' } }",
-     "policy.lua:14: test 'user:1': tags: expected users, user:2, got users, user:1 (rule "
+     "policy.lua:15: test 'user:1': tags: expected users, user:2, got users, user:1 (rule "
      "'user:{id}', policy.lua:5)"},
     {"cache.test 'user:1' { tags = {} }",
-     "policy.lua:14: test 'user:1': tags: expected none, got users, user:1 (rule 'user:{id}', "
+     "policy.lua:15: test 'user:1': tags: expected none, got users, user:1 (rule 'user:{id}', "
      "policy.lua:5)"},
     {"cache.test 'made:1' { tags = { 'x' } }",
-     "policy.lua:14: test 'made:1': tags: expected x, got a function, which needs a value (rule "
+     "policy.lua:15: test 'made:1': tags: expected x, got a function, which needs a value (rule "
      "'made:{id}', policy.lua:11)"},
+    {"cache.test 'user:1' { denied = true }",
+     "policy.lua:15: test 'user:1': deny: expected true, got false (cache)"},
     {"cache.test 'session:1' { ttl = '1m', l2 = true }",
-     "policy.lua:14: test 'session:1': ttl: expected 1m, got 30s (class short, policy.lua:1); l2: "
+     "policy.lua:15: test 'session:1': ttl: expected 1m, got 30s (class short, policy.lua:1); l2: "
      "expected true, got false (policy.lua:9)"},
     {"cache.test 'plain' { ttl = 1 }\ncache.test 'plain' { ttl = '5m' }\n"
      "cache.test 'plain' { ttl = 2 }",
-     "policy.lua:14: test 'plain': ttl: expected 1s, got 5m (cache); and 1 more of 3 tests"},
+     "policy.lua:15: test 'plain': ttl: expected 1s, got 5m (cache); and 1 more of 3 tests"},
 };
 
 static const struct {
     const char *test, *text;
 } wrong[] = {
     {"cache.test 'x' { tll = 3 }",
-     "policy.lua:14: test 'x': unknown field 'tll', did you mean 'ttl'?"},
+     "policy.lua:15: test 'x': unknown field 'tll', did you mean 'ttl'?"},
     {"cache.test 'x' { ttl = 'soon' }",
-     "policy.lua:14: test 'x': ttl: a duration such as \"15m\" or seconds, got 'soon'"},
+     "policy.lua:15: test 'x': ttl: a duration such as \"15m\" or seconds, got 'soon'"},
     {"cache.test 'x' { class = true }",
-     "policy.lua:14: test 'x': class: a name such as \"page\", or false for none, got true"},
+     "policy.lua:15: test 'x': class: a name such as \"page\", or false for none, got true"},
     {"cache.test 'x' { tags = 'users' }",
-     "policy.lua:14: test 'x': tags: a list of at most 64 texts such as { \"user:1\" }, got "
+     "policy.lua:15: test 'x': tags: a list of at most 64 texts such as { \"user:1\" }, got "
      "'users'"},
     {"cache.test 'x' { tags = { 'a', 1 } }",
-     "policy.lua:14: test 'x': tags[2]: a text such as \"user:1\", got 1"},
-    {"cache.test 'x' {}", "policy.lua:14: test 'x': it expects nothing: give it a field, as in "
+     "policy.lua:15: test 'x': tags[2]: a text such as \"user:1\", got 1"},
+    {"cache.test 'x' { denied = 'no' }",
+     "policy.lua:15: test 'x': denied: true or false, got 'no'"},
+    {"cache.test 'x' {}", "policy.lua:15: test 'x': it expects nothing: give it a field, as in "
                           "cache.test \"user:1\" { class = \"page\" }"},
-    {"cache.test 'x'", "policy.lua:14: test 'x' at line 14 has no body"},
-    {"cache.test { ttl = 1 }", "policy.lua:14: test: a name is wanted, as in cache.test \"user:1\" "
+    {"cache.test 'x'", "policy.lua:15: test 'x' at line 15 has no body"},
+    {"cache.test { ttl = 1 }", "policy.lua:15: test: a name is wanted, as in cache.test \"user:1\" "
                                "{ ttl = \"15m\" }, got a table"},
 };
 
