@@ -230,6 +230,7 @@ static const struct {
     {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class, false},
     {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule, false},
     {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
+    {"test", "cache.test \"user:1\" { ttl = \"15m\" }", pln_compile_test, false},
 };
 
 void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name) {
@@ -329,7 +330,8 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", "events", "rules", NULL};
+    static const char *const names[] = {"class",  "rule",  "on",   "warm",
+                                        "events", "rules", "test", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -394,15 +396,20 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     if (compiler.ruleset == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a ruleset");
     }
+    status = pln_ruleset_add_file(compiler.ruleset, source->path, source->stamp);
     script->compiler = &compiler;
-    if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
-        compiler.error[0] != 0) {
+    if (status == PLN_OK && (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
+                             compiler.error[0] != 0)) {
         const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
-    free_classes(&compiler);
     status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
+    if (status == PLN_OK && !script->is_quiet) {
+        status = pln_tests_run(&compiler);
+    }
+    pln_tests_free(&compiler);
+    free_classes(&compiler);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;
