@@ -350,6 +350,7 @@ struct pln_cache {
     size_t max_item_bytes;
     pln_ms timeout_ms;
     unsigned n_workers;
+    pln_ms policy_budget_ms;
     bool is_tracking;
     bool has_l2;
     char *name;

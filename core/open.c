@@ -245,6 +245,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     created->max_item_bytes = resolved.max_item_bytes;
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = resolved.workers;
+    created->policy_budget_ms = resolved.policy_budget_ms;
     created->is_tracking = resolved.tracking;
     created->name = strdup(resolved.name);
     created->ns = strdup(resolved.ns);
@@ -320,6 +321,14 @@ unsigned pln_cache_workers(const struct pln_cache *cache) {
     return cache->n_workers;
 }
 
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache) {
+    return cache->policy_budget_ms;
+}
+
 void pln_cache_policy_failed(struct pln_cache *cache) {
     pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
+}
+
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which) {
+    pln_count(cache->counts, which, 1);
 }

@@ -173,6 +173,8 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
+    pln_ms policy_budget_ms;  /* processor time of a policy's ttl, tags or related function, unless
+                                 it is trusted; default 5 ms; at most 10 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

@@ -14,6 +14,7 @@
 #define PLN_POLICY_H
 
 #include "base/base.h"
+#include "base/stats.h"
 
 enum {
     PLN_MAX_CAPTURES = 8, /* {names} of one pattern, `*` included */
@@ -180,8 +181,11 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
-/* Counts a failed policy function, for the stats. */
+/* How long a ttl, tags or related function may run: 1 ms to 10 s. */
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
+/* Counts a failed policy function, for the stats; the second what else became of one. */
 void pln_cache_policy_failed(struct pln_cache *cache);
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

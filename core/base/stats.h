@@ -77,6 +77,10 @@ enum pln_count {
     PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
     PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
+    PLN_COUNT_POLICY_OUT_OF_TIME,
+    PLN_COUNT_POLICY_OUT_OF_MEMORY,
+    PLN_COUNT_POLICY_BREAKS,  /* times a function was turned off */
+    PLN_COUNT_POLICY_SKIPPED, /* calls not made of functions turned off */
     PLN_N_COUNTS,
 };
 
