@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "engine.h"
+#include "nested.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -113,6 +113,10 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
     struct pln_cache *cache = request->cache;
     struct pln_stamp stamp;
     bool leads;
+    if (pln_nested_check(cache, request->key.key) < 0) {
+        pln_outcome_fail(outcome, PLN_ELOADER);
+        return true;
+    }
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
     bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
     struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
