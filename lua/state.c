@@ -10,7 +10,8 @@
  *
  * One instruction may be much work where a text or a table is large: to compare two texts of 10 MB,
  * to look for the next field among a million empty ones. So the larger the largest block of a state
- * is, the more often the hook is called. Functions in C that loop charge their steps themselves.
+ * is, the more often the hook is called; and where the cap is reached, which makes Lua look through
+ * all that there is, it is called next. Functions in C that loop charge their steps themselves.
  */
 #include "script.h"
 
@@ -40,14 +41,24 @@ static unsigned hook_interval(const struct pln_script *script) {
     return every == 0 ? 1 : (unsigned) every;
 }
 
-/* lua_sethook() may be called at any time, even from signals: also in the midst of an allocation.
- */
+/* lua_sethook() may be called at any time, even from signals: also amid an allocation. */
+static void look_every(struct pln_script *script, unsigned n) {
+    if (script->is_armed && !script->is_over && script->hook_every != n) {
+        script->hook_every = n;
+        lua_sethook(script->L, on_count, LUA_MASKCOUNT, (int) n);
+    }
+}
+
+static void look_soon(struct pln_script *script) {
+    script->steps = LOOK_EVERY;
+    look_every(script, 1);
+}
+
 static void note_block(struct pln_script *script, size_t size) {
     if (size > script->largest_bytes) {
         script->largest_bytes = size;
-        if (script->is_armed && !script->is_over && hook_interval(script) < script->hook_every) {
-            script->hook_every = hook_interval(script);
-            lua_sethook(script->L, on_count, LUA_MASKCOUNT, (int) script->hook_every);
+        if (hook_interval(script) < script->hook_every) {
+            look_every(script, hook_interval(script));
         }
     }
 }
@@ -62,6 +73,7 @@ static void *allocate(void *arg, void *block, size_t old_size, size_t size) {
         return NULL;
     }
     if (!script->is_trusted && size > old && script->used_bytes - old + size > limit) {
+        look_soon(script);
         return NULL;
     }
     void *moved = realloc(block, size);
@@ -157,6 +169,7 @@ static void on_count(lua_State *L, lua_Debug *place) {
     struct pln_script *script = pln_script_of(L);
     if (!script->is_over) {
         if (has_budget(script)) {
+            look_every(script, hook_interval(script));
             return;
         }
         run_over(script, L, place);
