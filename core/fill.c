@@ -23,7 +23,7 @@
  * all that runs behind: a refresh for what lags would be none.
  *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
- * rest of the way from the lease on.
+ * rest of the way from the lease on. A thread that warms is a worker of its own.
  */
 #include "engine.h"
 
@@ -41,7 +41,7 @@ struct fill {
     struct pln_l2_lease lease;
     bool has_lease;
     bool is_l2_away;             /* failed in this fill: not asked again */
-    int worker;                  /* -1: in the caller's thread */
+    int worker;                  /* -1: of no number for the policy's functions */
     struct pln_outcome fallback; /* a stale value of L2's */
 };
 
@@ -400,6 +400,11 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
     int status = PLN_MISS;
+    if (request->loads_as > 0 && has_policy_loader(request)) {
+        fill.worker = (int) request->loads_as - 1;
+        finish(&fill);
+        return;
+    }
     if (uses_l2(&fill)) {
         take_stamp(&fill);
         status = ask_l2(&fill, pln_cache_read(request->options, request->terms), &outcome);

@@ -7,6 +7,7 @@
  * everything), then the link (its events use L1), then what is left.
  */
 #include "feeder.h"
+#include "warm.h"
 
 /* ---- the bus's word ---- */
 
@@ -186,6 +187,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
+        status = pln_readiness_new(&cache->readiness);
+    }
+    if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
         if (cache->has_l2 && options->recovery != PLN_NONE) {
@@ -271,7 +275,9 @@ void pln_close(struct pln_cache *cache) {
     }
     pln_fork_forget(cache);
     pln_feeders_free(cache->feeders);
+    pln_readiness_free(cache->readiness);
     pln_workers_free(cache->workers);
+    pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);
     pln_l2_close(cache->l2);
     pln_recovery_free(cache->recovery);
@@ -317,7 +323,7 @@ const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
 }
 
 unsigned pln_cache_workers(const struct pln_cache *cache) {
-    return cache->n_workers;
+    return cache->n_workers + PLN_WARM_THREADS;
 }
 
 void pln_cache_policy_failed(struct pln_cache *cache) {

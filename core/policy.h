@@ -65,14 +65,30 @@ struct pln_match {
     struct pln_bytes captures[PLN_MAX_CAPTURES]; /* point into the key */
 };
 
-enum pln_warm_kind { PLN_WARM_KEYS, PLN_WARM_FILE, PLN_WARM_ZSET };
+enum pln_warm_kind {
+    PLN_WARM_KEYS,
+    PLN_WARM_FILE,
+    PLN_WARM_ZSET,
+    PLN_WARM_PREVIOUS, /* the fleet's hottest keys, as running instances have saved them */
+    PLN_WARM_FUNCTION, /* of the policy */
+};
+
+enum {
+    PLN_WARM_THREADS = 256, /* that may warm at once; each has a number as a worker has */
+    PLN_WARM_SOURCES = 64,
+};
+
+/* Takes one key after the other. PLN_OK: go on; PLN_MISS: it wants no more; or negative. */
+typedef int (*pln_key_sink)(void *arg, struct pln_bytes key);
 
 struct pln_warm_source {
     enum pln_warm_kind kind;
     struct pln_bytes *keys; /* of KEYS; owned */
     size_t n_keys;
-    char *name; /* of FILE, ZSET; owned */
-    size_t top; /* of ZSET: at most so many; 0: 10000 */
+    char *name;        /* of FILE, ZSET; owned */
+    size_t top;        /* at most so many keys; 0: all, of ZSET and PREVIOUS 10000 */
+    int8_t priority;   /* higher ones are read first, and those of one in their order */
+    unsigned function; /* of FUNCTION: which of them, in the order of the file */
 };
 
 struct pln_warm_plan {
@@ -120,6 +136,12 @@ struct pln_hooks {
                  struct pln_bytes value, uint8_t format, struct pln_load *load);
     /* Frees arg; the ruleset's last user has gone. */
     void (*retire)(void *arg);
+    /* Calls a function of cache.warm for its keys, and gives each to `add`, which may end it.
+     * Returns: PLN_OK; PLN_EPOLICY, or what `add` failed with. */
+    int (*name_keys)(void *arg, unsigned worker, unsigned function, pln_key_sink add,
+                     void *add_arg);
+    /* Nobody calls under this number for now: what was kept for it may go. NULL is allowed. */
+    void (*leave)(void *arg, unsigned worker);
 };
 
 struct pln_ruleset {
@@ -179,6 +201,8 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 /* The terms that hold where no rule says otherwise: what classes and rules inherit from. */
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
+/* Below this are the numbers under which hooks are called: workers', and those of threads that
+ * warm. */
 unsigned pln_cache_workers(const struct pln_cache *cache);
 /* Counts a failed policy function, for the stats. */
 void pln_cache_policy_failed(struct pln_cache *cache);

@@ -5,9 +5,9 @@
  * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
  * that a caller waits for go first. The first worker also sweeps L1 once a second, so that ended
  * entries give their memory back where nobody asks for them, and a table that is being replaced
- * goes; then it carries out what Redis did not take before.
+ * goes; then it carries out what Redis did not take before, and saves what is hot.
  */
-#include "engine.h"
+#include "warm.h"
 
 #include <signal.h>
 #include <time.h>
@@ -79,6 +79,8 @@ static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
+    pln_ns save_at = pln_previous_run(cache);
+    at = save_at < at ? save_at : at;
     return recovery_at < at ? recovery_at : at;
 }
 

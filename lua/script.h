@@ -2,7 +2,7 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, fields.c). vm.c ties these together and is all that the core sees.
+ * rules.c, events.c, lists.c, naming.c, fields.c). vm.c ties these together and is all that the core sees.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -192,10 +192,25 @@ void pln_compile_rule(lua_State *L, int body);
 void pln_compile_event(lua_State *L, int body);
 void pln_compile_sources(lua_State *L, int body);
 
+/* ---- vm.c ---- */
+
+/* The script of a number under which hooks are called, made when it is first needed. `arg` is that
+ * of the hooks. Returns: PLN_OK; PLN_EPOLICY, PLN_ENOMEM. */
+int pln_vm_script(void *arg, unsigned worker, struct pln_script **script);
+/* Frees it. */
+void pln_vm_leave(void *arg, unsigned worker);
+
+/* ---- naming.c: the functions of cache.warm ---- */
+
+/* Keeps the function on top of the stack (and pops it) as the n-th of the file. */
+void pln_naming_keep(lua_State *L, unsigned function);
+/* The hook name_keys. */
+int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
+
 /* ---- lists.c: cache.warm and the words in it ---- */
 
 void pln_compile_warm(lua_State *L, int body);
-/* Adds keys, file and zset to the globals on top of the stack. */
+/* Adds keys, file, zset and previous to the globals on top of the stack. */
 void pln_compile_open_sources(lua_State *L);
 
 #endif

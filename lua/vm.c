@@ -279,9 +279,8 @@ static int make_script(struct vm *vm, struct pln_script **script) {
     return PLN_OK;
 }
 
-/* Runs one of the functions above in the worker's script. Returns: PLN_OK; negative with a text. */
-static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct call *call,
-               unsigned budget_ms) {
+int pln_vm_script(void *arg, unsigned worker, struct pln_script **script) {
+    struct vm *vm = arg;
     assert(worker < vm->n_workers);
     if (vm->scripts[worker] == NULL) {
         int status = make_script(vm, &vm->scripts[worker]);
@@ -289,13 +288,29 @@ static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct ca
             return status;
         }
     }
-    struct pln_script *script = vm->scripts[worker];
-    int status = pln_script_call(script, function, call, budget_ms);
+    *script = vm->scripts[worker];
+    return PLN_OK;
+}
+
+void pln_vm_leave(void *arg, unsigned worker) {
+    struct vm *vm = arg;
+    pln_script_free(vm->scripts[worker]);
+    vm->scripts[worker] = NULL;
+}
+
+/* Runs one of the functions above in the worker's script. Returns: PLN_OK; negative with a text. */
+static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct call *call,
+               unsigned budget_ms) {
+    struct pln_script *script;
+    int status = pln_vm_script(vm, worker, &script);
+    if (status < 0) {
+        return status;
+    }
+    status = pln_script_call(script, function, call, budget_ms);
     if (status < 0) {
         status = pln_fail(PLN_EPOLICY, "%s", script->error);
         if (script->is_out_of_memory) {
-            vm->scripts[worker] = NULL;
-            pln_script_free(script);
+            pln_vm_leave(vm, worker);
         }
     }
     return status;
@@ -405,7 +420,7 @@ static struct vm *new_vm(struct pln_cache *cache) {
 /* Makes the vm the ruleset's, which frees it from now on. */
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     size_t n = ruleset->n_rules * N_HOOKS;
-    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm};
+    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, pln_naming_run, pln_vm_leave};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->logged_at = malloc((n + 1) * sizeof *vm->logged_at);
