@@ -284,6 +284,7 @@ START_TEST(a_sorted_set_is_warmed_from_its_highest_scores) {
     redis(cache, "ZADD stats:hot 1 k:a 3 k:b 2 k:c");
     plan(cache, PLN_WARM_ZSET, "stats:hot");
     cache->policy->warm.sources[0].top = 2;
+    cache->policy->warm.concurrency = 1;
     ck_assert_int_eq(pln_warm(cache, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.loaded, 2);
     rig_expect(cache, "k:b", "loaded 1", "l1");
