@@ -31,6 +31,8 @@ enum {
     TICK_MS = 100,
     MEET_EVERY_MS = 200,
     NOTIFY_EVERY_MS = 1000,
+    LINK_MS = 2000, /* in which the link of a cache that was just opened is live, or Redis away */
+    LINK_LOOK_MS = 2,
     GRANTED_US = 10 * 1000 * 1000, /* the time that the service manager is asked for */
 };
 
@@ -409,6 +411,18 @@ static void tell_rows(const struct warming *warming) {
     }
 }
 
+/* While the link is not live L1 keeps nothing that L2 has, so what is read then warms L2 alone. */
+static void await_link(const struct warming *warming) {
+    const struct pln_cache *cache = warming->cache;
+    pln_ns until = pln_deadline(LINK_MS);
+    until = until < warming->deadline ? until : warming->deadline;
+    bool fills_l1 = (warming->options->flags & PLN_WARM_L2_ONLY) == 0;
+    while (cache->has_l2 && fills_l1 && pln_l1_generation(cache->l1) % 2 != 0 &&
+           pln_clock_precise() < until) {
+        sleep_until(pln_deadline(LINK_LOOK_MS));
+    }
+}
+
 /* Gathers and reads. */
 static int warm(struct warming *warming, struct pln_ruleset *ruleset) {
     struct pln_warm_fleet fleet;
@@ -420,6 +434,7 @@ static int warm(struct warming *warming, struct pln_ruleset *ruleset) {
     if (status < 0) {
         return status;
     }
+    await_link(warming);
     pln_warm_fleet_init(&fleet, warming->cache, ruleset, warming->options);
     meet(warming, &fleet);
     status = start_threads(warming);
