@@ -2,7 +2,8 @@
  *
  * warm.h - private to core: the rooms of warming and their doors to each other.
  *
- *   warm.c        what is read, in which order and by whom; progress and report
+ *   warm.c        a warming from its beginning to its report, and the watch over its threads
+ *   warm_read.c   what each of them does: taking keys, reading, loading
  *   warm_list.c   gathering the keys
  *   warm_fleet.c  of several instances one loads
  *   previous.c    the hottest keys, saved for those who start next
@@ -83,6 +84,40 @@ void pln_readiness_freeze(struct pln_readiness *readiness);
 void pln_readiness_thaw(struct pln_readiness *readiness, bool is_child);
 /* Tells how far a warming is. False where the cache is being closed. */
 bool pln_readiness_tell(struct pln_readiness *readiness, const struct pln_warm_report *report);
+
+/* ---- warm_read.c ---- */
+
+struct pln_warm_thread {
+    struct pln_warming *warming;
+    pthread_t thread;
+    unsigned worker;
+    size_t low; /* of its batch; SIZE_MAX: none */
+};
+
+/* One warming, shared by its threads. */
+struct pln_warming {
+    struct pln_cache *cache;
+    const struct pln_warm_options *options;
+    struct pln_warm_list list;
+    unsigned n_threads;
+    double rate, ready_at;
+    pln_ns began, deadline;
+    pthread_mutex_t lock; /* over: */
+    pthread_cond_t changed;
+    struct pln_warm_thread *threads;
+    size_t next;    /* of the list; before it all is taken */
+    size_t limit;   /* of the list, for now: what the leader is through with */
+    uint32_t *late; /* places that were passed over, to be read again when this instance leads */
+    size_t n_late, next_late;
+    pln_ns next_at; /* when the rate allows the next load */
+    unsigned n_running;
+    bool is_leading, is_stopped;
+    struct pln_warm_report report, *rows;
+};
+
+/* A thread's whole life; `arg` is a struct pln_warm_thread. */
+void *pln_warm_thread(void *arg);
+void pln_warm_sleep_until(pln_ns time);
 
 /* ---- warm.c ---- */
 
