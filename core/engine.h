@@ -357,7 +357,7 @@ struct pln_cache {
     struct pln_feeders *feeders;     /* feeder.h */
     struct pln_recovery *recovery;   /* NULL: nothing is kept */
     struct pln_readiness *readiness; /* warm.h */
-    pln_ns save_hot_at;              /* the first worker's: when the hottest keys are saved */
+    _Atomic pln_ns save_hot_at;      /* the first worker's: when the hottest keys are saved */
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;

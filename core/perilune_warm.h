@@ -32,7 +32,7 @@ typedef bool (*pln_warm_progress)(void *arg, const struct pln_warm_report *repor
 
 /* How the keys of one source fared; called for each source at the end, in the order in which they
  * were read. `source` is such as "file hot.txt"; it lives as long as the call. */
-typedef void (*pln_warm_row)(void *arg, const char *source, const struct pln_warm_report *row);
+typedef void (*pln_warm_visit)(void *arg, const char *source, const struct pln_warm_report *row);
 
 enum pln_warm_flags {
     PLN_WARM_L2_ONLY = 1, /* what L2 has is not fetched, and a value that L2 did not take has
@@ -53,7 +53,7 @@ struct pln_warm_options {
     pln_ms deadline_ms;         /* beside the policy's: the earlier one holds */
     double ready_at;            /* share of the keys; default: the policy's */
     pln_warm_progress progress; /* NULL is allowed, likewise below */
-    pln_warm_row row;
+    pln_warm_visit row;
     void *arg;
 };
 

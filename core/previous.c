@@ -136,18 +136,18 @@ pln_ns pln_previous_run(struct pln_cache *cache) {
     if (!cache->has_l2) {
         return PLN_FOREVER;
     }
-    pln_ns now = pln_clock_precise();
-    if (cache->save_hot_at == 0) {
-        cache->save_hot_at = now + (pln_ns) SAVE_EVERY_MS * 1000000;
+    pln_ns now = pln_clock_precise(), next = now + (pln_ns) SAVE_EVERY_MS * 1000000;
+    /* relaxed, likewise below: the first worker's own; tests alone set it besides */
+    pln_ns at = atomic_load_explicit(&cache->save_hot_at, memory_order_relaxed);
+    if (at != 0 && now < at) {
+        return at;
     }
-    if (now >= cache->save_hot_at) {
-        size_t most = wanted_by_policy(cache);
-        cache->save_hot_at = now + (pln_ns) SAVE_EVERY_MS * 1000000;
-        if (most > 0) {
-            save(cache, most);
-        }
+    atomic_store_explicit(&cache->save_hot_at, next, memory_order_relaxed); /* relaxed: as above */
+    size_t most = at != 0 ? wanted_by_policy(cache) : 0; /* at first there is nothing to save */
+    if (most > 0) {
+        save(cache, most);
     }
-    return cache->save_hot_at;
+    return next;
 }
 
 void pln_previous_finish(struct pln_cache *cache) {

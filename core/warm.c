@@ -120,34 +120,38 @@ static int start_threads(struct pln_warming *warming) {
     return is_good ? PLN_OK : PLN_ESYSTEM;
 }
 
-static void end_threads(struct pln_warming *warming, struct pln_ruleset *ruleset) {
-    for (unsigned i = 0; i < warming->n_threads; i++) {
-        pthread_join(warming->threads[i].thread, NULL);
-        if (ruleset->hooks.leave != NULL) {
-            ruleset->hooks.leave(ruleset->hooks_arg, warming->threads[i].worker);
-        }
+static void leave(const struct pln_warming *warming, const struct pln_ruleset *ruleset) {
+    for (unsigned i = 0; ruleset->hooks.leave != NULL && i < warming->n_threads; i++) {
+        ruleset->hooks.leave(ruleset->hooks_arg, warming->threads[i].worker);
     }
 }
 
+/* Keys are read under the policy in force, which may have changed meanwhile. */
+static void end_threads(struct pln_warming *warming, const struct pln_ruleset *ruleset) {
+    struct pln_ruleset *present = pln_cache_policy(warming->cache);
+    for (unsigned i = 0; i < warming->n_threads; i++) {
+        pthread_join(warming->threads[i].thread, NULL);
+    }
+    leave(warming, ruleset);
+    leave(warming, present);
+    pln_ruleset_unref(present);
+}
+
 static int prepare(struct pln_warming *warming) {
-    size_t n = warming->list.n, n_rows = warming->list.n_rows;
+    size_t n = warming->list.n;
     warming->report.wanted = n;
     warming->n_threads = warming->n_threads < n ? warming->n_threads : (unsigned) n;
     warming->threads = calloc(warming->n_threads + 1, sizeof *warming->threads);
-    warming->rows = calloc(n_rows + 1, sizeof *warming->rows);
     warming->late = malloc((n + 1) * sizeof *warming->late);
-    if (warming->threads == NULL || warming->rows == NULL || warming->late == NULL) {
-        return pln_fail(PLN_ENOMEM, "warm: no memory for %zu keys", n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        warming->rows[warming->list.keys[i].source].wanted++;
-    }
-    return PLN_OK;
+    return warming->threads != NULL && warming->late != NULL
+               ? PLN_OK
+               : pln_fail(PLN_ENOMEM, "warm: no memory for %zu keys", n);
 }
 
 static void tell_rows(const struct pln_warming *warming) {
     for (size_t i = 0; warming->options->row != NULL && i < warming->list.n_rows; i++) {
-        warming->options->row(warming->options->arg, warming->list.rows[i], &warming->rows[i]);
+        const struct pln_warm_row *row = &warming->list.rows[i];
+        warming->options->row(warming->options->arg, row->name, &row->report);
     }
 }
 
@@ -213,7 +217,6 @@ int pln_warm_run(struct pln_cache *cache, const struct pln_warm_options *options
     *report = snapshot_locked(&warming);
     pln_warm_list_fini(&warming.list);
     free(warming.threads);
-    free(warming.rows);
     free(warming.late);
     pthread_cond_destroy(&warming.changed);
     pthread_mutex_destroy(&warming.lock);

@@ -22,12 +22,18 @@ struct pln_warm_key {
     uint32_t source;      /* the place of its row */
 };
 
+struct pln_warm_row {
+    char *name;
+    bool may_be_gone; /* it names what was there once: a key that is nowhere is not wanted */
+    struct pln_warm_report report;
+};
+
 struct pln_warm_list {
     struct pln_warm_key *keys;
     size_t n, room, most;
     uint32_t *slots; /* places of keys by their hash, so that each is there once; 0: free */
     size_t n_slots;  /* a power of two */
-    char **rows;     /* what the sources are called, in the order in which they were read */
+    struct pln_warm_row *rows; /* of the sources, in the order in which they were read */
     size_t n_rows;
 };
 
@@ -112,7 +118,7 @@ struct pln_warming {
     pln_ns next_at; /* when the rate allows the next load */
     unsigned n_running;
     bool is_leading, is_stopped;
-    struct pln_warm_report report, *rows;
+    struct pln_warm_report report;
 };
 
 /* A thread's whole life; `arg` is a struct pln_warm_thread. */

@@ -82,6 +82,7 @@ static int list_add(struct pln_warm_list *list, struct pln_bytes key) {
     memcpy(copy, key.data, key.len);
     list->keys[list->n] = (struct pln_warm_key){.key = pln_bytes_of(copy, key.len),
                                                 .source = (uint32_t) list->n_rows - 1};
+    list->rows[list->n_rows - 1].report.wanted++;
     list->slots[slot] = (uint32_t) ++list->n;
     return PLN_OK;
 }
@@ -91,7 +92,7 @@ void pln_warm_list_fini(struct pln_warm_list *list) {
         free((void *) list->keys[i].key.data);
     }
     for (size_t i = 0; i < list->n_rows; i++) {
-        free(list->rows[i]);
+        free(list->rows[i].name);
     }
     free(list->keys);
     free(list->slots);
@@ -100,10 +101,11 @@ void pln_warm_list_fini(struct pln_warm_list *list) {
 
 /* Begins a source: what is added from now on is its. */
 static int begin_row(struct pln_warm_list *list, const char *kind, const char *name) {
-    char **grown = realloc(list->rows, (list->n_rows + 1) * sizeof *grown);
+    struct pln_warm_row *grown = realloc(list->rows, (list->n_rows + 1) * sizeof *grown);
     if (grown != NULL) {
         list->rows = grown;
-        if (asprintf(&grown[list->n_rows], "%s%s%s", kind, name != NULL ? " " : "",
+        grown[list->n_rows] = (struct pln_warm_row){.name = NULL};
+        if (asprintf(&grown[list->n_rows].name, "%s%s%s", kind, name != NULL ? " " : "",
                      name != NULL ? name : "") >= 0) {
             list->n_rows++;
             return PLN_OK;
@@ -122,7 +124,7 @@ static int add(void *arg, struct pln_bytes key) {
     }
     if (key.len == 0 || key.len > PLN_MAX_KEY) {
         return pln_fail(sink->fault, "warm: %s: key %zu: %zu bytes, must be 1 to %d",
-                        sink->list->rows[sink->list->n_rows - 1], sink->n + 1, key.len,
+                        sink->list->rows[sink->list->n_rows - 1].name, sink->n + 1, key.len,
                         PLN_MAX_KEY);
     }
     sink->n++;
@@ -224,8 +226,9 @@ static int add_source(struct sink *sink, const struct pln_ruleset *ruleset,
     case PLN_WARM_FILE:
         return add_file(sink, source->name);
     case PLN_WARM_ZSET:
-        return add_zset(sink, pln_key(source->name), sink->list->rows[sink->list->n_rows - 1]);
+        return add_zset(sink, pln_key(source->name), sink->list->rows[sink->list->n_rows - 1].name);
     case PLN_WARM_PREVIOUS:
+        sink->list->rows[sink->list->n_rows - 1].may_be_gone = true;
         return add_previous(sink);
     case PLN_WARM_FUNCTION:
         return ruleset->hooks.name_keys(ruleset->hooks_arg, worker, source->function, add, sink);

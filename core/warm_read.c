@@ -117,11 +117,11 @@ static bool await_turn(struct pln_warming *warming) {
 
 /* ---- reading ---- */
 
-enum fate { PRESENT, LOADED, FAILED, MISSING };
+enum fate { PRESENT, LOADED, FAILED, MISSING, GONE };
 
 static void note(struct pln_warming *warming, size_t place, enum fate fate, const char *text) {
     const struct pln_warm_key *key = &warming->list.keys[place];
-    struct pln_warm_report *row = &warming->rows[key->source];
+    struct pln_warm_report *row = &warming->list.rows[key->source].report;
     pthread_mutex_lock(&warming->lock);
     if (fate == FAILED && warming->report.error[0] == 0) {
         snprintf(warming->report.error, sizeof warming->report.error, "%.*s: %s",
@@ -133,6 +133,10 @@ static void note(struct pln_warming *warming, size_t place, enum fate fate, cons
     row->present += fate == PRESENT;
     row->loaded += fate == LOADED;
     row->failed += fate == FAILED;
+    if (fate == GONE) {
+        warming->report.wanted--;
+        row->wanted--;
+    }
     pthread_mutex_unlock(&warming->lock);
 }
 
@@ -167,14 +171,17 @@ static void find(struct pln_warming *warming, const size_t *places, size_t n, en
 /* Loads one key, which no tier has had a moment ago. */
 static enum fate load(struct pln_warm_thread *self, size_t place, char *text, size_t size) {
     struct pln_warming *warming = self->warming;
+    const struct pln_warm_key *key = &warming->list.keys[place];
     struct pln_result result;
     struct pln_get_options options = {.flags = PLN_GET_NO_STALE | PLN_GET_NO_L1};
-    int status = pln_cache_load_as(warming->cache, warming->list.keys[place].key, &options,
-                                   self->worker, &result);
+    int status = pln_cache_load_as(warming->cache, key->key, &options, self->worker, &result);
     pln_release(warming->cache, result.value);
     if (status == PLN_OK || status == PLN_ABSENT) {
         return result.source == PLN_FROM_LOADER || result.source == PLN_FROM_NEGATIVE ? LOADED
                                                                                       : PRESENT;
+    }
+    if (status == PLN_MISS && warming->list.rows[key->source].may_be_gone) {
+        return GONE;
     }
     snprintf(text, size, "%s",
              status == PLN_MISS ? "it is nowhere, and no rule loads it" : pln_error_text());

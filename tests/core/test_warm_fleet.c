@@ -236,6 +236,8 @@ START_TEST(the_hottest_keys_of_those_that_stopped_are_warmed_by_the_next) {
     ck_assert_uint_eq(report.wanted, 0);
     heat(cache, "k:1");
     heat(cache, "k:2");
+    rig_set(cache, "session", "ended by then, and no rule loads it");
+    heat(cache, "session");
     pln_close(cache);
     cache = open_cache();
     plan(cache, PLN_WARM_PREVIOUS, NULL);
@@ -245,6 +247,8 @@ START_TEST(the_hottest_keys_of_those_that_stopped_are_warmed_by_the_next) {
     ck_assert_int_eq(pln_clear(cache), PLN_OK);
     ck_assert_int_eq(pln_warm(cache, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.loaded, 2);
+    ck_assert_uint_eq(report.wanted, 2);
+    ck_assert(report.is_ready);
     redis(cache, "PEXPIRE t:hot 2591400000"); /* as ten minutes later */
     heat(cache, "k:9");
     pln_close(cache);
@@ -256,6 +260,22 @@ START_TEST(the_hottest_keys_of_those_that_stopped_are_warmed_by_the_next) {
     pln_close(cache); /* whose policy has no `previous` */
     cache = open_cache();
     ck_assert_double_eq(redis(cache, "EXISTS t:hot"), 0);
+    pln_close(cache);
+}
+END_TEST
+
+static bool has_hot_keys(struct pln_cache *cache) {
+    return redis(cache, "EXISTS t:hot") == 1;
+}
+
+START_TEST(an_instance_that_runs_saves_its_hottest_keys_when_it_is_time) {
+    struct pln_cache *cache = open_cache();
+    plan(cache, PLN_WARM_PREVIOUS, NULL);
+    heat(cache, "k:1");
+    ck_assert_double_eq(redis(cache, "EXISTS t:hot"), 0);
+    atomic_store(&cache->save_hot_at, 1); /* a minute has passed */
+    await_true(has_hot_keys, cache, "nothing is saved");
+    ck_assert_double_gt(redis(cache, "ZSCORE t:hot k:1"), 10000);
     pln_close(cache);
 }
 END_TEST
@@ -318,6 +338,7 @@ int main(void) {
     tcase_add_test(tests, where_the_leader_is_heard_of_no_more_another_goes_on);
     tcase_add_test(tests, one_that_is_alone_asks_nobody);
     tcase_add_test(tests, the_hottest_keys_of_those_that_stopped_are_warmed_by_the_next);
+    tcase_add_test(tests, an_instance_that_runs_saves_its_hottest_keys_when_it_is_time);
     tcase_add_test(tests, a_set_keeps_no_more_keys_than_the_policy_wants);
     tcase_add_test(tests, a_sorted_set_is_warmed_from_its_highest_scores);
     tcase_add_test(tests, with_redis_gone_each_is_for_itself);
