@@ -7,20 +7,22 @@
  * threads, and does nothing with what it says; each thread has a Lua state and a connection of its
  * own, made within the time, in both. `warm.l1` has no Redis, and its time begins before the query;
  * `warm.l2` stores everything in a Redis as well. One after the other, round by round, each time
- * with a cache that is empty. Figures are keys per second.
+ * with a cache that is empty. `ops` are keys per second, `cpu` the processor time of this process
+ * for a key, without that of Redis.
  */
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "../../core/engine.h"
 #include "../l2/server.h"
 #include "bench.h"
 
-enum { N_KEYS = 100000, ROUNDS = 5, MOST_THREADS = 8 };
+enum { N_KEYS = 100000, MOST_THREADS = 8 };
 
 static const char making[] =
     "local db = assert(require('luasql.sqlite3').sqlite3():connect(path))\n"
@@ -140,37 +142,74 @@ static double run_warm(unsigned n_threads, const char *redis) {
     return N_KEYS * 1e9 / (double) took;
 }
 
-static void add(struct bench_series *series, double value) {
-    series->values[series->n++] = value;
+/* ---- side by side ---- */
+
+/* Seconds of processor time of this process so far. */
+static double own_time(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double) (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
-static void compare(unsigned n_threads) {
-    struct bench_series loader = {.n = 0}, l1 = {.n = 0}, l2 = {.n = 0};
+/* What is compared; the first is what the others are compared with. */
+static const struct side {
+    const char *name;
+    bool warms, has_redis;
+} sides[] = {{"loader", false, false}, {"l1", true, false}, {"l2", true, true}};
+
+enum { N_SIDES = 3 };
+
+static bool is_wanted(const struct side *side, unsigned n_threads) {
     char name[40];
-    for (int round = 0; round < ROUNDS; round++) {
-        add(&loader, run_loader(n_threads));
-        add(&l1, run_warm(n_threads, NULL));
-        add(&l2, run_warm(n_threads, server.url));
-    }
-    snprintf(name, sizeof name, "warm.loader.%ut", n_threads);
-    bench_print(name, "ops", &loader);
-    snprintf(name, sizeof name, "warm.l1.%ut", n_threads);
-    bench_print(name, "ops", &l1);
-    snprintf(name, sizeof name, "warm.l1.%ut.vs.loader", n_threads);
-    bench_print_one(name, "ratio", bench_median(&l1) / bench_median(&loader));
-    snprintf(name, sizeof name, "warm.l2.%ut", n_threads);
-    bench_print(name, "ops", &l2);
-    snprintf(name, sizeof name, "warm.l2.%ut.vs.loader", n_threads);
-    bench_print_one(name, "ratio", bench_median(&l2) / bench_median(&loader));
+    snprintf(name, sizeof name, "warm.%s.%ut", side->name, n_threads);
+    return side == &sides[0] || bench_is_wanted(name);
 }
 
-int main(void) {
+static void run_side(const struct side *side, unsigned n_threads, struct bench_series *speed,
+                     struct bench_series *cost) {
+    double before = own_time();
+    speed->values[speed->n++] = side->warms
+                                    ? run_warm(n_threads, side->has_redis ? server.url : NULL)
+                                    : run_loader(n_threads);
+    cost->values[cost->n++] = (own_time() - before) * 1e6 / N_KEYS;
+}
+
+static void compare(unsigned n_threads, int rounds) {
+    struct bench_series speeds[N_SIDES] = {{.n = 0}}, costs[N_SIDES] = {{.n = 0}};
+    char name[60];
+    for (int round = 0; round < rounds; round++) {
+        for (int i = 0; i < N_SIDES; i++) {
+            if (is_wanted(&sides[i], n_threads)) {
+                run_side(&sides[i], n_threads, &speeds[i], &costs[i]);
+            }
+        }
+    }
+    for (int i = 0; i < N_SIDES; i++) {
+        if (speeds[i].n == 0) {
+            continue;
+        }
+        snprintf(name, sizeof name, "warm.%s.%ut", sides[i].name, n_threads);
+        bench_print(name, "ops", &speeds[i]);
+        snprintf(name, sizeof name, "warm.%s.%ut.cpu", sides[i].name, n_threads);
+        bench_print(name, "us", &costs[i]);
+        if (i > 0) {
+            snprintf(name, sizeof name, "warm.%s.%ut.vs.loader", sides[i].name, n_threads);
+            bench_print_one(name, "ratio", bench_median(&speeds[i]) / bench_median(&speeds[0]));
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    int rounds = argc > 2 ? atoi(argv[2]) : BENCH_RUNS;
+    need(rounds > 0 && rounds <= 64, "bench_warm [PREFIX [ROUNDS]]: the number");
+    bench_choose(argc > 1 ? argv[1] : "");
     bench_print_machine();
     make_database();
     pln_test_redis_start(&server, NULL);
-    compare(1);
-    compare(2);
-    compare(8);
+    compare(1, rounds);
+    compare(2, rounds);
+    compare(8, rounds);
     pln_test_redis_stop(&server);
     remove_database();
     return 0;
