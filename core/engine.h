@@ -37,6 +37,7 @@
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
  *   session.c  sessions
+ *   simulate.c a trace on a virtual clock
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
  * taken with that of the sources of events (feeder.c) held.
@@ -306,6 +307,9 @@ void pln_workers_free(struct pln_workers *workers);
  * (somebody waits) go before those that run behind; where a worker submits one, it has run when
  * this returns. */
 int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
+/* In the place of a pool's threads, where it has none: runs what is queued; does what is done once
+ * a second. */
+void pln_workers_step(struct pln_workers *pool, bool sweeps);
 size_t pln_workers_depth(struct pln_workers *workers);
 void pln_workers_freeze(struct pln_workers *workers);
 /* A child has no workers, and what is submitted is refused. */
@@ -338,6 +342,8 @@ struct pln_cache {
     pln_ms policy_budget_ms;
     bool is_tracking;
     bool has_l2;
+    pln_loader stand_in; /* in the place of the policy's load functions, or NULL */
+    void *stand_in_arg;
     char *name;
     char *ns; /* before all names in Redis */
 

@@ -28,6 +28,7 @@
 #include "fill.h"
 #include "hosts.h"
 #include "nested.h"
+#include "simulate.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -181,6 +182,9 @@ static int call_loader(const struct fill *fill, struct pln_load *load) {
     const struct pln_hooks *hooks = &request->ruleset->hooks;
     struct pln_nested nested;
     int status;
+    if (request->loader == NULL && fill->cache->stand_in != NULL) {
+        return pln_stand_in_load(request, (unsigned) fill->worker, load);
+    }
     pln_nested_enter(&nested, fill->cache, request->key.key);
     if (request->loader == NULL) {
         status = hooks->load(request->ruleset->hooks_arg, (unsigned) fill->worker, &request->match,
