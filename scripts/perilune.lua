@@ -42,6 +42,12 @@ usage: perilune COMMAND [OPTIONS] ...
   policy events FILE      says what events a policy carries out: the fields each needs, what it
       [--trusted] [--json] makes void, and the channels and streams they come from
 
+  simulate -p POLICY --trace FILE
+                          plays recorded requests (KEY, KEY SIZE or KEY SIZE TIME a line) through a
+      [--budget 64m,256m] [--compare POLICY] [--rate 1000/s] [--value-size 1k] [--l2]
+      [--svg FILE] [--json] [--trusted]
+                          policy: hit ratio, loads and bytes at each budget of L1
+
   watch                   writes and reads in several processes, and tells of every stale read
       [--processes 4] [--threads 8] [--keys 200] [--for 60s] [--pace 5ms] [--writes 10%]
       [--delivery 100ms] [--bound DURATION] [--json]
@@ -93,10 +99,12 @@ local function json(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
+program.json = json
+
 ---------------------------------------------------------------------------------------------------
 -- commands
 
-local commands = {}
+local commands = { simulate = program.simulate }
 
 commands.get = {
   options = { ["--json"] = "flag" },
