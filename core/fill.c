@@ -28,7 +28,7 @@
 #include "fill.h"
 #include "hosts.h"
 #include "nested.h"
-#include "simulate.h"
+#include "shadow.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -388,6 +388,10 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     pln_outcome_fini(&fill->fallback);
     if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
         pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
+    }
+    if ((status == PLN_OK || status == PLN_ABSENT) &&
+        pln_shadow_samples(fill->cache, fill->request->key.hash)) {
+        pln_shadow_fetched(fill->cache, &fill->request->key, pln_value_len(outcome->value));
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }

@@ -9,7 +9,7 @@
 #include "flight.h"
 #include "hosts.h"
 #include "reload.h"
-#include "simulate.h"
+#include "shadow.h"
 
 /* ---- the bus's word ---- */
 
@@ -201,6 +201,7 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
     if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
+        pln_inval_watch(cache->inval, cache);
         if (cache->has_l2 && options->recovery != PLN_NONE) {
             status = pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
                                       &cache->recovery);
@@ -258,8 +259,12 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     }
     memset(created, 0, sizeof *created);
     pthread_mutex_init(&created->policy_lock, NULL);
+    pthread_mutex_init(&created->shadow_lock, NULL);
     created->terms = terms_of(&resolved);
     created->max_item_bytes = resolved.max_item_bytes;
+    created->max_entries = resolved.max_entries;
+    created->eviction = pln_evictions[pln_option_index(pln_evictions, resolved.eviction)];
+    created->weigh = pln_weighings[pln_option_index(pln_weighings, resolved.weigh)];
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = alone != NULL ? 1 : resolved.workers;
     created->policy_budget_ms = resolved.policy_budget_ms;
@@ -291,6 +296,7 @@ void pln_close(struct pln_cache *cache) {
     if (cache == NULL) {
         return;
     }
+    pln_shadow_end(cache);
     pln_fork_forget(cache);
     pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
@@ -311,6 +317,7 @@ void pln_close(struct pln_cache *cache) {
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
     pthread_mutex_destroy(&cache->policy_lock);
+    pthread_mutex_destroy(&cache->shadow_lock);
     free(cache->ns);
     free(cache->name);
     free(cache);

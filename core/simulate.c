@@ -38,10 +38,11 @@ struct pln_simulation {
 /* ---- in the sources' place ---- */
 
 int pln_stand_in_load(const struct pln_request *request, unsigned worker, struct pln_load *load) {
+    static const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS | PLN_RULE_RELATED;
     const struct pln_cache *cache = request->cache;
     const struct pln_hooks *hooks = &request->ruleset->hooks;
     int status = cache->stand_in(cache->stand_in_arg, request->key.key, load);
-    if (status == PLN_OK && hooks->shape != NULL) {
+    if (status == PLN_OK && (request->match.rule->hooks & shaping) != 0) {
         uint8_t format;
         struct pln_bytes value = pln_load_peek(load, &format);
         status = hooks->shape(request->ruleset->hooks_arg, worker, &request->match,

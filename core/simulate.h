@@ -25,4 +25,8 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
  * tags and related functions see what it brings. */
 int pln_stand_in_load(const struct pln_request *request, unsigned worker, struct pln_load *load);
 
+/* worker.c: in the place of a pool's threads, where it has none: runs what is queued; does what is
+ * done once a second. */
+void pln_workers_step(struct pln_workers *pool, bool sweeps);
+
 #endif

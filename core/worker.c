@@ -11,7 +11,7 @@
  * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
  * submits an urgent job runs it.
  */
-#include "engine.h"
+#include "simulate.h"
 
 #include <signal.h>
 #include <time.h>

@@ -313,6 +313,7 @@ static struct vm *new_vm(struct pln_cache *cache) {
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     size_t n = ruleset->n_rules * N_HOOKS;
     ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, on_raise, on_again};
+    ruleset->hooks.describe = pln_policy_describe;
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);
