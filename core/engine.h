@@ -30,7 +30,7 @@
  *   warm.c     warming lists
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
- *   report.c   statistics, explain
+ *   report.c   statistics
  *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
  *   nested.c   loaders that ask the cache
  *   named.c    names in Redis of what is no cached value

@@ -56,7 +56,8 @@ spec.test("a candidate's report stands beside the live one's", function()
   spec.same(report.max_bytes, 8 << 20)
   spec.same(report.differing, 30)
   spec.contains(report.terms, "30 requests: user:1 and others: rule 'user:{id}' (live.lua:2), "
-    .. "candidate rule 'user:{id}' (longer.lua:1)\n  ttl 15m, candidate 5m\n  ttl by no function, candidate by a function")
+    .. "candidate rule 'user:{id}' (longer.lua:1)\n  ttl 15m, candidate 5m\n"
+    .. "  ttl by no function, candidate by a function\n")
   cache:invalidate_tag "users"
   cache:get "user:1"
   spec.same(report_of(cache, 31).candidate.waited, 13)
