@@ -84,6 +84,23 @@ spec.test("each budget has a row, and the curve a bar", function()
   spec.same(number(json, "evictions", 4), 0)
 end)
 
+spec.test("a trace may be packed by xz, where the program was built with liblzma", function()
+  if spec.run "command -v xz" == "" then
+    return
+  end
+  local trace = file("packed", "a 10\nb 20\na 10\n")
+  spec.run("xz -k " .. trace)
+  local output, code, said = simulate(("-p %s --trace %s.xz --budget 64k"):format(loading, trace))
+  if said:find("without liblzma", 1, true) then
+    return
+  end
+  spec.same(code, 0, said)
+  spec.contains(output, "packed.xz: 3 requests of 2 keys")
+  local _, _, cut = simulate(("-p %s --trace %s"):format(loading, file("cut.xz",
+    io.open(trace .. ".xz", "rb"):read "a":sub(1, -9))))
+  spec.contains(cut, "cut.xz: its xz data is cut short")
+end)
+
 spec.test("two policies stand side by side, in text, JSON and SVG", function()
   local trace = file("again", "a 100 0\na 100 12\na 100 13\n")
   local both = ("-p %s --compare %s --trace %s --budget 64k,1m"):format(loading, stale, trace)
