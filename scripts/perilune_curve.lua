@@ -52,8 +52,8 @@ local width, height = 760, 460
 local left, right, top, bottom = 76, 30, 86, 66
 
 local styles = {
-  { line = 'stroke="#000" stroke-width="2"', fill = "#000", above = true },
-  { line = 'stroke="#000" stroke-width="2" stroke-dasharray="7 5"', fill = "#fff" },
+  { line = 'stroke="#000" stroke-width="2"', is_round = true },
+  { line = 'stroke="#000" stroke-width="2" stroke-dasharray="7 5"' },
 }
 
 -- A text in an SVG, cut to what there is room for.
@@ -83,12 +83,11 @@ local function positions(points)
 end
 
 local function marker(style, x, y)
-  if style.above then
-    return ('<circle cx="%.1f" cy="%.1f" r="4.5" fill="%s" stroke="#000" stroke-width="2"/>')
-      :format(x, y, style.fill)
+  if style.is_round then
+    return ('<circle cx="%.1f" cy="%.1f" r="4.5" fill="#000"/>'):format(x, y)
   end
-  return ('<rect x="%.1f" y="%.1f" width="9" height="9" fill="%s" stroke="#000" '
-    .. 'stroke-width="2"/>'):format(x - 4.5, y - 4.5, style.fill)
+  return ('<rect x="%.1f" y="%.1f" width="12" height="12" fill="none" stroke="#000" '
+    .. 'stroke-width="2"/>'):format(x - 6, y - 6) -- a circle in it stays to be seen
 end
 
 local function draw_axes(add, xs, points)
