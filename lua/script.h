@@ -387,6 +387,22 @@ void pln_naming_keep(lua_State *L, unsigned function);
 /* The hook name_keys. */
 int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
 
+/* ---- alerts.c: the body of cache.alert ---- */
+
+/* Of a function that is kept: it is an alert's, and no hook of a rule. */
+enum { PLN_ALERT_CALL = 3 };
+
+struct pln_alert_call {
+    struct pln_call call; /* all that is used of it is is_overrun */
+    const struct pln_alert *alert;
+    unsigned index;
+    const struct pln_alert_news *news;
+};
+
+void pln_compile_alert(lua_State *L, int body);
+/* Calls an alert's function. stack: a struct pln_alert_call's call (light). Raises. */
+int pln_alert_tell(lua_State *L);
+
 /* ---- lists.c: cache.warm and the words in it ---- */
 
 void pln_compile_warm(lua_State *L, int body);

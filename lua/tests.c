@@ -96,7 +96,7 @@ void pln_compile_test(lua_State *L, int body) {
     struct pln_expectation *test = &compiler->expectations[compiler->n_expectations++];
     *test = (struct pln_expectation){.line = compiler->statement.line};
     test->key = pln_compile_own(L, strdup(compiler->statement.name));
-    test->file = pln_compile_own(L, strdup(compiler->source->file));
+    test->file = pln_compile_own(L, strdup(compiler->statement.file));
     read_name(L, body, "class", EXPECTS_CLASS, test, &test->class_name);
     read_name(L, body, "rule", EXPECTS_RULE, test, &test->pattern);
     read_tags(L, body, test);
