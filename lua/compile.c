@@ -405,9 +405,9 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
-    status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
-    if (status == PLN_OK && !script->is_quiet) {
-        status = pln_tests_run(&compiler);
+    if (status == PLN_OK && !script->is_quiet) { /* else all that has been looked at */
+        status = pln_compile_end_rules(compiler.ruleset);
+        status = status < 0 ? status : pln_tests_run(&compiler);
     }
     pln_tests_free(&compiler);
     free_classes(&compiler);
