@@ -250,7 +250,7 @@ commands["policy test"] = {
       end
     end
     print(given["--json"] and json { tests = tests, failed = n_failed } or
-      ("%s: %d tests, %d failed"):format(rest[1], #tests, n_failed))
+      ("%s: %d test%s, %d failed"):format(rest[1], #tests, #tests == 1 and "" or "s", n_failed))
     return n_failed == 0 and OK or FAILED
   end,
 }
