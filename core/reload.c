@@ -188,9 +188,9 @@ static struct pln_ruleset *take_ended_locked(struct pln_reloads *reloads) {
     struct pln_ruleset **at = &reloads->retiring;
     while (*at != NULL) {
         struct pln_ruleset *ruleset = *at;
-        /* relaxed: nobody can take a reference to it any more, so that one stays one; the unref
-         * that follows acquires what the others did */
-        if (atomic_load_explicit(&ruleset->refs, memory_order_relaxed) == 1) {
+        /* R1 acquire: what its other users did comes before it is freed; pairs with
+         * pln_ruleset_unref(). Nobody can take a reference to it any more, so one stays one. */
+        if (atomic_load_explicit(&ruleset->refs, memory_order_acquire) == 1) {
             *at = ruleset->next;
             ruleset->next = ended;
             ended = ruleset;
