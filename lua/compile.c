@@ -407,7 +407,7 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     script->compiler = NULL;
     if (status == PLN_OK && !script->is_quiet) { /* else all that has been looked at */
         status = pln_compile_end_rules(compiler.ruleset);
-        status = status < 0 ? status : pln_tests_run(&compiler);
+        status = status < 0 ? status : pln_tests_run(&compiler, script);
     }
     pln_tests_free(&compiler);
     free_classes(&compiler);

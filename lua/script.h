@@ -368,7 +368,7 @@ void pln_compile_sources(lua_State *L, int body);
 void pln_compile_test(lua_State *L, int body);
 /* Compares what was expected with what the rules say, once all are there; what comes of it is the
  * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
-int pln_tests_run(struct pln_compiler *compiler);
+int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script);
 void pln_tests_free(struct pln_compiler *compiler);
 /* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
 int pln_tests_verdict(const struct pln_ruleset *ruleset);
