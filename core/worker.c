@@ -6,12 +6,13 @@
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
  * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
- * table that is being replaced goes; then it carries out what Redis did not take before, and saves
- * what is hot.
+ * table that is being replaced goes; then it carries out what Redis did not take before, looks
+ * whether the policy wants to be told of something, and saves what is hot.
  *
  * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
  * submits an urgent job runs it.
  */
+#include "alert.h"
 #include "simulate.h"
 #include "warm.h"
 
@@ -89,6 +90,7 @@ static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
 static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
+    pln_alerts_look(cache->alerts, 0);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
     pln_ns save_at = pln_previous_run(cache);
     at = save_at < at ? save_at : at;

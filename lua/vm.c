@@ -282,6 +282,18 @@ static int on_raise(void *arg, const struct pln_event_rule *event, const struct 
     return status;
 }
 
+static void on_alert(void *arg, unsigned worker, unsigned index,
+                     const struct pln_alert_news *news) {
+    struct vm *vm = arg;
+    const struct pln_alert *alert = &vm->ruleset->alerts[index];
+    struct pln_alert_call call = {.alert = alert, .index = index, .news = news};
+    if (run(vm, worker, pln_alert_tell, &call.call, vm->budget_ms) < 0) {
+        pln_cache_policy_failed(vm->cache);
+        pln_logf(vm->host, PLN_LOG_WARN, "%s:%d: alert '%s': call: %s", alert->file, alert->line,
+                 alert->name, pln_error_text());
+    }
+}
+
 static int on_again(void *arg, struct pln_ruleset **ruleset) {
     const struct vm *vm = arg;
     uint32_t flags = vm->source.is_trusted ? PLN_POLICY_TRUSTED : 0;
@@ -329,7 +341,8 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
                                         .again = on_again,
                                         .name_keys = pln_naming_run,
                                         .leave = pln_vm_leave,
-                                        .describe = pln_policy_describe};
+                                        .describe = pln_policy_describe,
+                                        .alert = on_alert};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);

@@ -298,7 +298,7 @@ static const struct {
     {"cache.class \"c\" { colour = 3 }", "policy.lua:1: class 'c': unknown field 'colour'"},
     {"cache.rule \"x\" { \"page\" }", "policy.lua:1: rule 'x': unknown field 1"},
     {"cache.rul \"x\" {}", "policy.lua:1: unknown statement cache.rul, did you mean cache.rule?"},
-    {"cache.alert \"x\" {}", "policy.lua:1: unknown statement cache.alert"},
+    {"cache.bell \"x\" {}", "policy.lua:1: unknown statement cache.bell"},
     {"cache.rule \"x\" { class = \"page\" }",
      "policy.lua:1: rule 'x': class: the name of a class that stands above, got 'page'"},
     {"cache.class \"page\" {}\ncache.rule \"x\" { class = \"pgae\" }",
