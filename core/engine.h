@@ -27,7 +27,7 @@
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
  *   hash.c     hashes, read whole into L1
- *   worker.c   threads for loads that run behind, and housekeeping
+ *   worker.c   threads for loads that run behind, and housekeeping; thread.c how threads begin
  *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them

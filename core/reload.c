@@ -18,8 +18,8 @@
 
 #include "feeder.h"
 #include "flight.h"
+#include "thread.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 static const pln_ms look_at_retired = 50; /* whether their last call has ended */
@@ -262,16 +262,11 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* With all signals blocked: the host's handlers run in the host's threads. */
 static void begin_thread_locked(struct pln_reloads *reloads) {
-    sigset_t all, before;
     if (reloads->has_thread || reloads->is_gone) {
         return;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    reloads->has_thread = pthread_create(&reloads->thread, NULL, work, reloads) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    reloads->has_thread = pln_thread_start(&reloads->thread, work, reloads) == PLN_OK;
     if (!reloads->has_thread) {
         pln_logf(&reloads->cache->host, PLN_LOG_WARN,
                  "policy: the system starts no thread: nothing is read again unasked");

@@ -14,16 +14,15 @@
  */
 #include "alert.h"
 #include "simulate.h"
+#include "thread.h"
 #include "warm.h"
 
-#include <signal.h>
 #include <time.h>
 
 enum {
     SWEEP_EVERY_MS = 1000,
-    MOVE_EVERY_MS = 10,    /* while L1's table is being replaced */
-    SWEEP_BUCKETS = 4096,  /* 64 k slots: some 2 ms of one core */
-    LEAST_STACK = 1 << 20, /* Lua nests 200 calls in C, of 1 to 3 kB each */
+    MOVE_EVERY_MS = 10,   /* while L1's table is being replaced */
+    SWEEP_BUCKETS = 4096, /* 64 k slots: some 2 ms of one core */
 };
 
 struct queue {
@@ -118,35 +117,16 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* The system's size of a stack where that is enough, as it is but for small limits and libraries
- * that begin with 128 kB. */
-static void choose_stack(pthread_attr_t *attributes) {
-    size_t size = 0;
-    pthread_attr_init(attributes);
-    pthread_attr_getstacksize(attributes, &size);
-    if (size < LEAST_STACK) {
-        pthread_attr_setstacksize(attributes, LEAST_STACK);
-    }
-}
-
-/* Starts the threads with all signals blocked: the host's handlers run in the host's threads. */
 static unsigned start(struct pln_workers *pool, unsigned n) {
-    sigset_t all, before;
-    pthread_attr_t attributes;
     unsigned started = 0;
-    choose_stack(&attributes);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (started < n) {
         struct pln_worker *worker = &pool->workers[started];
         *worker = (struct pln_worker){.pool = pool, .number = started};
-        if (pthread_create(&worker->thread, &attributes, work, worker) != 0) {
+        if (pln_thread_start(&worker->thread, work, worker) < 0) {
             break;
         }
         started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return started;
 }
 
