@@ -34,7 +34,7 @@ static const char making[] =
     "end\n"
     "assert(db:execute 'commit')\n";
 
-static char folder[] = "/tmp/pln-bench-warm-XXXXXX";
+static char folder[] = "/tmp/pln-bench-warm-XXXXXX", path[64];
 static struct server server;
 
 static void need(bool is_well, const char *what) {
@@ -45,7 +45,6 @@ static void need(bool is_well, const char *what) {
 }
 
 static void make_database(void) {
-    char path[64];
     need(mkdtemp(folder) != NULL, "mkdtemp");
     snprintf(path, sizeof path, "%s/shop.db", folder);
     setenv("WARM_DB", path, 1);
@@ -63,7 +62,7 @@ static void make_database(void) {
 }
 
 static void remove_database(void) {
-    unlink(getenv("WARM_DB"));
+    unlink(path);
     rmdir(folder);
 }
 
