@@ -2,7 +2,8 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, naming.c, fields.c). vm.c ties these together and is all that the core sees.
+ * rules.c, events.c, lists.c, naming.c, fields.c). vm.c ties these together and is all that the core
+ * sees.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
