@@ -47,10 +47,14 @@ static json_t *tell_event(const struct pln_event_rule *event) {
     json_t *needs = json_array();
     add_needs(needs, event->keys, event->n_keys);
     add_needs(needs, event->tags, event->n_tags);
-    return json_pack("{s:s, s:o, s:o, s:o, s:s, s:i}", "event", event->name, "needs", needs, "keys",
-                     list_templates(event->keys, event->n_keys), "tags",
-                     list_templates(event->tags, event->n_tags), "file",
-                     event->file != NULL ? event->file : "", "line", event->line);
+    json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:s, s:i}", "event", event->name, "needs", needs,
+                            "keys", list_templates(event->keys, event->n_keys), "tags",
+                            list_templates(event->tags, event->n_tags), "file",
+                            event->file != NULL ? event->file : "", "line", event->line);
+    if (row != NULL && event->is_function) {
+        json_object_set_new(row, "function", json_true());
+    }
+    return row;
 }
 
 static json_t *tell_source(const struct pln_event_source *source) {
@@ -105,6 +109,9 @@ static void print_all(FILE *out, const json_t *all) {
     json_array_foreach(json_object_get(all, "events"), i, row) {
         fprintf(out, "event %s", json_string_value(json_object_get(row, "event")));
         print_place(out, row);
+        if (json_object_get(row, "function") != NULL) {
+            fputs("  a function says what it makes void\n", out);
+        }
         print_list(out, "  needs  ", json_object_get(row, "needs"));
         print_list(out, "  keys   ", json_object_get(row, "keys"));
         print_list(out, "  tags   ", json_object_get(row, "tags"));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * events.c - what an event makes void: the keys and tags that the policy's cache.on names, filled
- * from the event's fields.
+ * from the event's fields; or what its function answers.
  *
- * All of an event is tried, whatever fails. What is told of several failures is first of all
- * whether trying again can help: who has an event from a stream (feeder.c) keeps it then.
+ * It is gathered first, then carried out: no Lua is on the stack while Redis is told. All of an
+ * event is tried, whatever fails. What is told of several failures is first of all whether trying
+ * again can help: who has an event from a stream (feeder.c) keeps it then.
  */
 #include "feeder.h"
 
@@ -25,7 +26,7 @@ struct outcome {
 };
 
 bool pln_event_may_pass(int status) {
-    return status < 0 && status != PLN_EINVAL && status != PLN_ETOOBIG;
+    return status < 0 && status != PLN_EINVAL && status != PLN_ETOOBIG && status != PLN_EPOLICY;
 }
 
 static void note(struct outcome *outcome, int status) {
@@ -55,53 +56,79 @@ static int refuse(const struct pln_template *template, const struct pln_field *f
                     pln_template_text(template), PLN_MAX_KEY);
 }
 
-/* What is carried out, and how it fares. */
-struct raised {
+/* ---- what is to be carried out ---- */
+
+struct list {
+    struct pln_bytes *items; /* owned, bytes too */
+    size_t n;
+};
+
+struct pln_raised {
     struct pln_cache *cache;
-    const struct pln_field *fields;
-    size_t n_fields;
+    struct list keys, tags, patterns;
     struct outcome outcome;
 };
 
-/* Fills a template into a text of PLN_MAX_KEY bytes. Returns PLN_OK, or why it cannot be. */
-static int fill(const struct raised *raised, const struct pln_template *template, char *text,
-                struct pln_bytes *filled) {
-    size_t len = pln_template_fill_fields(template, raised->fields, raised->n_fields, text,
-                                          PLN_MAX_KEY);
-    *filled = pln_bytes_of(text, len);
-    return len == SIZE_MAX ? refuse(template, raised->fields, raised->n_fields) : PLN_OK;
+static int append(struct list *list, struct pln_bytes item, size_t longest, const char *what) {
+    if (item.len == 0 || item.len > longest) {
+        return pln_fail(PLN_EINVAL, "raise: a %s of %zu bytes, must be 1 to %zu", what, item.len,
+                        longest);
+    }
+    bool is_full = (list->n & (list->n - 1)) == 0; /* it holds a power of two */
+    size_t room = list->n == 0 ? 1 : 2 * list->n;
+    struct pln_bytes *grown = is_full ? realloc(list->items, room * sizeof *grown) : list->items;
+    list->items = grown != NULL ? grown : list->items;
+    void *copy = grown != NULL ? malloc(item.len) : NULL;
+    if (copy == NULL) {
+        return pln_fail(PLN_ENOMEM, "raise: no memory for a %s", what);
+    }
+    memcpy(copy, item.data, item.len);
+    list->items[list->n++] = pln_bytes_of(copy, item.len);
+    return PLN_OK;
 }
 
-/* By one command and one message, without those that cannot be. */
-static void raise_keys(struct raised *raised, struct pln_template **templates, size_t n) {
-    struct pln_bytes *keys = malloc(n * (sizeof *keys + PLN_MAX_KEY) + 1);
-    size_t n_keys = 0;
-    if (keys == NULL) {
-        note(&raised->outcome, pln_fail(PLN_ENOMEM, "raise: no memory for %zu keys", n));
-        return;
+static void list_fini(struct list *list) {
+    for (size_t i = 0; i < list->n; i++) {
+        free((void *) list->items[i].data);
     }
-    char *texts = (char *) (keys + n);
-    for (size_t i = 0; i < n; i++) {
-        struct pln_hashed key;
-        int status = fill(raised, templates[i], texts + i * PLN_MAX_KEY, &keys[n_keys]);
-        if (status == PLN_OK) {
-            status = pln_cache_key(raised->cache, keys[n_keys], &key);
-        }
-        note(&raised->outcome, status);
-        n_keys += status == PLN_OK;
-    }
-    if (n_keys > 0) {
-        note(&raised->outcome, pln_delete_many(raised->cache, keys, n_keys));
-    }
-    free(keys);
+    free(list->items);
 }
 
-static void raise_tags(struct raised *raised, struct pln_template **templates, size_t n) {
+int pln_raised_key(struct pln_raised *raised, struct pln_bytes key) {
+    return append(&raised->keys, key, PLN_MAX_KEY, "key");
+}
+
+int pln_raised_tag(struct pln_raised *raised, struct pln_bytes tag) {
+    return append(&raised->tags, tag, PLN_MAX_TAG, "tag");
+}
+
+int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern) {
+    return append(&raised->patterns, pattern, PLN_MAX_KEY, "pattern");
+}
+
+/* Fills templates from the event; one that cannot be is noted, and left out. */
+static void fill(struct pln_raised *raised, struct pln_template **templates, size_t n,
+                 const struct pln_field *fields, size_t n_fields,
+                 int (*add)(struct pln_raised *, struct pln_bytes)) {
     char text[PLN_MAX_KEY];
     for (size_t i = 0; i < n; i++) {
-        struct pln_bytes tag;
-        int status = fill(raised, templates[i], text, &tag);
-        note(&raised->outcome, status == PLN_OK ? pln_invalidate_tag(raised->cache, tag) : status);
+        size_t len = pln_template_fill_fields(templates[i], fields, n_fields, text, sizeof text);
+        note(&raised->outcome, len == SIZE_MAX ? refuse(templates[i], fields, n_fields)
+                                               : add(raised, pln_bytes_of(text, len)));
+    }
+}
+
+/* Keys by one command and one message. */
+static void carry_out(struct pln_raised *raised) {
+    struct pln_cache *cache = raised->cache;
+    if (raised->keys.n > 0) {
+        note(&raised->outcome, pln_delete_many(cache, raised->keys.items, raised->keys.n));
+    }
+    for (size_t i = 0; i < raised->tags.n; i++) {
+        note(&raised->outcome, pln_invalidate_tag(cache, raised->tags.items[i]));
+    }
+    for (size_t i = 0; i < raised->patterns.n; i++) {
+        note(&raised->outcome, pln_invalidate_pattern(cache, raised->patterns.items[i]));
     }
 }
 
@@ -109,11 +136,18 @@ int pln_raise(struct pln_cache *cache, struct pln_bytes event, const struct pln_
               size_t n_fields) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     const struct pln_event_rule *rule = find(ruleset, event);
-    struct raised raised = {cache, fields, n_fields, {.status = PLN_OK}};
-    if (rule != NULL) {
-        raise_keys(&raised, rule->keys, rule->n_keys);
-        raise_tags(&raised, rule->tags, rule->n_tags);
+    struct pln_raised raised = {.cache = cache};
+    if (rule != NULL && rule->is_function) {
+        note(&raised.outcome,
+             ruleset->hooks.raise(ruleset->hooks_arg, rule, fields, n_fields, &raised));
+    } else if (rule != NULL) {
+        fill(&raised, rule->keys, rule->n_keys, fields, n_fields, pln_raised_key);
+        fill(&raised, rule->tags, rule->n_tags, fields, n_fields, pln_raised_tag);
     }
+    carry_out(&raised);
+    list_fini(&raised.keys);
+    list_fini(&raised.tags);
+    list_fini(&raised.patterns);
     pln_ruleset_unref(ruleset);
     if (raised.outcome.status < 0) {
         return pln_fail(raised.outcome.status, "%s", raised.outcome.text);

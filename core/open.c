@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * open.c - a cache's beginning and end, the policy in force, and what it does with what the bus
- * says.
+ * open.c - a cache's beginning and end, and what it does with what the bus says.
  *
  * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
  * everything), then the link (its events use L1), then what is left.
  */
 #include "feeder.h"
+#include "flight.h"
+#include "hosts.h"
+#include "reload.h"
 #include "warm.h"
 
 /* ---- the bus's word ---- */
@@ -104,8 +106,12 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .read = (uint8_t) (PLN_READ_PRIMARY + pln_option_index(pln_reads, options->read)),
         .jitter = options->jitter,
         .refresh = options->refresh,
+        .soft_timeout_ms = options->soft_timeout_ms,
         .use_l1 = true,
         .use_l2 = true,
+        .l2_ttl_ms = options->l2_ttl_ms,
+        .max_age_ms = options->max_age_ms,
+        .retry_ms = options->retry_ms,
     };
 }
 
@@ -184,6 +190,12 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
     }
     if (status == PLN_OK) {
+        status = pln_shared_new(&cache->shared);
+    }
+    if (status == PLN_OK) {
+        status = pln_reloads_new(cache, options->policy_watch_ms, &cache->reloads);
+    }
+    if (status == PLN_OK) {
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
@@ -249,6 +261,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     created->max_item_bytes = resolved.max_item_bytes;
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = resolved.workers;
+    created->policy_budget_ms = resolved.policy_budget_ms;
     created->is_tracking = resolved.tracking;
     created->name = strdup(resolved.name);
     created->ns = strdup(resolved.ns);
@@ -274,6 +287,7 @@ void pln_close(struct pln_cache *cache) {
         return;
     }
     pln_fork_forget(cache);
+    pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
     pln_readiness_free(cache->readiness);
     pln_workers_free(cache->workers);
@@ -285,7 +299,11 @@ void pln_close(struct pln_cache *cache) {
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
     }
+    pln_loaders_free(cache);
+    pln_shared_free(cache->shared);
     pln_flights_free(cache->flights);
+    /* relaxed: no other thread uses the cache any more */
+    free(atomic_load_explicit(&cache->misses, memory_order_relaxed));
     pln_l1_free(cache->l1);
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
@@ -293,39 +311,4 @@ void pln_close(struct pln_cache *cache) {
     free(cache->ns);
     free(cache->name);
     free(cache);
-}
-
-/* ---- the policy in force ---- */
-
-struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
-    pthread_mutex_lock(&cache->policy_lock);
-    struct pln_ruleset *ruleset = cache->policy;
-    pln_ruleset_ref(ruleset);
-    pthread_mutex_unlock(&cache->policy_lock);
-    return ruleset;
-}
-
-void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
-    pthread_mutex_lock(&cache->policy_lock);
-    struct pln_ruleset *former = cache->policy;
-    cache->policy = ruleset;
-    pthread_mutex_unlock(&cache->policy_lock);
-    pln_ruleset_unref(former);
-    pln_feeders_follow(cache->feeders);
-}
-
-const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {
-    return &cache->terms;
-}
-
-const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
-    return &cache->host;
-}
-
-unsigned pln_cache_workers(const struct pln_cache *cache) {
-    return cache->n_workers + PLN_WARM_THREADS;
-}
-
-void pln_cache_policy_failed(struct pln_cache *cache) {
-    pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
 }

@@ -73,6 +73,7 @@ enum pln_status {
     PLN_ECLOSED = -9,   /* the cache is being closed */
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
+    PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
 };
 
 /* Where a value came from. */
@@ -109,7 +110,8 @@ struct pln_result {
 
 /* Called to get a missing value. Fills `load` by the pln_load_...() functions.
  * Returns: PLN_OK after pln_load_value(), PLN_ABSENT where there is no such thing, or negative.
- * Threads: runs in the thread that asked; may block, and may use the cache for other keys. */
+ * Threads: runs in the thread that asked; may block, and may use the cache for other keys, whose
+ * loaders may do so again, 8 deep: past that, and for the key itself, it gets PLN_ELOADER. */
 typedef int (*pln_loader)(void *arg, struct pln_bytes key, struct pln_load *load);
 
 enum pln_log_level { PLN_LOG_DEBUG, PLN_LOG_INFO, PLN_LOG_WARN, PLN_LOG_ERROR };
@@ -173,6 +175,18 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
+    pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
+                               to whom a stale value may be served when it fails; then they are
+                               served that, and the load goes on. It takes a load that runs on a
+                               worker, or that somebody else is at. Default 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life of a value in L2; default none */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
+    pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
+                               a value can be served; default 1 s */
+    pln_ms policy_watch_ms; /* a policy's files are looked at so often, and read again when they
+                               have changed; default 0: never */
+    pln_ms policy_budget_ms; /* processor time of a policy's ttl, tags or related function, unless
+                                it is trusted; default 5 ms; at most 10 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -208,6 +222,7 @@ enum pln_get_flags {
     PLN_GET_NO_L2 = 2,    /* do not read L2 */
     PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
     PLN_GET_NO_STALE = 8, /* never serve a stale value */
+    PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
 };
 
 struct pln_get_options {
@@ -220,6 +235,11 @@ struct pln_get_options {
     size_t n_tags;
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
     pln_ms max_staleness_ms; /* default: the rule's */
+    pln_ms soft_timeout_ms;  /* likewise */
+    /* For a rule whose load names a loader (perilune_policy.h): runs it, in this thread, as the
+     * loader of pln_get_or_load() would; default: the one that is registered, on a worker. */
+    int (*load_by_name)(void *arg, const char *name, struct pln_bytes key, struct pln_load *load);
+    void *load_arg;
 };
 
 /* Reads a key through the tiers and, where a rule has a loader, from its source.
@@ -267,6 +287,12 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
+ * without data where there is none. Owns: valid until the loader returns. */
+PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);
+/* In the place of a value: the old one is what the source has. It begins a new life, with the ttl
+ * and tags of this load. Returns: PLN_OK; PLN_EINVAL where there is no old value. */
+PLN_API int pln_load_same(struct pln_load *load);
 /* One more tag, copied. At most 64 of 250 bytes. */
 PLN_API int pln_load_tag(struct pln_load *load, struct pln_bytes tag);
 /* One more key that will be wanted soon: loaded behind, where a rule can. */
@@ -355,10 +381,11 @@ struct pln_field {
 };
 
 /* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
- * invalidates its tags. All is tried, whatever fails. The sources that the policy names
- * (cache.events) do the same with what comes over them.
- * Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
- * PLN_ETOOBIG; else as pln_delete(), and the same may go well another time. */
+ * invalidates its tags and patterns; where it has a function for that, asks it first. All is tried,
+ * whatever fails. The sources that the policy names (cache.events) do the same with what comes over
+ * them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
+ * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
+ * another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
                       const struct pln_field *fields, size_t n_fields);
 
@@ -435,6 +462,8 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_memory.h"
+#include "perilune_policy.h"
+#include "perilune_reload.h"
 #include "perilune_redis.h"
 #include "perilune_warm.h"
 

@@ -14,6 +14,7 @@
 #define PLN_POLICY_H
 
 #include "base/base.h"
+#include "base/stats.h"
 
 enum {
     PLN_MAX_CAPTURES = 8, /* {names} of one pattern, `*` included */
@@ -32,8 +33,14 @@ struct pln_terms {
     int8_t priority;
     uint8_t read; /* enum pln_read; 0 as PLN_READ_PRIMARY */
     bool use_l1, use_l2;
-    bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
-    bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
+    bool local_writes;      /* with L2 away a set is kept in L1 alone, instead of failing */
+    bool hash_l1;           /* a hash in Redis is read whole, and kept in L1 */
+    bool is_denied;         /* must never be cached: every read and store is refused */
+    uint8_t min_uses;       /* a value is stored from the key's so many-th miss in a ttl on */
+    pln_ms soft_timeout_ms; /* who has a stale value waits so long for a load; 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life in L2; 0: none, likewise below */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs its life */
+    pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
 };
 
 /* A text with captures in it: "user:{id}". */
@@ -52,10 +59,12 @@ struct pln_rule {
     struct pln_template **tags;
     size_t n_tags;
     uint32_t hooks;         /* enum pln_rule_hooks: the fields that are functions */
-    const char *class_name; /* "" where none; owned by the rule, as the next three */
+    const char *loader;     /* where load names one of the program's; owned by the rule */
+    const char *class_name; /* "" where none; owned likewise, as the next three */
     const char *file;
     int line;
-    const char *origins; /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
+    atomic_bool has_told; /* that a denied key came */
+    const char *origins;  /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
 };
 
 struct pln_match {
@@ -103,6 +112,7 @@ struct pln_warm_plan {
 /* cache.on: what an event makes void. */
 struct pln_event_rule {
     char *name;
+    bool is_function;                   /* which answers what is void, in the place of: */
     struct pln_template **keys, **tags; /* over the event's fields */
     size_t n_keys, n_tags;
     char *file;
@@ -123,6 +133,16 @@ struct pln_event_source {
     int line;
 };
 
+struct pln_raised; /* opaque: what an event's function answers */
+/* cache.test: what the file itself says of one key. It has been run when the file has been read. */
+struct pln_policy_test {
+    char *key; /* owned, as the next */
+    int line;
+    char *failure; /* NULL: it held; else "policy.lua:40: test 'user:1': ttl: expected ..." */
+};
+
+struct pln_ruleset;
+
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
  * can have a state of its own. Both fill `load` by the pln_load_...() functions. */
 struct pln_hooks {
@@ -136,6 +156,14 @@ struct pln_hooks {
                  struct pln_bytes value, uint8_t format, struct pln_load *load);
     /* Frees arg; the ruleset's last user has gone. */
     void (*retire)(void *arg);
+    /* Asks an event's function; it fills `raised` by the pln_raised_...() functions, by all that it
+     * answers or by nothing. Comes from any thread, several at once. Returns: PLN_OK; PLN_EPOLICY
+     * with a text naming file and line, PLN_ENOMEM. */
+    int (*raise)(void *arg, const struct pln_event_rule *event, const struct pln_field *fields,
+                 size_t n_fields, struct pln_raised *raised);
+    /* Makes another ruleset of the same file, as it is now. Returns: as pln_load_policy(). Threads:
+     * any, beside the calls above. */
+    int (*again)(void *arg, struct pln_ruleset **ruleset);
     /* Calls a function of cache.warm for its keys, and gives each to `add`, which may end it.
      * Returns: PLN_OK; PLN_EPOLICY, or what `add` failed with. */
     int (*name_keys)(void *arg, unsigned worker, unsigned function, pln_key_sink add,
@@ -144,24 +172,44 @@ struct pln_hooks {
     void (*leave)(void *arg, unsigned worker);
 };
 
+struct pln_matcher; /* opaque: finds a key's rule among many */
+
 struct pln_ruleset {
     _Atomic uint32_t refs;
     struct pln_rule *rules;
     size_t n_rules;
+    struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
+    bool has_denied;             /* one of them is; set when it is put in force */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;
     struct pln_event_source *sources;
     size_t n_sources;
+    struct pln_policy_test *tests;
+    size_t n_tests;
     struct pln_hooks hooks;
     void *hooks_arg;
+    char **files; /* that it was read from */
+    size_t n_files;
+    uint64_t stamp;           /* of all of them, as they were then */
+    struct pln_ruleset *next; /* of those that were replaced: reload.c */
 };
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
 struct pln_ruleset *pln_ruleset_new(void);
+/* Makes the search for a key's rule fast, once all rules are there. Returns: PLN_OK, PLN_ENOMEM. */
+int pln_ruleset_finish(struct pln_ruleset *ruleset);
 void pln_ruleset_ref(struct pln_ruleset *ruleset);
 /* Gives a reference back; the last frees everything, templates and names included. */
 void pln_ruleset_unref(struct pln_ruleset *ruleset);
+
+/* What tells a file from the same one after a change; and as it was when it was read, among the
+ * files of a ruleset. Returns: PLN_OK, PLN_ENOMEM. */
+struct stat;
+uint64_t pln_file_stamp(const struct stat *info);
+int pln_ruleset_add_file(struct pln_ruleset *ruleset, const char *path, uint64_t stamp);
+/* What the ruleset's stamp would be, were its files read now. */
+uint64_t pln_ruleset_stamp_now(const struct pln_ruleset *ruleset);
 
 /* Compiles a pattern or a template. Names are those that may occur: for a pattern NULL, for a
  * template the pattern it is filled from. Returns: PLN_OK; PLN_EINVAL with a text that points at
@@ -177,6 +225,19 @@ const char *pln_template_name(const struct pln_template *template, size_t i);
 /* The i-th name that a template is filled from, without a zero behind it; NULL past the last. One
  * that occurs twice is told twice. */
 struct pln_bytes pln_template_field(const struct pln_template *template, size_t i);
+/* A pattern as a row of steps, each what a key must have next: a byte, a capture, its end. */
+enum pln_step {
+    PLN_STEP_FIELD = 256, /* plus a byte: a capture up to that byte, which is the next step */
+    PLN_STEP_LAST = 512,  /* a capture of all that is left, at least one byte */
+    PLN_STEP_REST,        /* all that is left, perhaps nothing */
+    PLN_STEP_END,         /* nothing is left */
+    PLN_MAX_STEPS = 512 + 1,
+};
+/* Writes a pattern's steps, at most PLN_MAX_STEPS, and returns how many; the last is one of LAST,
+ * REST and END, and no other is. */
+size_t pln_template_steps(const struct pln_template *pattern, uint16_t *steps);
+/* A key that the pattern matches. */
+struct pln_bytes pln_template_sample(const struct pln_template *pattern);
 /* True where every key that `later` matches is matched by `earlier` already. */
 bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later);
 /* Matches a key; captures point into it. */
@@ -190,6 +251,17 @@ size_t pln_template_fill(const struct pln_template *template, const struct pln_b
 size_t pln_template_fill_fields(const struct pln_template *template, const struct pln_field *fields,
                                 size_t n_fields, char *buffer, size_t size);
 
+/* A search among the patterns of n rules, 1 to PLN_MAX_RULES, that need not live as long. Returns:
+ * PLN_OK, PLN_ENOMEM. */
+int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher **matcher);
+void pln_matcher_free(struct pln_matcher *matcher);
+/* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
+/* The first of the rules before number `later` that takes all its keys; SIZE_MAX where none does.
+ * They are those that the matcher was made of. */
+size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,
+                              size_t later);
+
 /* Finds a key's rule. */
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
                        struct pln_match *match);
@@ -201,11 +273,25 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 /* The terms that hold where no rule says otherwise: what classes and rules inherit from. */
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
-/* Below this are the numbers under which hooks are called: workers', and those of threads that
- * warm. */
+/* How many workers there are. Below this are the numbers under which they call hooks; the next
+ * PLN_WARM_THREADS are those of threads that warm. */
 unsigned pln_cache_workers(const struct pln_cache *cache);
-/* Counts a failed policy function, for the stats. */
+/* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
+ * PLN_ENOMEM. */
+int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);
+int pln_raised_tag(struct pln_raised *raised, struct pln_bytes tag);
+int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern);
+/* Runs the loader that the program registered under a name; *has_ttl: it said one. Returns: as it
+ * does; PLN_ELOADER where there is none. */
+int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
+                           struct pln_load *load, bool *has_ttl);
+/* How long a ttl, tags or related function may run: 1 ms to 10 s. */
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
+/* Count for the stats: a failed policy function, what else became of one, a file that was refused.
+ */
 void pln_cache_policy_failed(struct pln_cache *cache);
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which);
+void pln_cache_policy_refused(struct pln_cache *cache);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

@@ -3,13 +3,13 @@
  * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text, and what
  * the policy says of one key.
  */
-#include "engine.h"
+#include "reload.h"
 
 #include <stdio.h>
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 16, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 17, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -46,6 +46,8 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
         {"recovery_waiting", "operations that wait for Redis to be back",
          pln_recovery_waiting(cache->recovery), true},
+        {"policies_retiring", "policies that were replaced, and are used by calls under way",
+         pln_reloads_retiring(cache->reloads), true},
     };
     memcpy(stats, gauges, sizeof gauges);
     return N_GAUGES;
@@ -178,8 +180,14 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
     add_duration(text, "negative", terms->negative_ms);
     add_duration(text, "lease", terms->lease_ms);
     add_duration(text, "load_timeout", terms->load_timeout_ms);
+    add_duration(text, "soft_timeout", terms->soft_timeout_ms);
+    add(text, "  %-15s %d\n  %-15s %s\n", "min_uses", terms->min_uses, "deny",
+        terms->is_denied ? "yes" : "no");
     add_duration(text, "replica_ttl", terms->replica_ttl_ms);
     add_duration(text, "max_staleness", terms->max_staleness_ms);
+    add_duration(text, "l2_ttl", terms->l2_ttl_ms);
+    add_duration(text, "max_age", terms->max_age_ms);
+    add_duration(text, "retry", terms->retry_ms);
     add(text, "  %-15s %s\n", "read",
         pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",
@@ -211,7 +219,9 @@ static void add_rule(struct text *text, const struct pln_match *match) {
         add(text, "  %-15s %.*s\n", "tag", len == SIZE_MAX ? 0 : (int) len, tag);
     }
     for (size_t i = 0; i < PLN_ARRAY_LEN(hooks); i++) {
-        if ((rule->hooks & hooks[i].bit) != 0) {
+        if (hooks[i].bit == PLN_RULE_LOAD && rule->loader != NULL) {
+            add(text, "  %-15s by the loader '%s'\n", hooks[i].name, rule->loader);
+        } else if ((rule->hooks & hooks[i].bit) != 0) {
             add(text, "  %-15s by a function of the rule\n", hooks[i].name);
         }
     }

@@ -173,7 +173,7 @@ static enum fate load(struct pln_warm_thread *self, size_t place, char *text, si
     struct pln_warming *warming = self->warming;
     const struct pln_warm_key *key = &warming->list.keys[place];
     struct pln_result result;
-    struct pln_get_options options = {.flags = PLN_GET_NO_STALE | PLN_GET_NO_L1};
+    struct pln_get_options options = {.flags = PLN_GET_NO_STALE | PLN_GET_NO_L1 | PLN_GET_KEEP};
     int status = pln_cache_load_as(warming->cache, key->key, &options, self->worker, &result);
     pln_release(warming->cache, result.value);
     if (status == PLN_OK || status == PLN_ABSENT) {

@@ -10,7 +10,8 @@
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
  * to do so.
  */
-#include "engine.h"
+#include "flight.h"
+#include "hosts.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
 
@@ -31,61 +32,6 @@ struct write {
 
 static const struct pln_set_options no_options = {0};
 
-/* ---- what the policy's functions say of a value ---- */
-
-struct shape_job {
-    struct pln_job job;
-    struct write *write;
-    pthread_mutex_t lock; /* over: */
-    pthread_cond_t changed;
-    bool is_done;
-    int status;
-    char text[PLN_ERROR_TEXT];
-};
-
-static void shape_end(struct shape_job *job, int status) {
-    pthread_mutex_lock(&job->lock);
-    job->status = status;
-    if (status < 0) {
-        memcpy(job->text, pln_error_text(), sizeof job->text);
-    }
-    job->is_done = true;
-    pthread_cond_signal(&job->changed);
-    pthread_mutex_unlock(&job->lock);
-}
-
-static void shape_run(struct pln_job *base, unsigned worker) {
-    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
-    struct write *write = job->write;
-    shape_end(job, write->ruleset->hooks.shape(write->ruleset->hooks_arg, worker, &write->match,
-                                               write->key.key, write->item.value,
-                                               write->item.format, &write->shape));
-}
-
-static void shape_drop(struct pln_job *base) {
-    struct shape_job *job = PLN_CONTAINER_OF(base, struct shape_job, job);
-    shape_end(job, pln_fail(PLN_ECLOSED, "set: the cache is being closed"));
-}
-
-/* Asks the rule's functions, on a worker, and waits: a policy call is bounded by its own budget. */
-static int shape_by_policy(struct write *write) {
-    struct shape_job job = {.job = {.run = shape_run, .drop = shape_drop}, .write = write};
-    pthread_mutex_init(&job.lock, NULL);
-    pthread_cond_init(&job.changed, NULL);
-    int status = pln_workers_submit(write->cache->workers, &job.job, true);
-    if (status == PLN_OK) {
-        pthread_mutex_lock(&job.lock);
-        while (!job.is_done) {
-            pthread_cond_wait(&job.changed, &job.lock);
-        }
-        pthread_mutex_unlock(&job.lock);
-        status = job.status < 0 ? pln_fail(job.status, "%s", job.text) : PLN_OK;
-    }
-    pthread_cond_destroy(&job.changed);
-    pthread_mutex_destroy(&job.lock);
-    return status;
-}
-
 /* ---- set ---- */
 
 static int collect_tags(struct write *write, const struct pln_set_options *options) {
@@ -100,6 +46,9 @@ static int prepare(struct write *write, struct pln_bytes value,
                    const struct pln_set_options *options) {
     const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
     write->terms = pln_cache_match(write->cache, write->key.key, &write->match, &write->ruleset);
+    if (write->terms->is_denied) {
+        return pln_admit_refuse(write->cache, &write->match, "set");
+    }
     write->item.is_absent = options->is_absent;
     write->item.format = options->format;
     write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;
@@ -111,12 +60,16 @@ static int prepare(struct write *write, struct pln_bytes value,
     int status = collect_tags(write, options);
     if (status == PLN_OK && !options->is_absent && write->match.rule != NULL &&
         (write->match.rule->hooks & shaping) != 0) {
-        status = shape_by_policy(write);
+        status = pln_shape_by_rule(write->cache, write->ruleset, &write->match, write->key.key,
+                                   write->item.value, write->item.format, &write->shape);
     }
     pln_ms ttl = options->ttl_ms;
     ttl = ttl == 0 ? write->shape.ttl_ms : ttl;
     ttl = ttl == 0 && options->is_absent ? write->terms->negative_ms : ttl;
     ttl = ttl == 0 ? write->terms->ttl_ms : ttl;
+    if (options->ttl_ms == 0) { /* what a caller says of one value he means */
+        ttl = pln_life_jittered(write->terms, ttl);
+    }
     pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(write->terms);
     write->item.fresh_left = ttl;
     write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);
@@ -190,14 +143,15 @@ static int set_l1(struct write *write) {
 static int set_l2(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
+    struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
     struct pln_attempt attempt = {.kind = PLN_ATTEMPT_SET,
                                   .key = write->key,
-                                  .item = &write->item,
+                                  .item = &shared,
                                   .stamp = &stamp,
                                   .is_conditional = write->flags != 0};
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     pln_recovery_begin(cache->recovery, &attempt);
-    int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
+    int status = pln_l2_set(cache->l2, &write->key, &shared, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     status = pln_recovery_end(cache->recovery, &attempt, status);
     if (status == PLN_OK) {
@@ -312,6 +266,14 @@ int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     return status == PLN_MISS ? PLN_OK : status;
 }
 
+/* How old L1 knows a value to be; 0 where it does not have it. */
+static pln_ms age_in_l1(struct pln_cache *cache, const struct pln_hashed *key, pln_ms now) {
+    struct pln_l1_hit hit;
+    return pln_l1_get(cache->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK
+               ? now - hit.life.created
+               : 0;
+}
+
 int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     struct pln_hashed key;
     struct pln_match match;
@@ -326,13 +288,17 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     }
     pln_count(cache->counts, PLN_COUNT_TOUCHES, 1);
     const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
-    pln_ms life_left = pln_after(ttl_ms, pln_life_grace(terms));
     pln_ms now = pln_now(&cache->host);
-    struct pln_l1_life life = pln_life_of(terms, now, 0, ttl_ms, life_left);
+    struct pln_l2_item item = {.age = age_in_l1(cache, &key, now),
+                               .fresh_left = ttl_ms,
+                               .life_left = pln_after(ttl_ms, pln_life_grace(terms))};
+    pln_life_bound(terms, &item);
+    struct pln_l1_life life = pln_life_of(terms, now, 0, item.fresh_left, item.life_left);
     int in_l1 = pln_l1_retime(cache->l1, &key, now, life.refresh, life.stale, life.end);
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {
-        status = pln_l2_touch(cache->l2, &key, ttl_ms, life_left,
+        item = pln_life_shared(terms, &item);
+        status = pln_l2_touch(cache->l2, &key, item.fresh_left, item.life_left,
                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         if (status != PLN_OK) {
             pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */

@@ -12,41 +12,29 @@
 
 const char pln_tracking_channel[] = "__redis__:invalidate";
 
-static void call(struct pln_node *node, void (*event)(void *)) {
-    if (event != NULL) {
-        event(node->redis->events.arg);
-    }
-}
-
 static void take_all_for_void(struct pln_node *node) {
-    call(node, node->redis->events.on_clear);
+    const struct pln_l2_events *events = &node->redis->events;
+    if (events->on_clear != NULL) {
+        events->on_clear(events->arg);
+    }
 }
 
-/* In a cluster the message comes over every link, and whoever has the tags then, or has them next,
+/* A clear, or a mask, before anybody is told: what is read after that is read with it in force. In
+ * a cluster the message comes over every link, and whoever has the tags then, or has them next,
  * must know of it. */
-static void take_clear(struct pln_node *node, const struct pln_message *message) {
+static void take_drop(struct pln_node *node, const struct pln_message *message) {
     struct pln_redis *redis = node->redis;
-    uint64_t clock = pln_take_big(message->payload.data, PLN_MESSAGE_CLEAR_BYTES);
-    if (redis->slots == NULL) {
-        pln_floor_raise(node, clock, false);
-        return;
-    }
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
-        pln_floor_raise(redis->nodes[i], clock, false);
-    }
-}
-
-/* Likewise, before anybody is told: what is read after that is read with the mask in force. */
-static void take_match(struct pln_node *node, const struct pln_message *message) {
-    struct pln_redis *redis = node->redis;
-    uint64_t clock;
-    struct pln_mask mask = pln_message_mask(message->payload, &clock);
-    if (redis->slots == NULL) {
-        pln_drops_add(node, clock, &mask);
-        return;
-    }
-    for (size_t i = 0; i < pln_nodes_count(redis); i++) {
-        pln_drops_add(redis->nodes[i], clock, &mask);
+    bool is_cluster = redis->slots != NULL;
+    for (size_t i = 0; i < (is_cluster ? pln_nodes_count(redis) : 1); i++) {
+        struct pln_node *one = is_cluster ? redis->nodes[i] : node;
+        uint64_t clock;
+        if (message->kind == PLN_MESSAGE_CLEAR) {
+            clock = pln_take_big(message->payload.data, PLN_MESSAGE_CLEAR_BYTES);
+            pln_floor_raise(one, clock, false);
+        } else {
+            struct pln_mask mask = pln_message_mask(message->payload, &clock);
+            pln_drops_add(one, clock, &mask);
+        }
     }
 }
 
@@ -75,10 +63,8 @@ static bool take_message(struct pln_node *node, struct pln_bytes bytes, bool is_
         return true;
     }
     bool is_from_us = is_own(node, &message);
-    if (message.kind == PLN_MESSAGE_CLEAR) {
-        take_clear(node, &message);
-    } else if (message.kind == PLN_MESSAGE_MATCH) {
-        take_match(node, &message);
+    if (message.kind == PLN_MESSAGE_CLEAR || message.kind == PLN_MESSAGE_MATCH) {
+        take_drop(node, &message);
     } else if (message.kind == PLN_MESSAGE_PING && is_from_us) {
         node->link.has_pinged = node->link.has_pinged ||
                                 pln_take_big(message.payload.data, 8) == node->link.ping;

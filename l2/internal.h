@@ -249,6 +249,11 @@ static inline struct pln_redis *pln_redis_of(struct pln_l2 *l2) {
     return PLN_CONTAINER_OF(l2, struct pln_redis, l2);
 }
 
+/* Whether messages are kept in Redis. */
+static inline bool pln_redis_has_log(const struct pln_redis *redis) {
+    return redis->log_length > 0 && redis->slots == NULL;
+}
+
 extern const struct pln_l2_ops pln_redis_ops;
 void pln_redis_close(struct pln_l2 *l2);
 int pln_redis_start(struct pln_l2 *l2);
@@ -349,6 +354,8 @@ int pln_route_ask(struct pln_node **node, size_t index, struct pln_request *requ
 
 struct pln_script_call;
 
+/* A request's write() whose argument is a batch, sent as it is. */
+void pln_write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch);
 /* Sends a batch of one command over a connection and takes its reply, which is no error but perhaps
  * WRONGTYPE: a key that is none of ours. *node becomes the one that answered. */
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,

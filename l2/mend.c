@@ -123,14 +123,12 @@ int pln_mend_beat(struct pln_node *node) {
         check_promise(node) != PLN_OK) {
         return PLN_EL2DOWN;
     }
-    if (pln_node_of_tags(node) == node && pln_floor_now(node) == 0) {
-        return ask(node, &state) == PLN_OK ? take_state(node, &state) : PLN_OK;
-    }
+    bool needs_floor = pln_node_of_tags(node) == node && pln_floor_now(node) == 0;
     prepare(node, &state);
-    if (pln_pulse_ask(node, &state) != PLN_OK) {
-        return ask(node, &state) == PLN_OK ? take_state(node, &state) : PLN_OK;
+    if (!needs_floor && pln_pulse_ask(node, &state) == PLN_OK) {
+        return PLN_OK;
     }
-    return PLN_OK;
+    return ask(node, &state) == PLN_OK ? take_state(node, &state) : PLN_OK;
 }
 
 int pln_mend_answer(struct pln_node *node, bool *is_there) {
@@ -147,11 +145,6 @@ int pln_mend_answer(struct pln_node *node, bool *is_there) {
 
 /* ---- the log ---- */
 
-static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
-    (void) slot;
-    pln_batch_add(batch, arg);
-}
-
 /* *reply is an error where the server does not let us, or has something else in its place. */
 static int read_log(struct pln_node *node, int n, struct pln_reply **reply) {
     struct pln_batch batch;
@@ -160,8 +153,10 @@ static int read_log(struct pln_node *node, int n, struct pln_reply **reply) {
     snprintf(count, sizeof count, "%d", n);
     pln_batch_init(&batch);
     pln_batch_texts(&batch, "XRANGE", node->redis->names.log, from, "+", "COUNT", count, NULL);
-    struct pln_request request = {
-        .write = write_batch, .arg = &batch, .kinds = PLN_KIND(PLN_REPLY_ARRAY), .is_link = true};
+    struct pln_request request = {.write = pln_write_batch,
+                                  .arg = &batch,
+                                  .kinds = PLN_KIND(PLN_REPLY_ARRAY),
+                                  .is_link = true};
     int result = pln_line_ask(&node->pool, 0, &request, until(node), reply);
     pln_batch_fini(&batch);
     if (result == PLN_OK && (*reply)->kind == PLN_REPLY_ERROR) {
@@ -280,7 +275,7 @@ static int take_loss(struct pln_node *node, struct pln_feed_state *state, bool i
 int pln_mend(struct pln_node *node, bool *is_whole) {
     struct pln_redis *redis = node->redis;
     struct pln_feed_state state;
-    bool has_log = redis->log_length > 0 && redis->slots == NULL;
+    bool has_log = pln_redis_has_log(redis);
     bool is_other = false;
     int result = ask(node, &state);
     *is_whole = false;

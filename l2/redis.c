@@ -17,7 +17,7 @@ int pln_redis_check_key(const struct pln_hashed *key) {
 
 /* ---- plain commands ---- */
 
-static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
+void pln_write_batch(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
     (void) slot;
     pln_batch_add(batch, arg);
 }
@@ -25,7 +25,7 @@ static void write_batch(void *arg, const struct pln_slot *slot, struct pln_batch
 int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
                   const char *command, unsigned kinds, pln_ns deadline, struct pln_reply **reply) {
     struct pln_request request = {
-        .write = write_batch, .arg = batch, .kinds = kinds, .n_bytes = batch->len};
+        .write = pln_write_batch, .arg = batch, .kinds = kinds, .n_bytes = batch->len};
     struct pln_reply *got;
     int result = pln_route_ask(node, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "WRONGTYPE")) {
@@ -41,7 +41,7 @@ int pln_redis_ask(struct pln_node **node, size_t index, struct pln_batch *batch,
 int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *batch,
                        const char *command, unsigned kinds, pln_ns deadline,
                        struct pln_reply **reply) {
-    struct pln_request request = {.write = write_batch, .arg = batch, .kinds = kinds};
+    struct pln_request request = {.write = pln_write_batch, .arg = batch, .kinds = kinds};
     struct pln_reply *got;
     int result = pln_line_ask(pool, index, &request, deadline, &got);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
@@ -342,7 +342,7 @@ static int redis_command(struct pln_l2 *l2, const struct pln_bytes *key,
              (const char *) args[0].data);
     struct pln_node *node = pln_node_of_name(redis, key == NULL ? pln_key("") : *key);
     size_t index = key == NULL ? 0 : pln_hash(*key, 0) % node->bulk.n_slots;
-    struct pln_request request = {.write = write_batch, .arg = &batch, .is_bulk = true};
+    struct pln_request request = {.write = pln_write_batch, .arg = &batch, .is_bulk = true};
     result = pln_route_ask(&node, index, &request, deadline, &got);
     pln_batch_fini(&batch);
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {

@@ -25,7 +25,7 @@ void pln_removes_write(const struct pln_redis *redis, const struct pln_slot *slo
                        const struct pln_bytes *keys, size_t n, bool by_text,
                        struct pln_batch *batch) {
     const char *hash = slot->hashes[PLN_SCRIPT_REMOVE_MANY];
-    bool has_tags = redis->slots == NULL, has_log = has_tags && redis->log_length > 0;
+    bool has_tags = redis->slots == NULL, has_log = pln_redis_has_log(redis);
     uint8_t bytes[PLN_MESSAGE_HEAD + PLN_MESSAGE_KEYS_MAX];
     by_text = by_text || hash[0] == 0;
     pln_batch_command(batch, 3 + 2 * n + has_tags + has_log + 4);

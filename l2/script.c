@@ -232,7 +232,7 @@ static struct call_keys keys_of(const struct pln_redis *redis, const struct pln_
     return (struct call_keys){
         .has_value = call->key != NULL,
         .has_tags = call->key == NULL || redis->slots == NULL,
-        .has_log = redis->log_length > 0 && redis->slots == NULL && call->kind != 0 &&
+        .has_log = pln_redis_has_log(redis) && call->kind != 0 &&
                    pln_message_is_numbered(call->kind),
         .has_peers = call->script == PLN_SCRIPT_BEAT,
     };

@@ -41,7 +41,7 @@ _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...) {
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    snprintf(text, sizeof text, "%.100s:%d: %s%s%.100s%s: %s", compiler->source->file,
+    snprintf(text, sizeof text, "%.100s:%d: %s%s%.100s%s: %s", compiler->statement.file,
              compiler->statement.line, compiler->statement.kind, name[0] == 0 ? "" : " '", name,
              name[0] == 0 ? "" : "'", what);
     raise_text(L, compiler, text);
@@ -59,9 +59,38 @@ void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size) {
     return is_full ? pln_compile_own(L, realloc(array, (n == 0 ? 1 : 2 * n) * size)) : array;
 }
 
-int pln_compile_line(lua_State *L) {
-    lua_Debug place;
-    return lua_getstack(L, 1, &place) && lua_getinfo(L, "l", &place) ? place.currentline : 0;
+void pln_compile_here(lua_State *L) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    lua_Debug place = {.currentline = 0};
+    for (int level = 1; place.currentline <= 0 && lua_getstack(L, level, &place); level++) {
+        lua_getinfo(L, "Sl", &place);
+    }
+    bool is_known = place.currentline > 0; /* else C called C, and there is no line */
+    compiler->statement.line = is_known ? place.currentline : 0;
+    snprintf(compiler->statement.file, sizeof compiler->statement.file, "%s",
+             is_known ? place.source + 1 : compiler->source->file);
+}
+
+const char *pln_compile_place(const struct pln_compiler *compiler, const char *file, int line,
+                              char *text, size_t size) {
+    bool is_here = strcmp(file, compiler->statement.file) == 0;
+    snprintf(text, size, is_here ? "%sline %d" : "%.100s:%d", is_here ? "" : file, line);
+    return text;
+}
+
+/* What a word of ours made goes by its name: "a warm source". */
+static void got_object(lua_State *L, int index, char *text, size_t size) {
+    static const char ours[] = "perilune.";
+    const char *name = luaL_typename(L, index);
+    if (lua_isuserdata(L, index) && luaL_getmetafield(L, index, "__name") == LUA_TSTRING) {
+        const char *full = lua_tostring(L, -1); /* the metatable's: it outlives the pop */
+        name = strncmp(full, ours, sizeof ours - 1) == 0 ? full + sizeof ours - 1 : name;
+        lua_pop(L, 1);
+    }
+    snprintf(text, size, "a %s", name);
+    for (char *at = text; (at = strchr(at, '_')) != NULL;) {
+        *at = ' ';
+    }
 }
 
 const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
@@ -77,10 +106,14 @@ const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
         snprintf(text, size, "%s", lua_toboolean(L, index) ? "true" : "false");
         break;
     case LUA_TNUMBER:
-        snprintf(text, size, "%.14g", lua_tonumber(L, index));
+        if (lua_tonumber(L, index) != lua_tonumber(L, index)) {
+            snprintf(text, size, "nan"); /* whatever its sign, which C would print */
+        } else {
+            snprintf(text, size, "%.14g", lua_tonumber(L, index));
+        }
         break;
     default:
-        snprintf(text, size, "a %s", luaL_typename(L, index));
+        got_object(L, index, text, size);
     }
     return text;
 }
@@ -192,16 +225,25 @@ static const struct {
     const char *kind;
     const char *example;
     void (*read)(lua_State *L, int body);
+    bool takes_function; /* as its body */
 } statements[] = {
-    {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class},
-    {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule},
-    {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event},
+    {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class, false},
+    {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule, false},
+    {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
+    {"test", "cache.test \"user:1\" { ttl = \"15m\" }", pln_compile_test, false},
 };
 
-static void begin(struct pln_compiler *compiler, const char *kind, const char *name, int line) {
+void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name) {
     compiler->statement.kind = kind;
-    compiler->statement.line = line;
     snprintf(compiler->statement.name, sizeof compiler->statement.name, "%s", name);
+}
+
+void pln_compile_word(lua_State *L, const char *word) {
+    struct pln_compiler *compiler = pln_compile_of(L);
+    if (!compiler->statement.is_open) {
+        pln_compile_begin(compiler, word, "");
+        pln_compile_here(L);
+    }
 }
 
 /* The body's call; the upvalue is the statement's place in the table. */
@@ -214,9 +256,10 @@ static int read_body(lua_State *L) {
                           statements[which].kind);
     }
     compiler->statement.is_open = false;
-    if (!lua_istable(L, 1)) {
-        pln_compile_refuse(L, "its body is a table, as in %s, got %s", statements[which].example,
-                           pln_compile_got(L, 1, got, sizeof got));
+    if (!lua_istable(L, 1) && !(statements[which].takes_function && lua_isfunction(L, 1))) {
+        pln_compile_refuse(L, "its body is a table%s, as in %s, got %s",
+                           statements[which].takes_function ? " or a function" : "",
+                           statements[which].example, pln_compile_got(L, 1, got, sizeof got));
     }
     lua_settop(L, 1);
     statements[which].read(L, 1);
@@ -227,7 +270,7 @@ static void refuse_open(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     char text[PLN_SCRIPT_ERROR];
     snprintf(text, sizeof text, "%.100s:%d: %s '%.100s' at line %d has no body",
-             compiler->source->file, compiler->statement.line, compiler->statement.kind,
+             compiler->statement.file, compiler->statement.line, compiler->statement.kind,
              compiler->statement.name, compiler->statement.line);
     raise_text(L, compiler, text);
 }
@@ -240,7 +283,8 @@ static int open_statement(lua_State *L) {
         refuse_open(L);
     }
     const char *name = pln_compile_text(L, 1);
-    begin(compiler, statements[which].kind, "", pln_compile_line(L));
+    pln_compile_begin(compiler, statements[which].kind, "");
+    pln_compile_here(L);
     if (name == NULL || name[0] == 0) {
         pln_compile_refuse(L, "a name is wanted, as in %s, got %s", statements[which].example,
                            pln_compile_got(L, 1, got, sizeof got));
@@ -248,7 +292,7 @@ static int open_statement(lua_State *L) {
     if (strlen(name) > PLN_SCRIPT_NAME) {
         pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
     }
-    begin(compiler, statements[which].kind, name, compiler->statement.line);
+    pln_compile_begin(compiler, statements[which].kind, name);
     compiler->statement.is_open = true;
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, read_body, 1);
@@ -263,6 +307,8 @@ static const struct {
 } nameless[] = {
     {"warm", "cache.warm { keys { \"a\" } }", pln_compile_warm},
     {"events", "cache.events { stream = \"shop:events\" }", pln_compile_sources},
+    {"rules", "cache.rules { rules = { { pattern = \"user:{id}\", ttl = \"15m\" } } }",
+     pln_compile_tables},
 };
 
 static int read_nameless(lua_State *L) {
@@ -272,7 +318,8 @@ static int read_nameless(lua_State *L) {
     if (compiler->statement.is_open) {
         refuse_open(L);
     }
-    begin(compiler, nameless[which].kind, "", pln_compile_line(L));
+    pln_compile_begin(compiler, nameless[which].kind, "");
+    pln_compile_here(L);
     if (!lua_istable(L, 1)) {
         pln_compile_refuse(L, "a table is wanted, as in %s, got %s", nameless[which].example,
                            pln_compile_got(L, 1, got, sizeof got));
@@ -283,7 +330,8 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", "events", NULL};
+    static const char *const names[] = {"class",  "rule",  "on",   "warm",
+                                        "events", "rules", "test", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -312,7 +360,9 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "cache");
+    pln_compile_open_rules(L);
     pln_compile_open_sources(L);
+    pln_same_open(L);
 }
 
 /* ---- the file ---- */
@@ -334,6 +384,7 @@ static int run_file(lua_State *L) {
 static void free_classes(struct pln_compiler *compiler) {
     for (size_t i = 0; i < compiler->n_classes; i++) {
         free(compiler->classes[i].name);
+        free(compiler->classes[i].file);
     }
     free(compiler->classes);
 }
@@ -345,13 +396,19 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
     if (compiler.ruleset == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a ruleset");
     }
+    status = pln_ruleset_add_file(compiler.ruleset, source->path, source->stamp);
     script->compiler = &compiler;
-    if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
-        compiler.error[0] != 0) {
+    if (status == PLN_OK && (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
+                             compiler.error[0] != 0)) {
         const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
+    status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
+    if (status == PLN_OK && !script->is_quiet) {
+        status = pln_tests_run(&compiler);
+    }
+    pln_tests_free(&compiler);
     free_classes(&compiler);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);

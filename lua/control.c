@@ -19,6 +19,29 @@ static int cache_load_policy(lua_State *L) {
     return pln_lua_push_status(L, pln_load_policy(self->cache, path, flags));
 }
 
+/* register_loader(name, function or nil): for the rules whose load is loader "name" */
+static int cache_register_loader(lua_State *L) {
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    size_t len;
+    const char *name = luaL_checklstring(L, 2, &len);
+    luaL_argcheck(L, len > 0 && len <= PLN_MAX_LOADER_NAME && strlen(name) == len, 2,
+                  "a name of 1 to 512 bytes, none of them zero");
+    lua_settop(L, 3);
+    if (!lua_isnil(L, 3)) {
+        luaL_checktype(L, 3, LUA_TFUNCTION);
+    }
+    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, 1);
+    }
+    lua_pushvalue(L, 3);
+    lua_setfield(L, -2, name);
+    self->has_loaders = true;
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 /* Pushes a text that `write` makes as snprintf does, however long; it may grow between two calls.
  */
 static void push_written(lua_State *L, struct pln_cache *cache, struct pln_bytes key,
@@ -134,6 +157,7 @@ static int cache_nodes(lua_State *L) {
 
 const luaL_Reg pln_lua_controls[] = {
     {"load_policy", cache_load_policy},
+    {"register_loader", cache_register_loader},
     {"explain", cache_explain},
     {"explain_events", cache_explain_events},
     {"stats", cache_stats},

@@ -21,10 +21,12 @@ enum {
 /* ---- cache.on ---- */
 
 static void refuse_same_event(lua_State *L, const struct pln_compiler *compiler) {
+    char at[160];
     for (size_t i = 0; i < compiler->ruleset->n_events; i++) {
         if (strcmp(compiler->ruleset->events[i].name, compiler->statement.name) == 0) {
-            pln_compile_refuse(L, "there is one of this name already, at line %d",
-                               compiler->ruleset->events[i].line);
+            const struct pln_event_rule *same = &compiler->ruleset->events[i];
+            pln_compile_refuse(L, "there is one of this name already, at %s",
+                               pln_compile_place(compiler, same->file, same->line, at, sizeof at));
         }
     }
 }
@@ -34,14 +36,20 @@ void pln_compile_event(lua_State *L, int body) {
     struct pln_compiler *compiler = pln_compile_of(L);
     struct pln_ruleset *ruleset = compiler->ruleset;
     refuse_same_event(L, compiler);
-    pln_compile_check_names(L, body, names, false, false);
     size_t n = ruleset->n_events;
     ruleset->events = pln_compile_grow(L, ruleset->events, n, sizeof *ruleset->events);
     struct pln_event_rule *event = &ruleset->events[n];
     *event = (struct pln_event_rule){.line = compiler->statement.line};
     ruleset->n_events++;
     event->name = pln_compile_own(L, strdup(compiler->statement.name));
-    event->file = pln_compile_own(L, strdup(compiler->source->file));
+    event->file = pln_compile_own(L, strdup(compiler->statement.file));
+    if (lua_isfunction(L, body)) {
+        event->is_function = true;
+        lua_pushvalue(L, body);
+        pln_raise_keep_function(L, n);
+        return;
+    }
+    pln_compile_check_names(L, body, names, false, false);
     if (pln_compile_field(L, body, "keys") != LUA_TNIL) {
         pln_compile_templates(L, lua_gettop(L), "keys", NULL, &event->keys, &event->n_keys);
     }
@@ -112,17 +120,20 @@ static struct pln_event_source *add_source(lua_State *L, enum pln_event_kind kin
                                         sizeof *ruleset->sources);
     struct pln_event_source *source = &ruleset->sources[ruleset->n_sources++];
     *source = (struct pln_event_source){.kind = kind, .line = compiler->statement.line};
-    source->file = pln_compile_own(L, strdup(compiler->source->file));
+    source->file = pln_compile_own(L, strdup(compiler->statement.file));
     return source;
 }
 
 static void refuse_same_source(lua_State *L, const char *field) {
-    const struct pln_ruleset *ruleset = pln_compile_of(L)->ruleset;
+    const struct pln_compiler *compiler = pln_compile_of(L);
+    const struct pln_ruleset *ruleset = compiler->ruleset;
+    char at[160];
     const struct pln_event_source *last = &ruleset->sources[ruleset->n_sources - 1];
     for (const struct pln_event_source *source = ruleset->sources; source < last; source++) {
         if (source->kind == last->kind && strcmp(source->name, last->name) == 0) {
-            pln_compile_refuse(L, "%s: '%s' is named already, at line %d", field, last->name,
-                               source->line);
+            pln_compile_refuse(
+                L, "%s: '%s' is named already, at %s", field, last->name,
+                pln_compile_place(compiler, source->file, source->line, at, sizeof at));
         }
     }
 }

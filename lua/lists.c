@@ -33,7 +33,7 @@ static void begin_word(lua_State *L, const char *word) {
     if (!compiler->statement.is_open) {
         compiler->statement.kind = word;
         compiler->statement.name[0] = 0;
-        compiler->statement.line = pln_compile_line(L);
+        pln_compile_here(L);
     }
 }
 

@@ -9,6 +9,7 @@
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
  * control.c  policies, statistics
+ * policies.c policies that change, and their tests
  * warming.c  warming, and whether a cache is warm
  * memory.c   a server in memory, for tests
  * locks.c    locks
@@ -40,6 +41,7 @@ struct pln_lua_cache {
     struct pln_cache *cache;    /* NULL: closed */
     struct pln_lua_load *loads; /* by loaders of this state, the innermost first */
     unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
+    bool has_loaders;           /* by name: a table that is the user value */
     char name[64];
 };
 
@@ -141,6 +143,11 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading);
 
+/* ---- policies.c ---- */
+
+/* perilune.reload_policies */
+int pln_lua_reload_policies(lua_State *L);
+
 /* ---- memory.c ---- */
 
 /* perilune.memory */
@@ -217,6 +224,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
-    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_warmings[];
+    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[];
 
 #endif

@@ -138,6 +138,8 @@ struct loader_call {
     struct pln_load *load;
     int status;   /* what the loader's results mean to the core */
     int error_at; /* stack index of its error, in the frame of the get; 0: none */
+    int loaders;  /* stack index of those by name, where the rule may call for one */
+    const char *name;
 };
 
 /* A third result: how long the value lives. Negative: hand out, do not store. */
@@ -197,6 +199,12 @@ static int run_loader(lua_State *L) {
     return take_results(L, call);
 }
 
+static int load_failed(struct loader_call *call) {
+    call->error_at = lua_gettop(call->L);
+    const char *text = lua_tostring(call->L, -1);
+    return pln_fail(PLN_ELOADER, "%s", text == NULL ? "the loader failed" : text);
+}
+
 /* Called by the core. The frame is still that of the get, so its stack indices hold. */
 static int load_by_function(void *arg, struct pln_bytes key, struct pln_load *load) {
     struct loader_call *call = arg;
@@ -214,34 +222,79 @@ static int load_by_function(void *arg, struct pln_bytes key, struct pln_load *lo
         lua_pushvalue(L, loading->first_extra + i);
     }
     if (lua_pcall(L, loading->n_extra + loading->takes_key + 2, 0, 0) != LUA_OK) {
-        call->error_at = lua_gettop(L);
-        const char *text = lua_tostring(L, -1);
-        return pln_fail(PLN_ELOADER, "%s", text == NULL ? "the loader failed" : text);
+        return load_failed(call);
     }
     return call->status;
+}
+
+/* stack: call (light), loaders -> function */
+static int find_named(lua_State *L) {
+    const struct loader_call *call = lua_touserdata(L, 1);
+    if (lua_getfield(L, 2, call->name) == LUA_TNIL) {
+        return luaL_error(L, "no loader '%s' is registered", call->name);
+    }
+    return 1;
+}
+
+/* Called by the core likewise, for a rule that calls for a loader by name. */
+static int load_by_name(void *arg, const char *name, struct pln_bytes key, struct pln_load *load) {
+    struct loader_call *call = arg;
+    lua_State *L = call->L;
+    call->name = name;
+    lua_pushcfunction(L, find_named);
+    lua_pushlightuserdata(L, call);
+    lua_pushvalue(L, call->loaders);
+    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
+        return load_failed(call);
+    }
+    const struct pln_lua_loading *of_get = call->loading;
+    struct pln_lua_loading loading = {
+        .key = of_get->key, .loader = lua_gettop(L), .takes_key = true, .gives_ttl = true};
+    call->loading = &loading;
+    int status = load_by_function(call, key, load);
+    call->loading = of_get;
+    return status;
+}
+
+static int get_loading(lua_State *L, struct pln_lua_cache *self,
+                       const struct pln_get_options *options, pln_loader loader,
+                       struct loader_call *call) {
+    struct pln_result result;
+    struct pln_lua_load load = {.outer = self->loads};
+    load.key.data = lua_tolstring(L, call->loading->key, &load.key.len);
+    refuse_own_key(L, self, load.key);
+    luaL_checkstack(L, call->loading->n_extra + 10, "too many arguments for the loader");
+    self->loads = &load;
+    self->n_running++;
+    int status = pln_get_or_load(self->cache, load.key, options, loader, call, &result);
+    self->n_running--;
+    self->loads = load.outer;
+    if (status == PLN_ELOADER && call->error_at != 0) {
+        lua_pushnil(L);
+        luaL_tolstring(L, call->error_at, NULL); /* whole: the core's text is cut */
+        lua_pushstring(L, pln_status_name(status));
+        return 3;
+    }
+    return push_read(L, self, status, &result);
 }
 
 int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading) {
-    struct pln_result result;
     struct loader_call call = {.L = L, .loading = loading};
-    struct pln_lua_load load = {.outer = self->loads};
-    load.key.data = lua_tolstring(L, loading->key, &load.key.len);
-    refuse_own_key(L, self, load.key);
-    luaL_checkstack(L, loading->n_extra + 10, "too many arguments for the loader");
-    self->loads = &load;
-    self->n_running++;
-    int status = pln_get_or_load(self->cache, load.key, options, load_by_function, &call, &result);
-    self->n_running--;
-    self->loads = load.outer;
-    if (status == PLN_ELOADER && call.error_at != 0) {
-        lua_pushnil(L);
-        luaL_tolstring(L, call.error_at, NULL); /* whole: the core's text is cut */
-        lua_pushstring(L, pln_status_name(status));
-        return 3;
-    }
-    return push_read(L, self, status, &result);
+    return get_loading(L, self, options, load_by_function, &call);
+}
+
+/* By the loaders that the program has given names. */
+static int get_by_rule(lua_State *L, struct pln_lua_cache *self,
+                       const struct pln_get_options *options) {
+    const struct pln_lua_loading loading = {.key = 2};
+    struct pln_get_options by_name = options == NULL ? (struct pln_get_options){0} : *options;
+    lua_getiuservalue(L, 1, 1);
+    struct loader_call call = {.L = L, .loading = &loading, .loaders = lua_gettop(L)};
+    by_name.load_by_name = load_by_name;
+    by_name.load_arg = &call;
+    return get_loading(L, self, &by_name, NULL, &call);
 }
 
 static bool is_callable(lua_State *L, int index) {
@@ -266,7 +319,8 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
         pln_lua_get_options(L, 3, &options, tags);
     }
     if (n_arguments < loader || lua_isnil(L, loader)) {
-        return get_without_loader(L, self, pln_lua_check_key(L, 2), &options);
+        return self->has_loaders ? get_by_rule(L, self, &options)
+                                 : get_without_loader(L, self, pln_lua_check_key(L, 2), &options);
     }
     if (!is_callable(L, loader)) {
         return luaL_typeerror(L, loader, "function");
@@ -284,6 +338,10 @@ static int cache_get(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     if (lua_gettop(L) > 2) {
         return get_with_more(L, self);
+    }
+    if (self->has_loaders) {
+        pln_lua_check_key(L, 2);
+        return get_by_rule(L, self, NULL);
     }
     return get_without_loader(L, self, pln_lua_check_key(L, 2), NULL);
 }

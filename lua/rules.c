@@ -10,6 +10,9 @@
 
 #include <stdio.h>
 
+/* For rules made to be hard to compare; a thousand of a site's take a fraction of a millisecond. */
+enum { LONGEST_CHECK_MS = 4000 };
+
 static const struct {
     const char *name;
     unsigned hook;
@@ -17,6 +20,35 @@ static const struct {
                        {"ttl", PLN_RULE_TTL},
                        {"tags", PLN_RULE_TAGS},
                        {"related", PLN_RULE_RELATED}};
+
+static const char loader_name[] = "perilune.loader";
+
+/* ---- loader "name" ---- */
+
+/* A userdata that holds nothing in C: the name is its user value. */
+static int word_loader(lua_State *L) {
+    const char *name = pln_compile_text(L, 1);
+    char got[80];
+    pln_compile_word(L, "loader");
+    if (name == NULL || name[0] == 0 || strlen(name) > PLN_MAX_LOADER_NAME) {
+        pln_compile_refuse(L, "a name of 1 to %d bytes is wanted, as in loader \"catalog\", got %s",
+                           PLN_MAX_LOADER_NAME, pln_compile_got(L, 1, got, sizeof got));
+    }
+    lua_newuserdatauv(L, 0, 1);
+    luaL_setmetatable(L, loader_name);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+void pln_compile_open_rules(lua_State *L) {
+    luaL_newmetatable(L, loader_name);
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+    lua_pushcfunction(L, word_loader);
+    lua_setfield(L, -2, "loader");
+}
 
 static struct pln_policy_class *find_class(const struct pln_compiler *compiler, const char *name) {
     for (size_t i = 0; i < compiler->n_classes; i++) {
@@ -38,8 +70,8 @@ static void refuse_value(lua_State *L, const struct pln_policy_field *field,
                        or_what, pln_compile_got(L, -1, got, sizeof got));
 }
 
-/* Reads what the body has of the plain fields; returns a bit for each. */
-static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+/* Reads what the table has of the plain fields; returns a bit for each. */
+static uint64_t read_fields(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
     uint64_t own = 0;
     for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         const struct pln_policy_field *field = &pln_policy_fields[i];
@@ -57,12 +89,42 @@ static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_term
     return own;
 }
 
+/* The plain fields of a body, and those that may stand together in its `admit`. */
+static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+    static const char *const names[] = {"min_uses", "max_bytes", "deny", NULL};
+    char got[80];
+    uint64_t own = read_fields(L, body, is_rule, terms);
+    int type = pln_compile_field(L, body, "admit");
+    if (type == LUA_TTABLE) {
+        int admit = lua_gettop(L);
+        pln_compile_check_names(L, admit, names, false, false);
+        own |= read_fields(L, admit, false, terms);
+    } else if (type != LUA_TNIL) {
+        pln_compile_refuse(L, "admit: a table such as { min_uses = 2 }, got %s",
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    lua_pop(L, 1);
+    return own;
+}
+
+/* Nothing is done with a denied key that a function could have a say in. */
+static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule) {
+    for (size_t i = 0; rule->terms.is_denied && i < PLN_ARRAY_LEN(function_fields); i++) {
+        if ((rule->hooks & function_fields[i].hook) != 0) {
+            pln_compile_refuse(L, "%s: deny refuses the rule's keys, so this is never called",
+                               function_fields[i].name);
+        }
+    }
+}
+
 void pln_compile_class(lua_State *L, int body) {
-    static const char *const names[] = {NULL};
+    static const char *const names[] = {"admit", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
+    char at[160];
     const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
     if (same != NULL) {
-        pln_compile_refuse(L, "there is one of this name already, at line %d", same->line);
+        pln_compile_refuse(L, "there is one of this name already, at %s",
+                           pln_compile_place(compiler, same->file, same->line, at, sizeof at));
     }
     pln_compile_check_names(L, body, names, true, false);
     compiler->classes = pln_compile_grow(L, compiler->classes, compiler->n_classes,
@@ -71,6 +133,7 @@ void pln_compile_class(lua_State *L, int body) {
     *class = (struct pln_policy_class){.line = compiler->statement.line};
     class->name = pln_compile_own(L, strdup(compiler->statement.name));
     compiler->n_classes++;
+    class->file = pln_compile_own(L, strdup(compiler->statement.file));
     class->own = read_terms(L, body, false, &class->terms);
 }
 
@@ -102,18 +165,38 @@ static const struct pln_policy_class *read_class(lua_State *L, int body) {
     return class;
 }
 
+/* The value on top: a function, which is kept and popped, or the name of a loader. */
+static void read_load(lua_State *L, struct pln_rule *rule, unsigned index) {
+    char got[80];
+    if (lua_isfunction(L, -1)) {
+        pln_compile_keep_function(L, index, PLN_RULE_LOAD);
+    } else if (luaL_testudata(L, -1, loader_name) != NULL) {
+        lua_getiuservalue(L, -1, 1);
+        rule->loader = pln_compile_own(L, strdup(lua_tostring(L, -1)));
+        lua_pop(L, 2);
+    } else {
+        pln_compile_refuse(L, "load: a function, or loader \"name\", got %s",
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    rule->hooks |= PLN_RULE_LOAD;
+}
+
 static void read_functions(lua_State *L, int body, struct pln_rule *rule, unsigned index) {
     char got[80];
     for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
         const char *name = function_fields[i].name;
         unsigned hook = function_fields[i].hook;
         int type = pln_compile_field(L, body, name);
+        if (type != LUA_TNIL && hook == PLN_RULE_LOAD) {
+            read_load(L, rule, index);
+            continue;
+        }
         if (type == LUA_TFUNCTION) {
             rule->hooks |= hook;
             pln_compile_keep_function(L, index, hook);
             continue;
         }
-        if (type != LUA_TNIL && (hook == PLN_RULE_LOAD || hook == PLN_RULE_RELATED)) {
+        if (type != LUA_TNIL && hook == PLN_RULE_RELATED) {
             pln_compile_refuse(L, "%s: a function, got %s", name,
                                pln_compile_got(L, -1, got, sizeof got));
         }
@@ -129,17 +212,6 @@ static void read_tags(lua_State *L, int body, struct pln_rule *rule) {
     lua_pop(L, 1);
 }
 
-static void refuse_covered(lua_State *L, const struct pln_compiler *compiler) {
-    size_t last = compiler->ruleset->n_rules - 1;
-    const struct pln_rule *rules = compiler->ruleset->rules;
-    for (size_t i = 0; i < last; i++) {
-        if (pln_template_covers(rules[i].pattern, rules[last].pattern)) {
-            pln_compile_refuse(L, "it can never match: rule '%s' at line %d takes all its keys",
-                               pln_template_text(rules[i].pattern), rules[i].line);
-        }
-    }
-}
-
 static struct pln_rule *add_rule(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     struct pln_ruleset *ruleset = compiler->ruleset;
@@ -153,8 +225,7 @@ static struct pln_rule *add_rule(lua_State *L) {
         compiler->statement.name[0] = 0; /* the text below begins with it */
         pln_compile_refuse(L, "%s", pln_error_text());
     }
-    refuse_covered(L, compiler);
-    rule->file = pln_compile_own(L, strdup(compiler->source->file));
+    rule->file = pln_compile_own(L, strdup(compiler->statement.file));
     return rule;
 }
 
@@ -209,7 +280,7 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     if ((from->own & UINT64_C(1) << i) != 0) {
         fprintf(out, "%s (%s:%d)\n", value, rule->file, rule->line);
     } else if ((from->of_class & UINT64_C(1) << i) != 0) {
-        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, rule->file,
+        fprintf(out, "%s (class %s, %s:%d)\n", value, from->class->name, from->class->file,
                 from->class->line);
     } else if (from->errors_follow_stale && strcmp(field->name, "stale_if_error") == 0) {
         fprintf(out, "%s (as stale)\n", value);
@@ -225,8 +296,12 @@ static void write_tags(FILE *out, const struct pln_rule *rule) {
     if (rule->n_tags > 0) {
         fprintf(out, " (%s:%d)\n", rule->file, rule->line);
     }
+    if (rule->loader != NULL) {
+        fprintf(out, "load loader '%s' (%s:%d)\n", rule->loader, rule->file, rule->line);
+    }
+    uint32_t told = PLN_RULE_TTL | (rule->loader != NULL ? PLN_RULE_LOAD : 0);
     for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
-        if ((rule->hooks & function_fields[i].hook & ~(unsigned) PLN_RULE_TTL) != 0) {
+        if ((rule->hooks & function_fields[i].hook & ~told) != 0) {
             fprintf(out, "%s function (%s:%d)\n", function_fields[i].name, rule->file, rule->line);
         }
     }
@@ -253,7 +328,7 @@ static char *write_origins(const struct heritage *from) {
 }
 
 void pln_compile_rule(lua_State *L, int body) {
-    static const char *const names[] = {"class", "tags", "load", "related", NULL};
+    static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     struct pln_rule *rule = add_rule(L);
@@ -264,6 +339,43 @@ void pln_compile_rule(lua_State *L, int body) {
     read_tags(L, body, rule);
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
+    refuse_functions_of_denied(L, rule);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
+}
+
+uint64_t pln_compile_terms(lua_State *L, int body, struct pln_terms *terms) {
+    return read_terms(L, body, false, terms);
+}
+
+/* ---- all rules ---- */
+
+static int refuse_covered(const struct pln_rule *rule, const struct pln_rule *earlier) {
+    char text[PLN_SCRIPT_ERROR], escaped[PLN_SCRIPT_ERROR];
+    bool is_same_file = strcmp(rule->file, earlier->file) == 0;
+    snprintf(text, sizeof text,
+             "%.60s:%d: rule '%.90s': it can never match: rule '%.90s' at %.60s%s%d takes all its "
+             "keys",
+             rule->file, rule->line, pln_template_text(rule->pattern),
+             pln_template_text(earlier->pattern), is_same_file ? "line" : earlier->file,
+             is_same_file ? " " : ":", earlier->line);
+    pln_script_escape(escaped, sizeof escaped, text, strlen(text));
+    return pln_fail(PLN_EPOLICY, "%s", escaped);
+}
+
+int pln_compile_end_rules(struct pln_ruleset *ruleset) {
+    pln_ns deadline = pln_clock_precise() + (pln_ns) LONGEST_CHECK_MS * 1000000;
+    int status = pln_ruleset_finish(ruleset);
+    for (size_t i = 0; i < ruleset->n_rules && status == PLN_OK; i++) {
+        const struct pln_rule *rule = &ruleset->rules[i];
+        size_t earlier = pln_matcher_find_cover(ruleset->matcher, ruleset->rules, i);
+        if (earlier != SIZE_MAX) {
+            status = refuse_covered(rule, &ruleset->rules[earlier]);
+        } else if (pln_clock_precise() > deadline) {
+            status = pln_fail(PLN_EPOLICY,
+                              "%s:%d: it takes longer than %d s to see whether each rule can match",
+                              rule->file, rule->line, LONGEST_CHECK_MS / 1000);
+        }
+    }
+    return status;
 }

@@ -2,8 +2,9 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, naming.c, fields.c). vm.c ties these together and is all that the core
- * sees.
+ * rules.c, events.c, lists.c, naming.c, tests.c, fields.c). vm.c ties these together, and policy.c
+ * is what a program calls; calls.c is how the core calls a policy's functions, fuse.c how it stops
+ * calling them.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -19,9 +20,9 @@ enum {
     PLN_SCRIPT_NAME = 512,         /* bytes of a statement's name */
     PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
     PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
+    PLN_SCRIPT_RESERVE = 64 << 10, /* more than that, for the text of an error */
     PLN_SCRIPT_READ_MS = 1000,     /* budget for reading a file */
-    PLN_SCRIPT_LOAD_MS = 5000,     /* budget of a load function */
-    PLN_SCRIPT_SHAPE_MS = 1000,    /* budget of a ttl, tags or related function */
+    PLN_SCRIPT_LOAD_MS = 1000,     /* budget of a load function; of others the cache says it */
 };
 
 #define PLN_TEN_YEARS_MS (3653LL * 86400 * 1000)
@@ -30,8 +31,10 @@ enum {
 struct pln_source_text {
     char *text;
     size_t len;
-    char *folder; /* with its slash; "" where the path has none */
-    char *file;   /* the path's last part, as it stands in messages */
+    char *path;
+    uint64_t stamp; /* of the file when it was read */
+    char *folder;   /* with its slash; "" where the path has none */
+    char *file;     /* the path's last part, as it stands in messages */
     bool is_trusted;
 };
 
@@ -50,14 +53,24 @@ struct pln_script {
     const struct pln_host *host;
     const char *file;
     bool is_trusted;
-    bool is_quiet; /* print and log say nothing: the file is read again */
-    size_t used_bytes;
-    unsigned budget_ms; /* of the present call */
-    pln_ns started;     /* likewise, by the wall's clock and in the thread's processor time */
-    pln_ns started_processor;
-    bool is_over; /* the budget is gone: every further instruction raises */
+    bool is_quiet;      /* print and log say nothing: the file is read again */
+    bool is_running;    /* a call is under way */
+    bool is_armed;      /* a budget is being watched */
+    bool is_over;       /* it is gone: every further instruction raises */
+    bool is_describing; /* an error's text is being made, for which there is a reserve */
     bool is_out_of_memory;
-    char over_at[80];              /* file:line where it went */
+    size_t used_bytes;
+    size_t largest_bytes; /* of the blocks that may be there */
+    unsigned hook_every;  /* instructions between two looks at the clock */
+    size_t steps;         /* of work in C since the last look */
+    unsigned budget_ms;   /* of the present call */
+    pln_ns started;       /* likewise, by the wall's clock and in the thread's processor time */
+    pln_ns started_processor;
+    char over_at[80]; /* file:line where it went */
+    struct {
+        pln_ms since;
+        unsigned n_lines; /* said or held back since then */
+    } log;
     struct pln_compiler *compiler; /* while the file is being read */
     char error[PLN_SCRIPT_ERROR + 1];
 };
@@ -72,13 +85,106 @@ struct pln_script *pln_script_of(lua_State *L);
  * left on the stack. Returns: PLN_OK; PLN_EPOLICY with the text in script->error. */
 int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
                     unsigned budget_ms);
+/* Charges work in C to the budget, in steps of 1 to 10 ns, and raises where it is gone. Never in
+ * trusted scripts. */
+void pln_script_charge(lua_State *L, size_t steps);
 /* Copies a text with control bytes escaped, cut to what the buffer takes. */
 void pln_script_escape(char *to, size_t size, const char *from, size_t len);
 
+/* ---- calls.c: a policy's functions being called ---- */
+
+/* One call, as its C frame sees it. */
+struct pln_call {
+    const struct pln_match *match;
+    struct pln_bytes key;
+    struct pln_bytes value; /* not for load */
+    uint8_t format;
+    unsigned hook; /* one of enum pln_rule_hooks */
+    struct pln_load *load;
+    int status;          /* of load: PLN_OK, PLN_ABSENT, or a failure of the core's */
+    bool has_ttl;        /* load gave one */
+    bool is_answer;      /* load returned nil and an error: its word, not a fault of the script */
+    bool is_overrun;     /* stopped for want of time or memory */
+    char complaint[160]; /* about a ttl that load gave; "" for none */
+};
+
+/* "ttl" */
+const char *pln_call_name(unsigned hook);
+/* For pln_script_call(), with a struct pln_call: call the function and put what it says into the
+ * load. The second is for tags and related. */
+int pln_call_ttl(lua_State *L);
+int pln_call_list(lua_State *L);
+int pln_call_load(lua_State *L);
+
+/* ---- fuse.c: functions that fail again and again are not called for a while ---- */
+
+/* Of one function, shared by all workers. */
+struct pln_fuse {
+    _Atomic pln_ms logged_at;
+    _Atomic pln_ms off_until;
+    _Atomic unsigned n_in_row; /* failures since the last success */
+};
+
+enum { PLN_FUSE_FAILURES = 5, PLN_FUSE_OFF_MS = 10000 };
+
+void pln_fuse_init(struct pln_fuse *fuse);
+/* Whether the function may be called; where its time off has just ended, true for one caller. */
+bool pln_fuse_lets(struct pln_fuse *fuse, pln_ms now);
+void pln_fuse_succeed(struct pln_fuse *fuse);
+/* Returns true where this failure turned the function off. */
+bool pln_fuse_fail(struct pln_fuse *fuse, pln_ms now);
+/* True once a second: a failure is to be logged. */
+bool pln_fuse_may_log(struct pln_fuse *fuse, pln_ms now);
+
 /* ---- sandbox.c ---- */
+
+/* Goes on in the library's function that is the first upvalue, in the same frame, so that its
+ * errors name the script's line. None of those replaced has upvalues of its own. */
+int pln_call_original(lua_State *L);
 
 /* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
 void pln_sandbox_open(lua_State *L, bool is_trusted);
+
+/* A function put in the place of a library's, which becomes its upvalue. */
+struct pln_replacement {
+    const char *name;
+    lua_CFunction function;
+};
+
+/* Each ends with a NULL. */
+extern const struct pln_replacement pln_safe_strings[]; /* safe_strings.c */
+extern const struct pln_replacement pln_safe_tables[];  /* safe_tables.c */
+int pln_safe_date(lua_State *L);                        /* for os.date; safe_strings.c */
+/* Adds `log`, and a print into the log, to the globals on top of the stack. safe_log.c */
+void pln_safe_log_open(lua_State *L, bool is_trusted);
+
+/* ---- pattern.c: Lua's patterns, each step charged to the budget ---- */
+
+enum { PLN_PATTERN_CAPTURES = 32 };
+
+/* A pattern being matched against a text; zero but for the first four. */
+struct pln_pattern {
+    lua_State *L;
+    const char *subject, *end, *pattern_end;
+    size_t steps; /* not yet charged */
+    int depth;
+    int n_captures;
+    struct {
+        const char *start;
+        ptrdiff_t len;
+    } captures[PLN_PATTERN_CAPTURES];
+};
+
+/* Matches what is left of a pattern at a place in the text. Returns where the match ends, or NULL.
+ * Raises for a bad pattern, and where the budget is gone; likewise below. */
+const char *pln_pattern_match(struct pln_pattern *match, const char *at, const char *pattern);
+/* The i-th capture (from 0) of a match; without captures the first is all of it. Returns false
+ * where it is a place in the text, which is pushed. */
+bool pln_pattern_capture(const struct pln_pattern *match, int i, const char *start, const char *end,
+                         struct pln_bytes *text);
+/* Pushes one capture, or all; with a NULL start a pattern without captures has none. */
+void pln_pattern_push(const struct pln_pattern *match, int i, const char *start, const char *end);
+int pln_pattern_push_all(const struct pln_pattern *match, const char *start, const char *end);
 
 /* ---- fields.c ---- */
 
@@ -117,10 +223,24 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
 void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
                              char *text, size_t size);
 
+/* ---- vm.c ---- */
+
+/* Reads a file and makes a ruleset of it, with its states. Whether its tests held is told in it.
+ * Returns: PLN_OK, PLN_EPOLICY, PLN_ENOMEM. */
+int pln_vm_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                struct pln_ruleset **ruleset);
+
+/* ---- policy.c ---- */
+
+/* The same, ready to be put in force: its tests have held. */
+int pln_policy_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                    struct pln_ruleset **ruleset);
+
 /* ---- compile.c ---- */
 
 struct pln_policy_class {
     char *name;
+    char *file;
     int line;
     struct pln_terms terms;
     uint64_t own; /* a bit per field that it sets */
@@ -134,10 +254,14 @@ struct pln_compiler {
     const struct pln_source_text *source;
     struct pln_policy_class *classes;
     size_t n_classes;
-    int warm_line; /* 0: no cache.warm so far */
+    struct pln_expectation *expectations; /* tests.c */
+    size_t n_expectations;
+    int warm_line;    /* 0: no cache.warm so far */
+    char element[32]; /* of cache.rules: "rules[3]" */
     struct {
         const char *kind; /* "rule" */
         char name[PLN_SCRIPT_NAME + 1];
+        char file[PLN_SCRIPT_NAME + 1];
         int line;
         bool is_open; /* named, its body still to come */
     } statement;
@@ -157,6 +281,12 @@ void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook);
 
 /* For the statements. Each may raise. */
 
+/* What follows is about this statement; the kind is kept by pointer. */
+void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name);
+/* Begins a word such as keys { ... }: it stands before the statement around it, so it counts as
+ * one where that is not named yet. */
+void pln_compile_word(lua_State *L, const char *word);
+
 /* Refuses the statement being read: "policy.lua:14: rule 'x': " and the text. */
 _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -165,8 +295,12 @@ struct pln_compiler *pln_compile_of(lua_State *L);
 void *pln_compile_own(lua_State *L, void *memory);
 /* Room for one more element in an array of n that has grown by this function alone. */
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);
-/* The line of the Lua code that called. */
-int pln_compile_line(lua_State *L);
+/* Says that the statement stands where the Lua code is that called. */
+void pln_compile_here(lua_State *L);
+/* How another place is told in a refusal: "line 3" of the same file, or "users.lua:3". Returns
+ * text. */
+const char *pln_compile_place(const struct pln_compiler *compiler, const char *file, int line,
+                              char *text, size_t size);
 /* What was found instead: "'15 parsecs'", "12", "a table". Returns text. */
 const char *pln_compile_got(lua_State *L, int index, char *text, size_t size);
 /* Raw access to a body's field: pushes it and returns its type. */
@@ -183,10 +317,46 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
                            const struct pln_template *pattern, struct pln_template ***list,
                            size_t *n);
 
+/* ---- same.c: not_modified ---- */
+
+/* Adds it to the table on top of the stack. Raises where memory is out. */
+void pln_same_open(lua_State *L);
+bool pln_same_is(lua_State *L, int index);
+/* ---- raise.c: an event's function ---- */
+
+enum { PLN_SPARE_SCRIPTS = 4 };
+
+/* Scripts that wait for the next event. */
+struct pln_spare_scripts {
+    _Atomic(struct pln_script *) slots[PLN_SPARE_SCRIPTS];
+};
+
+/* NULL where there is none. */
+struct pln_script *pln_spare_take(struct pln_spare_scripts *spares);
+/* Frees it where it is of no more use, or there are enough. */
+void pln_spare_give_take(struct pln_spare_scripts *spares, struct pln_script *script);
+void pln_spare_fini(struct pln_spare_scripts *spares);
+/* Keeps the function on top of the stack (and pops it) as that of the n-th event. */
+void pln_raise_keep_function(lua_State *L, size_t n);
+/* Calls the n-th event's function. Returns: as struct pln_hooks says of raise. */
+int pln_raise_run(struct pln_script *script, size_t n, const struct pln_field *fields,
+                  size_t n_fields, struct pln_raised *raised);
+
 /* ---- rules.c: the bodies of cache.class and cache.rule ---- */
 
 void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
+/* Once all rules are there: makes the search for a key's rule, and refuses a rule that none can
+ * reach. Returns: PLN_OK; PLN_EPOLICY with a text that names both, PLN_ENOMEM. */
+int pln_compile_end_rules(struct pln_ruleset *ruleset);
+/* Adds loader to the globals on top of the stack. */
+void pln_compile_open_rules(lua_State *L);
+
+/* ---- tables.c: cache.rules ---- */
+
+void pln_compile_tables(lua_State *L, int body);
+/* Reads what a body has of the plain fields; returns a bit for each. */
+uint64_t pln_compile_terms(lua_State *L, int body, struct pln_terms *terms);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 
@@ -207,6 +377,16 @@ void pln_vm_leave(void *arg, unsigned worker);
 void pln_naming_keep(lua_State *L, unsigned function);
 /* The hook name_keys. */
 int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
+
+/* ---- tests.c: the body of cache.test ---- */
+
+void pln_compile_test(lua_State *L, int body);
+/* Compares what was expected with what the rules say, once all are there; what comes of it is the
+ * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
+int pln_tests_run(struct pln_compiler *compiler);
+void pln_tests_free(struct pln_compiler *compiler);
+/* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
+int pln_tests_verdict(const struct pln_ruleset *ruleset);
 
 /* ---- lists.c: cache.warm and the words in it ---- */
 

@@ -7,15 +7,17 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 enum { TRUSTED_SOURCE = 16 << 20 };
 
 static int split_path(struct pln_source_text *source, const char *path) {
     const char *slash = strrchr(path, '/');
     size_t len = slash == NULL ? 0 : (size_t) (slash - path) + 1;
+    source->path = strdup(path);
     source->folder = strndup(path, len);
     source->file = strdup(path + len);
-    if (source->folder == NULL || source->file == NULL) {
+    if (source->path == NULL || source->folder == NULL || source->file == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a path");
     }
     return PLN_OK;
@@ -36,6 +38,8 @@ static int read_text(struct pln_source_text *source, const char *path, FILE *fil
     if (source->text == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for %s", path);
     }
+    struct stat info;
+    source->stamp = fstat(fileno(file), &info) == 0 ? pln_file_stamp(&info) : 0;
     source->len = fread(source->text, 1, limit + 1, file);
     if (ferror(file)) {
         return pln_fail(PLN_EPOLICY, "policy: %s cannot be read: %s", path, strerror(errno));
@@ -68,6 +72,7 @@ int pln_source_init(struct pln_source_text *source, const char *path, uint32_t f
 
 void pln_source_fini(struct pln_source_text *source) {
     free(source->text);
+    free(source->path);
     free(source->folder);
     free(source->file);
     *source = (struct pln_source_text){.text = NULL};

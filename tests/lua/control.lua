@@ -57,6 +57,51 @@ spec.test("load_policy puts a file in force, or changes nothing", function()
   spec.raises("string expected", cache.load_policy, cache)
 end)
 
+spec.test("reload_policy reads the file in force again, or changes nothing", function()
+  local cache <close> = perilune.open { log = false }
+  spec.returns(MISS, cache:reload_policy())
+  local changing = policy("changing.lua", "cache.rule '*' { load = function() return 'one' end }")
+  cache:load_policy(changing)
+  policy("changing.lua", "cache.rule '*' { load = function() return 'two' end }")
+  spec.returns({ true }, cache:reload_policy())
+  spec.same(cache:get "a", "two")
+  policy("changing.lua", "cache.rule '*' { load = 3 }")
+  local loaded, message, code = cache:reload_policy()
+  spec.same(loaded, nil)
+  spec.contains(message, "changing.lua:1: rule '*': load: a function")
+  spec.same(code, "policy")
+  spec.same(cache:get "b", "two")
+  spec.same(cache:stats().policy_reloads, 1)
+  spec.same(cache:stats().policy_reload_errors, 1)
+  spec.same(perilune.reload_policies() >= 1, true) -- those of other tests may not be collected yet
+end)
+
+spec.test("test_policy lists a file's tests, and puts nothing in force", function()
+  local cache <close> = perilune.open { policy = users, log = false }
+  local tested = policy("tested.lua", "cache.test 'a' { ttl = '5m' }\ncache.test 'b' { ttl = 1 }")
+  spec.returns({ { { key = "a", line = 1 }, { key = "b", line = 2,
+    failure = "tested.lua:2: test 'b': ttl: expected 1s, got 5m (cache)" } } },
+    cache:test_policy(tested))
+  spec.returns({ {} }, cache:test_policy(users))
+  local tests, message, code = cache:test_policy(policy("wrong.lua", "this is no Lua"))
+  spec.same(tests, nil)
+  spec.contains(message, "wrong.lua:1:")
+  spec.same(code, "policy")
+  spec.same(cache:get "user:7", "user 7")
+  spec.raises("boolean expected", cache.test_policy, cache, users, 1)
+end)
+
+spec.test("a watched policy is read again when its file changes", function()
+  local changing = policy("watched.lua", "cache.rule '*' { ttl = '1m' }")
+  local cache <close> = perilune.open { policy = changing, policy_watch = "10ms", log = false }
+  policy("watched.lua", "cache.rule '*' { ttl = '2m' }")
+  local deadline = os.time() + 20
+  repeat
+    local reloads = cache:stats().policy_reloads
+  until reloads > 0 or os.time() > deadline
+  spec.contains(cache:explain "x", "ttl 2m (watched.lua:1)")
+end)
+
 spec.test("a wrong policy at open is nil, message, policy", function()
   local wrong = policy("wrong.lua", "this is no Lua")
   local cache, message, code = perilune.open { policy = wrong, log = false }
@@ -248,6 +293,77 @@ spec.test("a rule's weight and priority are numbers in range", function()
   local cache <close> = assert(perilune.open { policy = good, log = false })
   spec.contains(cache:explain "k", "weight 3 (good.lua:1)")
   spec.contains(cache:explain "k", "priority -2 (good.lua:1)")
+end)
+
+local named = policy("named.lua", [[
+cache.rule "n:{id}" { load = loader "db", ttl = function(key, m, value) return #value end }
+cache.rule "f:{id}" { load = function(key, m) return "of the rule" end }
+]])
+
+spec.test("a rule calls for a loader by name, which runs in the program's state", function()
+  local cache <close> = assert(perilune.open { policy = named, log = false })
+  local value, message, code = cache:get "n:1"
+  spec.same(value, nil)
+  spec.same(message, "named.lua:1: rule 'n:{id}': no loader 'db' is registered")
+  spec.same(code, "loader")
+  local seen = {}
+  spec.same(cache:register_loader("db", function(key)
+    seen[#seen + 1] = key
+    return "value of " .. key
+  end), true)
+  spec.returns({ "value of n:1", null, "loaded" }, cache:get "n:1")
+  spec.returns({ "value of n:1", null, "l1" }, cache:get "n:1")
+  spec.same(select(5, cache:peek "n:1") <= 12, true) -- by the rule's ttl function
+  spec.returns(MISS, cache:get("n:2", { no_load = true }))
+  spec.returns({ "value of n:2", null, "loaded" }, cache:get("n:2", { timeout = 5 }))
+  spec.returns({ "of the rule", null, "loaded" }, cache:get "f:1")
+  spec.returns(MISS, cache:get "other")
+  spec.same(seen, { "n:1", "n:2" })
+  spec.returns({ "mine", null, "loaded" }, cache:get("n:3", function()
+    return "mine"
+  end))
+  assert(cache:load_policy(named))
+  spec.same(cache:get "n:4", "value of n:4")
+end)
+
+spec.test("what a loader by name gets wrong is the get's failure", function()
+  local cache <close> = assert(perilune.open { policy = named, log = false })
+  cache:register_loader("db", function()
+    return nil, "the database is away"
+  end)
+  spec.returns({ null, "the database is away", "loader" }, cache:get "n:1")
+  cache:register_loader("db", function(key)
+    return cache:get(key)
+  end)
+  spec.contains(select(2, cache:get "n:1"), "the loader of 'n:1' asks for 'n:1' itself")
+  cache:register_loader("db", function()
+    cache:close()
+  end)
+  spec.contains(select(2, cache:get "n:1"), "cannot close a cache")
+  cache:register_loader("db", nil)
+  spec.returns({ null, "no loader 'db' is registered", "loader" }, cache:get "n:1")
+  spec.raises("a name of 1 to 512 bytes", cache.register_loader, cache, "", print)
+  spec.raises("function expected, got string", cache.register_loader, cache, "db", "x")
+end)
+
+spec.test("an event may have a function that says what is void", function()
+  local asked = policy("asked.lua", [[
+cache.on "import.done" (function(e)
+  return { match = e.full == "true" and "product:*" or "product:" .. e.id }
+end)]])
+  local cache <close> = assert(perilune.open { policy = asked, log = false })
+  cache:set("product:1", "one")
+  cache:set("product:2", "two")
+  spec.returns({ true }, cache:raise("import.done", { id = 2 }))
+  spec.same(select(3, cache:peek "product:1"), "l1")
+  spec.same(select(3, cache:peek "product:2"), "miss")
+  spec.returns({ true }, cache:raise("import.done", { full = true }))
+  spec.same(select(3, cache:peek "product:1"), "miss")
+  spec.returns({ null, "asked.lua:1: on 'import.done': asked.lua:2: attempt to concatenate a nil " ..
+    "value (field 'id')", "policy" }, cache:raise("import.done", {}))
+  spec.same(cache:explain_events(),
+    "event import.done (asked.lua:1)\n  a function says what it makes void\n")
+  spec.contains(cache:explain_events(true), '"function":true')
 end)
 
 remove_folder()

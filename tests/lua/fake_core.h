@@ -13,18 +13,24 @@ struct pln_cache {
     struct pln_terms terms;
     struct pln_ruleset *ruleset;
     pln_ms now;
-    int n_failures; /* pln_cache_policy_failed() */
+    int n_failures;           /* pln_cache_policy_failed() */
+    int n_refused;            /* pln_cache_policy_refused() */
+    int counts[PLN_N_COUNTS]; /* pln_cache_policy_count() */
     int n_logs;
     int last_level;
     char last_log[700];
+    const char *old; /* value of what is loaded, or NULL */
+    uint8_t old_format;
     char folder[32]; /* with policy.lua in it */
     char path[64];
 };
 
 struct pln_load {
+    const struct pln_cache *cache;
     struct pln_bytes value;
     uint8_t format;
     bool has_ttl;
+    bool is_same; /* pln_load_same() was called */
     pln_ms ttl_ms;
     size_t n_tags, n_related;
     char tags[1024]; /* "a,b," */

@@ -1,11 +1,14 @@
 -- SPDX-License-Identifier: MIT
 --
--- check_readme.lua - runs what README.md shows, against a Redis of its own.
+-- check_docs.lua - runs what the documentation shows, against a Redis of its own.
 --
--- Each block of Lua or C is a program, and prints what the text block after it says; a block of Lua
--- with a cache.rule is a policy, and must load and answer. Files that are linked must exist.
+-- README.md: each block of Lua or C is a program, and prints what the text block after it says; a
+-- block of Lua with a cache.rule is a policy, and must load and answer. The guide to policies: a
+-- block "lua NAME" is a file of that name, a block "console" a session in a shell, in which what
+-- stands under a command is what it prints ("..." for any text). The manual pages: each example is
+-- a policy, and is right. Files that are linked must exist.
 --
--- usage: lua5.4 check_readme.lua ROOT LIBRARY PERILUNE [FLAG]     FLAG: as the library was built
+-- usage: lua5.4 check_docs.lua ROOT LIBRARY PERILUNE [FLAG]     FLAG: as the library was built
 --        with, where that is -fsanitize=...
 
 local root, library, perilune = arg[1], arg[2], arg[3]
@@ -42,11 +45,11 @@ local function run(...)
     return output, pipe:close()
 end
 
--- The fenced blocks of a text, in order: { language, text }.
+-- The fenced blocks of a text, in order: { language, name, text }.
 local function blocks(text)
     local list = {}
-    for language, body in text:gmatch "\n```(%l+)\n(.-)\n```\n" do
-        list[#list + 1] = { language = language, text = body .. "\n" }
+    for language, name, body in text:gmatch "\n```(%l+) ?(%S*)\n(.-)\n```\n" do
+        list[#list + 1] = { language = language, name = name, text = body .. "\n" }
     end
     return list
 end
@@ -111,30 +114,97 @@ local function try(block, next_block)
         is_good and output == wanted, output
 end
 
-local readme = read(root .. "/README.md")
-local list = blocks(readme)
+-- Whether a text is what is wanted, in which "..." stands for any text.
+local function is_like(text, wanted)
+    local pattern = wanted:gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.", ".-")
+    return text:find("^" .. pattern .. "$") ~= nil
+end
+
+-- Runs the commands of a session in the shell, one after the other; returns whether each printed
+-- what stands under it, and what the first that did not has printed.
+local function run_session(text)
+    local shell = ("cd '%s'; perilune() { '%s' \"$@\"; }; "):format(folder, perilune)
+    local command, wanted
+    for line in (text:gsub("redis://localhost", "unix:" .. socket) .. "$ \n"):gmatch "(.-)\n" do
+        if not line:find "^%$ " then
+            wanted = wanted .. line .. "\n"
+        else
+            local output = command and run("sh", "-c", shell .. command) or ""
+            if command and not is_like(output, wanted) then
+                return false, "$ " .. command .. "\n" .. output
+            end
+            command, wanted = line:sub(3), ""
+        end
+    end
+    return true, ""
+end
+
 local results = {}
+
+local function note(title, is_good, output)
+    results[#results + 1] = { title, is_good, output or "" }
+end
+
+local function check_readme(text)
+    local list = blocks(text)
+    for i, block in ipairs(list) do
+        if block.language ~= "text" then
+            note(try(block, list[i + 1]))
+        end
+    end
+    note("a program that prints something else is caught",
+        #list > 0 and not select(2, try({ language = "lua", text = "print(1)\n" },
+            { language = "text", text = "2\n" })))
+end
+
+local function check_guide(text)
+    local n = 0
+    for _, block in ipairs(blocks(text)) do
+        if block.language == "lua" and block.name ~= "" then
+            write(folder .. "/" .. block.name,
+                (block.text:gsub("redis://localhost", "unix:" .. socket)))
+        elseif block.language == "console" then
+            n = n + 1
+            note(("session %d of the guide goes as shown"):format(n), run_session(block.text))
+        end
+    end
+    note("a session that prints something else is caught",
+        n > 0 and not run_session "$ echo one two\none ... three\n")
+end
+
+local function check_manual(name)
+    local n = 0
+    for body in read(root .. "/lua/" .. name):gmatch "\n%.EX\n(.-)\n%.EE\n" do
+        n = n + 1
+        write(folder .. "/policy.lua", (body:gsub("\\%-", "-"):gsub("\\e", "\\")))
+        local output, is_good = run(perilune, "policy", "check", folder .. "/policy.lua")
+        note(("example %d of %s is right"):format(n, name), is_good, output)
+    end
+    note(name .. " has an example", n > 0)
+end
+
+local function check_links(text, base)
+    for path in text:gmatch "%]%(([^)#]+)[^)]*%)" do
+        if not path:find "^%a+:" then
+            note("there is a " .. base .. path, io.open(root .. "/" .. base .. path) ~= nil)
+        end
+    end
+end
 
 start_redis()
 local is_done, err = pcall(function()
-    for i, block in ipairs(list) do
-        if block.language ~= "text" then
-            results[#results + 1] = { try(block, list[i + 1]) }
-        end
-    end
-    results[#results + 1] = { "a program that prints something else is caught",
-        not select(2, try({ language = "lua", text = "print(1)\n" },
-            { language = "text", text = "2\n" })), "" }
-    for path in readme:gmatch "%]%(([^)]+)%)" do
-        local file = io.open(root .. "/" .. path)
-        results[#results + 1] = { "there is a " .. path, file ~= nil, "" }
-    end
+    local readme, guide = read(root .. "/README.md"), read(root .. "/scripts/policies/README.md")
+    check_readme(readme)
+    check_links(readme, "")
+    check_guide(guide)
+    check_links(guide, "scripts/policies/")
+    check_manual "perilune-policy.5"
 end)
 stop_redis()
 assert(is_done, err)
 
 print("1.." .. #results)
-local all_good = #list > 0
+local all_good = true
 for i, result in ipairs(results) do
     all_good = all_good and result[2]
     print(("%s %d - %s"):format(result[2] and "ok" or "not ok", i, result[1]))

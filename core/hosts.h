@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * hosts.h - private to core: what a cache has from the program around it for its policy's use.
+ *
+ *   loaders.c  loaders by name
+ *   shaping.c  a rule's functions, asked by a thread that is no worker
+ *   shared.c   numbers that the functions of a policy share
+ *
+ * Label:
+ *   S1  a number published / found: its name is written before it can be seen (shared.c)
+ */
+#ifndef PLN_HOSTS_H
+#define PLN_HOSTS_H
+
+#include "engine.h"
+
+/* ---- loaders.c ---- */
+
+void pln_loaders_free(struct pln_cache *cache);
+/* Lets the call's own loaders by name answer where the rule calls for one. */
+void pln_loader_choose(struct pln_request *request);
+/* Whether a worker can load the request's key. */
+bool pln_loader_can_run(const struct pln_request *request);
+/* The end of a read that brought nothing and can load nothing: a miss, or a failure where the rule
+ * calls for a loader that nobody has registered. */
+int pln_loader_missing(const struct pln_request *request);
+
+/* ---- shaping.c ---- */
+
+/* Asks the rule's ttl, tags and related functions about a value, on a worker, and waits: a call of
+ * a policy's is bounded by its own budget. */
+int pln_shape_by_rule(struct pln_cache *cache, const struct pln_ruleset *ruleset,
+                      const struct pln_match *match, struct pln_bytes key, struct pln_bytes value,
+                      uint8_t format, struct pln_load *load);
+
+/* ---- shared.c ---- */
+
+int pln_shared_new(struct pln_shared **shared);
+void pln_shared_free(struct pln_shared *shared);
+
+#endif
