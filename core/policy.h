@@ -273,9 +273,10 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 /* The terms that hold where no rule says otherwise: what classes and rules inherit from. */
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
-/* How many workers there are. Below this are the numbers under which they call hooks; the next
- * PLN_WARM_THREADS are those of threads that warm. */
 unsigned pln_cache_workers(const struct pln_cache *cache);
+/* Below this are the numbers under which hooks are called: workers', then those of threads that
+ * warm. */
+unsigned pln_cache_numbers(const struct pln_cache *cache);
 /* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
  * PLN_ENOMEM. */
 int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);

@@ -9,8 +9,8 @@
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
  * control.c  policies, statistics
- * policies.c policies that change, and their tests
  * warming.c  warming, and whether a cache is warm
+ * policies.c policies that change, and their tests
  * memory.c   a server in memory, for tests
  * locks.c    locks
  * limits.c   counters and limits of a rate

@@ -363,6 +363,15 @@ uint64_t pln_compile_terms(lua_State *L, int body, struct pln_terms *terms);
 void pln_compile_event(lua_State *L, int body);
 void pln_compile_sources(lua_State *L, int body);
 
+/* ---- tests.c: the body of cache.test ---- */
+
+void pln_compile_test(lua_State *L, int body);
+/* Compares what was expected with what the rules say, once all are there; what comes of it is the
+ * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
+int pln_tests_run(struct pln_compiler *compiler);
+void pln_tests_free(struct pln_compiler *compiler);
+/* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
+int pln_tests_verdict(const struct pln_ruleset *ruleset);
 /* ---- vm.c ---- */
 
 /* The script of a number under which hooks are called, made when it is first needed. `arg` is that
@@ -377,16 +386,6 @@ void pln_vm_leave(void *arg, unsigned worker);
 void pln_naming_keep(lua_State *L, unsigned function);
 /* The hook name_keys. */
 int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
-
-/* ---- tests.c: the body of cache.test ---- */
-
-void pln_compile_test(lua_State *L, int body);
-/* Compares what was expected with what the rules say, once all are there; what comes of it is the
- * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
-int pln_tests_run(struct pln_compiler *compiler);
-void pln_tests_free(struct pln_compiler *compiler);
-/* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
-int pln_tests_verdict(const struct pln_ruleset *ruleset);
 
 /* ---- lists.c: cache.warm and the words in it ---- */
 

@@ -3,8 +3,7 @@
  * vm.c - policies in service: loading one, and the functions that the core calls through hooks.
  *
  * A loaded policy is a ruleset whose hooks point to a struct vm: the file's text and a script for
- * each worker, made before the policy is in force, and for each thread that warms, made when it
- * first loads. A worker's script is used by one thread at a
+ * each worker, made before the policy is in force. A worker's script is used by one thread at a
  * time, so nothing here is locked; retire() runs after the last reference, when no call can be
  * under way. A script that ran out of memory is dropped and made anew at the next call.
  *
@@ -27,8 +26,8 @@ struct vm {
     const struct pln_host *host;
     struct pln_terms base;
     const struct pln_ruleset *ruleset; /* whose hooks these are: it outlives the vm */
-    unsigned n_workers, n_numbers;     /* a number for each worker, then one for each that warms */
-    struct pln_script **scripts;       /* by number; each used by one thread at a time */
+    unsigned n_workers, n_numbers;     /* the latter with threads that warm */
+    struct pln_script **scripts;       /* each used by its worker's thread alone */
     struct pln_spare_scripts spares;
     struct pln_fuse *fuses; /* by rule and hook */
     unsigned budget_ms;     /* of ttl, tags and related */
@@ -84,14 +83,9 @@ static int make_script(struct vm *vm, struct pln_script **script) {
 int pln_vm_script(void *arg, unsigned worker, struct pln_script **script) {
     struct vm *vm = arg;
     assert(worker < vm->n_numbers);
-    if (vm->scripts[worker] == NULL) {
-        int status = make_script(vm, &vm->scripts[worker]);
-        if (status < 0) {
-            return status;
-        }
-    }
+    int status = vm->scripts[worker] == NULL ? make_script(vm, &vm->scripts[worker]) : PLN_OK;
     *script = vm->scripts[worker];
-    return PLN_OK;
+    return status;
 }
 
 void pln_vm_leave(void *arg, unsigned worker) {
@@ -112,10 +106,9 @@ static void count_overrun(struct vm *vm, const struct pln_script *script, struct
 static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct pln_call *call,
                unsigned budget_ms) {
     struct pln_script *script;
-    call->is_overrun = false;
     int status = pln_vm_script(vm, worker, &script);
+    call->is_overrun = status < 0; /* it may have taken as long as reading may */
     if (status < 0) {
-        call->is_overrun = true; /* it may have taken as long as reading may */
         return status;
     }
     if (script->is_running) { /* it used the cache, by a library of the host's */
@@ -319,8 +312,8 @@ static struct vm *new_vm(struct pln_cache *cache) {
         vm->host = pln_cache_host(cache);
         vm->base = *pln_cache_terms(cache);
         vm->n_workers = pln_cache_workers(cache);
+        vm->n_numbers = pln_cache_numbers(cache);
         vm->budget_ms = (unsigned) pln_cache_policy_budget(cache);
-        vm->n_numbers = vm->n_workers + PLN_WARM_THREADS;
         vm->scripts = calloc(vm->n_numbers, sizeof(struct pln_script *));
     }
     return vm;
