@@ -132,6 +132,7 @@ START_TEST(the_rest_survives_a_lack_of_memory) {
         "cache:touch('k', 5) cache:stats() cache:prometheus() cache:explain 'k'"
         "cache:warm { progress = function() end, keys = { 'a', 1 } } cache:ready()"
         "cache:warm { keys = ('a b'):gmatch '%a', top = 1, rate = 1000 }"
+        "cache:shadow_report() cache:shadow_end()"
         "pcall(cache.get, cache, 'k', { ttll = 1 }) pcall(cache.set, cache, 'k', print)");
 }
 END_TEST
