@@ -292,8 +292,9 @@ size_t pln_template_fill_fields(const struct pln_template *template, const struc
  * PLN_OK, PLN_ENOMEM. */
 int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher **matcher);
 void pln_matcher_free(struct pln_matcher *matcher);
-/* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
-size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
+/* The number of the first rule that matches, with its captures; SIZE_MAX where none does. */
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key,
+                        struct pln_bytes *captures, unsigned *n_captures);
 /* The first of the rules before number `later` that takes all its keys; SIZE_MAX where none does.
  * They are those that the matcher was made of. */
 size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,

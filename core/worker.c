@@ -13,6 +13,7 @@
  * submits an urgent job runs it.
  */
 #include "alert.h"
+#include "own.h"
 #include "simulate.h"
 #include "thread.h"
 #include "warm.h"
@@ -47,9 +48,6 @@ struct pln_workers {
     bool is_closing;
     bool is_gone; /* this is a forked child */
 };
-
-/* The worker that this thread is, or NULL. */
-static _Thread_local const struct pln_worker *self;
 
 static void queue_init(struct queue *queue) {
     queue->first = NULL;
@@ -99,7 +97,7 @@ static pln_ns sweep(struct pln_cache *cache) {
 static void *work(void *arg) {
     struct pln_worker *worker = arg;
     struct pln_workers *pool = worker->pool;
-    self = worker;
+    *pln_own(PLN_OWN_WORKER) = worker;
     pln_ns sweep_at = worker->number == 0 ? pln_deadline(SWEEP_EVERY_MS) : PLN_FOREVER;
     pthread_mutex_lock(&pool->lock);
     while (!pool->is_closing) {
@@ -174,6 +172,7 @@ void pln_workers_free(struct pln_workers *pool) {
 
 int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
     int status = PLN_OK;
+    const struct pln_worker *self = *pln_own(PLN_OWN_WORKER); /* NULL: none */
     bool is_worker = self != NULL && self->pool == pool;
     if (is_urgent && (is_worker || pool->has_no_threads)) {
         job->run(job, is_worker ? self->number : 0);
