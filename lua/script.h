@@ -319,11 +319,6 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
                            const struct pln_template *pattern, struct pln_template ***list,
                            size_t *n);
 
-/* ---- same.c: not_modified ---- */
-
-/* Adds it to the table on top of the stack. Raises where memory is out. */
-void pln_same_open(lua_State *L);
-bool pln_same_is(lua_State *L, int index);
 /* ---- raise.c: an event's function ---- */
 
 enum { PLN_SPARE_SCRIPTS = 4 };

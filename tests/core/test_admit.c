@@ -136,6 +136,36 @@ START_TEST(keys_that_are_wanted_once_do_not_hide_one_that_is_wanted_twice) {
 }
 END_TEST
 
+/* ---- the share of what does not exist ---- */
+
+START_TEST(a_flood_of_missing_keys_takes_no_more_than_its_share) {
+    struct pln_options options = {.max_bytes = 4 << 20, .negative_share = 0.05};
+    char key[24];
+    rig_close(&rig);
+    rig_open(&rig, 1, false, &options);
+    rig.load_status = PLN_ABSENT;
+    rule("k:{id}", PLN_RULE_LOAD);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "value:%d", i);
+        rig_set(A, key, "v");
+    }
+    for (int i = 0; i < 8000; i++) {
+        snprintf(key, sizeof key, "k:%d", i);
+        rig_expect(A, key, NULL, "negative");
+    }
+    ck_assert_uint_le(rig_stat(A, "l1_negative_bytes"), (4 << 20) / 20);
+    ck_assert_uint_ge(rig_stat(A, "l1_negative_bytes"), (4 << 20) / 24);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "value:%d", i);
+        rig_expect(A, key, "v", "l1");
+    }
+    options.negative_share = 1;
+    struct pln_cache *cache;
+    ck_assert_int_eq(pln_open(&options, &cache), PLN_EINVAL);
+    ck_assert_str_eq(pln_error_text(), "negative_share: must be from 0.01 to 0.99, got 1");
+}
+END_TEST
+
 /* ---- a ttl of the loader's ---- */
 
 static int bring_for(void *arg, struct pln_bytes key, struct pln_load *load) {
@@ -294,6 +324,34 @@ START_TEST(what_is_loaded_while_a_new_policy_denies_it_is_not_kept) {
 }
 END_TEST
 
+static void *set_k(void *arg) {
+    rig_set(arg, "k:1", "v");
+    return NULL;
+}
+
+START_TEST(what_is_set_by_a_policy_that_was_replaced_goes_when_the_call_has_ended) {
+    pthread_t thread;
+    struct pln_result result = {.value = NULL};
+    pln_ns deadline = pln_deadline(10000);
+    rule("k:{id}", PLN_RULE_TTL);
+    pthread_mutex_lock(&rig.gate);
+    pthread_create(&thread, NULL, set_k, A);
+    while (rig.n_shapes == 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+    terms.is_denied = true;
+    rule("k:*", 0);
+    pthread_mutex_unlock(&rig.gate);
+    pthread_join(thread, NULL); /* it was allowed when it began */
+    while (pln_peek(A, pln_key("k:1"), &result) != PLN_MISS) {
+        pln_release(A, result.value);
+        ck_assert_msg(pln_clock_precise() < deadline, "a denied key stays in L1");
+        sched_yield();
+    }
+}
+END_TEST
+
 static void add_both(TCase *tests) {
     tcase_add_test(tests, a_value_is_kept_from_the_nth_miss_on);
     tcase_add_test(tests, misses_count_within_one_ttl);
@@ -304,6 +362,7 @@ static void add_both(TCase *tests) {
     tcase_add_test(tests, a_denied_key_is_refused_whatever_is_done_and_told_once);
     tcase_add_test(tests, what_a_new_policy_denies_goes_from_l1);
     tcase_add_test(tests, what_is_loaded_while_a_new_policy_denies_it_is_not_kept);
+    tcase_add_test(tests, what_is_set_by_a_policy_that_was_replaced_goes_when_the_call_has_ended);
     tcase_set_timeout(tests, 30);
 }
 
@@ -317,6 +376,7 @@ int main(void) {
     add_both(alone);
     add_both(two);
     tcase_add_test(alone, keys_that_are_wanted_once_do_not_hide_one_that_is_wanted_twice);
+    tcase_add_test(alone, a_flood_of_missing_keys_takes_no_more_than_its_share);
     tcase_add_test(two, what_is_not_kept_is_in_no_tier_and_what_is_comes_to_all);
     tcase_add_test(two, a_negative_ttl_of_a_loader_hands_out_and_stores_nowhere);
     return rig_run(suite);
