@@ -3,7 +3,15 @@
  * due.h - what hits set going behind a value that is served, and what holds it back; a part of
  * engine.h, which includes it.
  *
- *   due.c    loads: failed ones are not tried again at once
+ *   due.c    loads: by chance before their time; failed ones not again at once
+ *   cost.c   what loads take, measured for each rule
+ *
+ * Early loads (the field `early`, a factor b): a hit that finds `left` of a value's ttl loads it
+ * anew with the chance exp(-left / (b * c)), where c is what a load has taken of late. So one of
+ * those who come shortly before the end loads, and none waits; what is asked for often is loaded
+ * earlier, what is asked for seldom not at all. This is XFetch, from A. Vattani, F. Chierichetti,
+ * K. Lowenstein, "Optimal Probabilistic Cache Stampede Prevention", VLDB 2015. Hits before the
+ * entry's refresh point need not be asked: there the chance is below 1 in 100,000.
  */
 #ifndef PLN_DUE_H
 #define PLN_DUE_H
@@ -13,6 +21,8 @@
 /* When loads of keys failed, as far as it matters still: a key's place is that of its hash, and one
  * who comes later takes it. What is forgotten so costs a load that might have waited. */
 enum { PLN_N_FAILED = 1024 };
+
+struct pln_l1_hit;
 
 struct pln_failed {
     _Atomic uint64_t places[PLN_N_FAILED]; /* until when, and what it can of the hash */
@@ -25,5 +35,28 @@ void pln_failed_note(struct pln_cache *cache, const struct pln_hashed *key,
 /* One has not. */
 void pln_failed_clear(struct pln_cache *cache, const struct pln_hashed *key);
 bool pln_failed_lately(const struct pln_cache *cache, const struct pln_hashed *key, pln_ms now);
+
+/* How long before its end a value is due for refresh, where its terms have early loads; else 0. */
+pln_ms pln_early_window(const struct pln_terms *terms);
+/* Whether a hit loads early, by a random number. */
+bool pln_early_draw(const struct pln_terms *terms, pln_ms left, uint64_t random);
+
+/* Whether a hit past its refresh point is to start a load, as far as it can. */
+bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct pln_terms *terms,
+             const struct pln_l1_hit *hit, pln_ms now);
+/* The same where the terms are still to be found. */
+bool pln_due_by_rule(struct pln_cache *cache, const struct pln_hashed *key,
+                     const struct pln_l1_hit *hit, pln_ms now);
+
+/* ---- cost.c ---- */
+
+/* Adds a load to the moving average, in which the last eight count for two thirds. The clock's
+ * steps even out in it. */
+void pln_cost_note(const struct pln_terms *terms, pln_ms took);
+/* The average in ms; 0 before the first load. */
+double pln_cost(const struct pln_terms *terms);
+/* Gives the rules of a ruleset that is not in force yet a place each, with what is known of the
+ * rules that have the same patterns now. Without memory nothing is kept. */
+void pln_costs_follow(struct pln_ruleset *ruleset, const struct pln_ruleset *former);
 
 #endif

@@ -49,6 +49,10 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
     life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
     life.stale = least(pln_after(now, fresh_left), life.end);
     life.refresh = life.stale;
+    if (terms->early > 0 && life.stale != PLN_FOREVER) {
+        pln_ms due = life.stale - pln_early_window(terms);
+        life.refresh = due > life.created ? due : least(life.created, life.stale);
+    }
     if (terms->refresh > 0 && fresh_left != PLN_FOREVER) {
         double ttl = (double) (age + fresh_left);
         pln_ms due = life.created + (pln_ms) (ttl * terms->refresh);

@@ -111,6 +111,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .l2_ttl_ms = options->l2_ttl_ms,
         .max_age_ms = options->max_age_ms,
         .retry_ms = options->retry_ms,
+        .early = options->early,
     };
 }
 
@@ -254,6 +255,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     pthread_mutex_init(&created->policy_lock, NULL);
     created->seed = pln_random64();
     created->terms = terms_of(&resolved);
+    created->terms.cost = &created->cost;
     created->max_item_bytes = resolved.max_item_bytes;
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = resolved.workers;

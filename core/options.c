@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
+enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FACTOR, FLAG, FLAG_WHEN_FALSE };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
@@ -18,6 +18,7 @@ static const char *const kind_wants[] = {
     [LIFETIME] = "a duration such as \"15m\" or seconds, or \"forever\"",
     [COUNT] = "a whole number from 1 to 1024",
     [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
+    [FACTOR] = "a number from 0 to 10",
     [FLAG] = "\"true\" or \"false\"",
     [FLAG_WHEN_FALSE] = "\"true\" or \"false\"",
 };
@@ -70,6 +71,7 @@ static const struct option {
     {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
     {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
     {"policy_budget", DURATION, offsetof(struct pln_options, policy_budget_ms)},
+    {"early", FACTOR, offsetof(struct pln_options, early)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -109,6 +111,12 @@ static bool parse_count(const char *text, unsigned *count) {
     return true;
 }
 
+static bool parse_factor(const char *text, double *factor) {
+    char *end;
+    *factor = strtod(text, &end);
+    return end != text && *end == 0 && *factor >= 0 && *factor <= 10;
+}
+
 /* A flag of either kind: "true", or "false", sets it. */
 static bool parse_flag(const char *text, bool sets, bool *flag) {
     bool is_true = strcmp(text, "true") == 0;
@@ -134,6 +142,8 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return parse_count(text, field);
     case SHARE:
         return pln_parse_share(text, field) && *(double *) field <= 0.99;
+    case FACTOR:
+        return parse_factor(text, field);
     case FLAG:
         return parse_flag(text, true, field);
     case FLAG_WHEN_FALSE:
@@ -268,6 +278,13 @@ static int check(const struct pln_options *options) {
     if (options->policy_budget_ms > 10000) {
         return pln_fail(PLN_EINVAL, "policy_budget: must be at most 10 s, got %lld ms",
                         (long long) options->policy_budget_ms);
+    }
+    if (!(options->early >= 0 && options->early <= 10)) {
+        return pln_fail(PLN_EINVAL, "early: must be from 0 to 10, got %g", options->early);
+    }
+    if (options->early > 0 && options->refresh > 0) {
+        return pln_fail(PLN_EINVAL, "early: not with refresh, which is %g: choose one",
+                        options->refresh);
     }
     return check_durations(options);
 }

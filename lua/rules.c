@@ -327,6 +327,15 @@ static char *write_origins(const struct heritage *from) {
     return text;
 }
 
+/* A value has one refresh point, so it is one field that sets it. */
+static void refuse_two_points(lua_State *L, const struct pln_terms *terms) {
+    if (terms->early > 0 && terms->refresh > 0) {
+        pln_compile_refuse(L,
+                           "early: not with refresh, which is %g here: one of the two is to be 0",
+                           terms->refresh);
+    }
+}
+
 void pln_compile_rule(lua_State *L, int body) {
     static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
@@ -340,6 +349,7 @@ void pln_compile_rule(lua_State *L, int body) {
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
     refuse_functions_of_denied(L, rule);
+    refuse_two_points(L, &rule->terms);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
 }

@@ -191,6 +191,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "l2_ttl forever (cache)\n"
                                                  "max_age forever (cache)\n"
                                                  "retry 1s (cache)\n"
+                                                 "early 0 (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
@@ -264,6 +265,12 @@ static const struct {
     {"cache.class \"c\" { l2 = 1 }", "policy.lua:1: class 'c': l2: true or false, got 1"},
     {"cache.class \"c\" { read = \"near\" }",
      "policy.lua:1: class 'c': read: \"primary\", \"replica\" or \"nearest\", got 'near'"},
+    {"cache.rule \"r\" { refresh = 0.5, early = 1 }",
+     "policy.lua:1: rule 'r': early: not with refresh, which is 0.5 here: one of the two is to be 0"},
+    {"cache.class \"c\" { early = 11 }", "policy.lua:1: class 'c': early: from 0 to 10, got 11"},
+    {"cache.class \"c\" { early = \"1\" }", "policy.lua:1: class 'c': early: a number, got '1'"},
+    {"cache.class \"c\" { retry = \"2h\" }",
+     "policy.lua:1: class 'c': retry: at most 1 hour, got '2h'"},
     {"cache.class \"c\" { replica_ttl = 0 }",
      "policy.lua:1: class 'c': replica_ttl: more than 0 and at most 10 years, or \"forever\", got 0"},
     {"cache.rule \"x\" { load = \"db\" }",
