@@ -7,7 +7,7 @@
  *
  *     requests/s   early   ttls that end unloaded   requests that wait   loads/min
  *       5           0       100 %                    2.0 per ttl          5.7
- *       5           1        36 %                    0.7                  5.9
+ *       5           1        37 %                    0.7                  5.9
  *       5           2        13 %                    0.3                  6.2
  *     100           0       100 %                   21.0                  5.9
  *     100           1         0 %                    0.0                  6.3
@@ -76,6 +76,10 @@ bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct
              const struct pln_l1_hit *hit, pln_ms now) {
     if (pln_failed_lately(cache, key, now)) {
         pln_count(cache->counts, PLN_COUNT_LOADS_HELD, 1);
+        return false;
+    }
+    if (terms->sliding && now < hit->life.stale) {
+        pln_slide(cache, key, terms, hit, now);
         return false;
     }
     return terms->early <= 0 || now >= hit->life.stale ||

@@ -5,6 +5,7 @@
  *
  *   due.c    loads: by chance before their time; failed ones not again at once
  *   cost.c   what loads take, measured for each rule
+ *   slide.c  lives that hits prolong
  *
  * Early loads (the field `early`, a factor b): a hit that finds `left` of a value's ttl loads it
  * anew with the chance exp(-left / (b * c)), where c is what a load has taken of late. So one of
@@ -18,11 +19,12 @@
 
 #include "policy.h"
 
+struct pln_l1_hit;
+struct pln_l2_item;
+
 /* When loads of keys failed, as far as it matters still: a key's place is that of its hash, and one
  * who comes later takes it. What is forgotten so costs a load that might have waited. */
 enum { PLN_N_FAILED = 1024 };
-
-struct pln_l1_hit;
 
 struct pln_failed {
     _Atomic uint64_t places[PLN_N_FAILED]; /* until when, and what it can of the hash */
@@ -47,6 +49,17 @@ bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct
 /* The same where the terms are still to be found. */
 bool pln_due_by_rule(struct pln_cache *cache, const struct pln_hashed *key,
                      const struct pln_l1_hit *hit, pln_ms now);
+
+/* ---- slide.c ---- */
+
+/* From when on a hit prolongs a value's life, by what is left of it now; PLN_FOREVER: never. */
+pln_ms pln_slide_point(const struct pln_terms *terms, pln_ms now, pln_ms age, pln_ms fresh_left);
+/* Prolongs the life of what a hit in L1 has found past that point, once for all such hits. */
+void pln_slide(struct pln_cache *cache, const struct pln_hashed *key, const struct pln_terms *terms,
+               const struct pln_l1_hit *hit, pln_ms now);
+/* The same of what was read from L2, where it is past that point. */
+void pln_slide_read(struct pln_cache *cache, const struct pln_hashed *key,
+                    const struct pln_terms *terms, const struct pln_l2_item *item);
 
 /* ---- cost.c ---- */
 

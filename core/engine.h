@@ -12,6 +12,7 @@
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
+ *   slide.c    lives that hits prolong
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear

@@ -49,6 +49,10 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
     life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
     life.stale = least(pln_after(now, fresh_left), life.end);
     life.refresh = life.stale;
+    if (terms->sliding) {
+        pln_ms due = pln_slide_point(terms, now, age, fresh_left);
+        life.refresh = least(due > life.created ? due : life.created, life.stale);
+    }
     if (terms->early > 0 && life.stale != PLN_FOREVER) {
         pln_ms due = life.stale - pln_early_window(terms);
         life.refresh = due > life.created ? due : least(life.created, life.stale);
@@ -62,7 +66,7 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
 }
 
 pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl) {
-    if (terms->jitter <= 0 || ttl <= 0 || ttl == PLN_FOREVER) {
+    if (terms->jitter <= 0 || terms->sliding || ttl <= 0 || ttl == PLN_FOREVER) {
         return ttl;
     }
     double chance = (double) (pln_random64() >> 11) * 0x1p-53;
@@ -110,6 +114,9 @@ void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
         bounded.l1_ttl_ms = least(bounded.l1_ttl_ms, bounded.replica_ttl_ms);
     }
     pln_life_keep(cache, key, &bounded, stamp, &value->item, life);
+    if (terms->sliding) {
+        pln_slide_read(cache, key, terms, &value->item);
+    }
 }
 
 bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,

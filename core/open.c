@@ -112,6 +112,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .max_age_ms = options->max_age_ms,
         .retry_ms = options->retry_ms,
         .early = options->early,
+        .sliding = options->sliding,
     };
 }
 

@@ -72,6 +72,7 @@ static const struct option {
     {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
     {"policy_budget", DURATION, offsetof(struct pln_options, policy_budget_ms)},
     {"early", FACTOR, offsetof(struct pln_options, early)},
+    {"sliding", FLAG, offsetof(struct pln_options, sliding)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -285,6 +286,9 @@ static int check(const struct pln_options *options) {
     if (options->early > 0 && options->refresh > 0) {
         return pln_fail(PLN_EINVAL, "early: not with refresh, which is %g: choose one",
                         options->refresh);
+    }
+    if (options->sliding && (options->refresh > 0 || options->early > 0)) {
+        return pln_fail(PLN_EINVAL, "sliding: not with refresh or early");
     }
     return check_durations(options);
 }

@@ -42,6 +42,7 @@ struct pln_terms {
     pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs its life */
     pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
     double early;           /* 0: off; else how early a hit may reload by chance (due.h) */
+    bool sliding;           /* hits prolong the life */
     /* What a load has taken of late, in us. The cache's, which sets it; NULL: nobody keeps it */
     _Atomic uint32_t *cost;
 };

@@ -192,6 +192,7 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
         pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter,
         "refresh", terms->refresh, "early", terms->early, "max_bytes", terms->max_bytes);
+    add(text, "  %-15s %s\n", "sliding", terms->sliding ? "yes" : "no");
     add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1",
         terms->use_l1 ? "yes" : "no", "l2", terms->use_l2 ? "yes" : "no", "local_writes",
         terms->local_writes ? "yes" : "no", "hash_l1", terms->hash_l1 ? "yes" : "no");

@@ -213,7 +213,7 @@ struct pln_l2_ops {
     int (*remove_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline);
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
-                 pln_ns deadline);
+                 pln_ms least, pln_ns deadline);
     int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *);
     int (*commit)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
@@ -377,7 +377,14 @@ static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key,
 /* New durations from now; tells the others. Returns: PLN_OK, PLN_MISS. */
 static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
                                pln_ms life, pln_ns deadline) {
-    return l2->ops->touch(l2, key, fresh, life, deadline);
+    return l2->ops->touch(l2, key, fresh, life, 0, deadline);
+}
+
+/* The same for a value that is fresh, and is so for at least `least` from when it was made to when
+ * it is stale; else PLN_MISS: it is left alone. */
+static inline int pln_l2_prolong(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
+                                 pln_ms life, pln_ms least, pln_ns deadline) {
+    return l2->ops->touch(l2, key, fresh, life, least, deadline);
 }
 
 /* The right to load a key for all: at most one valid at a time, void once the key is written,

@@ -39,6 +39,7 @@ static const struct {
     [PLN_COUNT_DELETES] = {"deletes", "keys deleted by callers"},
     [PLN_COUNT_EXPIRES] = {"expires", "keys made stale by callers"},
     [PLN_COUNT_TOUCHES] = {"touches", "keys given a new ttl by callers"},
+    [PLN_COUNT_SLIDES] = {"slides", "lives prolonged by hits"},
     [PLN_COUNT_TAG_INVALIDATIONS] = {"tag_invalidations", "tags invalidated by callers"},
     [PLN_COUNT_MATCH_INVALIDATIONS] = {"match_invalidations",
                                        "prefixes and patterns invalidated by callers"},
