@@ -6,6 +6,7 @@
  *   due.c    loads: by chance before their time; failed ones not again at once
  *   cost.c   what loads take, measured for each rule
  *   slide.c  lives that hits prolong
+ *   popular.c  popular keys that are loaded anew without a request
  *
  * Early loads (the field `early`, a factor b): a hit that finds `left` of a value's ttl loads it
  * anew with the chance exp(-left / (b * c)), where c is what a load has taken of late. So one of
@@ -16,6 +17,8 @@
  */
 #ifndef PLN_DUE_H
 #define PLN_DUE_H
+
+#include <pthread.h>
 
 #include "policy.h"
 
@@ -60,6 +63,18 @@ void pln_slide(struct pln_cache *cache, const struct pln_hashed *key, const stru
 /* The same of what was read from L2, where it is past that point. */
 void pln_slide_read(struct pln_cache *cache, const struct pln_hashed *key,
                     const struct pln_terms *terms, const struct pln_l2_item *item);
+
+/* ---- popular.c ---- */
+
+struct pln_popular {
+    pthread_mutex_t lock; /* over: */
+    struct pln_popular_key *keys;
+    size_t n;
+};
+
+/* Looks at the hottest keys, and starts the loads of those that are due. Once a second. */
+void pln_popular_run(struct pln_cache *cache);
+void pln_popular_fini(struct pln_popular *popular);
 
 /* ---- cost.c ---- */
 

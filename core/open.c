@@ -254,6 +254,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     }
     memset(created, 0, sizeof *created);
     pthread_mutex_init(&created->policy_lock, NULL);
+    pthread_mutex_init(&created->popular.lock, NULL);
     created->seed = pln_random64();
     created->terms = terms_of(&resolved);
     created->terms.cost = &created->cost;
@@ -304,6 +305,8 @@ void pln_close(struct pln_cache *cache) {
     pln_l1_free(cache->l1);
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
+    pln_popular_fini(&cache->popular);
+    pthread_mutex_destroy(&cache->popular.lock);
     pthread_mutex_destroy(&cache->policy_lock);
     free(cache->ns);
     free(cache->name);

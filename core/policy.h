@@ -43,6 +43,7 @@ struct pln_terms {
     pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
     double early;           /* 0: off; else how early a hit may reload by chance (due.h) */
     bool sliding;           /* hits prolong the life */
+    pln_ms keep_hot_ms;     /* popular keys are refreshed unasked until so long after a request */
     /* What a load has taken of late, in us. The cache's, which sets it; NULL: nobody keeps it */
     _Atomic uint32_t *cost;
 };

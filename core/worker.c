@@ -6,7 +6,8 @@
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
  * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
- * table that is being replaced goes; then it carries out what Redis did not take before.
+ * table that is being replaced goes; then it has popular keys loaded that are due, and carries out
+ * what Redis did not take before.
  */
 #include "engine.h"
 
@@ -82,6 +83,9 @@ static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
 /* Returns when it is to be done again. */
 static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
+    if (!pln_l1_is_replacing(cache->l1)) {
+        pln_popular_run(cache);
+    }
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
     return recovery_at < at ? recovery_at : at;

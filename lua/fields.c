@@ -77,6 +77,7 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "at most 1 hour"},
     {"early", PLN_FIELD_FACTOR, AT(early), is_early, "from 0 to 10"},
     {"sliding", PLN_FIELD_BOOLEAN, AT(sliding), NULL, NULL},
+    {"keep_hot", PLN_FIELD_DURATION, AT(keep_hot_ms), is_any_length, ANY_LENGTH},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);

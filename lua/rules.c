@@ -334,6 +334,9 @@ static void refuse_two_points(lua_State *L, const struct pln_terms *terms) {
                            "early: not with refresh, which is %g here: one of the two is to be 0",
                            terms->refresh);
     }
+    if (terms->keep_hot_ms > 0 && terms->refresh <= 0) {
+        pln_compile_refuse(L, "keep_hot: not without refresh, which says when: that is 0 here");
+    }
     if (terms->sliding && (terms->refresh > 0 || terms->early > 0)) {
         pln_compile_refuse(L, "sliding: not with %s, which is %g here: that is to be 0",
                            terms->refresh > 0 ? "refresh" : "early",

@@ -49,6 +49,8 @@ static const struct {
     [PLN_COUNT_LOADS_HELD] = {"loads_held", "not tried, since the last one had just failed"},
     [PLN_COUNT_LOAD_WAITS] = {"load_waits", "callers that waited for another's load"},
     [PLN_COUNT_REFRESHES] = {"refreshes", "loads behind a served value"},
+    [PLN_COUNT_HOT_REFRESHES] = {"hot_refreshes",
+                                 "of refreshes: of popular keys, without a request"},
     [PLN_COUNT_LEASE_WAITS] = {"lease_waits", "loads that waited for another process"},
     [PLN_COUNT_LEASES_LOST] = {"leases_lost", "loaded values not stored: invalidated meanwhile"},
     [PLN_COUNT_FILLS_REFUSED] = {"fills_refused", "values not kept in L1: invalidated meanwhile"},

@@ -193,6 +193,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "retry 1s (cache)\n"
                                                  "early 0 (cache)\n"
                                                  "sliding false (cache)\n"
+                                                 "keep_hot 0ms (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
@@ -270,6 +271,8 @@ static const struct {
      "policy.lua:1: rule 'r': early: not with refresh, which is 0.5 here: one of the two is to be 0"},
     {"cache.rule \"r\" { refresh = 0.5, sliding = true }",
      "policy.lua:1: rule 'r': sliding: not with refresh, which is 0.5 here: that is to be 0"},
+    {"cache.rule \"r\" { keep_hot = \"10m\" }",
+     "policy.lua:1: rule 'r': keep_hot: not without refresh, which says when: that is 0 here"},
     {"cache.class \"c\" { early = 11 }", "policy.lua:1: class 'c': early: from 0 to 10, got 11"},
     {"cache.class \"c\" { early = \"1\" }", "policy.lua:1: class 'c': early: a number, got '1'"},
     {"cache.class \"c\" { retry = \"2h\" }",
