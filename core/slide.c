@@ -92,8 +92,8 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     if (!pln_life_bound(terms, item) || item->fresh_left <= 0 || item->is_absent) {
         status = PLN_MISS;
     } else if (longer.fresh_left > item->fresh_left + hundredth(terms->ttl_ms)) {
-        status = pln_l2_prolong(cache->l2, key, longer.fresh_left, longer.life_left,
-                                least_life(terms), pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_touch(cache->l2, key, longer.fresh_left, longer.life_left,
+                              least_life(terms), pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_count(cache->counts, PLN_COUNT_SLIDES, status == PLN_OK);
         item->fresh_left = longer.fresh_left;
         item->life_left = longer.life_left;
