@@ -41,6 +41,9 @@ static size_t find(const struct pln_ruleset *former, const char *text, size_t fr
 }
 
 void pln_costs_follow(struct pln_ruleset *ruleset, const struct pln_ruleset *former) {
+    if (ruleset->costs != NULL) {
+        return; /* it has been in force before */
+    }
     ruleset->costs = calloc(ruleset->n_rules + 1, sizeof *ruleset->costs);
     if (ruleset->costs == NULL) {
         return;

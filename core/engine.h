@@ -28,19 +28,23 @@
  *   data.c     Redis's data structures under the cache's namespace and terms
  *   hash.c     hashes, read whole into L1
  *   worker.c   threads for loads that run behind, and housekeeping
- *   warm.c     warming lists
+ *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
- *   report.c   statistics, explain
+ *   report.c   statistics
  *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
  *   nested.c   loaders that ask the cache
  *   named.c    names in Redis of what is no cached value
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
  *   session.c  sessions
+ *   simulate.c a trace on a virtual clock
+ *   shadow.c   a candidate policy beside the live one; rehearse.c what it does, compare.c how the
+ *              two differ
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
- * taken with that of the sources of events (feeder.c) held.
+ * taken with that of the sources of events (feeder.c) held, and all that come after a shadow's
+ * (shadow.c): it is the first.
  *
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
@@ -181,13 +185,24 @@ struct pln_request {
     const struct pln_terms *terms;
     pln_ms timeout_ms;
     pln_ns deadline;
-    pln_ms soft_ms;  /* of its patience; 0: none */
-    bool has_stale;  /* a value is at hand that will do after that */
-    bool is_refresh; /* a value is being served meanwhile */
-    pln_ms created;  /* of that value */
-    bool is_ahead;   /* nobody has asked for it yet */
-    bool is_wanted;  /* what is loaded is stored, however seldom the key was missed */
+    pln_ms soft_ms;    /* of its patience; 0: none */
+    bool has_stale;    /* a value is at hand that will do after that */
+    bool is_refresh;   /* a value is being served meanwhile */
+    bool is_from_l1;   /* it was answered so */
+    pln_ms created;    /* of that value */
+    bool is_ahead;     /* nobody has asked for it yet */
+    bool is_wanted;    /* what is loaded is stored, however seldom the key was missed */
+    unsigned loads_as; /* a thread that warms and has asked L2 already: it loads itself, under the
+                          number before this one; 0: no such thread */
 };
+
+/* ---- cache.c ---- */
+
+/* Loads a key that no tier had a moment ago, in this thread, whose number for the policy's
+ * functions is `worker`. Returns: as pln_get(). */
+int pln_cache_load_as(struct pln_cache *cache, struct pln_bytes key,
+                      const struct pln_get_options *options, unsigned worker,
+                      struct pln_result *result);
 
 /* Leads a flight to its end: L2, then, where need be, the loader. The policy's loader runs on a
  * worker, so it may end after this returns. */
@@ -318,9 +333,10 @@ struct pln_cache {
     /* line 0: read by every get, written only at open */
     _Alignas(PLN_CACHE_LINE) struct pln_l1 *l1;
     struct pln_counts *counts;
-    struct pln_cache *next; /* of all caches of the process: fork.c */
+    _Atomic uint64_t shadow_below; /* keys whose hash is less are told to the shadow: shadow.h */
     uint64_t seed;
     struct pln_host host;
+    struct pln_cache *next; /* of all caches of the process: fork.c */
 
     struct pln_inval *inval;
     _Atomic pln_ms certain_at; /* all that was done in Redis before has been heard */
@@ -328,9 +344,11 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
-    struct pln_feeders *feeders;   /* feeder.h */
-    struct pln_reloads *reloads;   /* reload.h */
-    struct pln_recovery *recovery; /* NULL: nothing is kept */
+    struct pln_feeders *feeders;     /* feeder.h */
+    struct pln_reloads *reloads;     /* reload.h */
+    struct pln_recovery *recovery;   /* NULL: nothing is kept */
+    struct pln_readiness *readiness; /* warm.h */
+    _Atomic pln_ns save_hot_at;      /* the first worker's: when the hottest keys are saved */
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;
@@ -339,6 +357,10 @@ struct pln_cache {
     pln_ms policy_budget_ms;
     bool is_tracking;
     bool has_l2;
+    pln_loader stand_in; /* in the place of the policy's load functions, or NULL */
+    void *stand_in_arg;
+    const char *eviction, *weigh; /* as given, for a shadow; likewise max_entries */
+    size_t max_entries;
     char *name;
     char *ns; /* before all names in Redis */
 
@@ -350,6 +372,9 @@ struct pln_cache {
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
     struct pln_registered *loaders; /* loaders.c */
+
+    pthread_mutex_t shadow_lock; /* over: */
+    struct pln_shadow *shadow;
 };
 
 /* ---- named.c ---- */

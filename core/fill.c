@@ -23,11 +23,12 @@
  * all that runs behind: a refresh for what lags would be none.
  *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
- * rest of the way from the lease on (behind.c).
+ * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
 #include "fill.h"
 #include "hosts.h"
 #include "nested.h"
+#include "shadow.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -181,6 +182,9 @@ static int call_loader(const struct fill *fill, struct pln_load *load) {
     const struct pln_hooks *hooks = &request->ruleset->hooks;
     struct pln_nested nested;
     int status;
+    if (request->loader == NULL && fill->cache->stand_in != NULL) {
+        return pln_stand_in_load(request, (unsigned) fill->worker, load);
+    }
     pln_nested_enter(&nested, fill->cache, request->key.key);
     if (request->loader == NULL) {
         status = hooks->load(request->ruleset->hooks_arg, (unsigned) fill->worker, &request->match,
@@ -386,6 +390,10 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
         pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
     }
+    if ((status == PLN_OK || status == PLN_ABSENT) &&
+        pln_shadow_samples(fill->cache, fill->request->key.hash)) {
+        pln_shadow_fetched(fill->cache, &fill->request->key, pln_value_len(outcome->value));
+    }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }
 
@@ -418,6 +426,11 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
+    if (request->loads_as > 0 && pln_fill_has_loader(request)) {
+        fill.worker = (int) request->loads_as - 1;
+        pln_fill_finish(&fill);
+        return;
+    }
     if (request->has_stale && request->loader == NULL &&
         (uses_l2(&fill) || pln_fill_has_loader(request)) &&
         (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {

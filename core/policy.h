@@ -79,14 +79,30 @@ struct pln_match {
     struct pln_bytes captures[PLN_MAX_CAPTURES]; /* point into the key */
 };
 
-enum pln_warm_kind { PLN_WARM_KEYS, PLN_WARM_FILE, PLN_WARM_ZSET };
+enum pln_warm_kind {
+    PLN_WARM_KEYS,
+    PLN_WARM_FILE,
+    PLN_WARM_ZSET,
+    PLN_WARM_PREVIOUS, /* the fleet's hottest keys, as running instances have saved them */
+    PLN_WARM_FUNCTION, /* of the policy */
+};
+
+enum {
+    PLN_WARM_THREADS = 256, /* that may warm at once; each has a number as a worker has */
+    PLN_WARM_SOURCES = 64,
+};
+
+/* Takes one key after the other. PLN_OK: go on; PLN_MISS: it wants no more; or negative. */
+typedef int (*pln_key_sink)(void *arg, struct pln_bytes key);
 
 struct pln_warm_source {
     enum pln_warm_kind kind;
     struct pln_bytes *keys; /* of KEYS; owned */
     size_t n_keys;
-    char *name; /* of FILE, ZSET; owned */
-    size_t top; /* of ZSET: at most so many; 0: 10000 */
+    char *name;        /* of FILE, ZSET; owned */
+    size_t top;        /* at most so many keys; 0: all, of ZSET and PREVIOUS 10000 */
+    int8_t priority;   /* higher ones are read first, and those of one in their order */
+    unsigned function; /* of FUNCTION: which of them, in the order of the file */
 };
 
 struct pln_warm_plan {
@@ -153,6 +169,15 @@ struct pln_hooks {
     /* Makes another ruleset of the same file, as it is now. Returns: as pln_load_policy(). Threads:
      * any, beside the calls above. */
     int (*again)(void *arg, struct pln_ruleset **ruleset);
+    /* Calls a function of cache.warm for its keys, and gives each to `add`, which may end it.
+     * Returns: PLN_OK; PLN_EPOLICY, or what `add` failed with. */
+    int (*name_keys)(void *arg, unsigned worker, unsigned function, pln_key_sink add,
+                     void *add_arg);
+    /* Nobody calls under this number for now: what was kept for it may go. NULL is allowed. */
+    void (*leave)(void *arg, unsigned worker);
+    /* Writes "NAME VALUE" for every field that a policy can set, a line each, always in the same
+     * order; returns the length of the whole, as snprintf does. NULL: cannot. */
+    size_t (*describe)(const struct pln_terms *terms, char *buffer, size_t size);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -258,6 +283,9 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
+/* Below this are the numbers under which hooks are called: workers', then those of threads that
+ * warm. */
+unsigned pln_cache_numbers(const struct pln_cache *cache);
 /* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
  * PLN_ENOMEM. */
 int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);
@@ -274,6 +302,13 @@ pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
 void pln_cache_policy_failed(struct pln_cache *cache);
 void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which);
 void pln_cache_policy_refused(struct pln_cache *cache);
+/* A shadow: a candidate, for a policy to be loaded into it, which is then put beside a cache. The
+ * sample is the share of the keys; 0: the default. Owns: freed, or handed over. */
+struct pln_shadow;
+int pln_shadow_new(struct pln_cache *live, double sample, struct pln_shadow **shadow);
+void pln_shadow_free(struct pln_shadow *shadow);
+struct pln_cache *pln_shadow_candidate(struct pln_shadow *shadow);
+void pln_shadow_start_take(struct pln_cache *live, struct pln_shadow *shadow);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

@@ -42,7 +42,7 @@ spec.test("closing twice is fine, using a closed cache raises", function()
   for _, method in ipairs { "get", "peek", "set", "delete", "expire", "touch", "get_many",
     "invalidate_tag", "invalidate_prefix", "invalidate_pattern", "delete_many", "clear",
     "raise", "wrap", "load_policy", "warm", "explain", "stats", "prometheus", "nodes", "keys",
-    "hottest", "resize", "reload_policy", "test_policy" } do
+    "hottest", "resize", "reload_policy", "test_policy", "ready" } do
     spec.raises("attempt to use a closed cache", cache[method], cache, "a", "b")
   end
 end)
@@ -111,7 +111,7 @@ end)
 spec.test("numbers are seconds and bytes", function()
   local cache <close> = perilune.open { ttl = 90, max_bytes = 1 << 20, negative = 0.5 }
   spec.contains(cache:explain "k", "90s")
-  spec.contains(cache:explain "k", "0.5s")
+  spec.contains(cache:explain "k", "500ms")
   spec.same(cache:stats().l1_max_bytes, 1 << 20)
 end)
 
