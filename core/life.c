@@ -69,8 +69,7 @@ pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl) {
     if (terms->jitter <= 0 || terms->sliding || ttl <= 0 || ttl == PLN_FOREVER) {
         return ttl;
     }
-    double chance = (double) (pln_random64() >> 11) * 0x1p-53;
-    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - terms->jitter * chance));
+    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - terms->jitter * pln_chance()));
     return shorter > 0 ? shorter : 1;
 }
 

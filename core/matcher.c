@@ -212,24 +212,45 @@ struct search {
     const struct pln_matcher *matcher;
     const char *key;
     size_t len;
-    unsigned best; /* so far: only those before it are looked for */
+    struct pln_bytes way[PLN_MAX_CAPTURES]; /* the captures on the way to where we are */
+    unsigned best;                          /* so far: only those before it are looked for */
+    struct pln_bytes *captures;             /* the best one's */
+    unsigned *n_captures;
     /* NULL; or only those count that take all keys of this one */
     const struct pln_template *covered;
     const struct pln_rule *rules;
 };
 
-static void try_rule(struct search *search, unsigned rule) {
+/* A rule that matches, with so many captures. */
+static void try_rule(struct search *search, unsigned rule, unsigned n_captures) {
     if (rule < search->best &&
         (search->covered == NULL ||
          pln_template_covers(search->rules[rule].pattern, search->covered))) {
         search->best = rule;
+        *search->n_captures = n_captures;
+        for (unsigned i = 0; i < n_captures; i++) {
+            search->captures[i] = search->way[i];
+        }
     }
 }
 
-/* The patterns that end at a node, where the key has been followed up to `at`. */
-static void try_ends(struct search *search, const struct node *node, size_t at) {
-    try_rule(search, at == search->len ? node->end : node->last);
-    try_rule(search, node->rest);
+/* The same, whose last capture is all that is left. */
+static void try_open(struct search *search, unsigned rule, size_t at, unsigned depth) {
+    if (rule < search->best) {
+        search->way[depth] = pln_bytes_of(search->key + at, search->len - at);
+        try_rule(search, rule, depth + 1);
+    }
+}
+
+/* The patterns that end at a node, where the key has been followed up to `at`, past so many
+ * captures. */
+static void try_ends(struct search *search, const struct node *node, size_t at, unsigned depth) {
+    if (at == search->len) {
+        try_rule(search, node->end, depth);
+    } else {
+        try_open(search, node->last, at, depth);
+    }
+    try_open(search, node->rest, at, depth);
 }
 
 /* The child that the next byte leads to; 0, which is nobody's child, where there is none that can
@@ -252,23 +273,24 @@ static bool has_text(const struct search *search, const struct node *node, size_
             memcmp(search->key + at, search->matcher->text + node->text, node->n_text) == 0);
 }
 
-static void search_from(struct search *search, uint32_t from, size_t at);
+static void search_from(struct search *search, uint32_t from, size_t at, unsigned depth);
 
-static void try_fields(struct search *search, const struct node *node, size_t at) {
+static void try_fields(struct search *search, const struct node *node, size_t at, unsigned depth) {
     uint32_t field = node->children + node->n_literals;
     for (uint32_t end = field + node->n_fields; field < end && at < search->len; field++) {
         if (search->matcher->nodes[field].least < search->best) {
             const char *start = search->key + at;
             const char *stop = memchr(start, search->matcher->first[field], search->len - at);
             if (stop != NULL && stop != start) {
-                search_from(search, field, (size_t) (stop - search->key));
+                search->way[depth] = pln_bytes_of(start, (size_t) (stop - start));
+                search_from(search, field, (size_t) (stop - search->key), depth + 1);
             }
         }
     }
 }
 
 /* Down along the bytes of the key, then up again through the captures on the way. */
-static void search_from(struct search *search, uint32_t from, size_t at) {
+static void search_from(struct search *search, uint32_t from, size_t at, unsigned depth) {
     const struct node *nodes = search->matcher->nodes;
     uint32_t child = from;
     const struct node *node = &nodes[from];
@@ -276,15 +298,15 @@ static void search_from(struct search *search, uint32_t from, size_t at) {
         return;
     }
     at += node->n_text;
-    try_ends(search, node, at);
+    try_ends(search, node, at, depth);
     while ((child = next_literal(search, node, at)) != 0 &&
            has_text(search, &nodes[child], at + 1)) {
         node = &nodes[child];
         at += 1 + (size_t) node->n_text;
-        try_ends(search, node, at);
+        try_ends(search, node, at, depth);
     }
     for (;; node = &nodes[node->parent]) {
-        try_fields(search, node, at);
+        try_fields(search, node, at, depth);
         if (node == &nodes[from]) {
             return;
         }
@@ -292,16 +314,15 @@ static void search_from(struct search *search, uint32_t from, size_t at) {
     }
 }
 
-static struct search search_for(const struct pln_matcher *matcher, struct pln_bytes key) {
-    return (struct search){.matcher = matcher,
-                           .key = key.len == 0 ? "" : (const char *) key.data,
-                           .len = key.len,
-                           .best = NONE};
-}
-
-size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key) {
-    struct search search = search_for(matcher, key);
-    search_from(&search, 0, 0);
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key,
+                        struct pln_bytes *captures, unsigned *n_captures) {
+    struct search search = {.matcher = matcher,
+                            .key = key.data,
+                            .len = key.len,
+                            .best = NONE,
+                            .captures = captures,
+                            .n_captures = n_captures};
+    search_from(&search, 0, 0, 0);
     return search.best < NONE ? search.best : SIZE_MAX;
 }
 
@@ -309,10 +330,16 @@ size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key)
 size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,
                               size_t later) {
     const struct pln_template *pattern = rules[later].pattern;
-    struct search search = search_for(matcher, pln_template_sample(pattern));
-    search.best = (unsigned) later;
-    search.covered = pattern;
-    search.rules = rules;
-    search_from(&search, 0, 0);
+    struct pln_bytes sample = pln_template_sample(pattern), captures[PLN_MAX_CAPTURES];
+    unsigned n_captures;
+    struct search search = {.matcher = matcher,
+                            .key = sample.data,
+                            .len = sample.len,
+                            .best = (unsigned) later,
+                            .captures = captures,
+                            .n_captures = &n_captures,
+                            .covered = pattern,
+                            .rules = rules};
+    search_from(&search, 0, 0, 0);
     return search.best < later ? search.best : SIZE_MAX;
 }

@@ -6,25 +6,26 @@
  * keeps the list of the loads that it is in the midst of.
  */
 #include "nested.h"
+#include "own.h"
 
 enum { DEEPEST = 8 };
 
-static _Thread_local const struct pln_nested *innermost;
-
 void pln_nested_enter(struct pln_nested *nested, const struct pln_cache *cache,
                       struct pln_bytes key) {
-    *nested = (struct pln_nested){.up = innermost, .cache = cache, .key = key};
-    innermost = nested;
+    const void **innermost = pln_own(PLN_OWN_LOAD);
+    *nested = (struct pln_nested){.up = *innermost, .cache = cache, .key = key};
+    *innermost = nested;
 }
 
 void pln_nested_leave(const struct pln_nested *nested) {
-    assert(innermost == nested);
-    innermost = nested->up;
+    const void **innermost = pln_own(PLN_OWN_LOAD);
+    assert(*innermost == nested);
+    *innermost = nested->up;
 }
 
 int pln_nested_check(const struct pln_cache *cache, struct pln_bytes key) {
     int depth = 0;
-    for (const struct pln_nested *at = innermost; at != NULL; at = at->up, depth++) {
+    for (const struct pln_nested *at = *pln_own(PLN_OWN_LOAD); at != NULL; at = at->up, depth++) {
         if (at->cache == cache && pln_bytes_equal(at->key, key)) {
             return pln_fail(PLN_ELOADER,
                             "get: '%.*s' is being loaded by its own loader, which "

@@ -95,6 +95,11 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     free_rules(ruleset);
     free_sources(&ruleset->warm);
     free_events(ruleset);
+    for (size_t i = 0; i < ruleset->n_alerts; i++) {
+        free(ruleset->alerts[i].name);
+        free(ruleset->alerts[i].file);
+    }
+    free(ruleset->alerts);
     for (size_t i = 0; i < ruleset->n_tests; i++) {
         free(ruleset->tests[i].key);
         free(ruleset->tests[i].failure);
@@ -120,17 +125,11 @@ static size_t try_each(const struct pln_ruleset *ruleset, struct pln_bytes key,
 
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
                        struct pln_match *match) {
-    size_t found = ruleset->matcher != NULL ? pln_matcher_find(ruleset->matcher, key)
+    size_t found = ruleset->matcher != NULL ? pln_matcher_find(ruleset->matcher, key,
+                                                               match->captures, &match->n_captures)
                                             : try_each(ruleset, key, match);
-    match->rule = NULL;
-    match->index = 0;
-    match->n_captures = 0;
-    if (found < ruleset->n_rules) {
-        match->rule = &ruleset->rules[found];
-        match->index = (unsigned) found;
-        bool is_right = pln_template_match(match->rule->pattern, key, match->captures,
-                                           &match->n_captures);
-        assert(is_right);
-        (void) is_right;
-    }
+    bool is_found = found < ruleset->n_rules;
+    match->rule = is_found ? &ruleset->rules[found] : NULL;
+    match->index = is_found ? (unsigned) found : 0;
+    match->n_captures = is_found ? match->n_captures : 0;
 }

@@ -139,6 +139,36 @@ struct pln_event_source {
 };
 
 struct pln_raised; /* opaque: what an event's function answers */
+
+/* cache.alert: what is measured over a window, and when somebody is to be told. */
+enum pln_metric {
+    PLN_METRIC_HIT_RATIO,    /* answered by L1, by L2 or with a stale value, of all gets */
+    PLN_METRIC_L1_HIT_RATIO, /* answered fresh by L1, of all gets */
+    PLN_METRIC_LOAD_ERRORS,  /* loads that failed, of all */
+    PLN_METRIC_LOAD_LATENCY,
+    PLN_METRIC_L2_LATENCY, /* of reads for gets that L1 did not answer */
+    PLN_METRIC_MEMORY,     /* in use, of L1's budget; the mean */
+};
+
+enum pln_alert_bound { PLN_ALERT_BELOW, PLN_ALERT_ABOVE, PLN_ALERT_P99_ABOVE };
+
+struct pln_alert {
+    char *name; /* of the metric; owned, as file */
+    enum pln_metric metric;
+    enum pln_alert_bound bound;
+    double limit; /* a share, or milliseconds */
+    pln_ms over;  /* the window */
+    uint64_t min_requests;
+    bool has_call; /* else it is logged */
+    char *file;
+    int line;
+};
+
+struct pln_alert_news {
+    double value; /* as the limit */
+    uint64_t requests;
+};
+
 /* cache.test: what the file itself says of one key. It has been run when the file has been read. */
 struct pln_policy_test {
     char *key; /* owned, as the next */
@@ -178,6 +208,8 @@ struct pln_hooks {
     /* Writes "NAME VALUE" for every field that a policy can set, a line each, always in the same
      * order; returns the length of the whole, as snprintf does. NULL: cannot. */
     size_t (*describe)(const struct pln_terms *terms, char *buffer, size_t size);
+    /* Tells of an alert that has a function for it; a failure is counted and logged. */
+    void (*alert)(void *arg, unsigned worker, unsigned index, const struct pln_alert_news *news);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -195,6 +227,8 @@ struct pln_ruleset {
     size_t n_sources;
     struct pln_policy_test *tests;
     size_t n_tests;
+    struct pln_alert *alerts;
+    size_t n_alerts;
     struct pln_hooks hooks;
     void *hooks_arg;
     char **files; /* that it was read from */
@@ -264,8 +298,9 @@ size_t pln_template_fill_fields(const struct pln_template *template, const struc
  * PLN_OK, PLN_ENOMEM. */
 int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher **matcher);
 void pln_matcher_free(struct pln_matcher *matcher);
-/* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
-size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
+/* The number of the first rule that matches, with its captures; SIZE_MAX where none does. */
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key,
+                        struct pln_bytes *captures, unsigned *n_captures);
 /* The first of the rules before number `later` that takes all its keys; SIZE_MAX where none does.
  * They are those that the matcher was made of. */
 size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,

@@ -78,6 +78,9 @@ struct pln_hashed {
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed);
 /* Random bytes from the system. Aborts where the system has none. */
 uint64_t pln_random64(void);
+/* Evenly from 0 to less than 1, to spread what would come together. No secret: who knows some can
+ * tell the next. Threads: any, each has its own row. */
+double pln_chance(void);
 
 /* Clock and log as given at open. Copied by value into whoever needs them. */
 struct pln_host {

@@ -142,6 +142,36 @@ START_TEST(a_prefix_is_its_bytes_and_a_star_in_it_a_star) {
 }
 END_TEST
 
+enum { N_CHANCES = 100000 };
+
+static void *draw(void *arg) {
+    double *chances = arg;
+    for (size_t i = 0; i < N_CHANCES; i++) {
+        chances[i] = pln_chance();
+    }
+    return NULL;
+}
+
+START_TEST(chances_are_even_and_differ_between_threads) {
+    static double here[N_CHANCES], there[N_CHANCES];
+    int tenths[10] = {0}, n_same = 0;
+    pthread_t thread;
+    ck_assert_int_eq(pthread_create(&thread, NULL, draw, there), 0);
+    draw(here);
+    pthread_join(thread, NULL);
+    for (size_t i = 0; i < N_CHANCES; i++) {
+        ck_assert(here[i] >= 0 && here[i] < 1);
+        tenths[(int) (here[i] * 10)]++;
+        n_same += here[i] == there[i];
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(tenths); i++) {
+        ck_assert_int_ge(tenths[i], 9000); /* ten times the usual distance from 10000 */
+        ck_assert_int_le(tenths[i], 11000);
+    }
+    ck_assert_int_eq(n_same, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("base");
     TCase *tests = tcase_create("base");
@@ -154,6 +184,7 @@ int main(void) {
     tcase_add_test(tests, counts_of_ended_threads_are_kept);
     tcase_add_test(tests, patterns_fit_what_trying_every_way_finds);
     tcase_add_test(tests, a_prefix_is_its_bytes_and_a_star_in_it_a_star);
+    tcase_add_test(tests, chances_are_even_and_differ_between_threads);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

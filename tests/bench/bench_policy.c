@@ -3,15 +3,19 @@
  * bench_policy.c - what a policy costs: bench_policy [PREFIX], only lines whose name begins so.
  *
  * The cache has L1 alone, so that no network hides what is measured. `hit`: reads of what L1 has,
- * with 200 rules in force and with none, in turn, each after its values were stored under it.
+ * with 200 rules in force and with none, of the same values with the same tags; and, with no rules,
+ * what the tags (two on every second value) cost. Three caches take short turns and change places,
+ * so that it does not count which lies best in memory.
  * `match`: the search for a key's rule among 1000, all of which are asked for; `tenants`: the same
  * where each pattern begins with a capture; `in_turn`: by trying one rule after the other. `load`:
- * a file of 1000 rules from the disk to being in force. `store`: a set, by what the key's rule has;
- * one with a function waits for a worker.
+ * a file of 1000 rules from the disk to being in force. These count the processor time of the one
+ * thread that does it all. `store`: a set, by what the key's rule has, in the time that passes; one
+ * with a function waits for a worker.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../core/policy.h"
@@ -23,13 +27,13 @@ enum {
     N_KEYS = 10000,
     KEY_BYTES = 48,
     N_DRAWS = 1 << 20,
-    N_HITS = 1500000,
+    N_HITS = 200000, /* of a turn: a few milliseconds */
     N_MATCHES = 1000000,
     N_TRIALS = 100000, /* of rules in turn */
     N_LOADS = 4,
     N_STORES = 200000,
     N_SHAPED = 20000,
-    HIT_ROUNDS = 9,
+    HIT_ROUNDS = 20, /* at each place */
 };
 
 struct work {
@@ -39,6 +43,7 @@ struct work {
     size_t n_matches, n_stores;
     char path[32];
     char keys[N_KEYS][KEY_BYTES];
+    char tags[N_KEYS][32]; /* the tag of a key's own; "" where its rule gives it none */
 };
 
 static void need(int status, const char *what) {
@@ -46,6 +51,49 @@ static void need(int status, const char *what) {
         fprintf(stderr, "bench_policy: %s: %s\n", what, pln_error_text());
         exit(1);
     }
+}
+
+/* ---- processor time ---- */
+
+struct timed {
+    bench_body body;
+    void *arg;
+    double ns; /* an operation */
+};
+
+static double processor_ns(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (double) time.tv_sec * 1e9 + (double) time.tv_nsec;
+}
+
+static size_t time_body(void *arg, unsigned thread) {
+    struct timed *timed = arg;
+    double begin = processor_ns();
+    size_t n = timed->body(timed->arg, thread);
+    timed->ns = (processor_ns() - begin) / (double) n;
+    return n;
+}
+
+/* As bench_run(), but others that get the processor meanwhile cost nothing but caches. */
+static void run(struct bench_series *series, bench_body body, void *arg) {
+    struct timed timed = {body, arg, 0};
+    bench_run(series, 1, time_body, &timed);
+    series->values[series->n - 1] = timed.ns;
+}
+
+/* As bench_measure(), in units of so many nanoseconds. */
+static void measure(const char *name, const char *metric, double unit, bench_body body, void *arg) {
+    struct bench_series series = {0};
+    if (!bench_is_wanted(name)) {
+        return;
+    }
+    bench_time(1, body, arg);
+    for (int i = 0; i < BENCH_RUNS; i++) {
+        run(&series, body, arg);
+        series.values[i] /= unit;
+    }
+    bench_print(name, metric, &series);
 }
 
 /* ---- policies and keys ---- */
@@ -60,6 +108,10 @@ static void write_name(char *text, size_t size, unsigned i, bool is_tenant, cons
     const char *area = areas[i % PLN_ARRAY_LEN(areas)];
     const char *shape = shapes[i / 10 % PLN_ARRAY_LEN(shapes)];
     snprintf(text, size, shape, is_tenant ? tenant : area, is_tenant ? area : "kind", i / 50, id);
+}
+
+static bool has_tags(unsigned rule) {
+    return rule % 2 == 0;
 }
 
 static FILE *open_policy(const struct work *work) {
@@ -84,7 +136,7 @@ static void write_rules(const struct work *work, unsigned n, bool is_tenant) {
     for (unsigned i = 0; i + 1 < n; i++) {
         write_name(name, sizeof name, i, is_tenant, "{tenant}", "{id}");
         fprintf(file, "cache.rule \"%s\" { class = \"c%u\", max_bytes = \"64k\"", name, i % 8);
-        fprintf(file, i % 2 == 0 ? ", tags = { \"all\", \"of:{id}\" } }\n" : " }\n");
+        fputs(has_tags(i) ? ", tags = { \"all\", \"of:{id}\" } }\n" : " }\n", file);
     }
     fprintf(file, "cache.rule \"*\" { class = \"c0\" }\n");
     fclose(file);
@@ -98,6 +150,8 @@ static void write_keys(struct work *work, unsigned n, bool is_tenant) {
         snprintf(id, sizeof id, "%u", (unsigned) (number >> 32));
         snprintf(tenant, sizeof tenant, "t%u", (unsigned) (number % 1000));
         write_name(work->keys[i], KEY_BYTES, (unsigned) i % n, is_tenant, tenant, id);
+        snprintf(work->tags[i], sizeof work->tags[i], has_tags((unsigned) i % n) ? "of:%s" : "",
+                 id);
     }
 }
 
@@ -125,38 +179,73 @@ static size_t hits(void *arg, unsigned thread) {
     return N_HITS;
 }
 
-static void run_hits(struct work *work, unsigned n_rules, struct bench_series *series) {
-    if (n_rules > 0) {
-        write_rules(work, n_rules, false);
+enum side { UNTAGGED, TAGGED, RULED, N_SIDES };
+
+static void store_tagged(const struct work *work, size_t i) {
+    static const char value[BENCH_VALUE_BYTES] = "value";
+    struct pln_bytes tags[] = {pln_key("all"), pln_key(work->tags[i])};
+    struct pln_set_options options = {.tags = tags, .n_tags = work->tags[i][0] == 0 ? 0 : 2};
+    need(pln_set(work->cache, pln_key(work->keys[i]), pln_bytes_of(value, sizeof value), &options),
+         "pln_set");
+}
+
+static void prepare(struct work *work, enum side side) {
+    if (side == RULED) {
+        write_rules(work, N_RULES_OF_HITS, false);
     } else {
         fclose(open_policy(work));
     }
     load(work);
     for (size_t i = 0; i < N_KEYS; i++) {
-        store(work, pln_key(work->keys[i]));
+        if (side == TAGGED) {
+            store_tagged(work, i);
+        } else {
+            store(work, pln_key(work->keys[i]));
+        }
     }
     bench_time(1, hits, work);
-    bench_run(series, 1, hits, work);
+}
+
+static void print_ratio(const char *name, const struct bench_series *with,
+                        const struct bench_series *without) {
+    struct bench_series ratio = {.n = with->n,
+                                 .busy = with->busy + without->busy,
+                                 .own = with->own + without->own,
+                                 .wall = with->wall + without->wall};
+    for (size_t i = 0; i < ratio.n; i++) {
+        ratio.values[i] = with->values[i] / without->values[i];
+    }
+    bench_print(name, "ratio", &ratio);
 }
 
 static void bench_hit(struct work *work) {
-    struct bench_series none = {0}, with = {0}, ratio = {0};
+    static struct work others[N_SIDES - 1];
+    struct work *places[N_SIDES] = {work, &others[0], &others[1]};
+    struct bench_series sides[N_SIDES] = {{.n = 0}};
+    struct pln_options options = {.name = "bench too"};
     if (!bench_is_wanted("policy.hit")) {
         return;
     }
     write_keys(work, N_RULES_OF_HITS, false);
-    for (int round = 0; round < HIT_ROUNDS; round++) {
-        run_hits(work, 0, &none);
-        run_hits(work, N_RULES_OF_HITS, &with);
-        ratio.values[ratio.n] = with.values[ratio.n] / none.values[ratio.n];
-        ratio.n++;
+    for (unsigned i = 1; i < N_SIDES; i++) {
+        *places[i] = *work;
+        need(pln_open(&options, &places[i]->cache), "pln_open");
     }
-    ratio.busy = none.busy + with.busy;
-    ratio.own = none.own + with.own;
-    ratio.wall = none.wall + with.wall;
-    bench_print("policy.hit.none", "ns", &none);
-    bench_print("policy.hit.with200", "ns", &with);
-    bench_print("policy.hit.with200.vs.none", "ratio", &ratio);
+    for (unsigned shift = 0; shift < N_SIDES; shift++) {
+        for (unsigned side = 0; side < N_SIDES; side++) {
+            prepare(places[(side + shift) % N_SIDES], side);
+        }
+        for (unsigned turn = 0; turn < HIT_ROUNDS * N_SIDES; turn++) {
+            unsigned side = turn % N_SIDES;
+            run(&sides[side], hits, places[(side + shift) % N_SIDES]);
+        }
+    }
+    bench_print("policy.hit.none", "ns", &sides[TAGGED]);
+    bench_print("policy.hit.with200", "ns", &sides[RULED]);
+    print_ratio("policy.hit.with200.vs.none", &sides[RULED], &sides[TAGGED]);
+    print_ratio("policy.hit.tagged.vs.untagged", &sides[TAGGED], &sides[UNTAGGED]);
+    pln_close(others[0].cache);
+    pln_close(others[1].cache);
 }
 
 /* ---- matching ---- */
@@ -184,12 +273,12 @@ static void bench_match(struct work *work) {
         struct pln_ruleset untouched = {.rules = ruleset->rules, .n_rules = ruleset->n_rules};
         work->ruleset = ruleset;
         work->n_matches = N_MATCHES;
-        bench_measure(is_tenant ? "policy.match.1000.tenants" : "policy.match.1000", 1, matches,
-                      work);
+        measure(is_tenant ? "policy.match.1000.tenants" : "policy.match.1000", "ns", 1, matches,
+                work);
         work->ruleset = &untouched;
         work->n_matches = N_TRIALS;
-        bench_measure(is_tenant ? "policy.match.1000.tenants.in_turn" : "policy.match.1000.in_turn",
-                      1, matches, work);
+        measure(is_tenant ? "policy.match.1000.tenants.in_turn" : "policy.match.1000.in_turn", "ns",
+                1, matches, work);
         pln_ruleset_unref(ruleset);
     }
 }
@@ -206,18 +295,9 @@ static size_t loads(void *arg, unsigned thread) {
 
 static void bench_load(struct work *work) {
     for (int is_tenant = 0; is_tenant <= 1; is_tenant++) {
-        const char *name = is_tenant ? "policy.load.1000.tenants" : "policy.load.1000";
-        struct bench_series series = {0};
-        if (!bench_is_wanted(name)) {
-            continue;
-        }
         write_rules(work, N_RULES, is_tenant != 0);
-        bench_time(1, loads, work);
-        for (int i = 0; i < BENCH_RUNS; i++) {
-            bench_run(&series, 1, loads, work);
-            series.values[i] /= 1000;
-        }
-        bench_print(name, "us", &series);
+        measure(is_tenant ? "policy.load.1000.tenants" : "policy.load.1000", "us", 1000, loads,
+                work);
     }
 }
 

@@ -86,22 +86,23 @@ static struct pln_bytes chance_key(const struct pln_ruleset *ruleset, char key[1
 
 /* ---- the oracle ---- */
 
-static size_t try_each(const struct pln_ruleset *ruleset, struct pln_bytes key) {
-    struct pln_bytes captures[PLN_MAX_CAPTURES];
-    unsigned n;
+static size_t try_each(const struct pln_ruleset *ruleset, struct pln_bytes key,
+                       struct pln_match *match) {
     for (size_t i = 0; i < ruleset->n_rules; i++) {
-        if (pln_template_match(ruleset->rules[i].pattern, key, captures, &n)) {
+        if (pln_template_match(ruleset->rules[i].pattern, key, match->captures,
+                               &match->n_captures)) {
             return i;
         }
     }
+    match->n_captures = 0;
     return SIZE_MAX;
 }
 
 /* Compares the search with the trial; returns the rule. */
 static size_t compare(const struct pln_ruleset *ruleset, struct pln_bytes key) {
-    struct pln_match match;
-    size_t wanted = try_each(ruleset, key);
-    size_t found = pln_matcher_find(ruleset->matcher, key);
+    struct pln_match tried, match;
+    size_t wanted = try_each(ruleset, key, &tried);
+    size_t found = pln_matcher_find(ruleset->matcher, key, match.captures, &match.n_captures);
     ck_assert_msg(found == wanted, "key '%.*s' of %zu rules: %zu '%s' and not %zu '%s'",
                   (int) key.len, (const char *) key.data, ruleset->n_rules, found,
                   found == SIZE_MAX ? "" : pln_template_text(ruleset->rules[found].pattern), wanted,
@@ -109,6 +110,11 @@ static size_t compare(const struct pln_ruleset *ruleset, struct pln_bytes key) {
     pln_ruleset_match(ruleset, key, &match);
     ck_assert_ptr_eq(match.rule, found == SIZE_MAX ? NULL : &ruleset->rules[found]);
     ck_assert_uint_eq(match.index, found == SIZE_MAX ? 0 : found);
+    ck_assert_uint_eq(match.n_captures, tried.n_captures);
+    for (unsigned i = 0; i < match.n_captures; i++) {
+        ck_assert_ptr_eq(match.captures[i].data, tried.captures[i].data);
+        ck_assert_uint_eq(match.captures[i].len, tried.captures[i].len);
+    }
     return found;
 }
 

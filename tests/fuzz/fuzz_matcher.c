@@ -41,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         while (first < n && !pln_template_match(rules[first].pattern, key, captures, &n_captures)) {
             first++;
         }
-        size_t found = pln_matcher_find(matcher, key);
+        size_t found = pln_matcher_find(matcher, key, captures, &n_captures);
         assert(found == (first < n ? first : SIZE_MAX));
         (void) found;
     }

@@ -45,6 +45,11 @@ local function run(...)
     return output, pipe:close()
 end
 
+-- Sessions run in a folder of their own, where a path from here leads nowhere.
+if not perilune:find "^/" then
+    perilune = run "pwd":match "[^\n]+" .. "/" .. perilune
+end
+
 -- The fenced blocks of a text, in order: { language, name, text }.
 local function blocks(text)
     local list = {}

@@ -6,6 +6,7 @@
  * depends on one. All chance is one row of numbers, drawn in the order in which tasks run.
  */
 #include "tasks.h"
+#include "../../core/own.h"
 
 #include <ucontext.h>
 #ifdef __SANITIZE_ADDRESS__
@@ -35,6 +36,7 @@ struct sim_task {
     void *(*run)(void *);
     void *arg;
     void *specific[SIM_MOST_SPECIFIC];
+    const void *own[PLN_N_OWN];
 };
 
 static struct {
@@ -244,6 +246,7 @@ struct sim_task *sim_start(void *(*run)(void *), void *arg) {
     task->node = sim.current->node;
     task->note = NULL;
     memset(task->specific, 0, sizeof task->specific);
+    memset(task->own, 0, sizeof task->own);
     make_context(task);
     task->state = READY;
     return task;
@@ -274,6 +277,10 @@ void *sim_note(void) {
 
 void **sim_specific(unsigned number) {
     return &sim.current->specific[number];
+}
+
+const void **sim_own(unsigned number) {
+    return &sim.current->own[number];
 }
 
 void sim_forget_specific(unsigned number) {

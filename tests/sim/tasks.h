@@ -62,6 +62,8 @@ void sim_set_note(void *note);
 void *sim_note(void);
 /* The task's own data, by number; threads.c. */
 void **sim_specific(unsigned number);
+/* What the library keeps for the task: core/own.h. */
+const void **sim_own(unsigned number);
 void sim_forget_specific(unsigned number);
 /* Called for the data of a task that ends; threads.c. */
 void sim_end_specific(void);

@@ -18,6 +18,8 @@ int __real_pthread_mutex_unlock(pthread_mutex_t *mutex);
 
 pln_ns __wrap_pln_clock_precise(void);
 uint64_t __wrap_pln_random64(void);
+double __wrap_pln_chance(void);
+const void **__wrap_pln_own(unsigned which);
 int __wrap_clock_nanosleep(clockid_t clock, int flags, const struct timespec *at,
                            struct timespec *left);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
@@ -49,6 +51,14 @@ uint64_t __wrap_pln_random64(void) {
     return sim_random();
 }
 
+double __wrap_pln_chance(void) {
+    return (double) (__wrap_pln_random64() >> 11) * 0x1p-53;
+}
+
+const void **__wrap_pln_own(unsigned which) {
+    return sim_own(which);
+}
+
 static pln_ns point_of(const struct timespec *at) {
     return (pln_ns) at->tv_sec * 1000000000 + at->tv_nsec;
 }
@@ -65,7 +75,7 @@ int __wrap_clock_nanosleep(clockid_t clock, int flags, const struct timespec *at
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *arg) {
-    assert(attributes == NULL);
+    (void) attributes; /* the size of a stack, for a policy's functions: here there are none */
     struct sim_task *task = sim_start(run, arg);
     *thread = (pthread_t) task;
     return task == NULL ? EAGAIN : 0;
