@@ -79,14 +79,13 @@ static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *
     if (is_doubtful || (is_stale && !is_in_grace)) {
         return KEEP;
     }
-    if (now < hit->life.refresh) {
-        return SERVE;
-    }
-    if (has_failed) {
-        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
-    } else if ((can_load_behind(request, is_stale) || request->loader != NULL) &&
-               pln_l1_claim_refresh(l1, &request->key)) {
-        if (request->loader != NULL && is_stale) {
+    if (now >= hit->life.refresh &&
+        pln_due(request->cache, &request->key, request->terms, hit, now) &&
+        (can_load_behind(request, is_stale) || request->loader != NULL) &&
+        pln_l1_claim_refresh(l1, &request->key)) {
+        if (request->loader != NULL && (is_stale || request->terms->early > 0)) {
+            request->is_refresh = !is_stale; /* what L2 has of it is no answer */
+            request->created = hit->life.created;
             return KEEP; /* the call's own loader cannot run behind: one caller pays */
         }
         pln_fill_behind(request->cache, &request->key, hit->life.created);
@@ -196,7 +195,8 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     }
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
         pln_l1_unclaim_refresh(cache->l1, &request->key);
-        return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
+        return serve_l1(request, hit, now, request->is_refresh ? PLN_FROM_L1 : PLN_FROM_STALE, kept,
+                        result);
     }
     pln_release(cache, kept);
     if (outcome.source == PLN_FROM_STALE && now >= outcome.life.stale &&

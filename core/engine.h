@@ -11,7 +11,8 @@
  *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
- *   due.c      what a hit sets going, and what holds it back (due.h)
+ *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
+ *   slide.c    lives that hits prolong; popular.c keys that are loaded anew without a request
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
@@ -367,6 +368,8 @@ struct pln_cache {
 
     struct pln_failed failed;
     struct pln_shared *shared; /* hosts.h */
+    _Atomic uint32_t cost;     /* of loads that no rule matches: see cost.c */
+    struct pln_popular popular;
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;

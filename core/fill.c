@@ -365,6 +365,7 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         end_lease(fill);
     } else {
         pln_failed_clear(fill->cache, &request->key);
+        pln_cost_note(request->terms, pln_now(&fill->cache->host) - began);
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
         store_loaded(fill, &load, is_absent, began, &outcome->life);

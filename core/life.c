@@ -49,6 +49,14 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
     life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
     life.stale = least(pln_after(now, fresh_left), life.end);
     life.refresh = life.stale;
+    if (terms->sliding) {
+        pln_ms due = pln_slide_point(terms, now, age, fresh_left);
+        life.refresh = least(due > life.created ? due : life.created, life.stale);
+    }
+    if (terms->early > 0 && life.stale != PLN_FOREVER) {
+        pln_ms due = life.stale - pln_early_window(terms);
+        life.refresh = due > life.created ? due : least(life.created, life.stale);
+    }
     if (terms->refresh > 0 && fresh_left != PLN_FOREVER) {
         double ttl = (double) (age + fresh_left);
         pln_ms due = life.created + (pln_ms) (ttl * terms->refresh);
@@ -58,7 +66,7 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
 }
 
 pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl) {
-    if (terms->jitter <= 0 || ttl <= 0 || ttl == PLN_FOREVER) {
+    if (terms->jitter <= 0 || terms->sliding || ttl <= 0 || ttl == PLN_FOREVER) {
         return ttl;
     }
     pln_ms shorter = (pln_ms) llround((double) ttl * (1 - terms->jitter * pln_chance()));
@@ -105,6 +113,9 @@ void pln_life_keep_read(struct pln_cache *cache, const struct pln_hashed *key,
         bounded.l1_ttl_ms = least(bounded.l1_ttl_ms, bounded.replica_ttl_ms);
     }
     pln_life_keep(cache, key, &bounded, stamp, &value->item, life);
+    if (terms->sliding) {
+        pln_slide_read(cache, key, terms, &value->item);
+    }
 }
 
 bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *terms,

@@ -98,7 +98,7 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
     if (!is_fresh && !may_be_stale(cache, key->key, options, hit, false)) {
         return false;
     }
-    if (now >= hit->life.refresh && !pln_failed_lately(cache, key, now) &&
+    if (now >= hit->life.refresh && pln_due_by_rule(cache, key, hit, now) &&
         pln_l1_claim_refresh(cache->l1, key)) {
         pln_fill_behind(cache, key, hit->life.created);
     }

@@ -114,6 +114,8 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .l2_ttl_ms = options->l2_ttl_ms,
         .max_age_ms = options->max_age_ms,
         .retry_ms = options->retry_ms,
+        .early = options->early,
+        .sliding = options->sliding,
     };
 }
 
@@ -268,8 +270,10 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     }
     memset(created, 0, sizeof *created);
     pthread_mutex_init(&created->policy_lock, NULL);
+    pthread_mutex_init(&created->popular.lock, NULL);
     pthread_mutex_init(&created->shadow_lock, NULL);
     created->terms = terms_of(&resolved);
+    created->terms.cost = &created->cost;
     created->max_item_bytes = resolved.max_item_bytes;
     created->max_entries = resolved.max_entries;
     created->eviction = pln_evictions[pln_option_index(pln_evictions, resolved.eviction)];
@@ -328,6 +332,8 @@ void pln_close(struct pln_cache *cache) {
     pln_l1_free(cache->l1);
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
+    pln_popular_fini(&cache->popular);
+    pthread_mutex_destroy(&cache->popular.lock);
     pthread_mutex_destroy(&cache->policy_lock);
     pthread_mutex_destroy(&cache->shadow_lock);
     free(cache->ns);

@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FLAG, FLAG_WHEN_FALSE };
+enum kind { TEXT, SIZE, AMOUNT, DURATION, LIFETIME, COUNT, SHARE, FACTOR, FLAG, FLAG_WHEN_FALSE };
 
 static const char *const kind_wants[] = {
     [TEXT] = "a text",
@@ -18,6 +18,7 @@ static const char *const kind_wants[] = {
     [LIFETIME] = "a duration such as \"15m\" or seconds, or \"forever\"",
     [COUNT] = "a whole number from 1 to 1024",
     [SHARE] = "a share such as \"10%\" or 0.1, from 0 to 0.99",
+    [FACTOR] = "a number from 0 to 10",
     [FLAG] = "\"true\" or \"false\"",
     [FLAG_WHEN_FALSE] = "\"true\" or \"false\"",
 };
@@ -71,6 +72,8 @@ static const struct option {
     {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
     {"policy_budget", DURATION, offsetof(struct pln_options, policy_budget_ms)},
     {"negative_share", SHARE, offsetof(struct pln_options, negative_share)},
+    {"early", FACTOR, offsetof(struct pln_options, early)},
+    {"sliding", FLAG, offsetof(struct pln_options, sliding)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -110,6 +113,12 @@ static bool parse_count(const char *text, unsigned *count) {
     return true;
 }
 
+static bool parse_factor(const char *text, double *factor) {
+    char *end;
+    *factor = strtod(text, &end);
+    return end != text && *end == 0 && *factor >= 0 && *factor <= 10;
+}
+
 /* A flag of either kind: "true", or "false", sets it. */
 static bool parse_flag(const char *text, bool sets, bool *flag) {
     bool is_true = strcmp(text, "true") == 0;
@@ -135,6 +144,8 @@ static bool parse(enum kind kind, const char *text, void *field) {
         return parse_count(text, field);
     case SHARE:
         return pln_parse_share(text, field) && *(double *) field <= 0.99;
+    case FACTOR:
+        return parse_factor(text, field);
     case FLAG:
         return parse_flag(text, true, field);
     case FLAG_WHEN_FALSE:
@@ -274,6 +285,16 @@ static int check(const struct pln_options *options) {
     if (!(options->negative_share >= 0.01 && options->negative_share <= 0.99)) {
         return pln_fail(PLN_EINVAL, "negative_share: must be from 0.01 to 0.99, got %g",
                         options->negative_share);
+    }
+    if (!(options->early >= 0 && options->early <= 10)) {
+        return pln_fail(PLN_EINVAL, "early: must be from 0 to 10, got %g", options->early);
+    }
+    if (options->early > 0 && options->refresh > 0) {
+        return pln_fail(PLN_EINVAL, "early: not with refresh, which is %g: choose one",
+                        options->refresh);
+    }
+    if (options->sliding && (options->refresh > 0 || options->early > 0)) {
+        return pln_fail(PLN_EINVAL, "sliding: not with refresh or early");
     }
     return check_durations(options);
 }

@@ -190,6 +190,9 @@ struct pln_options {
                                have changed; default 0: never */
     pln_ms policy_budget_ms; /* processor time of a policy's ttl, tags or related function, unless
                                 it is trusted; default 5 ms; at most 10 s */
+    double early;            /* hits load before the end by chance, so many times what a load takes
+                                before it; 1 is a good value; 0 (default): off; not with refresh */
+    bool sliding;            /* hits prolong lives; default false; not with refresh or early */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

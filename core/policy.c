@@ -109,6 +109,7 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
         free(ruleset->files[i]);
     }
     free(ruleset->files);
+    free(ruleset->costs);
     free(ruleset);
 }
 

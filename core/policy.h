@@ -41,6 +41,11 @@ struct pln_terms {
     pln_ms l2_ttl_ms;       /* bound on the life in L2; 0: none, likewise below */
     pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs its life */
     pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
+    double early;           /* 0: off; else how early a hit may reload by chance (due.h) */
+    bool sliding;           /* hits prolong the life */
+    pln_ms keep_hot_ms;     /* popular keys are refreshed unasked until so long after a request */
+    /* What a load has taken of late, in us. The cache's, which sets it; NULL: nobody keeps it */
+    _Atomic uint32_t *cost;
 };
 
 /* A text with captures in it: "user:{id}". */
@@ -230,6 +235,7 @@ struct pln_ruleset {
     size_t n_files;
     uint64_t stamp;           /* of all of them, as they were then */
     struct pln_ruleset *next; /* of those that were replaced: reload.c */
+    _Atomic uint32_t *costs;  /* of the rules' loads, once the ruleset is in force */
 };
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */

@@ -89,8 +89,11 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
     for (size_t i = 0; i < ruleset->n_rules; i++) {
         ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
     }
+    struct pln_ruleset *former = pln_cache_policy(cache);
+    pln_costs_follow(ruleset, former);
+    pln_ruleset_unref(former);
     pthread_mutex_lock(&cache->policy_lock);
-    struct pln_ruleset *former = cache->policy;
+    former = cache->policy;
     bool is_expected = expected == NULL || expected == former;
     if (is_expected) {
         pln_ruleset_ref(ruleset);

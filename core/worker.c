@@ -6,8 +6,9 @@
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
  * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
- * table that is being replaced goes; then it carries out what Redis did not take before, looks
- * whether the policy wants to be told of something, and saves what is hot.
+ * table that is being replaced goes; then it has popular keys loaded that are due, carries out what
+ * Redis did not take before, looks whether the policy wants to be told of something, and saves what
+ * is hot.
  *
  * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
  * submits an urgent job runs it.
@@ -86,6 +87,9 @@ static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
 /* Returns when it is to be done again. */
 static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
+    if (!pln_l1_is_replacing(cache->l1)) {
+        pln_popular_run(cache);
+    }
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
     pln_alerts_look(cache->alerts, 0);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);

@@ -302,7 +302,7 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {
         item = pln_life_shared(terms, &item);
-        status = pln_l2_touch(cache->l2, &key, item.fresh_left, item.life_left,
+        status = pln_l2_touch(cache->l2, &key, item.fresh_left, item.life_left, 0,
                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         if (status != PLN_OK) {
             pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */

@@ -35,6 +35,23 @@ int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, p
     return is_found ? PLN_OK : PLN_MISS;
 }
 
+int pln_l1_prolong(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, pln_ms former,
+                   const struct pln_l1_life *life) {
+    struct thread_record *record = pln_l1_record(l1);
+    if (record == NULL || former <= now) {
+        return PLN_MISS;
+    }
+    pln_l1_enter(l1, record);
+    struct entry *entry = pln_l1_find(l1, key);
+    bool is_done = entry != NULL && !pln_l1_is_gone(l1, entry, now) &&
+                   pln_l1_prolong_entry(entry, former, life);
+    if (is_done) {
+        reopen(entry);
+    }
+    pln_l1_leave(record);
+    return is_done ? PLN_OK : PLN_MISS;
+}
+
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {
     struct thread_record *record = pln_l1_record(l1);
     bool is_ours = false;

@@ -61,24 +61,44 @@ void pln_l1_entry_init(struct entry *entry, const struct pln_hashed *key,
     }
 }
 
-void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_ms end) {
+/* Moves `stale`, where it is at `former`, or anywhere (negative). False where it is not, or the
+ * entry has died. */
+static bool move_stale(struct entry *entry, pln_ms former, pln_ms stale) {
     uint64_t times;
-    if (pln_l1_has_extra(entry)) {
-        /* relaxed both: any mix of old and new points is one that was or will be true */
-        atomic_store_explicit(&entry->refresh, refresh, memory_order_relaxed);
-        atomic_store_explicit(&entry->end, end, memory_order_relaxed);
-    }
     do {
         /* relaxed: the fence and the state decide whether it is times or an address */
         times = atomic_load_explicit(&entry->times, memory_order_relaxed);
         /* P3 acquire: pairs with pln_l1_retire. no test: fence */
         atomic_thread_fence(memory_order_acquire);
-        if (!pln_l1_is_visible(pln_l1_state(entry))) {
-            return;
+        if (!pln_l1_is_visible(pln_l1_state(entry)) ||
+            (former >= 0 && pln_l1_unpack_stale(times) != former)) {
+            return false;
         }
         /* relaxed: no order among points of time. Where the entry has died since, the address in
          * its place has a bit that times never have, and the exchange fails */
     } while (!atomic_compare_exchange_weak_explicit(
         &entry->times, &times, pln_l1_pack(pln_l1_unpack_created(times), stale),
         memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static void move_others(struct entry *entry, pln_ms refresh, pln_ms end) {
+    if (pln_l1_has_extra(entry)) {
+        /* relaxed both: any mix of old and new points is one that was or will be true */
+        atomic_store_explicit(&entry->refresh, refresh, memory_order_relaxed);
+        atomic_store_explicit(&entry->end, end, memory_order_relaxed);
+    }
+}
+
+void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_ms end) {
+    move_others(entry, refresh, end);
+    (void) move_stale(entry, -1, stale);
+}
+
+bool pln_l1_prolong_entry(struct entry *entry, pln_ms former, const struct pln_l1_life *life) {
+    if (!move_stale(entry, former, life->stale)) {
+        return false;
+    }
+    move_others(entry, life->refresh, life->end);
+    return true;
 }

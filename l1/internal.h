@@ -309,6 +309,8 @@ void pln_l1_entry_init(struct entry *entry, const struct pln_hashed *key,
 
 /* Sets new points of time; when it was made is kept. */
 void pln_l1_retime_entry(struct entry *entry, pln_ms refresh, pln_ms stale, pln_ms end);
+/* The same where the entry is stale at `former`; else false, and nothing has changed. */
+bool pln_l1_prolong_entry(struct entry *entry, pln_ms former, const struct pln_l1_life *life);
 /* ---- table.c ---- */
 
 static inline struct entry *pln_l1_slot_entry(uint64_t slot) {

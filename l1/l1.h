@@ -156,6 +156,11 @@ int pln_l1_remove_each(struct pln_l1 *l1, pln_l1_wanted wanted, const void *arg)
 int pln_l1_retime(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, pln_ms refresh,
                   pln_ms stale, pln_ms end);
 
+/* The same for an entry that is still stale at `former`, where that is yet to come: one that was
+ * expired or replaced meanwhile is left alone. Returns, and Threads: likewise. */
+int pln_l1_prolong(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, pln_ms former,
+                   const struct pln_l1_life *life);
+
 /* True for one caller of all that see an entry due for refresh; the others are to leave it alone.
  * A put or retime opens it again. Threads: any, wait-free. */
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key);

@@ -66,9 +66,10 @@ static int redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pl
 }
 
 static int touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
-                 pln_ns deadline) {
+                 pln_ms least, pln_ns deadline) {
     (void) fresh;
     (void) life;
+    (void) least;
     return on_key(l2, key, deadline);
 }
 

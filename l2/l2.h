@@ -213,7 +213,7 @@ struct pln_l2_ops {
     int (*remove_many)(struct pln_l2 *, const struct pln_hashed *, size_t n, pln_ns deadline);
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
-                 pln_ns deadline);
+                 pln_ms least, pln_ns deadline);
     int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *);
     int (*commit)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
@@ -368,21 +368,21 @@ static inline int pln_l2_remove_many(struct pln_l2 *l2, const struct pln_hashed 
     return l2->ops->remove_many(l2, keys, n, deadline);
 }
 
-/* Makes the value stale where it lies, voids the lease, tells the others. Returns: PLN_OK, PLN_MISS
- * (the others are told all the same). */
+/* Makes the value stale where it lies, voids the lease, tells the others also on PLN_MISS. */
 static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     return l2->ops->expire(l2, key, deadline);
 }
 
-/* New durations from now; tells the others. Returns: PLN_OK, PLN_MISS. */
+/* New durations from now; tells the others. Where `least` is not 0, only to what is fresh, and is
+ * so for at least that long from when it was made to when it is stale. Returns: PLN_OK, PLN_MISS.
+ */
 static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
-                               pln_ms life, pln_ns deadline) {
-    return l2->ops->touch(l2, key, fresh, life, deadline);
+                               pln_ms life, pln_ms least, pln_ns deadline) {
+    return l2->ops->touch(l2, key, fresh, life, least, deadline);
 }
 
 /* The right to load a key for all: at most one valid at a time, void once the key is written,
- * deleted or expired. Returns: PLN_OK, PLN_PENDING (lease->left says how long at most; on_filled
- * or on_key comes when it ends, where this client has asked). */
+ * deleted or expired. Returns: PLN_OK, PLN_PENDING (on_filled or on_key will say when it ends). */
 static inline int pln_l2_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
                                pln_ns deadline, struct pln_l2_lease *lease) {
     return l2->ops->lease(l2, key, length, deadline, lease);

@@ -284,16 +284,20 @@ static int mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struc
 }
 
 static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
-                     pln_ns deadline) {
+                     pln_ms least, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
     bool is_late;
-    bool is_absent;
+    struct pln_l2_value value = {.memory = NULL};
     int result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     if (result != PLN_OK) {
         return result;
     }
     struct record *record = find_record(client->space, key->key);
-    if (!has_value(client, record, &is_absent)) {
+    bool is_taken = read_record(client, record, &value) == PLN_OK &&
+                    (least == 0 || (value.item.fresh_left > 0 &&
+                                    value.item.age + value.item.fresh_left >= least));
+    pln_l2_value_fini(&value);
+    if (!is_taken) {
         return pln_mem_leave(client, is_late, PLN_MISS);
     }
     uint8_t payload[PLN_MESSAGE_MAX];

@@ -174,7 +174,7 @@ static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
 }
 
 static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
-                       pln_ns deadline) {
+                       pln_ms least, pln_ns deadline) {
     uint8_t payload[PLN_MESSAGE_MAX];
     int result = pln_redis_check_key(key);
     if (result != PLN_OK) {
@@ -186,6 +186,7 @@ static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms f
                                    .payload = pln_message_extend(key->key, fresh, life, payload)};
     pln_script_add_duration(&call, fresh);
     pln_script_add_duration(&call, life < 1 ? 1 : life);
+    pln_script_add_number(&call, least);
     return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
 }
 

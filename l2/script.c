@@ -64,10 +64,13 @@ static const struct {
                                                      "if not h then return 0 end\n"
                                                      "expire(h)\n"
                                                      "return n\n"},
-    /* 4: fresh; 5: life */
+    /* 4: fresh; 5: life; 6: 0, or how long at least it must be fresh in all, and be so still */
     [PLN_SCRIPT_TOUCH] = {"touch", TELL HEAD STALE
                           "local h, t = head(), now()\n"
                           "if not h then return 0 end\n"
+                          "local made, stale = struct.unpack('>I8I8', h, 9)\n"
+                          "if ARGV[6] ~= '0' and (string.byte(h, 3) >= 2 or stale <= t or\n"
+                          "    stale - made < tonumber(ARGV[6])) then return 0 end\n"
                           "redis.call('SETRANGE', V, 16, at(t, ARGV[4]) .. at(t, ARGV[5]))\n"
                           "set_expired(h, false)\n"
                           "if ARGV[5] == '' then redis.call('PERSIST', V)\n"

@@ -32,6 +32,10 @@ static bool is_refresh(double share) {
     return share == 0 || (share >= 0.1 && share <= 0.99);
 }
 
+static bool is_early(double factor) {
+    return factor >= 0 && factor <= 10;
+}
+
 static bool is_weight(double number) {
     return number >= 0 && number <= UINT8_MAX;
 }
@@ -71,6 +75,9 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"l2_ttl", PLN_FIELD_DURATION, AT(l2_ttl_ms), is_positive, POSITIVE},
     {"max_age", PLN_FIELD_DURATION, AT(max_age_ms), is_positive, POSITIVE},
     {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "at most 1 hour"},
+    {"early", PLN_FIELD_FACTOR, AT(early), is_early, "from 0 to 10"},
+    {"sliding", PLN_FIELD_BOOLEAN, AT(sliding), NULL, NULL},
+    {"keep_hot", PLN_FIELD_DURATION, AT(keep_hot_ms), is_any_length, ANY_LENGTH},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);
@@ -104,6 +111,18 @@ static enum pln_read_result read_share(const struct pln_policy_field *field, lua
         return PLN_READ_WRONG_RANGE;
     }
     *share = number;
+    return PLN_READ_OK;
+}
+
+static enum pln_read_result read_factor(const struct pln_policy_field *field, lua_State *L,
+                                        int index, double *factor) {
+    if (lua_type(L, index) != LUA_TNUMBER) {
+        return PLN_READ_WRONG_KIND;
+    }
+    if (!field->is_valid(lua_tonumber(L, index))) {
+        return PLN_READ_WRONG_RANGE;
+    }
+    *factor = lua_tonumber(L, index);
     return PLN_READ_OK;
 }
 
@@ -147,6 +166,8 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
         return read_number(field, L, index, place);
     case PLN_FIELD_READ:
         return read_read(L, index, place);
+    case PLN_FIELD_FACTOR:
+        return read_factor(field, L, index, place);
     default:
         if (!lua_isboolean(L, index)) {
             return PLN_READ_WRONG_KIND;
@@ -164,6 +185,7 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_BOOLEAN] = "true or false",
         [PLN_FIELD_NUMBER] = "a whole number",
         [PLN_FIELD_READ] = "\"primary\", \"replica\" or \"nearest\"",
+        [PLN_FIELD_FACTOR] = "a number",
     };
     return wanted[field->kind];
 }
@@ -174,6 +196,7 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
         [PLN_FIELD_DURATION] = sizeof(pln_ms), [PLN_FIELD_SIZE] = sizeof(size_t),
         [PLN_FIELD_SHARE] = sizeof(double),    [PLN_FIELD_BOOLEAN] = sizeof(bool),
         [PLN_FIELD_NUMBER] = sizeof(uint8_t),  [PLN_FIELD_READ] = sizeof(uint8_t),
+        [PLN_FIELD_FACTOR] = sizeof(double),
     };
     memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
 }
@@ -209,6 +232,7 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         format_units((int64_t) * (const size_t *) place, sizes, text, size);
         break;
     case PLN_FIELD_SHARE:
+    case PLN_FIELD_FACTOR:
         snprintf(text, size, "%g", *(const double *) place);
         break;
     case PLN_FIELD_READ:

@@ -327,6 +327,23 @@ static char *write_origins(const struct heritage *from) {
     return text;
 }
 
+/* A value has one refresh point, so it is one field that sets it. */
+static void refuse_two_points(lua_State *L, const struct pln_terms *terms) {
+    if (terms->early > 0 && terms->refresh > 0) {
+        pln_compile_refuse(L,
+                           "early: not with refresh, which is %g here: one of the two is to be 0",
+                           terms->refresh);
+    }
+    if (terms->keep_hot_ms > 0 && terms->refresh <= 0) {
+        pln_compile_refuse(L, "keep_hot: not without refresh, which says when: that is 0 here");
+    }
+    if (terms->sliding && (terms->refresh > 0 || terms->early > 0)) {
+        pln_compile_refuse(L, "sliding: not with %s, which is %g here: that is to be 0",
+                           terms->refresh > 0 ? "refresh" : "early",
+                           terms->refresh > 0 ? terms->refresh : terms->early);
+    }
+}
+
 void pln_compile_rule(lua_State *L, int body) {
     static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
@@ -340,6 +357,7 @@ void pln_compile_rule(lua_State *L, int body) {
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
     refuse_functions_of_denied(L, rule);
+    refuse_two_points(L, &rule->terms);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
 }

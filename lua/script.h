@@ -195,6 +195,7 @@ enum pln_field_kind {
     PLN_FIELD_BOOLEAN,
     PLN_FIELD_NUMBER, /* whole, in one byte */
     PLN_FIELD_READ,   /* an enum pln_read by its name, in one byte */
+    PLN_FIELD_FACTOR, /* any number */
 };
 
 /* A field with a plain value, of classes and rules alike. */

@@ -26,6 +26,7 @@ enum pln_count {
     PLN_COUNT_DELETES,
     PLN_COUNT_EXPIRES,
     PLN_COUNT_TOUCHES,
+    PLN_COUNT_SLIDES, /* lives prolonged by hits */
     PLN_COUNT_TAG_INVALIDATIONS,
     PLN_COUNT_MATCH_INVALIDATIONS,
     PLN_COUNT_CLEARS,
@@ -34,6 +35,7 @@ enum pln_count {
     PLN_COUNT_LOADS_HELD,    /* not tried, since the last one had just failed */
     PLN_COUNT_LOAD_WAITS,    /* callers that waited for another's load */
     PLN_COUNT_REFRESHES,     /* loads behind a served value */
+    PLN_COUNT_HOT_REFRESHES, /* of these: of popular keys, without a request */
     PLN_COUNT_LEASE_WAITS,   /* loads that waited for another process */
     PLN_COUNT_LEASES_LOST,   /* loaded values not stored: invalidated meanwhile */
     PLN_COUNT_FILLS_REFUSED, /* values not kept in L1: invalidated meanwhile */

@@ -416,6 +416,29 @@ START_TEST(the_server_is_shown_in_numbers_and_in_text) {
 }
 END_TEST
 
+START_TEST(hits_in_one_process_keep_a_value_alive_in_redis) {
+    struct pln_terms terms = *pln_cache_terms(a);
+    struct pln_result result;
+    terms.sliding = true;
+    terms.ttl_ms = 5000;
+    rig_policy(&rig, a, rig_rule("k:{id}", &terms, 0));
+    rig_policy(&rig, b, rig_rule("k:{id}", &terms, 0));
+    pln_ns end = pln_deadline(7000);
+    set_and_hear("k:1", "v");
+    while (pln_clock_precise() < end) { /* longer than it would live alone */
+        ck_assert_int_eq(pln_get(a, pln_key("k:1"), NULL, &result), PLN_OK);
+        pln_release(a, result.value);
+        usleep(20000);
+    }
+    rig_await(a, "slides", 2);
+    ck_assert_int_eq(pln_get(b, pln_key("k:1"), NULL, &result), PLN_OK);
+    ck_assert_str_eq(pln_source_name(result.source), "l2");
+    ck_assert_int_ge(result.age_ms, 6900); /* the clocks agree to some ms only */
+    ck_assert_int_le(result.left_ms, 5100);
+    pln_release(b, result.value);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("redis");
     TCase *tests = tcase_create("redis");
@@ -437,5 +460,6 @@ int main(void) {
     tcase_add_test(tests, a_port_a_login_and_a_database_are_used_as_the_url_says);
     tcase_add_test(tests, under_a_writer_a_reader_never_goes_back_and_ends_at_the_truth);
     tcase_add_test(tests, the_server_is_shown_in_numbers_and_in_text);
+    tcase_add_test(tests, hits_in_one_process_keep_a_value_alive_in_redis);
     return rig_run(suite);
 }

@@ -210,7 +210,7 @@ START_TEST(conditions_of_set_hold) {
     ck_assert_int_eq(pln_l2_set(a.l2, &keys[0], &item, PLN_SET_XX, soon()), PLN_NOT_STORED);
     ck_assert_int_eq(pln_l2_set(a.l2, &keys[0], &item, PLN_SET_NX, soon()), PLN_OK);
     ck_assert_int_eq(pln_l2_set(a.l2, &keys[0], &item, PLN_SET_NX, soon()), PLN_NOT_STORED);
-    ck_assert_int_eq(pln_l2_touch(a.l2, &keys[0], 1000, 2000, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a.l2, &keys[0], 1000, 2000, 0, soon()), PLN_OK);
     ck_assert_int_eq(pln_l2_clear(b.l2, soon()), PLN_OK);
     ck_assert(client_hears(&a, "clear"));
     ck_assert_int_eq(pln_l2_set(a.l2, &keys[0], &item, PLN_SET_NX, soon()), PLN_OK);

@@ -126,22 +126,42 @@ static void expire_leaves_the_value_and_makes_it_stale(struct client *a, struct 
 static void touch_gives_new_durations_and_tells_nobody(struct client *a, struct client *b) {
     struct pln_hashed key = key_of("a");
     struct pln_l2_value value;
-    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 2000, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 2000, 0, soon()), PLN_MISS);
     ck_assert_int_eq(set(a, "a", "one", 0), PLN_OK);
     ck_assert_int_eq(pln_l2_expire(a->l2, &key, soon()), PLN_OK);
-    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 200000, PLN_FOREVER, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 200000, PLN_FOREVER, 0, soon()), PLN_OK);
     ck_assert_int_eq(pln_l2_get(b->l2, &key, soon(), &value), PLN_OK);
     ck_assert_int_gt(value.item.fresh_left, 190000);
     ck_assert_int_le(value.item.fresh_left, 200010);
     ck_assert(value.item.life_left == PLN_FOREVER);
     pln_l2_value_fini(&value);
-    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 300000, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 300000, 0, soon()), PLN_OK);
     ck_assert_int_eq(pln_l2_get(b->l2, &key, soon(), &value), PLN_OK);
     ck_assert_int_le(value.item.life_left, 300010);
     pln_l2_value_fini(&value);
     ck_assert_int_eq(set(a, "z", "end", 0), PLN_OK);
     ck_assert(client_hears(b, "k:z"));
     expect_story(b, "k:a x:a k:z");
+}
+
+static void prolonging_takes_what_is_fresh_and_lives_long_enough(struct client *a,
+                                                                 struct client *b) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_value value;
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 2000, 1, soon()), PLN_MISS);
+    ck_assert_int_eq(set(a, "a", "one", 0), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 100000, 200000, 0, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 900000, 900000, 200000, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 300000, 400000, 100000, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_get(b->l2, &key, soon(), &value), PLN_OK);
+    ck_assert_int_gt(value.item.fresh_left, 290000);
+    ck_assert_int_le(value.item.fresh_left, 300010);
+    pln_l2_value_fini(&value);
+    ck_assert_int_eq(pln_l2_expire(b->l2, &key, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 900000, 900000, 1, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_get(b->l2, &key, soon(), &value), PLN_OK);
+    ck_assert_int_lt(value.item.fresh_left, 0);
+    pln_l2_value_fini(&value);
 }
 
 static void one_lease_at_a_time_and_its_loser_is_woken(struct client *a, struct client *b) {
@@ -311,11 +331,11 @@ static void conditions_see_what_a_mask_has_voided(struct client *a, struct clien
     ck_assert_int_eq(set(a, "l:1", "old", 0), PLN_OK);
     ck_assert_int_eq(drop_match(b, PLN_MASK_PATTERN, "*k*:*1"), PLN_OK);
     ck_assert_int_eq(set(a, "k:1", "new", PLN_SET_XX), PLN_NOT_STORED);
-    ck_assert_int_eq(pln_l2_touch(a->l2, &gone, 1000, 1000, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &gone, 1000, 1000, 0, soon()), PLN_MISS);
     ck_assert_int_eq(pln_l2_expire(a->l2, &gone, soon()), PLN_MISS);
     ck_assert_int_eq(set(a, "k:1", "new", PLN_SET_NX), PLN_OK);
     ck_assert_int_eq(set(a, "l:1", "new", PLN_SET_NX), PLN_NOT_STORED);
-    ck_assert_int_eq(pln_l2_touch(a->l2, &there, 1000, 1000, soon()), PLN_OK);
+    ck_assert_int_eq(pln_l2_touch(a->l2, &there, 1000, 1000, 0, soon()), PLN_OK);
     expect_text(a, "k:1", "new");
     expect_text(a, "l:1", "old");
 }
@@ -383,6 +403,7 @@ const struct semantic semantics[] = {
     SEMANTIC(conditions_of_set_look_at_what_can_be_read),
     SEMANTIC(expire_leaves_the_value_and_makes_it_stale),
     SEMANTIC(touch_gives_new_durations_and_tells_nobody),
+    SEMANTIC(prolonging_takes_what_is_fresh_and_lives_long_enough),
     SEMANTIC(one_lease_at_a_time_and_its_loser_is_woken),
     SEMANTIC(a_commit_that_nobody_waits_for_is_silent),
     SEMANTIC(a_write_voids_the_lease),

@@ -88,7 +88,7 @@ START_TEST(what_others_put_in_our_place_is_a_miss_and_counted) {
     /* and it stands in nobody's way */
     struct pln_hashed key = key_of("b");
     struct pln_l2_item item = item_of("ours");
-    ck_assert_int_eq(pln_l2_touch(a.l2, &key, 1000, 1000, soon()), PLN_MISS);
+    ck_assert_int_eq(pln_l2_touch(a.l2, &key, 1000, 1000, 0, soon()), PLN_MISS);
     ck_assert_int_eq(pln_l2_expire(a.l2, &key, soon()), PLN_MISS);
     ck_assert_int_eq(pln_l2_set(a.l2, &key, &item, PLN_SET_NX, soon()), PLN_OK);
     expect_text(&b, "b", "ours");

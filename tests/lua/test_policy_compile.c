@@ -191,6 +191,9 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "l2_ttl forever (cache)\n"
                                                  "max_age forever (cache)\n"
                                                  "retry 1s (cache)\n"
+                                                 "early 0 (cache)\n"
+                                                 "sliding false (cache)\n"
+                                                 "keep_hot 0ms (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;

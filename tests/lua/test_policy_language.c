@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_language.c - lua/tables.c, rules.c: rules as data, fields in `admit`, and every way
- * to get them wrong, with the text asserted to the letter. */
+ * test_policy_language.c - lua/tables.c, rules.c: rules as data, fields in `admit`, fields that
+ * exclude or need each other, and every way to get them wrong, with the text asserted to the
+ * letter. */
 #include <check.h>
 #include <stdio.h>
 
@@ -144,6 +145,38 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
 }
 END_TEST
 
+START_TEST(fields_of_time_that_exclude_or_need_each_other_are_told) {
+    static const char *const wrong[][2] = {
+        {"cache.rule \"r\" { refresh = 0.5, early = 1 }",
+         "policy.lua:1: rule 'r': early: not with refresh, which is 0.5 here: one of the two is to be 0"},
+        {"cache.rule \"r\" { refresh = 0.5, sliding = true }",
+         "policy.lua:1: rule 'r': sliding: not with refresh, which is 0.5 here: that is to be 0"},
+        {"cache.rule \"r\" { keep_hot = \"10m\" }",
+         "policy.lua:1: rule 'r': keep_hot: not without refresh, which says when: that is 0 here"},
+        {"cache.class \"c\" { early = 11 }",
+         "policy.lua:1: class 'c': early: from 0 to 10, got 11"},
+        {"cache.class \"c\" { early = \"1\" }",
+         "policy.lua:1: class 'c': early: a number, got '1'"},
+        {"cache.class \"c\" { retry = \"2h\" }",
+         "policy.lua:1: class 'c': retry: at most 1 hour, got '2h'"},
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
+        expect_refusal(wrong[i][0], wrong[i][1]);
+    }
+    load_good(
+        "cache.class \"c\" { refresh = 0.8 }\n"
+        "cache.rule \"a\" { class = \"c\", keep_hot = \"10m\" }\n"
+        "cache.rule \"b\" { class = \"c\", refresh = 0, early = 1.5 }\n"
+        "cache.rule \"c\" { sliding = true, max_age = \"1d\", l2_ttl = \"1h\", retry = 0 }\n");
+    ck_assert_int_eq(rule_of("a")->terms.keep_hot_ms, 600000);
+    ck_assert_double_eq(rule_of("b")->terms.early, 1.5);
+    ck_assert(rule_of("c")->terms.sliding);
+    ck_assert_int_eq(rule_of("c")->terms.max_age_ms, 86400000);
+    ck_assert_int_eq(rule_of("c")->terms.l2_ttl_ms, 3600000);
+    ck_assert_int_eq(rule_of("c")->terms.retry_ms, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("policy_language");
     TCase *tests = tcase_create("policy_language");
@@ -154,6 +187,7 @@ int main(void) {
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);
+    tcase_add_test(tests, fields_of_time_that_exclude_or_need_each_other_are_told);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
