@@ -265,9 +265,12 @@ static int read_body(lua_State *L) {
     return 0;
 }
 
-static void refuse_open(lua_State *L) {
+void pln_compile_check_closed(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     char text[PLN_SCRIPT_ERROR];
+    if (!compiler->statement.is_open) {
+        return;
+    }
     snprintf(text, sizeof text, "%.100s:%d: %s '%.100s' at line %d has no body",
              compiler->statement.file, compiler->statement.line, compiler->statement.kind,
              compiler->statement.name, compiler->statement.line);
@@ -278,9 +281,7 @@ static int open_statement(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
     char got[80];
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    pln_compile_check_closed(L);
     const char *name = pln_compile_text(L, 1);
     pln_compile_begin(compiler, statements[which].kind, "");
     pln_compile_here(L);
@@ -314,9 +315,7 @@ static int read_nameless(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
     char got[80];
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    pln_compile_check_closed(L);
     pln_compile_begin(compiler, nameless[which].kind, "");
     pln_compile_here(L);
     if (!lua_istable(L, 1)) {
@@ -358,6 +357,7 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "cache");
+    pln_compile_open_include(L);
     pln_compile_open_rules(L);
     pln_compile_open_sources(L);
 }
@@ -365,16 +365,9 @@ void pln_compile_open(lua_State *L) {
 /* ---- the file ---- */
 
 static int run_file(lua_State *L) {
-    struct pln_compiler *compiler = lua_touserdata(L, 1);
-    lua_pushfstring(L, "@%s", compiler->source->file);
-    if (luaL_loadbufferx(L, compiler->source->text, compiler->source->len, lua_tostring(L, -1),
-                         "t") != LUA_OK) {
-        return lua_error(L);
-    }
-    lua_call(L, 0, 0);
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    const struct pln_compiler *compiler = lua_touserdata(L, 1);
+    pln_compile_run(L, compiler->source->file,
+                    pln_bytes_of(compiler->source->text, compiler->source->len));
     return 0;
 }
 
@@ -386,7 +379,7 @@ static void free_classes(struct pln_compiler *compiler) {
     free(compiler->classes);
 }
 
-int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset) {
     struct pln_compiler compiler = {.ruleset = pln_ruleset_new(), .base = base, .source = source};
     int status = PLN_OK;
@@ -405,6 +398,7 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
         pln_ruleset_unref(compiler.ruleset);
         return status;
     }
+    pln_source_complete(source);
     *ruleset = compiler.ruleset;
     return PLN_OK;
 }

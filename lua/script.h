@@ -16,6 +16,8 @@
 enum {
     PLN_SCRIPT_ERROR = 400,        /* bytes kept of an error's text */
     PLN_SCRIPT_NAME = 512,         /* bytes of a statement's name */
+    PLN_SCRIPT_DEPTH = 16,         /* files that include each other */
+    PLN_SCRIPT_FILES = 64,         /* files that a policy includes */
     PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
     PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
     PLN_SCRIPT_READ_MS = 1000,     /* budget for reading a file */
@@ -32,6 +34,17 @@ struct pln_source_text {
     char *folder; /* with its slash; "" where the path has none */
     char *file;   /* the path's last part, as it stands in messages */
     bool is_trusted;
+    bool is_complete; /* no more files are taken in */
+    struct pln_included *includes;
+    size_t n_includes;
+};
+
+/* A file that the policy includes. */
+struct pln_included {
+    struct pln_included *next;
+    char *name; /* from the policy's folder */
+    char *text;
+    size_t len;
 };
 
 /* ---- source.c ---- */
@@ -39,6 +52,13 @@ struct pln_source_text {
 /* Reads a policy file. Returns: PLN_OK; PLN_EPOLICY with a text, PLN_ENOMEM. */
 int pln_source_init(struct pln_source_text *source, const char *path, uint32_t flags);
 void pln_source_fini(struct pln_source_text *source);
+/* The text of a file that is included, which is read at most once; it is the source's. Returns:
+ * PLN_OK; PLN_EPOLICY with why it cannot be had, PLN_ENOMEM. */
+int pln_source_include(struct pln_source_text *source, const char *name,
+                       const struct pln_included **included);
+/* The policy has been read whole: from now on several threads may read it again, and what was not
+ * included then cannot be. */
+void pln_source_complete(struct pln_source_text *source);
 
 struct pln_compiler;
 
@@ -131,7 +151,9 @@ struct pln_policy_class {
 struct pln_compiler {
     struct pln_ruleset *ruleset;
     const struct pln_terms *base;
-    const struct pln_source_text *source;
+    struct pln_source_text *source;
+    const char *reading[PLN_SCRIPT_DEPTH]; /* the policy, then the files that include each other */
+    unsigned n_reading;
     struct pln_policy_class *classes;
     size_t n_classes;
     int warm_line;    /* 0: no cache.warm so far */
@@ -150,7 +172,7 @@ struct pln_compiler {
 void pln_compile_open(lua_State *L);
 /* Runs the file in the script and compiles what it states. Returns: PLN_OK with a new ruleset
  * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
-int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset);
 /* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
  * pln_rule_hooks; functions belong to the state that read the file. */
@@ -173,6 +195,8 @@ struct pln_compiler *pln_compile_of(lua_State *L);
 void *pln_compile_own(lua_State *L, void *memory);
 /* Room for one more element in an array of n that has grown by this function alone. */
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);
+/* Refuses a statement that is named and has no body yet. */
+void pln_compile_check_closed(lua_State *L);
 /* Says that the statement stands where the Lua code is that called. */
 void pln_compile_here(lua_State *L);
 /* How another place is told in a refusal: "line 3" of the same file, or "users.lua:3". Returns
@@ -221,6 +245,13 @@ void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
 /* Adds loader to the globals on top of the stack. */
 void pln_compile_open_rules(lua_State *L);
+
+/* ---- include.c: include "file.lua" ---- */
+
+/* Reads a file's text as a part of the policy; pushes what it returns. Returns how many. */
+int pln_compile_run(lua_State *L, const char *name, struct pln_bytes text);
+/* Adds include to the globals on top of the stack. */
+void pln_compile_open_include(lua_State *L);
 
 /* ---- tables.c: cache.rules ---- */
 

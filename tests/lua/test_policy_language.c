@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_language.c - lua/tables.c: rules as data, and every way to get them wrong, with the
- * text asserted to the letter. */
+ * test_policy_language.c - lua/tables.c, include.c: rules as data, policies of several files, and
+ * every way to get them wrong, with the text asserted to the letter. */
 #include <check.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #include "fake_core.h"
 
@@ -128,6 +129,192 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
 }
 END_TEST
 
+/* ---- include ---- */
+
+/* Files beside the policy; a folder's name ends in a slash. */
+struct part {
+    const char *name, *text;
+};
+
+static void make_parts(const struct part *parts, size_t n) {
+    char path[128];
+    for (size_t i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/%s", cache.folder, parts[i].name);
+        if (parts[i].text == NULL) {
+            ck_assert_int_eq(mkdir(path, 0700), 0);
+            continue;
+        }
+        FILE *file = fopen(path, "w");
+        ck_assert_ptr_nonnull(file);
+        fputs(parts[i].text, file);
+        fclose(file);
+    }
+}
+
+static void drop_parts(const struct part *parts, size_t n) {
+    char path[128];
+    while (n-- > 0) {
+        snprintf(path, sizeof path, "%s/%s", cache.folder, parts[n].name);
+        ck_assert_int_eq(remove(path), 0);
+    }
+}
+
+static const struct part good_parts[] = {
+    {"rules/", NULL},
+    {"rules/deep/", NULL},
+    {"classes.lua", "#!/usr/bin/env perilune\n\ncache.class \"page\" { ttl = \"15m\" }\n"},
+    {"rules/users.lua", "local names = include \"deep/names.lua\"\n"
+                        "for _, name in ipairs(names) do\n"
+                        "  cache.rule(name .. \":{id}\") { class = \"page\",\n"
+                        "    load = function(key) return name .. include_count end }\n"
+                        "end\n"
+                        "cache.on \"changed\" { keys = { \"user:{id}\" } }\n"},
+    {"rules/deep/names.lua", "include_count = (include_count or 0) + 1\n"
+                             "include \"../../rules/./empty.lua\"\n"
+                             "return { \"user\", \"admin\" }, \"more\"\n"},
+    {"rules/empty.lua", ""},
+};
+
+static const char good_policy[] = "include \"classes.lua\"\n"
+                                  "include \"rules/users.lua\"\n"
+                                  "cache.rule \"*\" { class = \"page\" }\n";
+
+START_TEST(a_policy_of_several_files_is_read_as_one) {
+    struct pln_load load = {.n_tags = 0};
+    make_parts(good_parts, PLN_ARRAY_LEN(good_parts));
+    load_good(good_policy);
+    ck_assert_uint_eq(cache.ruleset->n_rules, 3);
+    ck_assert_str_eq(rule_of("admin:1")->file, "rules/users.lua");
+    ck_assert_int_eq(rule_of("admin:1")->line, 3);
+    ck_assert_ptr_nonnull(
+        strstr(rule_of("admin:1")->origins, "ttl 15m (class page, classes.lua:3)\n"));
+    ck_assert_ptr_nonnull(
+        strstr(rule_of("admin:1")->origins, "load function (rules/users.lua:3)\n"));
+    ck_assert_str_eq(rule_of("other")->file, "policy.lua");
+    ck_assert_str_eq(cache.ruleset->events[0].file, "rules/users.lua");
+    /* every state reads the texts of the first reading, and no file */
+    drop_parts(good_parts, PLN_ARRAY_LEN(good_parts));
+    for (unsigned worker = 0; worker < FAKE_WORKERS; worker++) {
+        ck_assert_msg(fake_load_key(&cache, worker, "admin:1", &load) == PLN_OK, "%s",
+                      pln_error_text());
+        ck_assert(pln_bytes_equal(load.value, pln_key("admin1")));
+    }
+    fake_empty(&load);
+}
+END_TEST
+
+static const struct part bad_parts[] = {
+    {"sub/", NULL},
+    {"folder.lua/", NULL},
+    {"syntax.lua", "local x = 1\nlocal y = = 2\n"},
+    {"raises.lua", "\nlocal x = nil\nreturn x.y\n"},
+    {"wrong.lua", "\ncache.rule \"x\" { tll = 3 }\n"},
+    {"open.lua", "cache.rule \"x\"\n"},
+    {"itself.lua", "include \"itself.lua\"\n"},
+    {"a.lua", "\ninclude \"sub/b.lua\"\n"},
+    {"sub/b.lua", "include \"../a.lua\"\n"},
+    {"sub/out.lua", "include \"../../out.lua\"\n"},
+    {"sub/again.lua", "cache.class \"c\" {}\n"},
+    {"sub/rule.lua", "cache.rule \"*\" {}\n"},
+    {"sub/event.lua", "cache.on \"e\" { tags = { \"t\" } }\ncache.events { channel = \"e\" }\n"},
+};
+
+START_TEST(what_is_wrong_in_a_file_is_told_with_its_name) {
+    static const char *const wrong[][2] = {
+        {"include {}",
+         "policy.lua:1: include: a path is wanted, as in include \"users.lua\", got a table"},
+        {"include \"\"",
+         "policy.lua:1: include: a path is wanted, as in include \"users.lua\", got ''"},
+        {"\ninclude \"none.lua\"",
+         "policy.lua:2: include: 'none.lua' cannot be opened: No such file "
+         "or directory"},
+        {"include \"folder.lua\"",
+         "policy.lua:1: include: 'folder.lua' cannot be opened: Is a directory"},
+        {"include \"/etc/passwd\"",
+         "policy.lua:1: include: '/etc/passwd' is outside the policy's folder"},
+        {"include \"sub/../../x.lua\"",
+         "policy.lua:1: include: 'sub/../../x.lua' is outside the policy's folder"},
+        {"include \"..\"", "policy.lua:1: include: '..' is outside the policy's folder"},
+        {"include \"sub/out.lua\"",
+         "sub/out.lua:1: include: '../../out.lua' is outside the policy's folder"},
+        {"include \"policy.lua\"",
+         "policy.lua:1: include: 'policy.lua' is being read: it would include itself"},
+        {"include \"itself.lua\"",
+         "itself.lua:1: include: 'itself.lua' is being read: it would include itself"},
+        {"include \"a.lua\"",
+         "sub/b.lua:1: include: 'a.lua' is being read: the files would include each other"},
+        {"include \"syntax.lua\"", "syntax.lua:2: unexpected symbol near '='"},
+        {"include \"raises.lua\"", "raises.lua:3: attempt to index a nil value (local 'x')"},
+        {"include \"wrong.lua\"",
+         "wrong.lua:2: rule 'x': unknown field 'tll', did you mean 'ttl'?"},
+        {"include \"open.lua\"", "open.lua:1: rule 'x' at line 1 has no body"},
+        {"cache.rule \"x\"\ninclude \"sub/again.lua\"",
+         "policy.lua:1: rule 'x' at line 1 has no body"},
+        {"include \"sub/again.lua\" include \"sub/again.lua\"",
+         "sub/again.lua:1: class 'c': there is one of this name already, at line 1"},
+        {"include \"sub/again.lua\"\ncache.class \"c\" {}",
+         "policy.lua:2: class 'c': there is one of this name already, at sub/again.lua:1"},
+        {"include \"sub/rule.lua\"\ncache.rule \"y\" {}",
+         "policy.lua:2: rule 'y': it can never match: rule '*' at sub/rule.lua:1 takes all its "
+         "keys"},
+        {"include \"sub/event.lua\"\ncache.on \"e\" {}",
+         "policy.lua:2: on 'e': there is one of this name already, at sub/event.lua:1"},
+        {"include \"sub/event.lua\"\ncache.events { channel = \"e\" }",
+         "policy.lua:2: events: channel: 'e' is named already, at sub/event.lua:2"},
+        {"pcall(include, \"none.lua\")",
+         "policy.lua:1: include: 'none.lua' cannot be opened: No such file or directory"},
+    };
+    make_parts(bad_parts, PLN_ARRAY_LEN(bad_parts));
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
+        expect_refusal(wrong[i][0], wrong[i][1]);
+    }
+    load_good(
+        "pcall(include, \"raises.lua\") pcall(include, \"raises.lua\") include \"sub/rule.lua\"");
+    drop_parts(bad_parts, PLN_ARRAY_LEN(bad_parts));
+}
+END_TEST
+
+START_TEST(the_number_of_files_and_their_depth_are_bounded) {
+    struct part chain[20], row[65];
+    char names[65][16], texts[20][32];
+    for (int i = 0; i < 20; i++) {
+        snprintf(names[i], sizeof names[i], "%d.lua", i);
+        snprintf(texts[i], sizeof texts[i], "include \"%d.lua\"\n", i + 1);
+        chain[i] = (struct part){names[i], texts[i]};
+    }
+    make_parts(chain, 20);
+    expect_refusal("include \"0.lua\"",
+                   "14.lua:1: include: files include each other 16 deep at most");
+    drop_parts(chain, 20);
+    for (int i = 0; i < 65; i++) {
+        snprintf(names[i], sizeof names[i], "%d.lua", i);
+        row[i] = (struct part){names[i], ""};
+    }
+    make_parts(row, 65);
+    expect_refusal("for i = 0, 64 do include(i .. \".lua\") end",
+                   "policy.lua:1: include: a policy includes at most 64 files");
+    drop_parts(row, 65);
+}
+END_TEST
+
+START_TEST(a_trusted_policy_includes_what_it_likes) {
+    const struct part parts[] = {{"sub/", NULL}, {"sub/x.lua", "cache.rule \"x\" {}\n"}};
+    char text[128];
+    make_parts(parts, 2);
+    snprintf(text, sizeof text, "include \"%s/sub/../sub/x.lua\"", cache.folder);
+    ck_assert_msg(fake_load_text(&cache, text, PLN_POLICY_TRUSTED) == PLN_OK, "%s",
+                  pln_error_text());
+    snprintf(text, sizeof text, "%s/sub/x.lua", cache.folder);
+    ck_assert_str_eq(rule_of("x")->file, text);
+    snprintf(text, sizeof text, "include \"..%s/sub/x.lua\"", strrchr(cache.folder, '/'));
+    ck_assert_msg(fake_load_text(&cache, text, PLN_POLICY_TRUSTED) == PLN_OK, "%s",
+                  pln_error_text());
+    snprintf(text, sizeof text, "..%s/sub/x.lua", strrchr(cache.folder, '/'));
+    ck_assert_str_eq(rule_of("x")->file, text);
+    drop_parts(parts, 2);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("policy_language");
     TCase *tests = tcase_create("policy_language");
@@ -137,6 +324,10 @@ int main(void) {
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);
+    tcase_add_test(tests, a_policy_of_several_files_is_read_as_one);
+    tcase_add_test(tests, what_is_wrong_in_a_file_is_told_with_its_name);
+    tcase_add_test(tests, the_number_of_files_and_their_depth_are_bounded);
+    tcase_add_test(tests, a_trusted_policy_includes_what_it_likes);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
