@@ -11,6 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
+#include "flight.h"
 #include "hosts.h"
 
 static const struct pln_get_options no_options = {0};
@@ -66,16 +67,23 @@ static bool can_load_behind(const struct pln_request *request, bool is_stale) {
  * callers one gets the claim: the others are served without further work. */
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
+    bool has_failed = pln_failed_lately(request->cache, &request->key, now);
+    pln_ms window = has_failed ? pln_life_grace(request->terms) : request->terms->stale_ms;
     bool is_doubtful = pln_life_in_doubt(request->cache, request->terms, request->options, hit,
                                          now);
     bool is_stale = now >= hit->life.stale;
-    bool is_in_grace = now - hit->life.stale < request->terms->stale_ms &&
+    bool is_in_grace = now - hit->life.stale < window &&
                        (request->options->flags & PLN_GET_NO_STALE) == 0;
     if (is_doubtful || (is_stale && !is_in_grace)) {
         return KEEP;
     }
-    if (now >= hit->life.refresh && (can_load_behind(request, is_stale) || request->loader) &&
-        pln_l1_claim_refresh(l1, &request->key)) {
+    if (now < hit->life.refresh) {
+        return SERVE;
+    }
+    if (has_failed) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+    } else if ((can_load_behind(request, is_stale) || request->loader != NULL) &&
+               pln_l1_claim_refresh(l1, &request->key)) {
         if (request->loader != NULL && is_stale) {
             return KEEP; /* the call's own loader cannot run behind: one caller pays */
         }
@@ -107,9 +115,15 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
-/* Leads the key's flight or follows it. False where the deadline came first. */
-static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
+/* Leads the key's flight or follows it. Returns as pln_flight_wait(). */
+static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
     struct pln_cache *cache = request->cache;
+    struct pln_patience patience = {
+        .deadline = request->deadline,
+        .soft_ms = request->soft_ms,
+        .has_stale = request->has_stale,
+        .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
+    };
     struct pln_stamp stamp;
     bool leads;
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
@@ -118,16 +132,28 @@ static bool fly(struct pln_request *request, struct pln_outcome *outcome) {
                                                 &leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
-        return true;
+        return PLN_OK;
     }
     if (leads) {
         pln_fill_lead(request, flight);
     } else {
         pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
     }
-    bool is_in_time = pln_flight_wait(cache->flights, flight, request->deadline, outcome);
+    int status = pln_flight_wait(cache->flights, flight, &patience, outcome);
     pln_flight_leave(cache->flights, flight);
-    return is_in_time;
+    return status;
+}
+
+/* The same until a flight has ended for all: one whose leader had less time than this caller, and
+ * gave up, is followed by another. */
+static int fly(struct pln_request *request, struct pln_outcome *outcome) {
+    int status;
+    do {
+        *outcome = (struct pln_outcome){0};
+        status = fly_once(request, outcome);
+    } while (status == PLN_OK && outcome->status < 0 && outcome->is_leaders_own &&
+             pln_clock_precise() < request->deadline);
+    return status;
 }
 
 /* A value past its ttl when loading has failed: as long as the terms say, and for as long as it
@@ -142,13 +168,25 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
                         struct pln_value *kept, struct pln_result *result) {
     struct pln_cache *cache = request->cache;
     struct pln_outcome outcome = {0};
-    if (!fly(request, &outcome)) {
+    pln_ms now = pln_now(&cache->host);
+    request->has_stale = request->soft_ms > 0 && kept != NULL &&
+                         may_serve_after_failure(request, hit, now) &&
+                         !pln_life_in_doubt(cache, request->terms, request->options, hit, now);
+    pln_admit_note(cache, &request->key, request->terms);
+    int flown = fly(request, &outcome);
+    if (flown == PLN_PENDING) {
+        pln_count(cache->counts, PLN_COUNT_SOFT_TIMEOUTS, 1);
+    }
+    now = pln_now(&cache->host);
+    if (flown == PLN_PENDING && outcome.value == NULL) {
+        return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
+    }
+    if (flown == PLN_ETIMEOUT) {
         outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
                                   (long long) request->timeout_ms);
     } else if (outcome.status < 0) {
         pln_fail(outcome.status, "%s", outcome.text);
     }
-    pln_ms now = pln_now(&cache->host);
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
         pln_l1_unclaim_refresh(cache->l1, &request->key);
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
@@ -194,8 +232,17 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
     request.deadline = pln_deadline(request.timeout_ms);
+    request.soft_ms = request.options->soft_timeout_ms > 0 ? request.options->soft_timeout_ms
+                                                           : request.terms->soft_timeout_ms;
     pln_loader_choose(&request);
-    int status = read_matched(&request, result);
+    request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
+    int status;
+    if (request.terms->is_denied) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
+    } else {
+        status = read_matched(&request, result);
+    }
     pln_ruleset_unref(request.ruleset);
     return status;
 }

@@ -240,7 +240,7 @@ static int write_it(const struct call *call, const struct pln_terms *terms,
     if (words == NULL) {
         return pln_fail(PLN_ENOMEM, "%s: no memory for its words", script.name);
     }
-    ttl = is_anew ? ttl : pln_life_jittered(terms->ttl_ms, terms->jitter);
+    ttl = is_anew ? ttl : pln_life_jittered(terms, terms->ttl_ms);
     if (ttl / 1000 < LIFE_MAX) {
         snprintf(life, sizeof life, "%lld", (long long) ttl);
     }

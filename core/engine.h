@@ -8,8 +8,10 @@
  *   cache.c    every read: the way of a key through the tiers
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
- *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install
+ *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
+ *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
+ *   due.c      what a hit sets going, and what holds it back (due.h)
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
@@ -47,6 +49,7 @@
 
 #include <pthread.h>
 
+#include "due.h"
 #include "policy.h"
 #include "../l1/l1.h"
 #include "../l2/l2.h"
@@ -108,6 +111,8 @@ void pln_inval_thaw(struct pln_inval *inval);
 
 struct pln_load {
     struct pln_value *value;
+    const struct pln_value *old; /* borrowed; NULL: none */
+    bool is_same;
     pln_ms ttl_ms;                       /* 0: not said; negative: do not store */
     struct pln_bytes tags[PLN_MAX_TAGS]; /* owned */
     size_t n_tags;
@@ -118,50 +123,6 @@ struct pln_load {
 void pln_load_fini(struct pln_load *load);
 /* Adds the tags a rule's templates give for a key. */
 int pln_load_rule_tags(struct pln_load *load, const struct pln_match *match);
-
-/* ---- flight.c ---- */
-
-/* How a read or load ended. Owns its value. */
-struct pln_outcome {
-    int status;
-    struct pln_value *value;
-    struct pln_l1_life life;
-    uint8_t source;            /* enum pln_source */
-    char text[PLN_ERROR_TEXT]; /* where status is negative */
-};
-
-void pln_outcome_fini(struct pln_outcome *outcome);
-/* Ends in a failure whose text pln_fail() has just kept. */
-void pln_outcome_fail(struct pln_outcome *outcome, int status);
-
-struct pln_flight;  /* one key being loaded */
-struct pln_flights; /* all of them */
-
-int pln_flights_new(struct pln_flights **flights);
-void pln_flights_free(struct pln_flights *flights);
-size_t pln_flights_count(struct pln_flights *flights);
-void pln_flights_freeze(struct pln_flights *flights);
-/* A child has none of the flights that were under way: nobody is left to end them. */
-void pln_flights_thaw(struct pln_flights *flights, bool is_child);
-
-/* Joins the load of a key, or begins one. A load that began before the key was last invalidated
- * is not joined: what it brings may be older than what this caller has seen. Nor is one that may
- * lag (it reads from a replica) by who wants what the primary has. Returns NULL where memory is
- * out. Owns: a reference, for pln_flight_leave(). */
-struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
-                                   const struct pln_hashed *key, bool may_lag, bool *leads);
-const struct pln_hashed *pln_flight_key(const struct pln_flight *flight);
-void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight);
-void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
-/* The leader's last word, kept for all who wait: takes over the outcome's value. */
-void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flight,
-                            struct pln_outcome *outcome);
-/* Waits for it. Returns false where the deadline came first. */
-bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline,
-                     struct pln_outcome *outcome);
-/* The leader waits for another process: until nudged, or the deadline. */
-void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
-void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
 
 /* ---- life.c ---- */
 
@@ -187,14 +148,23 @@ bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,
 /* The points of a life from durations counted from now, bounded by the terms' L1 ttl. */
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left);
+/* Bounds what is left of a life by the terms' greatest age. False where nothing is. */
+bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
+/* A value as it goes to L2: bounded by the terms' L2 ttl besides. */
+struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
-/* The ttl less a random part, so that what was loaded together does not end together. */
-pln_ms pln_life_jittered(pln_ms ttl, double jitter);
+/* The ttl less a random part, so that what was stored together does not end together. One that is
+ * not positive says that nothing is to be stored, and goes on saying it. */
+pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl);
 /* Tells a caller how old a value is, and how long it is fresh. */
 void pln_life_describe(const struct pln_l1_life *life, pln_ms now, struct pln_result *result);
 
 /* ---- fill.c ---- */
+
+struct pln_flight; /* flight.h; likewise the next two */
+struct pln_flights;
+struct pln_misses;
 
 /* One read on its way past L1. */
 struct pln_request {
@@ -208,13 +178,20 @@ struct pln_request {
     const struct pln_terms *terms;
     pln_ms timeout_ms;
     pln_ns deadline;
+    pln_ms soft_ms;  /* of its patience; 0: none */
+    bool has_stale;  /* a value is at hand that will do after that */
     bool is_refresh; /* a value is being served meanwhile */
     pln_ms created;  /* of that value */
+    bool is_ahead;   /* nobody has asked for it yet */
+    bool is_wanted;  /* what is loaded is stored, however seldom the key was missed */
 };
 
 /* Leads a flight to its end: L2, then, where need be, the loader. The policy's loader runs on a
  * worker, so it may end after this returns. */
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight);
+
+/* ---- behind.c ---- */
+
 /* Loads a key behind, unless that is being done. */
 void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created);
 
@@ -352,6 +329,7 @@ struct pln_cache {
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;
+    struct pln_misses *_Atomic misses; /* NULL until a rule asks for it */
     unsigned n_workers;
     bool is_tracking;
     bool has_l2;
@@ -359,6 +337,7 @@ struct pln_cache {
     char *ns; /* before all names in Redis */
 
     struct pln_shared *shared; /* hosts.h */
+    struct pln_failed failed;
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;

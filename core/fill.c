@@ -23,27 +23,15 @@
  * all that runs behind: a refresh for what lags would be none.
  *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
- * rest of the way from the lease on.
+ * rest of the way from the lease on (behind.c).
  */
+#include "fill.h"
 #include "hosts.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
  * would sleep to the end of a lease whose holder, or server, is long dead. */
 enum { LOOK_AGAIN_MS = 50 };
-
-/* The state of a fill. */
-struct fill {
-    struct pln_request *request;
-    struct pln_cache *cache;
-    struct pln_flight *flight;
-    struct pln_stamp stamp;
-    struct pln_l2_lease lease;
-    bool has_lease;
-    bool is_l2_away;             /* failed in this fill: not asked again */
-    int worker;                  /* -1: in the caller's thread */
-    struct pln_outcome fallback; /* a stale value of L2's */
-};
 
 /* ---- L2 ---- */
 
@@ -80,6 +68,16 @@ static int outcome_of_l2(struct pln_outcome *outcome, const struct pln_l2_item *
     return PLN_OK;
 }
 
+/* Shows L2's stale value to those who wait for the load. */
+static void offer_fallback(struct fill *fill, pln_ms now) {
+    const struct pln_terms *terms = fill->request->terms;
+    pln_ms past = now - fill->fallback.life.stale;
+    if (fill->fallback.status == PLN_OK && past < pln_life_grace(terms)) {
+        pln_flight_offer(fill->cache->flights, fill->flight, &fill->fallback,
+                         past < terms->stale_ms);
+    }
+}
+
 /* Asks L2. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value is the fallback. */
 static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
@@ -91,6 +89,10 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         fill->is_l2_away = status < 0;
         return status;
     }
+    if (!pln_life_bound(request->terms, &value.item)) {
+        pln_l2_value_fini(&value);
+        return PLN_MISS;
+    }
     pln_ms now = pln_now(&fill->cache->host);
     if (is_answer(fill, &value.item, now)) {
         pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
@@ -99,10 +101,25 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
                            value.item.life_left);
         status = outcome_of_l2(&fill->fallback, &value.item, &life, PLN_FROM_STALE);
-        status = status < 0 ? status : PLN_MISS;
+        if (status == PLN_OK) {
+            offer_fallback(fill, now);
+            status = PLN_MISS;
+        }
     }
     pln_l2_value_fini(&value);
     return status;
+}
+
+bool pln_fill_is_late(const struct fill *fill) {
+    return pln_clock_precise() >= fill->request->deadline;
+}
+
+int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
+    if (!uses_l2(fill)) {
+        return PLN_MISS;
+    }
+    take_stamp(fill);
+    return ask_l2(fill, how, outcome);
 }
 
 static void end_lease(struct fill *fill) {
@@ -145,7 +162,7 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
         if (fill->has_lease) {
             return PLN_MISS;
         }
-        if (pln_clock_precise() >= request->deadline) {
+        if (pln_fill_is_late(fill)) {
             return pln_fail(PLN_ETIMEOUT,
                             "get: another process has been loading the key for longer "
                             "than %lld ms",
@@ -198,7 +215,7 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
-    return pln_life_jittered(ttl, terms->jitter);
+    return pln_life_jittered(terms, ttl);
 }
 
 /* True where the value may be kept in L1: no L2, or L2 took it under a valid lease. */
@@ -206,13 +223,23 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     if (!fill->has_lease) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, item,
+    struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
+    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
                                pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);
     }
     return status == PLN_OK;
+}
+
+/* Whether the key was missed often enough for its value to be stored, or need not have been: it was
+ * stored before, or somebody has asked for it to be. */
+static bool is_admitted(const struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    return request->terms->min_uses <= 1 || request->is_refresh || request->is_ahead ||
+           request->is_wanted || fill->has_old ||
+           pln_admit_is_due(fill->cache, &request->key, request->terms);
 }
 
 /* `began`: the loading. The value is no newer than that: what was written meanwhile it may lack,
@@ -226,7 +253,9 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     struct pln_bytes value = pln_bytes_of(pln_value_data(load->value), pln_value_len(load->value));
     size_t limit = request->terms->max_bytes;
     *life = pln_life_of(request->terms, now, 0, ttl < 0 ? 0 : ttl, ttl < 0 ? 0 : ttl);
-    if (ttl < 0 || (limit > 0 && value.len > limit)) {
+    bool is_kept = is_admitted(fill);
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS_UNKEPT, is_kept ? 0 : 1);
+    if (!is_kept || ttl < 0 || (limit > 0 && value.len > limit)) {
         end_lease(fill);
         return;
     }
@@ -251,6 +280,7 @@ static void load_related(struct pln_cache *cache, const struct pln_load *load) {
         struct pln_hashed key;
         struct pln_l1_hit hit;
         if (pln_cache_key(cache, load->related[i], &key) == PLN_OK &&
+            pln_admit_check(cache, key.key, "load ahead") == PLN_OK &&
             pln_l1_get(cache->l1, &key, pln_now(&cache->host), PLN_L1_QUIET, NULL, 0, &hit) !=
                 PLN_OK) {
             pln_fill_behind(cache, &key, PLN_FOREVER);
@@ -258,12 +288,42 @@ static void load_related(struct pln_cache *cache, const struct pln_load *load) {
     }
 }
 
+/* What there is of the key, for the loader to compare with its source: of L2, else of L1. A value
+ * that is void by now does no harm: the loader's word is that the source has the same. */
+static struct pln_value *find_old(struct fill *fill) {
+    struct pln_l1_hit hit;
+    struct pln_value *old = NULL;
+    if (fill->fallback.status == PLN_OK && fill->fallback.value != NULL) {
+        pln_value_ref(fill->fallback.value);
+        return fill->fallback.value;
+    }
+    if (pln_l1_borrow(fill->cache->l1, &fill->request->key, pln_now(&fill->cache->host),
+                      PLN_L1_QUIET, &hit, &old) == PLN_OK &&
+        hit.is_absent) {
+        pln_release(fill->cache, old);
+        old = NULL;
+    }
+    return old;
+}
+
+/* Runs the loader, on what there is. */
+static int bring_value(struct fill *fill, struct pln_load *load) {
+    struct pln_value *old = find_old(fill);
+    load->old = old;
+    fill->has_old = old != NULL;
+    int status = run_loader(fill, load);
+    load->old = NULL;
+    pln_release(fill->cache, old);
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS_SAME, status == PLN_OK && load->is_same ? 1 : 0);
+    return status;
+}
+
 /* Runs the loader and stores what it brings. */
 static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_load load = {0};
     struct pln_request *request = fill->request;
     pln_ms began = pln_now(&fill->cache->host);
-    int status = run_loader(fill, &load);
+    int status = bring_value(fill, &load);
     bool is_absent = status == PLN_ABSENT;
     if (is_absent) {
         status = pln_load_value(&load, pln_bytes_of(NULL, 0), 0);
@@ -272,15 +332,19 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         status = pln_load_rule_tags(&load, &request->match);
     }
     if (status < 0) {
+        pln_failed_note(fill->cache, &request->key, request->terms);
         pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
         end_lease(fill);
     } else {
+        pln_failed_clear(fill->cache, &request->key);
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
         store_loaded(fill, &load, is_absent, began, &outcome->life);
         outcome->value = load.value;
         load.value = NULL;
-        load_related(fill->cache, &load);
+        if (!request->is_ahead) { /* or a list of pages would be loaded to its end */
+            load_related(fill->cache, &load);
+        }
     }
     pln_load_fini(&load);
     return status;
@@ -288,8 +352,7 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
 
 /* ---- the leader's last word ---- */
 
-/* Turns a failure or miss into L2's stale value, where the terms allow that. */
-static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
+void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     const struct pln_terms *terms = fill->request->terms;
     pln_ms past = pln_now(&fill->cache->host) - fill->fallback.life.stale;
     if (status < 0) {
@@ -310,133 +373,54 @@ static void end(struct fill *fill, int status, struct pln_outcome *outcome) {
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }
 
-static bool has_policy_loader(const struct pln_request *request) {
-    return (request->options->flags & PLN_GET_NO_LOAD) == 0 && pln_loader_can_run(request);
+bool pln_fill_has_loader(const struct pln_request *request) {
+    return !request->terms->is_denied && (request->options->flags & PLN_GET_NO_LOAD) == 0 &&
+           pln_loader_can_run(request);
 }
 
-/* From the lease on. */
-static void finish(struct fill *fill) {
+void pln_fill_finish(struct fill *fill) {
     struct pln_outcome outcome = {0};
     int status = get_lease(fill, &outcome);
     if (status == PLN_MISS) {
         status = load_value(fill, &outcome);
-    }
-    end(fill, status, &outcome);
-}
-
-/* ---- on a worker ---- */
-
-struct fill_job {
-    struct pln_job job;
-    struct pln_request request; /* its key's bytes are the flight's */
-    struct fill fill;
-    bool asks_l2_first;
-};
-
-static const struct pln_get_options no_options = {0};
-
-static void job_free(struct fill_job *job) {
-    pln_flight_leave(job->request.cache->flights, job->fill.flight);
-    pln_ruleset_unref(job->request.ruleset);
-    free(job);
-}
-
-static void job_run(struct pln_job *base, unsigned worker) {
-    struct fill_job *job = PLN_CONTAINER_OF(base, struct fill_job, job);
-    struct pln_outcome outcome = {0};
-    int status = PLN_MISS;
-    job->fill.worker = (int) worker;
-    if (job->asks_l2_first && uses_l2(&job->fill)) {
-        take_stamp(&job->fill);
-        status = ask_l2(&job->fill, PLN_READ_PRIMARY, &outcome);
-    }
-    if (status != PLN_OK && has_policy_loader(&job->request)) {
-        finish(&job->fill);
     } else {
-        end(&job->fill, status, &outcome);
+        outcome.is_leaders_own = status < 0; /* others may have more time to wait for a lease */
     }
-    job_free(job);
+    pln_fill_end(fill, status, &outcome);
 }
 
-static void job_drop(struct pln_job *base) {
-    struct fill_job *job = PLN_CONTAINER_OF(base, struct fill_job, job);
-    struct pln_outcome outcome = {0};
-    end(&job->fill, pln_fail(PLN_ECLOSED, "get: the cache is being closed"), &outcome);
-    job_free(job);
-}
-
-/* Hands the rest of a fill to a worker; takes over the fallback. The flight is ended where that
- * fails. */
-static void hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
-    struct fill_job *job = malloc(sizeof *job);
-    struct pln_outcome outcome = {0};
-    if (job == NULL) {
-        end(fill, pln_fail(PLN_ENOMEM, "get: no memory to start a load"), &outcome);
-        return;
-    }
-    job->job = (struct pln_job){.run = job_run, .drop = job_drop};
-    job->request = *fill->request;
-    job->request.key = *pln_flight_key(fill->flight);
-    job->request.options = &no_options;
-    job->fill = *fill;
-    job->fill.request = &job->request;
-    job->asks_l2_first = asks_l2_first;
-    pln_cache_match(fill->cache, job->request.key.key, &job->request.match,
-                    &job->request.ruleset); /* anew: captures point into the key */
-    job->request.terms = job->request.match.rule != NULL ? &job->request.match.rule->terms
-                                                         : &fill->cache->terms;
-    pln_flight_ref(fill->cache->flights, fill->flight);
-    fill->fallback.value = NULL;
-    int status = pln_workers_submit(fill->cache->workers, &job->job, is_urgent);
-    if (status < 0) {
-        end(&job->fill, status, &outcome);
-        job_free(job);
-    }
+/* True where L2 has what may be served after a failure, and the last load failed not long ago. */
+static bool is_held(const struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    pln_ms now = pln_now(&fill->cache->host);
+    return fill->fallback.value != NULL && (request->options->flags & PLN_GET_NO_STALE) == 0 &&
+           now - fill->fallback.life.stale < pln_life_grace(request->terms) &&
+           pln_failed_lately(fill->cache, &request->key, now);
 }
 
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
-    int status = PLN_MISS;
-    if (uses_l2(&fill)) {
-        take_stamp(&fill);
-        status = ask_l2(&fill, pln_cache_read(request->options, request->terms), &outcome);
-    }
-    if (status == PLN_OK) {
-        end(&fill, status, &outcome);
-    } else if (request->loader != NULL) {
-        finish(&fill);
-    } else if (has_policy_loader(request)) {
-        hand_over(&fill, false, true);
-    } else {
-        end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
-    }
-}
-
-void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_ms created) {
-    bool leads;
-    struct pln_stamp stamp;
-    pln_stamp_take(cache->inval, key->hash, &stamp);
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, false, &leads);
-    if (flight == NULL) {
+    if (request->has_stale && request->loader == NULL &&
+        (uses_l2(&fill) || pln_fill_has_loader(request)) &&
+        (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {
+        pln_fill_hand_over(&fill, true, true); /* all of it may take too long for the caller */
         return;
     }
-    if (leads) {
-        struct pln_request request = {
-            .cache = cache,
-            .key = *key,
-            .options = &no_options,
-            .is_refresh = created != PLN_FOREVER,
-            .created = created,
-        };
-        request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
-        request.timeout_ms = request.terms->load_timeout_ms;
-        request.deadline = pln_deadline(request.timeout_ms);
-        struct fill fill = {.request = &request, .cache = cache, .flight = flight, .worker = -1};
-        pln_count(cache->counts, PLN_COUNT_REFRESHES, 1);
-        hand_over(&fill, true, false);
-        pln_ruleset_unref(request.ruleset);
+    int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
+    if (status == PLN_OK) {
+        pln_fill_end(&fill, status, &outcome);
+    } else if (is_held(&fill)) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+        pln_fill_end(&fill, pln_fail(PLN_ELOADER, "get: the last load failed just now"), &outcome);
+    } else if (request->loader != NULL) {
+        pln_fill_finish(&fill);
+    } else if (pln_fill_has_loader(request)) {
+        pln_fill_hand_over(&fill, false, true);
+    } else {
+        outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
+        status = status == PLN_MISS ? pln_loader_missing(request) : status;
+        pln_fill_end(&fill, status, &outcome);
     }
-    pln_flight_leave(cache->flights, flight);
 }

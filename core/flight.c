@@ -12,7 +12,7 @@
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
  */
-#include "engine.h"
+#include "flight.h"
 
 #include <time.h>
 
@@ -25,6 +25,7 @@ struct pln_flight {
     uint64_t epoch, mark_clock;
     uint32_t generation;
     bool may_lag; /* what it brings may come from a replica */
+    pln_ns began;
     pthread_cond_t changed;
     /* under the table's lock: */
     unsigned refs;
@@ -32,6 +33,9 @@ struct pln_flight {
     bool is_listed;
     bool is_done;
     struct pln_outcome outcome;
+    struct pln_value *offer; /* a stale value, or NULL */
+    struct pln_l1_life offer_life;
+    bool is_offered_at_once;
 };
 
 struct pln_flights {
@@ -90,6 +94,7 @@ static struct pln_flight *flight_new(const struct pln_hashed *key, const struct 
     flight->epoch = stamp->epoch;
     flight->mark_clock = stamp->mark_clock;
     flight->generation = stamp->generation;
+    flight->began = pln_clock_precise();
     flight->refs = 1;
     pthread_cond_init(&flight->changed, NULL);
     return flight;
@@ -98,6 +103,9 @@ static struct pln_flight *flight_new(const struct pln_hashed *key, const struct 
 static void flight_free(struct pln_flight *flight) {
     assert(flight->refs == 0 && !flight->is_listed);
     pln_outcome_fini(&flight->outcome);
+    if (flight->offer != NULL) {
+        pln_value_drop(flight->offer);
+    }
     pthread_cond_destroy(&flight->changed);
     free(flight);
 }
@@ -195,22 +203,58 @@ static bool wait_locked(struct pln_flights *flights, struct pln_flight *flight, 
     return pthread_cond_clockwait(&flight->changed, &flights->lock, CLOCK_MONOTONIC, &until) == 0;
 }
 
-bool pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline,
-                     struct pln_outcome *outcome) {
-    bool is_in_time = true;
+void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
+                      const struct pln_outcome *stale, bool is_at_once) {
+    pln_value_ref(stale->value);
     pthread_mutex_lock(&flights->lock);
-    while (!flight->is_done && is_in_time) {
-        is_in_time = wait_locked(flights, flight, deadline);
+    struct pln_value *former = flight->offer;
+    flight->offer = stale->value;
+    flight->offer_life = stale->life;
+    flight->is_offered_at_once = is_at_once;
+    pthread_cond_broadcast(&flight->changed);
+    pthread_mutex_unlock(&flights->lock);
+    if (former != NULL) {
+        pln_value_drop(former);
     }
-    is_in_time = flight->is_done;
-    if (is_in_time) {
-        *outcome = flight->outcome;
-        if (outcome->value != NULL) {
-            pln_value_ref(outcome->value);
+}
+
+/* When a caller takes a stale value, as things stand. */
+static pln_ns soft_end_locked(const struct pln_flight *flight,
+                              const struct pln_patience *patience) {
+    bool is_offered = patience->takes_stale && flight->offer != NULL;
+    if (is_offered && flight->is_offered_at_once) {
+        return flight->began;
+    }
+    return patience->soft_ms > 0 && (is_offered || patience->has_stale)
+               ? flight->began + patience->soft_ms * 1000000
+               : PLN_FOREVER;
+}
+
+int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_patience *patience, struct pln_outcome *outcome) {
+    int status = PLN_OK;
+    pthread_mutex_lock(&flights->lock);
+    while (!flight->is_done && status == PLN_OK) {
+        pln_ns soft = soft_end_locked(flight, patience), now = pln_clock_precise();
+        if (now >= soft) {
+            status = PLN_PENDING;
+        } else if (now >= patience->deadline) {
+            status = PLN_ETIMEOUT;
+        } else {
+            wait_locked(flights, flight, soft < patience->deadline ? soft : patience->deadline);
         }
     }
+    if (status == PLN_OK) {
+        *outcome = flight->outcome;
+    } else if (status == PLN_PENDING && !patience->has_stale) {
+        *outcome = (struct pln_outcome){
+            .value = flight->offer, .life = flight->offer_life, .source = PLN_FROM_STALE};
+    }
+    if (outcome->value != NULL) {
+        pln_value_ref(outcome->value);
+    }
     pthread_mutex_unlock(&flights->lock);
-    return is_in_time;
+    return status;
 }
 
 void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline) {

@@ -10,6 +10,7 @@
  * refused. Loaders of the caller's own run as ever.
  */
 #include "feeder.h"
+#include "flight.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;

@@ -16,7 +16,7 @@
  * 32 bits of this machine's order, since it never leaves the process. No fields, no bytes: to Redis
  * a hash without fields is one that does not exist.
  */
-#include "engine.h"
+#include "flight.h"
 
 enum { LEN_BYTES = sizeof(uint32_t) };
 
@@ -208,9 +208,10 @@ static int fly(const struct hash_read *read, const struct pln_hashed *key,
     } else {
         pln_count(read->cache->counts, PLN_COUNT_LOAD_WAITS, 1);
     }
-    bool is_in_time = pln_flight_wait(flights, flight, deadline, outcome);
+    struct pln_patience patience = {.deadline = deadline};
+    int waited = pln_flight_wait(flights, flight, &patience, outcome);
     pln_flight_leave(flights, flight);
-    if (!is_in_time) {
+    if (waited != PLN_OK) {
         return pln_fail(PLN_ETIMEOUT, "hash: no answer within %lld ms",
                         (long long) read->timeout_ms);
     }

@@ -18,10 +18,34 @@ static pln_ms least(pln_ms a, pln_ms b) {
     return a < b ? a : b;
 }
 
+static pln_ms bound(pln_ms ms) {
+    return ms > 0 ? ms : PLN_FOREVER;
+}
+
+/* How long a value of this age may still live. */
+static pln_ms left_at_most(const struct pln_terms *terms, pln_ms age) {
+    pln_ms most = bound(terms->max_age_ms);
+    return most == PLN_FOREVER ? most : most - age;
+}
+
+bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item) {
+    item->life_left = least(item->life_left, left_at_most(terms, item->age));
+    item->fresh_left = least(item->fresh_left, item->life_left);
+    return item->life_left > 0;
+}
+
+struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item) {
+    struct pln_l2_item shared = *item;
+    shared.life_left = least(shared.life_left, bound(terms->l2_ttl_ms));
+    pln_life_bound(terms, &shared);
+    return shared;
+}
+
 struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms age,
                                pln_ms fresh_left, pln_ms life_left) {
     struct pln_l1_life life;
     life.created = now - age;
+    life_left = least(life_left, left_at_most(terms, age));
     life.end = pln_after(now, least(life_left, terms->l1_ttl_ms)); /* R12 */
     life.stale = least(pln_after(now, fresh_left), life.end);
     life.refresh = life.stale;
@@ -33,19 +57,19 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
     return life;
 }
 
-pln_ms pln_life_jittered(pln_ms ttl, double jitter) {
-    if (jitter <= 0 || ttl == PLN_FOREVER) {
+pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl) {
+    if (terms->jitter <= 0 || ttl <= 0 || ttl == PLN_FOREVER) {
         return ttl;
     }
     double chance = (double) (pln_random64() >> 11) * 0x1p-53;
-    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - jitter * chance));
+    pln_ms shorter = (pln_ms) llround((double) ttl * (1 - terms->jitter * chance));
     return shorter > 0 ? shorter : 1;
 }
 
 static void install(struct pln_cache *cache, const struct pln_hashed *key,
                     const struct pln_terms *terms, struct pln_l1_item *item,
                     const struct pln_stamp *stamp) {
-    if (!terms->use_l1 || item->value.len > cache->max_item_bytes) {
+    if (!terms->use_l1 || terms->is_denied || item->value.len > cache->max_item_bytes) {
         return;
     }
     item->generation = stamp->generation;

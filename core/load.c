@@ -34,7 +34,26 @@ int pln_load_value(struct pln_load *load, struct pln_bytes bytes, uint8_t format
         pln_value_drop(load->value);
     }
     load->value = value;
+    load->is_same = false;
     return PLN_OK;
+}
+
+struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format) {
+    *format = load->old == NULL ? 0 : load->old->format;
+    return load->old == NULL ? pln_bytes_of(NULL, 0)
+                             : pln_bytes_of(pln_value_data(load->old), pln_value_len(load->old));
+}
+
+int pln_load_same(struct pln_load *load) {
+    uint8_t format;
+    struct pln_bytes old = pln_load_old(load, &format);
+    if (load->old == NULL) {
+        return pln_fail(PLN_EINVAL, "load: not modified, but there is no old value");
+    }
+    /* a copy: the old one may lie in L1, and its new life is another entry's */
+    int status = pln_load_value(load, old, format);
+    load->is_same = status == PLN_OK;
+    return status;
 }
 
 int pln_load_error(struct pln_load *load, const char *text) {

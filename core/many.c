@@ -3,7 +3,7 @@
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
  * round trip to L2 for what is left. Loaders are not run.
  */
-#include "engine.h"
+#include "flight.h"
 
 /* The keys that L1 did not answer, side by side as L2 wants them. */
 struct rest {
@@ -97,7 +97,8 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
     if (!is_fresh && !may_be_stale(cache, key->key, options, hit, false)) {
         return false;
     }
-    if (now >= hit->life.refresh && pln_l1_claim_refresh(cache->l1, key)) {
+    if (now >= hit->life.refresh && !pln_failed_lately(cache, key, now) &&
+        pln_l1_claim_refresh(cache->l1, key)) {
         pln_fill_behind(cache, key, hit->life.created);
     }
     *status = serve_l1(cache, hit, value, !is_fresh, result);
@@ -129,8 +130,12 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
         pln_l1_borrow_many(cache->l1, hashed, n, pln_now(&cache->host), hits, values, statuses);
     }
     for (size_t i = 0; i < n; i++) {
-        if (statuses[i] != PLN_OK ||
-            !try_l1(cache, &hashed[i], options, &hits[i], values[i], &results[i], &statuses[i])) {
+        int allowed = statuses[i] == PLN_OK ? PLN_OK : pln_admit_check(cache, keys[i], "get_many");
+        if (allowed < 0) {
+            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
+            statuses[i] = allowed;
+        } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
+                                                    &results[i], &statuses[i])) {
             pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
             rest->keys[rest->n] = hashed[i];
             rest->hits[rest->n] = hits[i];
@@ -147,16 +152,17 @@ out:
 
 /* Takes one answer of L2: into L1, and to the caller. */
 static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct pln_stamp *stamp,
-                   const struct pln_l2_value *value, uint32_t flags, struct pln_result *result) {
+                   struct pln_l2_value *value, uint32_t flags, struct pln_result *result) {
     const struct pln_l2_item *item = &value->item;
     struct pln_match match;
     struct pln_ruleset *ruleset;
     struct pln_l1_life life;
     int status = PLN_MISS;
     const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
+    bool is_there = pln_life_bound(terms, &value->item);
     bool is_fresh = item->fresh_left > 0;
-    bool is_allowed = is_fresh ||
-                      (-item->fresh_left < terms->stale_ms && (flags & PLN_GET_NO_STALE) == 0);
+    bool is_allowed = is_fresh || (is_there && -item->fresh_left < terms->stale_ms &&
+                                   (flags & PLN_GET_NO_STALE) == 0);
     if (is_allowed) {
         result->value = pln_value_new(item->value, item->format);
     }

@@ -7,6 +7,7 @@
  * everything), then the link (its events use L1), then what is left.
  */
 #include "feeder.h"
+#include "flight.h"
 #include "hosts.h"
 
 /* ---- the bus's word ---- */
@@ -104,8 +105,12 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .read = (uint8_t) (PLN_READ_PRIMARY + pln_option_index(pln_reads, options->read)),
         .jitter = options->jitter,
         .refresh = options->refresh,
+        .soft_timeout_ms = options->soft_timeout_ms,
         .use_l1 = true,
         .use_l2 = true,
+        .l2_ttl_ms = options->l2_ttl_ms,
+        .max_age_ms = options->max_age_ms,
+        .retry_ms = options->retry_ms,
     };
 }
 
@@ -286,6 +291,8 @@ void pln_close(struct pln_cache *cache) {
     pln_loaders_free(cache);
     pln_shared_free(cache->shared);
     pln_flights_free(cache->flights);
+    /* relaxed: no other thread uses the cache any more */
+    free(atomic_load_explicit(&cache->misses, memory_order_relaxed));
     pln_l1_free(cache->l1);
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
@@ -306,11 +313,19 @@ struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
 }
 
 void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
+    for (size_t i = 0; i < ruleset->n_rules; i++) {
+        ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
+    }
     pthread_mutex_lock(&cache->policy_lock);
     struct pln_ruleset *former = cache->policy;
+    pln_ruleset_ref(ruleset);
     cache->policy = ruleset;
     pthread_mutex_unlock(&cache->policy_lock);
     pln_ruleset_unref(former);
+    if (ruleset->has_denied) {
+        pln_inval_match(cache->inval, pln_admit_denies, ruleset); /* what a hit would not ask for */
+    }
+    pln_ruleset_unref(ruleset);
     pln_feeders_follow(cache->feeders);
 }
 

@@ -64,6 +64,10 @@ static const struct option {
     {"replica_ttl", DURATION, offsetof(struct pln_options, replica_ttl_ms)},
     {"max_staleness", LIFETIME, offsetof(struct pln_options, max_staleness_ms)},
     {"recovery", AMOUNT, offsetof(struct pln_options, recovery)},
+    {"soft_timeout", DURATION, offsetof(struct pln_options, soft_timeout_ms)},
+    {"l2_ttl", LIFETIME, offsetof(struct pln_options, l2_ttl_ms)},
+    {"max_age", LIFETIME, offsetof(struct pln_options, max_age_ms)},
+    {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -193,6 +197,9 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->load_timeout_ms, 10000);
     default_ms(&options->replica_ttl_ms, 1000);
     default_ms(&options->max_staleness_ms, 1000);
+    default_ms(&options->l2_ttl_ms, PLN_FOREVER);
+    default_ms(&options->max_age_ms, PLN_FOREVER);
+    default_ms(&options->retry_ms, 1000);
 }
 
 static int check_durations(const struct pln_options *options) {

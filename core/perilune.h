@@ -73,6 +73,7 @@ enum pln_status {
     PLN_ECLOSED = -9,   /* the cache is being closed */
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
+    PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
 };
 
 /* Where a value came from. */
@@ -173,6 +174,14 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
+    pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
+                               to whom a stale value may be served when it fails; then they are
+                               served that, and the load goes on. It takes a load that runs on a
+                               worker, or that somebody else is at. Default 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life of a value in L2; default none */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
+    pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
+                               a value can be served; default 1 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -208,6 +217,7 @@ enum pln_get_flags {
     PLN_GET_NO_L2 = 2,    /* do not read L2 */
     PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
     PLN_GET_NO_STALE = 8, /* never serve a stale value */
+    PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
 };
 
 struct pln_get_options {
@@ -220,6 +230,7 @@ struct pln_get_options {
     size_t n_tags;
     uint8_t read; /* enum pln_read: whom L2 asks. A copy in L1 is served whoever it is from */
     pln_ms max_staleness_ms; /* default: the rule's */
+    pln_ms soft_timeout_ms;  /* likewise */
     /* For a rule whose load names a loader (perilune_policy.h): runs it, in this thread, as the
      * loader of pln_get_or_load() would; default: the one that is registered, on a worker. */
     int (*load_by_name)(void *arg, const char *name, struct pln_bytes key, struct pln_load *load);
@@ -271,6 +282,12 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
+ * without data where there is none. Owns: valid until the loader returns. */
+PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);
+/* In the place of a value: the old one is what the source has. It begins a new life, with the ttl
+ * and tags of this load. Returns: PLN_OK; PLN_EINVAL where there is no old value. */
+PLN_API int pln_load_same(struct pln_load *load);
 /* One more tag, copied. At most 64 of 250 bytes. */
 PLN_API int pln_load_tag(struct pln_load *load, struct pln_bytes tag);
 /* One more key that will be wanted soon: loaded behind, where a rule can. */

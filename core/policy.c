@@ -3,8 +3,8 @@
  * policy.c - the life of a ruleset, and the search for a key's rule.
  *
  * A ruleset is written by its builder alone, then published with one reference and only read from
- * there on. Rules are tried in the order of the file; most are told apart by the first bytes of
- * their pattern, a comparison of a few nanoseconds each.
+ * there on. The first rule that matches, in the order of the file, is a key's; matcher.c finds it
+ * without trying them all, but for rulesets made by hand and never finished.
  */
 #include "policy.h"
 
@@ -16,6 +16,13 @@ struct pln_ruleset *pln_ruleset_new(void) {
         ruleset->warm.ready_at = 1;
     }
     return ruleset;
+}
+
+int pln_ruleset_finish(struct pln_ruleset *ruleset) {
+    assert(ruleset->matcher == NULL);
+    return ruleset->n_rules == 0
+               ? PLN_OK
+               : pln_matcher_new(ruleset->rules, ruleset->n_rules, &ruleset->matcher);
 }
 
 void pln_ruleset_ref(struct pln_ruleset *ruleset) {
@@ -84,23 +91,36 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     if (ruleset->hooks.retire != NULL) {
         ruleset->hooks.retire(ruleset->hooks_arg);
     }
+    pln_matcher_free(ruleset->matcher);
     free_rules(ruleset);
     free_sources(&ruleset->warm);
     free_events(ruleset);
     free(ruleset);
 }
 
+static size_t try_each(const struct pln_ruleset *ruleset, struct pln_bytes key,
+                       struct pln_match *match) {
+    size_t i = 0;
+    while (i < ruleset->n_rules && !pln_template_match(ruleset->rules[i].pattern, key,
+                                                       match->captures, &match->n_captures)) {
+        i++;
+    }
+    return i;
+}
+
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,
                        struct pln_match *match) {
-    for (size_t i = 0; i < ruleset->n_rules; i++) {
-        const struct pln_rule *rule = &ruleset->rules[i];
-        if (pln_template_match(rule->pattern, key, match->captures, &match->n_captures)) {
-            match->rule = rule;
-            match->index = (unsigned) i;
-            return;
-        }
-    }
+    size_t found = ruleset->matcher != NULL ? pln_matcher_find(ruleset->matcher, key)
+                                            : try_each(ruleset, key, match);
     match->rule = NULL;
     match->index = 0;
     match->n_captures = 0;
+    if (found < ruleset->n_rules) {
+        match->rule = &ruleset->rules[found];
+        match->index = (unsigned) found;
+        bool is_right = pln_template_match(match->rule->pattern, key, match->captures,
+                                           &match->n_captures);
+        assert(is_right);
+        (void) is_right;
+    }
 }

@@ -32,8 +32,14 @@ struct pln_terms {
     int8_t priority;
     uint8_t read; /* enum pln_read; 0 as PLN_READ_PRIMARY */
     bool use_l1, use_l2;
-    bool local_writes; /* with L2 away a set is kept in L1 alone, instead of failing */
-    bool hash_l1;      /* a hash in Redis is read whole, and kept in L1 */
+    bool local_writes;      /* with L2 away a set is kept in L1 alone, instead of failing */
+    bool hash_l1;           /* a hash in Redis is read whole, and kept in L1 */
+    bool is_denied;         /* must never be cached: every read and store is refused */
+    uint8_t min_uses;       /* a value is stored from the key's so many-th miss in a ttl on */
+    pln_ms soft_timeout_ms; /* who has a stale value waits so long for a load; 0: load_timeout */
+    pln_ms l2_ttl_ms;       /* bound on the life in L2; 0: none, likewise below */
+    pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs its life */
+    pln_ms retry_ms;        /* after a failed load there is no other, while a value can be served */
 };
 
 /* A text with captures in it: "user:{id}". */
@@ -56,7 +62,8 @@ struct pln_rule {
     const char *class_name; /* "" where none; owned likewise, as the next three */
     const char *file;
     int line;
-    const char *origins; /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
+    atomic_bool has_told; /* that a denied key came */
+    const char *origins;  /* "ttl 15m (class page, policy.lua:3)", a line per field, for explain */
 };
 
 struct pln_match {
@@ -131,10 +138,14 @@ struct pln_hooks {
                  size_t n_fields, struct pln_raised *raised);
 };
 
+struct pln_matcher; /* opaque: finds a key's rule among many */
+
 struct pln_ruleset {
     _Atomic uint32_t refs;
     struct pln_rule *rules;
     size_t n_rules;
+    struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
+    bool has_denied;             /* one of them is; set when it is put in force */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;
@@ -146,6 +157,8 @@ struct pln_ruleset {
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
 struct pln_ruleset *pln_ruleset_new(void);
+/* Makes the search for a key's rule fast, once all rules are there. Returns: PLN_OK, PLN_ENOMEM. */
+int pln_ruleset_finish(struct pln_ruleset *ruleset);
 void pln_ruleset_ref(struct pln_ruleset *ruleset);
 /* Gives a reference back; the last frees everything, templates and names included. */
 void pln_ruleset_unref(struct pln_ruleset *ruleset);
@@ -164,6 +177,19 @@ const char *pln_template_name(const struct pln_template *template, size_t i);
 /* The i-th name that a template is filled from, without a zero behind it; NULL past the last. One
  * that occurs twice is told twice. */
 struct pln_bytes pln_template_field(const struct pln_template *template, size_t i);
+/* A pattern as a row of steps, each what a key must have next: a byte, a capture, its end. */
+enum pln_step {
+    PLN_STEP_FIELD = 256, /* plus a byte: a capture up to that byte, which is the next step */
+    PLN_STEP_LAST = 512,  /* a capture of all that is left, at least one byte */
+    PLN_STEP_REST,        /* all that is left, perhaps nothing */
+    PLN_STEP_END,         /* nothing is left */
+    PLN_MAX_STEPS = 512 + 1,
+};
+/* Writes a pattern's steps, at most PLN_MAX_STEPS, and returns how many; the last is one of LAST,
+ * REST and END, and no other is. */
+size_t pln_template_steps(const struct pln_template *pattern, uint16_t *steps);
+/* A key that the pattern matches. */
+struct pln_bytes pln_template_sample(const struct pln_template *pattern);
 /* True where every key that `later` matches is matched by `earlier` already. */
 bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later);
 /* Matches a key; captures point into it. */
@@ -176,6 +202,17 @@ size_t pln_template_fill(const struct pln_template *template, const struct pln_b
 /* Fills one from an event's fields. Returns likewise; SIZE_MAX also where a field is missing. */
 size_t pln_template_fill_fields(const struct pln_template *template, const struct pln_field *fields,
                                 size_t n_fields, char *buffer, size_t size);
+
+/* A search among the patterns of n rules, 1 to PLN_MAX_RULES, that need not live as long. Returns:
+ * PLN_OK, PLN_ENOMEM. */
+int pln_matcher_new(const struct pln_rule *rules, size_t n, struct pln_matcher **matcher);
+void pln_matcher_free(struct pln_matcher *matcher);
+/* The number of the first rule that matches, SIZE_MAX where none does. Threads: any. */
+size_t pln_matcher_find(const struct pln_matcher *matcher, struct pln_bytes key);
+/* The first of the rules before number `later` that takes all its keys; SIZE_MAX where none does.
+ * They are those that the matcher was made of. */
+size_t pln_matcher_find_cover(const struct pln_matcher *matcher, const struct pln_rule *rules,
+                              size_t later);
 
 /* Finds a key's rule. */
 void pln_ruleset_match(const struct pln_ruleset *ruleset, struct pln_bytes key,

@@ -178,8 +178,14 @@ static void add_terms(struct text *text, const struct pln_terms *terms) {
     add_duration(text, "negative", terms->negative_ms);
     add_duration(text, "lease", terms->lease_ms);
     add_duration(text, "load_timeout", terms->load_timeout_ms);
+    add_duration(text, "soft_timeout", terms->soft_timeout_ms);
+    add(text, "  %-15s %d\n  %-15s %s\n", "min_uses", terms->min_uses, "deny",
+        terms->is_denied ? "yes" : "no");
     add_duration(text, "replica_ttl", terms->replica_ttl_ms);
     add_duration(text, "max_staleness", terms->max_staleness_ms);
+    add_duration(text, "l2_ttl", terms->l2_ttl_ms);
+    add_duration(text, "max_age", terms->max_age_ms);
+    add_duration(text, "retry", terms->retry_ms);
     add(text, "  %-15s %s\n", "read",
         pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
     add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",

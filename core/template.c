@@ -5,7 +5,8 @@
  * Both are one thing: literals and captures in turn. A pattern is read so that matching needs no
  * second thought: a capture ends at the first occurrence of the byte that follows it in the
  * pattern, so a key is walked once, without going back, whatever it looks like. For the same reason
- * two patterns can be compared exactly: each is a deterministic machine over bytes.
+ * a pattern is a row of steps: what a key must have, one after the other. By these many patterns
+ * are searched at once (matcher.c), and two compared exactly (cover.c).
  *
  * "{{" and "}}" stand for the braces themselves.
  */
@@ -14,10 +15,7 @@
 #include <ctype.h>
 #include <stdio.h>
 
-enum {
-    MAX_TEXT = 512, /* bytes of a pattern or template */
-    MAX_STEPS = MAX_TEXT + PLN_MAX_CAPTURES + 1,
-};
+enum { MAX_TEXT = PLN_MAX_STEPS - 1 }; /* bytes of a pattern or template */
 
 enum part_kind { LITERAL, FIELD, REST };
 
@@ -302,6 +300,35 @@ bool pln_template_match(const struct pln_template *pattern, struct pln_bytes key
     return at == key.len;
 }
 
+/* ---- as steps ---- */
+
+size_t pln_template_steps(const struct pln_template *pattern, uint16_t *steps) {
+    size_t n = 0;
+    for (size_t i = 0; i < pattern->n_parts; i++) {
+        const struct part *part = &pattern->parts[i];
+        if (part->kind == REST) {
+            steps[n++] = PLN_STEP_REST;
+            return n;
+        }
+        if (part->kind == FIELD && i + 1 == pattern->n_parts) {
+            steps[n++] = PLN_STEP_LAST;
+            return n;
+        }
+        if (part->kind == FIELD) {
+            steps[n++] = (uint16_t) (PLN_STEP_FIELD + (unsigned char) part[1].at[0]);
+        }
+        for (size_t k = 0; part->kind == LITERAL && k < part->len; k++) {
+            steps[n++] = (unsigned char) part->at[k];
+        }
+    }
+    steps[n++] = PLN_STEP_END;
+    return n;
+}
+
+struct pln_bytes pln_template_sample(const struct pln_template *pattern) {
+    return pattern->sample;
+}
+
 /* ---- filling ---- */
 
 static const struct pln_bytes *find_field(const struct pln_field *fields, size_t n_fields,
@@ -353,135 +380,4 @@ size_t pln_template_fill_fields(const struct pln_template *template, const struc
         at = copy_to(buffer, size, at, bytes);
     }
     return at;
-}
-
-/* ---- comparing ----
- *
- * A pattern as a machine: each step takes one byte. EXACT takes its byte and goes on; FIRST takes
- * any byte but the capture's stop and goes on; MORE stays on any byte but the stop, and leaves with
- * the stop to beyond the EXACT that follows (or never, where nothing follows). Every step can still
- * reach the end, so a key that leads `earlier` nowhere while `later` is under way can be completed
- * to one that only `later` matches. Hence: walk the steps of `later` with the set of all places
- * where `earlier` may be by then; the answer is yes unless some place has no way on. Exact, no
- * search. */
-
-enum step_kind { EXACT, FIRST, MORE };
-
-struct step {
-    enum step_kind kind;
-    int byte; /* EXACT: the byte; else the stop, -1 for none */
-};
-
-struct machine {
-    size_t n;
-    struct step steps[MAX_STEPS];
-};
-
-struct places {
-    bool is_at[MAX_STEPS + 1];
-};
-
-static void build_machine(const struct pln_template *pattern, struct machine *machine) {
-    machine->n = 0;
-    for (size_t i = 0; i < pattern->n_parts; i++) {
-        const struct part *part = &pattern->parts[i];
-        if (part->kind == LITERAL) {
-            for (size_t k = 0; k < part->len; k++) {
-                machine->steps[machine->n++] = (struct step){EXACT, (unsigned char) part->at[k]};
-            }
-            continue;
-        }
-        int stop = i + 1 < pattern->n_parts ? (unsigned char) part[1].at[0] : -1;
-        if (part->kind == FIELD) {
-            machine->steps[machine->n++] = (struct step){FIRST, stop};
-        }
-        machine->steps[machine->n++] = (struct step){MORE, stop};
-    }
-    assert(machine->n <= MAX_STEPS);
-}
-
-/* Where a byte leads from a place; SIZE_MAX: nowhere. */
-static size_t next_place(const struct machine *machine, size_t place, int byte) {
-    if (place == machine->n) {
-        return SIZE_MAX;
-    }
-    const struct step *step = &machine->steps[place];
-    switch (step->kind) {
-    case EXACT:
-        return byte == step->byte ? place + 1 : SIZE_MAX;
-    case FIRST:
-        return byte != step->byte ? place + 1 : SIZE_MAX;
-    default:
-        return byte != step->byte ? place : place + 2;
-    }
-}
-
-static bool is_end(const struct machine *machine, size_t place) {
-    return place == machine->n ||
-           (machine->steps[place].kind == MORE && machine->steps[place].byte < 0);
-}
-
-/* Adds to `to` where the bytes of a step of `later` lead from `from`; false: somewhere nowhere. */
-static bool advance(const struct machine *earlier, const struct step *step,
-                    const struct places *from, struct places *to, bool *has_grown) {
-    for (size_t place = 0; place <= earlier->n; place++) {
-        for (int byte = 0; from->is_at[place] && byte < 256; byte++) {
-            if (step->kind == EXACT ? byte != step->byte : byte == step->byte) {
-                continue;
-            }
-            size_t next = next_place(earlier, place, byte);
-            if (next == SIZE_MAX) {
-                return false;
-            }
-            *has_grown = *has_grown || !to->is_at[next];
-            to->is_at[next] = true;
-        }
-    }
-    return true;
-}
-
-static bool walk(const struct machine *earlier, const struct machine *later,
-                 struct places *places) {
-    for (size_t i = 0; i < later->n; i++) {
-        const struct step *step = &later->steps[i];
-        bool has_grown = false;
-        struct places next = {{false}};
-        if (step->kind != MORE) {
-            if (!advance(earlier, step, places, &next, &has_grown)) {
-                return false;
-            }
-            *places = next;
-            continue;
-        }
-        do {
-            has_grown = false;
-            if (!advance(earlier, step, places, places, &has_grown)) {
-                return false;
-            }
-        } while (has_grown);
-    }
-    return true;
-}
-
-bool pln_template_covers(const struct pln_template *earlier, const struct pln_template *later) {
-    struct machine first, second;
-    struct places places = {{true}};
-    struct pln_bytes captures[PLN_MAX_CAPTURES];
-    unsigned n_captures;
-    /* most pairs are told apart by one key, without building machines: 4096 rules are 8 million
-     * pairs, and reading a file has a budget */
-    if (!pln_template_match(earlier, later->sample, captures, &n_captures)) {
-        return false;
-    }
-    build_machine(earlier, &first);
-    build_machine(later, &second);
-    if (!walk(&first, &second, &places)) {
-        return false;
-    }
-    for (size_t place = 0; place <= first.n; place++) {
-        if (places.is_at[place] && !is_end(&first, place)) {
-            return false;
-        }
-    }
-    return true;
 }

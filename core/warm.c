@@ -176,8 +176,9 @@ static bool take_key(struct warming *warming, struct pln_bytes *key, pln_ns *at)
 }
 
 static void read_key(struct warming *warming, struct pln_bytes key) {
+    static const struct pln_get_options keep = {.flags = PLN_GET_KEEP};
     struct pln_result result;
-    int status = pln_get(warming->cache, key, NULL, &result);
+    int status = pln_get(warming->cache, key, &keep, &result);
     bool is_loaded = result.source == PLN_FROM_LOADER;
     pln_release(warming->cache, result.value);
     pthread_mutex_lock(&warming->lock);

@@ -10,6 +10,7 @@
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
  * to do so.
  */
+#include "flight.h"
 #include "hosts.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
@@ -45,6 +46,9 @@ static int prepare(struct write *write, struct pln_bytes value,
                    const struct pln_set_options *options) {
     const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
     write->terms = pln_cache_match(write->cache, write->key.key, &write->match, &write->ruleset);
+    if (write->terms->is_denied) {
+        return pln_admit_refuse(write->cache, &write->match, "set");
+    }
     write->item.is_absent = options->is_absent;
     write->item.format = options->format;
     write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;
@@ -63,6 +67,9 @@ static int prepare(struct write *write, struct pln_bytes value,
     ttl = ttl == 0 ? write->shape.ttl_ms : ttl;
     ttl = ttl == 0 && options->is_absent ? write->terms->negative_ms : ttl;
     ttl = ttl == 0 ? write->terms->ttl_ms : ttl;
+    if (options->ttl_ms == 0) { /* what a caller says of one value he means */
+        ttl = pln_life_jittered(write->terms, ttl);
+    }
     pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(write->terms);
     write->item.fresh_left = ttl;
     write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);
@@ -136,14 +143,15 @@ static int set_l1(struct write *write) {
 static int set_l2(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
+    struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
     struct pln_attempt attempt = {.kind = PLN_ATTEMPT_SET,
                                   .key = write->key,
-                                  .item = &write->item,
+                                  .item = &shared,
                                   .stamp = &stamp,
                                   .is_conditional = write->flags != 0};
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     pln_recovery_begin(cache->recovery, &attempt);
-    int status = pln_l2_set(cache->l2, &write->key, &write->item, write->flags,
+    int status = pln_l2_set(cache->l2, &write->key, &shared, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     status = pln_recovery_end(cache->recovery, &attempt, status);
     if (status == PLN_OK) {
@@ -258,6 +266,14 @@ int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     return status == PLN_MISS ? PLN_OK : status;
 }
 
+/* How old L1 knows a value to be; 0 where it does not have it. */
+static pln_ms age_in_l1(struct pln_cache *cache, const struct pln_hashed *key, pln_ms now) {
+    struct pln_l1_hit hit;
+    return pln_l1_get(cache->l1, key, now, PLN_L1_QUIET, NULL, 0, &hit) == PLN_OK
+               ? now - hit.life.created
+               : 0;
+}
+
 int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     struct pln_hashed key;
     struct pln_match match;
@@ -272,13 +288,17 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     }
     pln_count(cache->counts, PLN_COUNT_TOUCHES, 1);
     const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
-    pln_ms life_left = pln_after(ttl_ms, pln_life_grace(terms));
     pln_ms now = pln_now(&cache->host);
-    struct pln_l1_life life = pln_life_of(terms, now, 0, ttl_ms, life_left);
+    struct pln_l2_item item = {.age = age_in_l1(cache, &key, now),
+                               .fresh_left = ttl_ms,
+                               .life_left = pln_after(ttl_ms, pln_life_grace(terms))};
+    pln_life_bound(terms, &item);
+    struct pln_l1_life life = pln_life_of(terms, now, 0, item.fresh_left, item.life_left);
     int in_l1 = pln_l1_retime(cache->l1, &key, now, life.refresh, life.stale, life.end);
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {
-        status = pln_l2_touch(cache->l2, &key, ttl_ms, life_left,
+        item = pln_life_shared(terms, &item);
+        status = pln_l2_touch(cache->l2, &key, item.fresh_left, item.life_left,
                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         if (status != PLN_OK) {
             pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */

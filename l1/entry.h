@@ -3,15 +3,17 @@
  * entry.h - how an entry lies in memory: its header, its states, its points in time.
  *
  * Most entries have one point in time, their end, which is also when they are stale and when they
- * are due for refresh. Their `times` hold it to the millisecond, and how long before it they were
- * made, rounded to 17 bits:
+ * are due for refresh. Their `times` hold it to the millisecond, and when they were made as the
+ * last 17 bits of a number of steps, each 2^exponent ms long:
  *
  *     63   62          22 21         17 16           0
- *     | 0 | stale, in ms  | exponent    | mantissa     |    made at stale - (mantissa << exponent)
+ *     | 0 | stale, in ms  | exponent    | made         |    the last point before stale with these
  *     | 0 | made, in ms   | all ones                   |    never stale
  *     | 1 | the next entry that waits with this dead one (epoch.c)
  *
- * (A ttl is exact up to 131 s, and every whole second up to 17 minutes.) An entry whose refresh or
+ * (Exact where an entry was made at most 131 s before it is stale; else up to a 65,000th of that
+ * time late. The steps count from the clock's zero, not from stale: so a point once rounded stays
+ * where it is however often stale is moved, which an absolute end needs.) An entry whose refresh or
  * end is another point, or that has a weight, a priority or marks, carries them in a struct extra.
  * One that was stored without it and is given a second point later lives as if stale were its end.
  */
@@ -107,16 +109,23 @@ static inline pln_ms pln_l1_clamp(pln_ms time) {
     return time < 0 ? 0 : time < PLN_LATEST ? time : PLN_LATEST;
 }
 
+/* The number of whole steps up to a point, rounded up. */
+static inline uint64_t pln_l1_steps(uint64_t point, uint64_t exponent) {
+    return (point + ((uint64_t) 1 << exponent) - 1) >> exponent;
+}
+
 static inline uint64_t pln_l1_pack(pln_ms created, pln_ms stale) {
     if (stale == PLN_FOREVER) {
         return (uint64_t) pln_l1_clamp(created) << PLN_MADE_BITS | PLN_NEVER_STALE;
     }
-    stale = pln_l1_clamp(stale);
-    uint64_t age = created < stale ? (uint64_t) (stale - created) : 0, exponent = 0;
-    while (age >> exponent > PLN_MANTISSA_MASK) {
+    uint64_t end = (uint64_t) pln_l1_clamp(stale), made = (uint64_t) pln_l1_clamp(created);
+    uint64_t exponent = 0;
+    made = made < end ? made : end;
+    while ((end >> exponent) - pln_l1_steps(made, exponent) > PLN_MANTISSA_MASK) {
         exponent++;
     }
-    return (uint64_t) stale << PLN_MADE_BITS | exponent << PLN_MANTISSA_BITS | age >> exponent;
+    return end << PLN_MADE_BITS | exponent << PLN_MANTISSA_BITS |
+           (pln_l1_steps(made, exponent) & PLN_MANTISSA_MASK);
 }
 
 static inline pln_ms pln_l1_unpack_stale(uint64_t times) {
@@ -125,11 +134,12 @@ static inline pln_ms pln_l1_unpack_stale(uint64_t times) {
 }
 
 static inline pln_ms pln_l1_unpack_created(uint64_t times) {
-    pln_ms point = (pln_ms) (times >> PLN_MADE_BITS);
-    uint64_t age = times & PLN_MADE_MASK;
-    return age == PLN_NEVER_STALE
-               ? point
-               : point - (pln_ms) ((age & PLN_MANTISSA_MASK) << (age >> PLN_MANTISSA_BITS));
+    uint64_t point = times >> PLN_MADE_BITS,
+             exponent = (times & PLN_MADE_MASK) >> PLN_MANTISSA_BITS;
+    uint64_t steps = point >> exponent;
+    return (times & PLN_MADE_MASK) == PLN_NEVER_STALE
+               ? (pln_ms) point
+               : (pln_ms) ((steps - ((steps - times) & PLN_MANTISSA_MASK)) << exponent);
 }
 
 #endif

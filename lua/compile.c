@@ -360,6 +360,7 @@ void pln_compile_open(lua_State *L) {
     pln_compile_open_include(L);
     pln_compile_open_rules(L);
     pln_compile_open_sources(L);
+    pln_same_open(L);
 }
 
 /* ---- the file ---- */
@@ -394,6 +395,7 @@ int pln_compile(struct pln_script *script, struct pln_source_text *source,
     }
     script->compiler = NULL;
     free_classes(&compiler);
+    status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;
@@ -401,4 +403,24 @@ int pln_compile(struct pln_script *script, struct pln_source_text *source,
     pln_source_complete(source);
     *ruleset = compiler.ruleset;
     return PLN_OK;
+}
+
+bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n_events; i++) {
+        if (a->events[i].is_function != b->events[i].is_function ||
+            strcmp(a->events[i].name, b->events[i].name) != 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < a->n_rules; i++) {
+        if (a->rules[i].hooks != b->rules[i].hooks ||
+            strcmp(pln_template_text(a->rules[i].pattern),
+                   pln_template_text(b->rules[i].pattern)) != 0) {
+            return false;
+        }
+    }
+    return true;
 }

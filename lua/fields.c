@@ -20,6 +20,10 @@ static bool is_short(double ms) {
     return ms > 0 && ms <= 3600e3;
 }
 
+static bool is_short_or_none(double ms) {
+    return ms >= 0 && ms <= 3600e3;
+}
+
 static bool is_jitter(double share) {
     return share >= 0 && share <= 0.9;
 }
@@ -61,6 +65,12 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"max_staleness", PLN_FIELD_DURATION, AT(max_staleness_ms), is_positive, POSITIVE},
     {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
     {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
+    {"soft_timeout", PLN_FIELD_DURATION, AT(soft_timeout_ms), is_short_or_none, "at most 1 hour"},
+    {"min_uses", PLN_FIELD_NUMBER, AT(min_uses), is_weight, "between 0 and 255"},
+    {"deny", PLN_FIELD_BOOLEAN, AT(is_denied), NULL, NULL},
+    {"l2_ttl", PLN_FIELD_DURATION, AT(l2_ttl_ms), is_positive, POSITIVE},
+    {"max_age", PLN_FIELD_DURATION, AT(max_age_ms), is_positive, POSITIVE},
+    {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "at most 1 hour"},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);

@@ -109,10 +109,11 @@ static const struct field get_fields[] = {
     {"l2", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L2},
     {"read", READ, GET(read), 0},
     {"max_staleness", DURATION, GET(max_staleness_ms), 0},
+    {"soft_timeout", DURATION, GET(soft_timeout_ms), 0},
 };
-static const char *const get_names[] = {"ttl",  "stale",    "negative",      "timeout",
-                                        "tags", "no_stale", "no_load",       "l1",
-                                        "l2",   "read",     "max_staleness", NULL};
+static const char *const get_names[] = {
+    "ttl", "stale", "negative", "timeout",       "tags",         "no_stale", "no_load",
+    "l1",  "l2",    "read",     "max_staleness", "soft_timeout", NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},

@@ -10,6 +10,9 @@
 
 #include <stdio.h>
 
+/* For rules made to be hard to compare; a thousand of a site's take a fraction of a millisecond. */
+enum { LONGEST_CHECK_MS = 4000 };
+
 static const struct {
     const char *name;
     unsigned hook;
@@ -67,8 +70,8 @@ static void refuse_value(lua_State *L, const struct pln_policy_field *field,
                        or_what, pln_compile_got(L, -1, got, sizeof got));
 }
 
-/* Reads what the body has of the plain fields; returns a bit for each. */
-static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+/* Reads what the table has of the plain fields; returns a bit for each. */
+static uint64_t read_fields(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
     uint64_t own = 0;
     for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         const struct pln_policy_field *field = &pln_policy_fields[i];
@@ -86,8 +89,36 @@ static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_term
     return own;
 }
 
+/* The plain fields of a body, and those that may stand together in its `admit`. */
+static uint64_t read_terms(lua_State *L, int body, bool is_rule, struct pln_terms *terms) {
+    static const char *const names[] = {"min_uses", "max_bytes", "deny", NULL};
+    char got[80];
+    uint64_t own = read_fields(L, body, is_rule, terms);
+    int type = pln_compile_field(L, body, "admit");
+    if (type == LUA_TTABLE) {
+        int admit = lua_gettop(L);
+        pln_compile_check_names(L, admit, names, false, false);
+        own |= read_fields(L, admit, false, terms);
+    } else if (type != LUA_TNIL) {
+        pln_compile_refuse(L, "admit: a table such as { min_uses = 2 }, got %s",
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    lua_pop(L, 1);
+    return own;
+}
+
+/* Nothing is done with a denied key that a function could have a say in. */
+static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule) {
+    for (size_t i = 0; rule->terms.is_denied && i < PLN_ARRAY_LEN(function_fields); i++) {
+        if ((rule->hooks & function_fields[i].hook) != 0) {
+            pln_compile_refuse(L, "%s: deny refuses the rule's keys, so this is never called",
+                               function_fields[i].name);
+        }
+    }
+}
+
 void pln_compile_class(lua_State *L, int body) {
-    static const char *const names[] = {NULL};
+    static const char *const names[] = {"admit", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
     char at[160];
     const struct pln_policy_class *same = find_class(compiler, compiler->statement.name);
@@ -181,20 +212,6 @@ static void read_tags(lua_State *L, int body, struct pln_rule *rule) {
     lua_pop(L, 1);
 }
 
-static void refuse_covered(lua_State *L, const struct pln_compiler *compiler) {
-    size_t last = compiler->ruleset->n_rules - 1;
-    const struct pln_rule *rules = compiler->ruleset->rules;
-    char at[160];
-    for (size_t i = 0; i < last; i++) {
-        if (pln_template_covers(rules[i].pattern, rules[last].pattern)) {
-            pln_compile_refuse(
-                L, "it can never match: rule '%s' at %s takes all its keys",
-                pln_template_text(rules[i].pattern),
-                pln_compile_place(compiler, rules[i].file, rules[i].line, at, sizeof at));
-        }
-    }
-}
-
 static struct pln_rule *add_rule(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     struct pln_ruleset *ruleset = compiler->ruleset;
@@ -208,7 +225,6 @@ static struct pln_rule *add_rule(lua_State *L) {
         compiler->statement.name[0] = 0; /* the text below begins with it */
         pln_compile_refuse(L, "%s", pln_error_text());
     }
-    refuse_covered(L, compiler);
     rule->file = pln_compile_own(L, strdup(compiler->statement.file));
     return rule;
 }
@@ -312,7 +328,7 @@ static char *write_origins(const struct heritage *from) {
 }
 
 void pln_compile_rule(lua_State *L, int body) {
-    static const char *const names[] = {"class", "tags", "load", "related", NULL};
+    static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     struct pln_rule *rule = add_rule(L);
@@ -323,6 +339,39 @@ void pln_compile_rule(lua_State *L, int body) {
     read_tags(L, body, rule);
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
+    refuse_functions_of_denied(L, rule);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
+}
+
+/* ---- all rules ---- */
+
+static int refuse_covered(const struct pln_rule *rule, const struct pln_rule *earlier) {
+    char text[PLN_SCRIPT_ERROR], escaped[PLN_SCRIPT_ERROR];
+    bool is_same_file = strcmp(rule->file, earlier->file) == 0;
+    snprintf(text, sizeof text,
+             "%.60s:%d: rule '%.90s': it can never match: rule '%.90s' at %.60s%s%d takes all its "
+             "keys",
+             rule->file, rule->line, pln_template_text(rule->pattern),
+             pln_template_text(earlier->pattern), is_same_file ? "line" : earlier->file,
+             is_same_file ? " " : ":", earlier->line);
+    pln_script_escape(escaped, sizeof escaped, text, strlen(text));
+    return pln_fail(PLN_EPOLICY, "%s", escaped);
+}
+
+int pln_compile_end_rules(struct pln_ruleset *ruleset) {
+    pln_ns deadline = pln_clock_precise() + (pln_ns) LONGEST_CHECK_MS * 1000000;
+    int status = pln_ruleset_finish(ruleset);
+    for (size_t i = 0; i < ruleset->n_rules && status == PLN_OK; i++) {
+        const struct pln_rule *rule = &ruleset->rules[i];
+        size_t earlier = pln_matcher_find_cover(ruleset->matcher, ruleset->rules, i);
+        if (earlier != SIZE_MAX) {
+            status = refuse_covered(rule, &ruleset->rules[earlier]);
+        } else if (pln_clock_precise() > deadline) {
+            status = pln_fail(PLN_EPOLICY,
+                              "%s:%d: it takes longer than %d s to see whether each rule can match",
+                              rule->file, rule->line, LONGEST_CHECK_MS / 1000);
+        }
+    }
+    return status;
 }

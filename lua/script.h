@@ -174,6 +174,9 @@ void pln_compile_open(lua_State *L);
  * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
 int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset);
+/* Whether two readings stated the same. Statements made by loops over something that differs from
+ * state to state would give rules other functions than they were checked with. */
+bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b);
 /* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
  * pln_rule_hooks; functions belong to the state that read the file. */
 void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook);
@@ -219,6 +222,11 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
                            const struct pln_template *pattern, struct pln_template ***list,
                            size_t *n);
 
+/* ---- same.c: not_modified ---- */
+
+/* Adds it to the table on top of the stack. Raises where memory is out. */
+void pln_same_open(lua_State *L);
+bool pln_same_is(lua_State *L, int index);
 /* ---- raise.c: an event's function ---- */
 
 enum { PLN_SPARE_SCRIPTS = 4 };
@@ -243,6 +251,9 @@ int pln_raise_run(struct pln_script *script, size_t n, const struct pln_field *f
 
 void pln_compile_class(lua_State *L, int body);
 void pln_compile_rule(lua_State *L, int body);
+/* Once all rules are there: makes the search for a key's rule, and refuses a rule that none can
+ * reach. Returns: PLN_OK; PLN_EPOLICY with a text that names both, PLN_ENOMEM. */
+int pln_compile_end_rules(struct pln_ruleset *ruleset);
 /* Adds loader to the globals on top of the stack. */
 void pln_compile_open_rules(lua_State *L);
 

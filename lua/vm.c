@@ -104,19 +104,27 @@ static void push_captures(lua_State *L, const struct pln_match *match) {
     lua_pop(L, 1);
 }
 
-/* Calls the function with key, captures and, but for load, the value. */
+/* The value that a load is to replace. One that Lua cannot read is as good as none: a host keeps
+ * its own formats. */
+static void push_old(lua_State *L, const struct call *call) {
+    uint8_t format;
+    struct pln_bytes old = pln_load_old(call->load, &format);
+    if (old.data == NULL || pln_lua_decode(L, old, format) < 0) {
+        lua_pushnil(L);
+    }
+}
+
+/* Calls the function with key, captures and the value, which is the old one for load. */
 static void call_function(lua_State *L, const struct call *call, int n_results) {
-    int n_arguments = 2;
     pln_compile_push_function(L, call->match->index, call->hook);
     lua_pushlstring(L, call->key.data, call->key.len);
     push_captures(L, call->match);
-    if (call->hook != PLN_RULE_LOAD) {
-        n_arguments++;
-        if (pln_lua_decode(L, call->value, call->format) < 0) {
-            luaL_error(L, "%s", pln_error_text());
-        }
+    if (call->hook == PLN_RULE_LOAD) {
+        push_old(L, call);
+    } else if (pln_lua_decode(L, call->value, call->format) < 0) {
+        luaL_error(L, "%s", pln_error_text());
     }
-    lua_call(L, n_arguments, n_results);
+    lua_call(L, 3, n_results);
 }
 
 /* ---- what functions return ---- */
@@ -204,13 +212,20 @@ static int run_list(lua_State *L) {
 static void take_value(lua_State *L, int index, struct call *call) {
     struct pln_bytes bytes;
     uint8_t format;
+    if (pln_same_is(L, index)) {
+        call->status = pln_load_same(call->load);
+        if (call->status < 0) {
+            luaL_error(L, "%s", pln_error_text());
+        }
+        return;
+    }
     if (pln_lua_encode(L, index, &bytes, &format) < 0) {
         luaL_error(L, "%s", pln_error_text());
     }
     call->status = pln_load_value(call->load, bytes, format);
 }
 
-/* load: value | nil | nil, error | value or nil, nil, ttl */
+/* load: value or not_modified | nil | nil, error | value or nil, nil, ttl */
 static int run_load(lua_State *L) {
     struct call *call = lua_touserdata(L, 1);
     char got[80];
@@ -241,28 +256,6 @@ static int run_load(lua_State *L) {
 
 /* ---- scripts ---- */
 
-/* Statements made by loops over something that differs from state to state would give rules other
- * functions than they were checked with. */
-static bool is_same_policy(const struct pln_ruleset *a, const struct pln_ruleset *b) {
-    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n_events; i++) {
-        if (a->events[i].is_function != b->events[i].is_function ||
-            strcmp(a->events[i].name, b->events[i].name) != 0) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < a->n_rules; i++) {
-        if (a->rules[i].hooks != b->rules[i].hooks ||
-            strcmp(pln_template_text(a->rules[i].pattern),
-                   pln_template_text(b->rules[i].pattern)) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static int make_script(struct vm *vm, struct pln_script **script) {
     struct pln_script *created = NULL;
     struct pln_ruleset *again = NULL;
@@ -272,7 +265,7 @@ static int make_script(struct vm *vm, struct pln_script **script) {
     }
     created->is_quiet = true;
     status = pln_compile(created, &vm->source, &vm->base, &again);
-    if (status == PLN_OK && !is_same_policy(vm->ruleset, again)) {
+    if (status == PLN_OK && !pln_compile_is_same(vm->ruleset, again)) {
         status = pln_fail(PLN_EPOLICY, "%s: it states other rules each time it is read",
                           vm->source.file);
     }

@@ -38,6 +38,7 @@ static const struct {
     {PLN_ECLOSED, "closed", "the cache is closed"},
     {PLN_EBUSY, "busy", "a bound is reached"},
     {PLN_ESYSTEM, "system", "the operating system refused"},
+    {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
 };
 
 static _Thread_local char error_text[PLN_ERROR_TEXT];

@@ -31,6 +31,7 @@ enum pln_count {
     PLN_COUNT_CLEARS,
     PLN_COUNT_LOADS, /* loader calls */
     PLN_COUNT_LOAD_ERRORS,
+    PLN_COUNT_LOADS_HELD,    /* not tried, since the last one had just failed */
     PLN_COUNT_LOAD_WAITS,    /* callers that waited for another's load */
     PLN_COUNT_REFRESHES,     /* loads behind a served value */
     PLN_COUNT_LEASE_WAITS,   /* loads that waited for another process */
@@ -76,6 +77,10 @@ enum pln_count {
     PLN_COUNT_RECOVERY_DONE,
     PLN_COUNT_RECOVERY_DROPPED,   /* something newer had happened */
     PLN_COUNT_RECOVERY_OVERFLOWS, /* times they became a clear of all */
+    PLN_COUNT_LOADS_SAME,         /* loader calls that found the old value unchanged */
+    PLN_COUNT_LOADS_UNKEPT,       /* loaded values not stored: missed too seldom so far */
+    PLN_COUNT_DENIED,             /* reads and sets of keys that must never be cached */
+    PLN_COUNT_SOFT_TIMEOUTS,      /* served stale since a load took too long */
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_N_COUNTS,
 };

@@ -17,10 +17,15 @@ static int make_mem(void *arg, const struct pln_l2_options *options, struct pln_
     return pln_l2_mem_new(options, rig->server, l2);
 }
 
-static void no_log(void *arg, int level, const char *line) {
-    (void) arg;
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void keep_log(void *arg, int level, const char *line) {
+    struct rig *rig = arg;
     (void) level;
-    (void) line;
+    pthread_mutex_lock(&log_lock);
+    snprintf(rig->last_log, sizeof rig->last_log, "%s", line);
+    pthread_mutex_unlock(&log_lock);
+    atomic_fetch_add(&rig->n_logs, 1);
 }
 
 void rig_open(struct rig *rig, size_t n, bool has_l2, const struct pln_options *options) {
@@ -34,7 +39,8 @@ void rig_open(struct rig *rig, size_t n, bool has_l2, const struct pln_options *
         struct pln_options own = options != NULL ? *options : (struct pln_options){0};
         own.clock = rig_clock;
         own.clock_arg = rig;
-        own.log = no_log;
+        own.log = keep_log;
+        own.log_arg = rig;
         ck_assert_msg(pln_open_over(&own, has_l2 ? make_mem : NULL, rig, &rig->caches[i]) == PLN_OK,
                       "%s", pln_error_text());
     }
@@ -61,7 +67,10 @@ static int load(void *arg, unsigned worker, const struct pln_match *match, struc
     if (status < 0) {
         return pln_fail(status, "the source is out of order");
     }
-    if (status == PLN_OK) {
+    uint8_t format;
+    if (status == PLN_OK && rig->is_unchanged && pln_load_old(load, &format).data != NULL) {
+        status = pln_load_same(load);
+    } else if (status == PLN_OK) {
         int len = snprintf(text, sizeof text, "loaded %d", number);
         pln_load_value(load, pln_bytes_of(text, (size_t) len), 0);
         if ((match->rule->hooks & PLN_RULE_RELATED) != 0) {

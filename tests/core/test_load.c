@@ -3,6 +3,8 @@
  */
 #include "rig.h"
 
+#include "../../core/flight.h"
+
 #include <semaphore.h>
 #include <stdio.h>
 
@@ -210,6 +212,7 @@ START_TEST(a_stale_value_is_served_when_the_loader_fails_and_not_for_ever) {
     rig.load_status = PLN_ELOADER;
     rig.now += 10001;
     rig_expect(CACHE, "k:1", "loaded 1", "stale");
+    rig.now += 1000;
     rig_expect(CACHE, "k:1", "loaded 1", "stale");
     ck_assert_uint_eq(rig_stat(CACHE, "load_errors"), 2);
     rig.now += 60000;

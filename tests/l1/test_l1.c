@@ -133,6 +133,26 @@ START_TEST(a_refresh_is_claimed_once_until_it_is_opened_again) {
 }
 END_TEST
 
+START_TEST(when_an_entry_was_made_stays_put_however_often_its_end_moves) {
+    const pln_ms made = 1000003, ttl = 1800000, month = 30LL * 86400000;
+    struct pln_hashed key = key_of(1, bytes);
+    struct pln_l1_item item = item_of(pln_key("v"), made, ttl);
+    struct pln_l1_hit hit;
+    item.life.refresh = made + ttl / 10; /* a window, so that there is room for one later */
+    pln_l1_put(table.l1, &key, &item, made, NULL, NULL);
+    for (pln_ms now = made; now < made + month; now += ttl / 9) {
+        pln_l1_retime(table.l1, &key, now, now + ttl / 10, now + ttl, now + ttl);
+        ck_assert_int_eq(pln_l1_get(table.l1, &key, now, 0, NULL, 0, &hit), PLN_OK);
+        ck_assert_int_eq(hit.life.stale, now + ttl);
+        ck_assert_int_ge(hit.life.created, made);
+        ck_assert_int_le(hit.life.created - made, (now + ttl - made) / 65000);
+    }
+    pln_l1_expire(table.l1, &key, made); /* before what `created` was rounded to */
+    ck_assert_int_eq(pln_l1_get(table.l1, &key, made, 0, NULL, 0, &hit), PLN_OK);
+    ck_assert_int_le(hit.life.created, hit.life.stale);
+}
+END_TEST
+
 START_TEST(a_borrowed_value_outlives_its_removal_and_is_counted_until_it_is_back) {
     struct pln_hashed key = key_of(1, bytes);
     struct pln_l1_hit hit;
@@ -298,6 +318,7 @@ int main(void) {
     tcase_add_test(tests, a_mark_over_the_stamp_ends_an_entry);
     tcase_add_test(tests, a_check_that_fails_withdraws_the_new_value_and_leaves_the_old);
     tcase_add_test(tests, a_refresh_is_claimed_once_until_it_is_opened_again);
+    tcase_add_test(tests, when_an_entry_was_made_stays_put_however_often_its_end_moves);
     tcase_add_test(tests, a_borrowed_value_outlives_its_removal_and_is_counted_until_it_is_back);
     tcase_add_test(tests, a_sweep_gives_back_what_has_ended);
     tcase_add_test(tests, iteration_visits_every_live_entry_and_may_be_stopped);

@@ -29,7 +29,10 @@ void fake_open(struct pln_cache *cache) {
                   .max_staleness_ms = 1000,
                   .read = PLN_READ_PRIMARY,
                   .use_l1 = true,
-                  .use_l2 = true},
+                  .use_l2 = true,
+                  .l2_ttl_ms = PLN_FOREVER,
+                  .max_age_ms = PLN_FOREVER,
+                  .retry_ms = 1000},
         .ruleset = pln_ruleset_new(),
         .folder = "/tmp/perilune-XXXXXX",
     };
@@ -64,6 +67,7 @@ int fake_load_key(struct pln_cache *cache, unsigned worker, const char *key,
                   struct pln_load *load) {
     struct pln_match match;
     fake_empty(load);
+    load->cache = cache;
     pln_ruleset_match(cache->ruleset, pln_key(key), &match);
     ck_assert_ptr_nonnull(match.rule);
     return cache->ruleset->hooks.load(cache->ruleset->hooks_arg, worker, &match, pln_key(key),
@@ -117,6 +121,19 @@ int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_t format
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format) {
     *format = load->format;
     return load->value;
+}
+
+struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format) {
+    *format = load->cache->old_format;
+    return load->cache->old == NULL ? pln_bytes_of(NULL, 0) : pln_key(load->cache->old);
+}
+
+int pln_load_same(struct pln_load *load) {
+    if (load->cache->old == NULL) {
+        return pln_fail(PLN_EINVAL, "no old value");
+    }
+    load->is_same = true;
+    return pln_load_value(load, pln_key(load->cache->old), load->cache->old_format);
 }
 
 int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,

@@ -17,14 +17,18 @@ struct pln_cache {
     int n_logs;
     int last_level;
     char last_log[700];
+    const char *old; /* value of what is loaded, or NULL */
+    uint8_t old_format;
     char folder[32]; /* with policy.lua in it */
     char path[64];
 };
 
 struct pln_load {
+    const struct pln_cache *cache;
     struct pln_bytes value;
     uint8_t format;
     bool has_ttl;
+    bool is_same; /* pln_load_same() was called */
     pln_ms ttl_ms;
     size_t n_tags, n_related;
     char tags[1024]; /* "a,b," */

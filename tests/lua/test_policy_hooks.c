@@ -103,6 +103,26 @@ START_TEST(a_third_result_is_the_ttl) {
 }
 END_TEST
 
+START_TEST(load_sees_the_old_value_and_may_say_that_it_is_not_modified) {
+    load_good("cache.rule \"k\" {\n"
+              "  load = function(key, m, old) return old == 'v1' and not_modified or 'v2' end,\n"
+              "  tags = function(key, m, value) return { value } end }\n"
+              "cache.rule \"always\" { load = function() return not_modified end }",
+              0);
+    expect_value("k", "v2");
+    ck_assert(!load.is_same);
+    cache.old = "v1";
+    expect_value("k", "v1");
+    ck_assert(load.is_same);
+    ck_assert_str_eq(load.tags, "v1,"); /* shaped anew */
+    cache.old_format = 9;               /* a host's own: not for Lua */
+    expect_value("k", "v2");
+    cache.old = NULL;
+    ck_assert_int_eq(fake_load_key(&cache, 0, "always", &load), PLN_ELOADER);
+    ck_assert_str_eq(pln_error_text(), "policy.lua:4: rule 'always': load: no old value");
+}
+END_TEST
+
 static const char shapers[] =
     "cache.rule \"p:{id}\" {\n"
     "  load = function(key, m) return { brand = 'acme', size = 3, id = m.id } end,\n"
@@ -121,6 +141,26 @@ START_TEST(ttl_tags_and_related_see_the_loaded_value) {
     ck_assert(load.has_ttl && load.ttl_ms == 3600000);
     ck_assert_str_eq(load.tags, "brand:acme,42,7,");
     ck_assert_str_eq(load.related, "price:42,");
+}
+END_TEST
+
+START_TEST(a_ttl_of_nothing_or_less_means_that_a_value_is_not_stored) {
+    static const char *const nothings[] = {"0", "-1", "-0.5", "'0s'", "-math.huge"};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(nothings); i++) {
+        char source[200];
+        snprintf(source, sizeof source,
+                 "cache.rule \"x\" { load = function() return 'v' end,\n"
+                 "  ttl = function(key, m, value) return value == 'v' and %s or '1h' end }",
+                 nothings[i]);
+        load_good(source, 0);
+        expect_value("x", "v");
+        ck_assert(load.has_ttl && load.ttl_ms < 0);
+        ck_assert_int_eq(fake_shape_key(&cache, "x", pln_key("v"), 0, &load), PLN_OK);
+        ck_assert(load.has_ttl && load.ttl_ms < 0);
+        ck_assert_int_eq(fake_shape_key(&cache, "x", pln_key("w"), 0, &load), PLN_OK);
+        ck_assert(load.has_ttl && load.ttl_ms == 3600000);
+    }
+    ck_assert_int_eq(cache.n_failures, 0);
 }
 END_TEST
 
@@ -324,7 +364,9 @@ int main(void) {
     tcase_add_test(tests, load_answers_with_a_value_absence_or_an_error);
     tcase_add_test(tests, a_failing_load_names_file_line_and_rule);
     tcase_add_test(tests, a_third_result_is_the_ttl);
+    tcase_add_test(tests, load_sees_the_old_value_and_may_say_that_it_is_not_modified);
     tcase_add_test(tests, ttl_tags_and_related_see_the_loaded_value);
+    tcase_add_test(tests, a_ttl_of_nothing_or_less_means_that_a_value_is_not_stored);
     tcase_add_test(tests, a_value_that_was_set_is_shaped_too);
     tcase_add_test(tests, a_strange_result_leaves_the_rules_values_in_place);
     tcase_add_test(tests, failures_are_counted_each_time_and_logged_once_a_second);

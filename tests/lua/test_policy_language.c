@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_language.c - lua/tables.c, include.c: rules as data, policies of several files, and
+ * test_policy_language.c - lua/tables.c, include.c: loaders by name, rules as data, policies of several files, and
  * every way to get them wrong, with the text asserted to the letter. */
 #include <check.h>
 #include <stdio.h>
@@ -34,6 +34,39 @@ static const struct pln_rule *rule_of(const char *key) {
     ck_assert_msg(match.rule != NULL, "no rule for %s", key);
     return match.rule;
 }
+
+/* ---- loader ---- */
+
+START_TEST(a_rule_may_name_a_loader) {
+    load_good("local db = loader 'db'\n"
+              "cache.rule 'a:{id}' { load = db }\n"
+              "cache.rule 'b' { load = loader 'b', tags = function() end }");
+    ck_assert_str_eq(rule_of("a:1")->loader, "db");
+    ck_assert_uint_eq(rule_of("a:1")->hooks, PLN_RULE_LOAD);
+    ck_assert_str_eq(rule_of("b")->loader, "b");
+    ck_assert_ptr_nonnull(strstr(rule_of("b")->origins, "load loader 'b' (policy.lua:3)\n"
+                                                        "tags function (policy.lua:3)\n"));
+    ck_assert_ptr_null(strstr(rule_of("b")->origins, "load function"));
+}
+END_TEST
+
+START_TEST(a_loader_without_a_name_is_refused) {
+    static const char *const wrong[][2] = {
+    {"cache.rule \"x\" { load = loader {} }",
+     "policy.lua:1: rule 'x': a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got a "
+     "table"},
+    {"local db = loader \"\"",
+     "policy.lua:1: loader: a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got ''"},
+    {"cache.class \"c\" { ttl = loader \"db\" }",
+     "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got a loader"},
+    {"cache.rule \"x\" { load = keys { \"a\" } }",
+     "policy.lua:1: rule 'x': load: a function, or loader \"name\", got a warm source"},
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
+        expect_refusal(wrong[i][0], wrong[i][1]);
+    }
+}
+END_TEST
 
 /* ---- cache.rules ---- */
 
@@ -109,7 +142,7 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
         {"cache.rules { rules = { { pattern = \"b\", class = \"page\" } } }",
          "policy.lua:1: rules[1] 'b': class: the name of a class that stands above, got 'page'"},
         {"cache.rules { rules = { { pattern = \"*\" }, { pattern = \"b\" } } }",
-         "policy.lua:1: rules[2] 'b': it can never match: rule '*' at line 1 takes all its keys"},
+         "policy.lua:1: rule 'b': it can never match: rule '*' at line 1 takes all its keys"},
         {"cache.rules { classes = 7 }",
          "policy.lua:1: rules: classes: a table of classes by name, got 7"},
         {"cache.rules { classes = { { ttl = 3 } } }",
@@ -321,6 +354,8 @@ int main(void) {
     suite_add_tcase(suite, tests);
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, a_rule_may_name_a_loader);
+    tcase_add_test(tests, a_loader_without_a_name_is_refused);
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * flight.h - private to core: one load per key and process (flight.c), and what is kept of what it
+ * brings (admit.c).
+ */
+#ifndef PLN_FLIGHT_H
+#define PLN_FLIGHT_H
+
+#include "engine.h"
+
+/* ---- flight.c ---- */
+
+/* How a read or load ended. Owns its value. */
+struct pln_outcome {
+    int status;
+    struct pln_value *value;
+    struct pln_l1_life life;
+    uint8_t source;            /* enum pln_source */
+    bool is_leaders_own;       /* a failure of the leader's alone: its time was over */
+    char text[PLN_ERROR_TEXT]; /* where status is negative */
+};
+
+void pln_outcome_fini(struct pln_outcome *outcome);
+/* Ends in a failure whose text pln_fail() has just kept. */
+void pln_outcome_fail(struct pln_outcome *outcome, int status);
+
+struct pln_flight;  /* one key being loaded */
+struct pln_flights; /* all of them */
+
+int pln_flights_new(struct pln_flights **flights);
+void pln_flights_free(struct pln_flights *flights);
+size_t pln_flights_count(struct pln_flights *flights);
+void pln_flights_freeze(struct pln_flights *flights);
+/* A child has none of the flights that were under way: nobody is left to end them. */
+void pln_flights_thaw(struct pln_flights *flights, bool is_child);
+
+/* Joins the load of a key, or begins one. A load that began before the key was last invalidated
+ * is not joined: what it brings may be older than what this caller has seen. Nor is one that may
+ * lag (it reads from a replica) by who wants what the primary has. Returns NULL where memory is
+ * out. Owns: a reference, for pln_flight_leave(). */
+struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
+                                   const struct pln_hashed *key, bool may_lag, bool *leads);
+const struct pln_hashed *pln_flight_key(const struct pln_flight *flight);
+void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight);
+void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
+/* The leader's last word, kept for all who wait: takes over the outcome's value. */
+void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flight,
+                            struct pln_outcome *outcome);
+/* Shows those who wait a stale value while the load goes on: to be taken at once, or by those whose
+ * patience is over. */
+void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
+                      const struct pln_outcome *stale, bool is_at_once);
+
+/* How long a caller waits. */
+struct pln_patience {
+    pln_ns deadline;
+    pln_ms soft_ms;   /* from the load's beginning on, where a stale value is at hand; 0: longer */
+    bool has_stale;   /* the caller has one */
+    bool takes_stale; /* one that is offered will do */
+};
+
+/* Waits for it. Returns: PLN_OK; PLN_PENDING (a stale value will do: the caller's own, or else that
+ * in the outcome); PLN_ETIMEOUT. */
+int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_patience *patience, struct pln_outcome *outcome);
+/* The leader waits for another process: until nudged, or the deadline. */
+void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
+void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
+
+/* ---- admit.c ---- */
+
+struct pln_misses; /* opaque: how often keys were missed */
+
+/* Counts a miss of a key, where its terms ask for a number of them before a value is stored. */
+void pln_admit_note(struct pln_cache *cache, const struct pln_hashed *key,
+                    const struct pln_terms *terms);
+/* Whether it has been missed so often. */
+bool pln_admit_is_due(struct pln_cache *cache, const struct pln_hashed *key,
+                      const struct pln_terms *terms);
+/* PLN_EDENIED, told once for a rule and counted. `verb` is what the program does: "get". */
+int pln_admit_refuse(struct pln_cache *cache, const struct pln_match *match, const char *verb);
+/* The same where the policy denies the key; else PLN_OK. */
+int pln_admit_check(struct pln_cache *cache, struct pln_bytes key, const char *verb);
+/* A pln_l1_wanted: whether the ruleset `arg` denies a key. */
+bool pln_admit_denies(const void *arg, struct pln_bytes key);
+
+#endif
