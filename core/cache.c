@@ -241,6 +241,7 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
     } else {
+        pln_loader_choose(&request);
         status = read_matched(&request, result);
     }
     pln_ruleset_unref(request.ruleset);

@@ -336,8 +336,8 @@ struct pln_cache {
     char *name;
     char *ns; /* before all names in Redis */
 
-    struct pln_shared *shared; /* hosts.h */
     struct pln_failed failed;
+    struct pln_shared *shared; /* hosts.h */
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;

@@ -420,7 +420,6 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_fill_hand_over(&fill, false, true);
     } else {
         outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
-        status = status == PLN_MISS ? pln_loader_missing(request) : status;
-        pln_fill_end(&fill, status, &outcome);
+        pln_fill_end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }

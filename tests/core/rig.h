@@ -18,8 +18,8 @@ struct rig {
     _Atomic int load_status;   /* what it returns: PLN_OK brings "loaded N" */
     _Atomic bool is_unchanged; /* it says of an old value that it is not modified */
     _Atomic int n_logs;
-    char last_log[400];   /* looked at after the call that logs */
-    pthread_mutex_t gate; /* held by a test: loaders wait for it */
+    char last_log[400]; /* looked at after the call that logs */
+    pthread_mutex_t gate;      /* held by a test: loaders wait for it */
 };
 
 /* Opens n caches; over one server in memory where `has_l2`. Options are those given, with the

@@ -7,6 +7,8 @@
 
 #include <stdio.h>
 
+#include "../../core/flight.h"
+
 static struct test_node primary, replica;
 static struct rig rig; /* its clock, and the loaders of its rules */
 static struct pln_cache *a, *b;

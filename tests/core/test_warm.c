@@ -186,7 +186,7 @@ START_TEST(the_keys_of_an_event_go_by_one_message_and_none_keeps_the_others) {
                          PLN_EINVAL);
         ck_assert_str_eq(
             pln_error_text(),
-            n_fields == 3 ? "key: 0 bytes, must be 1 to 4096"
+            n_fields == 3 ? "raise: a key of 0 bytes, must be 1 to 4096"
                           : "raise: 'page:{page}' needs the field 'page', which the event lacks");
         /* the tags that can be filled, one each */
         ck_assert_uint_eq(rig_stat(other, "bus_received"), heard + 1 + (n_fields == 3 ? 2 : 1));

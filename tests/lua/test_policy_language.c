@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_language.c - lua/tables.c, include.c: loaders by name, rules as data, policies of several files, and
- * every way to get them wrong, with the text asserted to the letter. */
+ * test_policy_language.c - lua/tables.c, include.c: loaders by name, rules as data, policies of
+ * several files, and every way to get them wrong, with the text asserted to the letter. */
 #include <check.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -52,15 +52,15 @@ END_TEST
 
 START_TEST(a_loader_without_a_name_is_refused) {
     static const char *const wrong[][2] = {
-    {"cache.rule \"x\" { load = loader {} }",
-     "policy.lua:1: rule 'x': a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got a "
-     "table"},
-    {"local db = loader \"\"",
-     "policy.lua:1: loader: a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got ''"},
-    {"cache.class \"c\" { ttl = loader \"db\" }",
-     "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got a loader"},
-    {"cache.rule \"x\" { load = keys { \"a\" } }",
-     "policy.lua:1: rule 'x': load: a function, or loader \"name\", got a warm source"},
+        {"cache.rule \"x\" { load = loader {} }",
+         "policy.lua:1: rule 'x': a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got a "
+         "table"},
+        {"local db = loader \"\"",
+         "policy.lua:1: loader: a name of 1 to 512 bytes is wanted, as in loader \"catalog\", got ''"},
+        {"cache.class \"c\" { ttl = loader \"db\" }",
+         "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got a loader"},
+        {"cache.rule \"x\" { load = keys { \"a\" } }",
+         "policy.lua:1: rule 'x': load: a function, or loader \"name\", got a warm source"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
         expect_refusal(wrong[i][0], wrong[i][1]);
