@@ -234,7 +234,6 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
     request.deadline = pln_deadline(request.timeout_ms);
     request.soft_ms = request.options->soft_timeout_ms > 0 ? request.options->soft_timeout_ms
                                                            : request.terms->soft_timeout_ms;
-    pln_loader_choose(&request);
     request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
     int status;
     if (request.terms->is_denied) {

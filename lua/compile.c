@@ -360,6 +360,7 @@ void pln_compile_open(lua_State *L) {
     pln_compile_open_include(L);
     pln_compile_open_rules(L);
     pln_compile_open_sources(L);
+    pln_shared_open(L);
     pln_same_open(L);
 }
 

@@ -67,6 +67,7 @@ struct pln_compiler;
 struct pln_script {
     lua_State *L;
     const struct pln_host *host;
+    struct pln_cache *cache; /* whose functions it runs; NULL: it is only read */
     const char *file;
     bool is_trusted;
     bool is_quiet; /* print and log say nothing: the file is read again */
@@ -98,6 +99,11 @@ void pln_script_escape(char *to, size_t size, const char *from, size_t len);
 
 /* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
 void pln_sandbox_open(lua_State *L, bool is_trusted);
+
+/* ---- shared.c ---- */
+
+/* Adds shared to the table on top of the stack. Raises where memory is out. */
+void pln_shared_open(lua_State *L);
 
 /* ---- fields.c ---- */
 

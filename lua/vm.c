@@ -270,6 +270,7 @@ static int make_script(struct vm *vm, struct pln_script **script) {
                           vm->source.file);
     }
     created->is_quiet = false;
+    created->cache = vm->cache;
     pln_ruleset_unref(again);
     if (status < 0) {
         pln_script_free(created);

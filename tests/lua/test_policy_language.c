@@ -162,6 +162,22 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
 }
 END_TEST
 
+/* ---- shared ---- */
+
+START_TEST(what_functions_share_is_not_for_the_file_as_it_is_read) {
+    static const char late[] =
+        ": it is for functions that are called later, not for the file as it "
+        "is read, which is more than once";
+    static const char *const names[] = {"incr", "get", "set"};
+    char source[64], text[256];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(names); i++) {
+        snprintf(source, sizeof source, "\nshared.%s('n', 1)", names[i]);
+        snprintf(text, sizeof text, "policy.lua:2: shared.%s%s", names[i], late);
+        expect_refusal(source, text);
+    }
+}
+END_TEST
+
 /* ---- include ---- */
 
 /* Files beside the policy; a folder's name ends in a slash. */
@@ -359,6 +375,7 @@ int main(void) {
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);
+    tcase_add_test(tests, what_functions_share_is_not_for_the_file_as_it_is_read);
     tcase_add_test(tests, a_policy_of_several_files_is_read_as_one);
     tcase_add_test(tests, what_is_wrong_in_a_file_is_told_with_its_name);
     tcase_add_test(tests, the_number_of_files_and_their_depth_are_bounded);
