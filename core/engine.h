@@ -15,6 +15,7 @@
  *   load.c     what a loader says
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
+ *   reload.c   the policy in force, and reading it again
  *   events.c   what an event makes void; contract.c the same, told
  *   feeder.c   threads that take events from Redis, for each source one; intake.c how; notice.c
  *              what an entry or a message says
@@ -325,6 +326,7 @@ struct pln_cache {
     struct pln_flights *flights;
     struct pln_workers *workers;
     struct pln_feeders *feeders;   /* feeder.h */
+    struct pln_reloads *reloads;   /* reload.h */
     struct pln_recovery *recovery; /* NULL: nothing is kept */
     struct pln_terms terms;
     size_t max_item_bytes;
@@ -424,6 +426,8 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 /* Puts a cache on the list of those that a child looks after, and takes it off. */
 void pln_fork_remember(struct pln_cache *cache);
 void pln_fork_forget(struct pln_cache *cache);
+/* Counts those of which something holds, with the list locked. */
+size_t pln_fork_count(bool (*holds)(struct pln_cache *cache));
 /* The list of memory servers of the process, under its lock until pln_fork_unlock(). */
 struct pln_memory **pln_fork_lock_memories(void);
 void pln_fork_unlock(void);

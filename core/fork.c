@@ -11,6 +11,7 @@
  */
 #include "feeder.h"
 #include "flight.h"
+#include "reload.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -20,6 +21,7 @@ static void before(void) {
     pthread_mutex_lock(&lock);
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_feeders_freeze(cache->feeders); /* first: it looks at the policy with its lock held */
+        pln_reloads_freeze(cache->reloads);
         pthread_mutex_lock(&cache->policy_lock);
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
@@ -41,6 +43,7 @@ static void after(bool is_child) {
         pln_workers_thaw(cache->workers, is_child);
         pln_flights_thaw(cache->flights, is_child);
         pthread_mutex_unlock(&cache->policy_lock);
+        pln_reloads_thaw(cache->reloads, is_child);
         pln_feeders_thaw(cache->feeders, is_child);
     }
     pthread_mutex_unlock(&lock);
@@ -97,4 +100,14 @@ void pln_fork_forget(struct pln_cache *cache) {
         *at = cache->next;
     }
     pthread_mutex_unlock(&lock);
+}
+
+size_t pln_fork_count(bool (*holds)(struct pln_cache *cache)) {
+    size_t n = 0;
+    lock_and_watch();
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        n += holds(cache);
+    }
+    pthread_mutex_unlock(&lock);
+    return n;
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * open.c - a cache's beginning and end, the policy in force, and what it does with what the bus
- * says.
+ * open.c - a cache's beginning and end, and what it does with what the bus says.
  *
  * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
  * everything), then the link (its events use L1), then what is left.
@@ -9,6 +8,7 @@
 #include "feeder.h"
 #include "flight.h"
 #include "hosts.h"
+#include "reload.h"
 
 /* ---- the bus's word ---- */
 
@@ -192,6 +192,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_shared_new(&cache->shared);
     }
     if (status == PLN_OK) {
+        status = pln_reloads_new(cache, options->policy_watch_ms, &cache->reloads);
+    }
+    if (status == PLN_OK) {
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
@@ -279,6 +282,7 @@ void pln_close(struct pln_cache *cache) {
         return;
     }
     pln_fork_forget(cache);
+    pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
     pln_workers_free(cache->workers);
     pln_recovery_finish(cache->recovery);
@@ -300,47 +304,4 @@ void pln_close(struct pln_cache *cache) {
     free(cache->ns);
     free(cache->name);
     free(cache);
-}
-
-/* ---- the policy in force ---- */
-
-struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
-    pthread_mutex_lock(&cache->policy_lock);
-    struct pln_ruleset *ruleset = cache->policy;
-    pln_ruleset_ref(ruleset);
-    pthread_mutex_unlock(&cache->policy_lock);
-    return ruleset;
-}
-
-void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
-    for (size_t i = 0; i < ruleset->n_rules; i++) {
-        ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
-    }
-    pthread_mutex_lock(&cache->policy_lock);
-    struct pln_ruleset *former = cache->policy;
-    pln_ruleset_ref(ruleset);
-    cache->policy = ruleset;
-    pthread_mutex_unlock(&cache->policy_lock);
-    pln_ruleset_unref(former);
-    if (ruleset->has_denied) {
-        pln_inval_match(cache->inval, pln_admit_denies, ruleset); /* what a hit would not ask for */
-    }
-    pln_ruleset_unref(ruleset);
-    pln_feeders_follow(cache->feeders);
-}
-
-const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {
-    return &cache->terms;
-}
-
-const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
-    return &cache->host;
-}
-
-unsigned pln_cache_workers(const struct pln_cache *cache) {
-    return cache->n_workers;
-}
-
-void pln_cache_policy_failed(struct pln_cache *cache) {
-    pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
 }

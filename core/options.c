@@ -68,6 +68,7 @@ static const struct option {
     {"l2_ttl", LIFETIME, offsetof(struct pln_options, l2_ttl_ms)},
     {"max_age", LIFETIME, offsetof(struct pln_options, max_age_ms)},
     {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
+    {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};

@@ -182,6 +182,8 @@ struct pln_options {
     pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
     pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
                                a value can be served; default 1 s */
+    pln_ms policy_watch_ms; /* a policy's files are looked at so often, and read again when they
+                               have changed; default 0: never */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -473,6 +475,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 
 #include "perilune_memory.h"
 #include "perilune_policy.h"
+#include "perilune_reload.h"
 #include "perilune_redis.h"
 
 #endif

@@ -95,6 +95,15 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     free_rules(ruleset);
     free_sources(&ruleset->warm);
     free_events(ruleset);
+    for (size_t i = 0; i < ruleset->n_tests; i++) {
+        free(ruleset->tests[i].key);
+        free(ruleset->tests[i].failure);
+    }
+    free(ruleset->tests);
+    for (size_t i = 0; i < ruleset->n_files; i++) {
+        free(ruleset->files[i]);
+    }
+    free(ruleset->files);
     free(ruleset);
 }
 

@@ -117,6 +117,14 @@ struct pln_event_source {
 };
 
 struct pln_raised; /* opaque: what an event's function answers */
+/* cache.test: what the file itself says of one key. It has been run when the file has been read. */
+struct pln_policy_test {
+    char *key; /* owned, as the next */
+    int line;
+    char *failure; /* NULL: it held; else "policy.lua:40: test 'user:1': ttl: expected ..." */
+};
+
+struct pln_ruleset;
 
 /* What a script answers. Calls come from worker threads; `worker` tells them apart, so that each
  * can have a state of its own. Both fill `load` by the pln_load_...() functions. */
@@ -136,6 +144,9 @@ struct pln_hooks {
      * with a text naming file and line, PLN_ENOMEM. */
     int (*raise)(void *arg, const struct pln_event_rule *event, const struct pln_field *fields,
                  size_t n_fields, struct pln_raised *raised);
+    /* Makes another ruleset of the same file, as it is now. Returns: as pln_load_policy(). Threads:
+     * any, beside the calls above. */
+    int (*again)(void *arg, struct pln_ruleset **ruleset);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -151,8 +162,14 @@ struct pln_ruleset {
     size_t n_events;
     struct pln_event_source *sources;
     size_t n_sources;
+    struct pln_policy_test *tests;
+    size_t n_tests;
     struct pln_hooks hooks;
     void *hooks_arg;
+    char **files; /* that it was read from */
+    size_t n_files;
+    uint64_t stamp;           /* of all of them, as they were then */
+    struct pln_ruleset *next; /* of those that were replaced: reload.c */
 };
 
 /* An empty ruleset with one reference; its arrays are grown by whoever builds it, with malloc. */
@@ -162,6 +179,14 @@ int pln_ruleset_finish(struct pln_ruleset *ruleset);
 void pln_ruleset_ref(struct pln_ruleset *ruleset);
 /* Gives a reference back; the last frees everything, templates and names included. */
 void pln_ruleset_unref(struct pln_ruleset *ruleset);
+
+/* What tells a file from the same one after a change; and as it was when it was read, among the
+ * files of a ruleset. Returns: PLN_OK, PLN_ENOMEM. */
+struct stat;
+uint64_t pln_file_stamp(const struct stat *info);
+int pln_ruleset_add_file(struct pln_ruleset *ruleset, const char *path, uint64_t stamp);
+/* What the ruleset's stamp would be, were its files read now. */
+uint64_t pln_ruleset_stamp_now(const struct pln_ruleset *ruleset);
 
 /* Compiles a pattern or a template. Names are those that may occur: for a pattern NULL, for a
  * template the pattern it is filled from. Returns: PLN_OK; PLN_EINVAL with a text that points at
@@ -226,7 +251,7 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
-/* Counts a failed policy function, for the stats. */
+/* Counts a failed policy function, and a file that was refused, for the stats. */
 void pln_cache_policy_failed(struct pln_cache *cache);
 /* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
  * PLN_ENOMEM. */
@@ -237,6 +262,7 @@ int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern);
  * does; PLN_ELOADER where there is none. */
 int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
                            struct pln_load *load, bool *has_ttl);
+void pln_cache_policy_refused(struct pln_cache *cache);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

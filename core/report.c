@@ -3,13 +3,13 @@
  * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text, and what
  * the policy says of one key.
  */
-#include "engine.h"
+#include "reload.h"
 
 #include <stdio.h>
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 16, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 17, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -46,6 +46,8 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
         {"recovery_waiting", "operations that wait for Redis to be back",
          pln_recovery_waiting(cache->recovery), true},
+        {"policies_retiring", "policies that were replaced, and are used by calls under way",
+         pln_reloads_retiring(cache->reloads), true},
     };
     memcpy(stats, gauges, sizeof gauges);
     return N_GAUGES;

@@ -230,6 +230,7 @@ static const struct {
     {"class", "cache.class \"page\" { ttl = \"15m\" }", pln_compile_class, false},
     {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule, false},
     {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
+    {"test", "cache.test \"user:1\" { ttl = \"15m\" }", pln_compile_test, false},
 };
 
 void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name) {
@@ -328,7 +329,8 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class", "rule", "on", "warm", "events", "rules", NULL};
+    static const char *const names[] = {"class",  "rule",  "on",   "warm",
+                                        "events", "rules", "test", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -368,9 +370,18 @@ void pln_compile_open(lua_State *L) {
 
 static int run_file(lua_State *L) {
     const struct pln_compiler *compiler = lua_touserdata(L, 1);
-    pln_compile_run(L, compiler->source->file,
-                    pln_bytes_of(compiler->source->text, compiler->source->len));
+    pln_compile_run(L, compiler->source->file, &compiler->source->text);
     return 0;
+}
+
+/* Tells the ruleset what it was made of, so that a change is seen. */
+static int add_files(struct pln_ruleset *ruleset, const struct pln_source_text *source) {
+    int status = pln_ruleset_add_file(ruleset, source->path, source->text.stamp);
+    for (const struct pln_included *one = source->includes; one != NULL && status == PLN_OK;
+         one = one->next) {
+        status = pln_ruleset_add_file(ruleset, one->path, one->text.stamp);
+    }
+    return status;
 }
 
 static void free_classes(struct pln_compiler *compiler) {
@@ -395,8 +406,13 @@ int pln_compile(struct pln_script *script, struct pln_source_text *source,
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
-    free_classes(&compiler);
+    status = status < 0 ? status : add_files(compiler.ruleset, source);
     status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
+    if (status == PLN_OK && !script->is_quiet) {
+        status = pln_tests_run(&compiler);
+    }
+    pln_tests_free(&compiler);
+    free_classes(&compiler);
     if (status < 0) {
         pln_ruleset_unref(compiler.ruleset);
         return status;

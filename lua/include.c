@@ -84,11 +84,11 @@ static void refuse_circle(lua_State *L, const struct pln_compiler *compiler, con
     }
 }
 
-int pln_compile_run(lua_State *L, const char *name, struct pln_bytes text) {
+int pln_compile_run(lua_State *L, const char *name, const struct pln_text *text) {
     struct pln_compiler *compiler = pln_compile_of(L);
     int top = lua_gettop(L);
     lua_pushfstring(L, "@%s", name);
-    int status = luaL_loadbufferx(L, text.data, text.len, lua_tostring(L, -1), "t");
+    int status = luaL_loadbufferx(L, text->bytes, text->len, lua_tostring(L, -1), "t");
     if (status == LUA_OK) {
         assert(compiler->n_reading < PLN_SCRIPT_DEPTH);
         compiler->reading[compiler->n_reading++] = name;
@@ -121,7 +121,7 @@ static int word_include(lua_State *L) {
         pln_compile_refuse(L, "%s", pln_error_text());
     }
     luaL_checkstack(L, LUA_MINSTACK, "include");
-    return pln_compile_run(L, included->name, pln_bytes_of(included->text, included->len));
+    return pln_compile_run(L, included->name, &included->text);
 }
 
 void pln_compile_open_include(lua_State *L) {

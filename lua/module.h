@@ -9,6 +9,7 @@
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
  * control.c  policies, warming, statistics
+ * policies.c policies that change, and their tests
  * memory.c   a server in memory, for tests
  * locks.c    locks
  * limits.c   counters and limits of a rate
@@ -141,6 +142,11 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading);
 
+/* ---- policies.c ---- */
+
+/* perilune.reload_policies */
+int pln_lua_reload_policies(lua_State *L);
+
 /* ---- memory.c ---- */
 
 /* perilune.memory */
@@ -212,6 +218,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
-    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[];
+    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[];
 
 #endif

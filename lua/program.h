@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * program.h - the parts of the program perilune: main.c chooses the command, run.c is `perilune
- * run`, which stands in for lua, and the scripts have all the other commands.
+ * run`, which stands in for lua, hangup.c what SIGHUP does to it, and the scripts have all the
+ * other commands.
  */
 #ifndef PLN_LUA_PROGRAM_H
 #define PLN_LUA_PROGRAM_H
@@ -38,6 +39,9 @@ int pln_program_report(lua_State *L, int status);
 
 /* perilune run: argv[first] is the first argument after "run". Returns the exit code. */
 int pln_program_run(lua_State *L, int argc, char **argv, int first);
+
+/* From here on SIGHUP has the policies of all caches read again. */
+void pln_program_obey_hangups(void);
 
 /* watch(given): perilune watch, with the options that the script has read: those of a cache in
  * given.open, by name; its own under their dashes. -> exit code, or nil and what is wrong. */

@@ -344,6 +344,10 @@ void pln_compile_rule(lua_State *L, int body) {
     rule->origins = pln_compile_own(L, write_origins(&from));
 }
 
+uint64_t pln_compile_terms(lua_State *L, int body, struct pln_terms *terms) {
+    return read_terms(L, body, false, terms);
+}
+
 /* ---- all rules ---- */
 
 static int refuse_covered(const struct pln_rule *rule, const struct pln_rule *earlier) {

@@ -384,6 +384,7 @@ int pln_program_run(lua_State *L, int argc, char **argv, int first) {
         print_version();
     }
     pln_program_open(L, request.ignores_environment);
+    pln_program_obey_hangups();
     set_arg(L, argc, argv, request.script);
     if (!request.ignores_environment && obey_environment(L) != LUA_OK) {
         return EXIT_FAILURE;

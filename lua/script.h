@@ -2,7 +2,8 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, fields.c). vm.c ties these together and is all that the core sees.
+ * rules.c, events.c, lists.c, tests.c, fields.c). vm.c ties these together, and policy.c is what a
+ * program calls.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -27,10 +28,16 @@ enum {
 
 #define PLN_TEN_YEARS_MS (3653LL * 86400 * 1000)
 
+struct pln_text {
+    char *bytes;
+    size_t len;
+    uint64_t stamp; /* of the file when it was read */
+};
+
 /* The text of a policy, and where it came from; shared by all states that read it. */
 struct pln_source_text {
-    char *text;
-    size_t len;
+    struct pln_text text;
+    char *path;
     char *folder; /* with its slash; "" where the path has none */
     char *file;   /* the path's last part, as it stands in messages */
     bool is_trusted;
@@ -43,8 +50,8 @@ struct pln_source_text {
 struct pln_included {
     struct pln_included *next;
     char *name; /* from the policy's folder */
-    char *text;
-    size_t len;
+    char *path;
+    struct pln_text text;
 };
 
 /* ---- source.c ---- */
@@ -142,6 +149,19 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
 void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
                              char *text, size_t size);
 
+/* ---- vm.c ---- */
+
+/* Reads a file and makes a ruleset of it, with its states. Whether its tests held is told in it.
+ * Returns: PLN_OK, PLN_EPOLICY, PLN_ENOMEM. */
+int pln_vm_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                struct pln_ruleset **ruleset);
+
+/* ---- policy.c ---- */
+
+/* The same, ready to be put in force: its tests have held. */
+int pln_policy_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                    struct pln_ruleset **ruleset);
+
 /* ---- compile.c ---- */
 
 struct pln_policy_class {
@@ -162,6 +182,8 @@ struct pln_compiler {
     unsigned n_reading;
     struct pln_policy_class *classes;
     size_t n_classes;
+    struct pln_expectation *expectations; /* tests.c */
+    size_t n_expectations;
     int warm_line;    /* 0: no cache.warm so far */
     char element[32]; /* of cache.rules: "rules[3]" */
     struct {
@@ -266,18 +288,30 @@ void pln_compile_open_rules(lua_State *L);
 /* ---- include.c: include "file.lua" ---- */
 
 /* Reads a file's text as a part of the policy; pushes what it returns. Returns how many. */
-int pln_compile_run(lua_State *L, const char *name, struct pln_bytes text);
+int pln_compile_run(lua_State *L, const char *name, const struct pln_text *text);
 /* Adds include to the globals on top of the stack. */
 void pln_compile_open_include(lua_State *L);
 
 /* ---- tables.c: cache.rules ---- */
 
 void pln_compile_tables(lua_State *L, int body);
+/* Reads what a body has of the plain fields; returns a bit for each. */
+uint64_t pln_compile_terms(lua_State *L, int body, struct pln_terms *terms);
 
 /* ---- events.c: the bodies of cache.on and cache.events ---- */
 
 void pln_compile_event(lua_State *L, int body);
 void pln_compile_sources(lua_State *L, int body);
+
+/* ---- tests.c: the body of cache.test ---- */
+
+void pln_compile_test(lua_State *L, int body);
+/* Compares what was expected with what the rules say, once all are there; what comes of it is the
+ * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
+int pln_tests_run(struct pln_compiler *compiler);
+void pln_tests_free(struct pln_compiler *compiler);
+/* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
+int pln_tests_verdict(const struct pln_ruleset *ruleset);
 
 /* ---- lists.c: cache.warm and the words in it ---- */
 

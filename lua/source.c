@@ -16,9 +16,10 @@ enum { TRUSTED_SOURCE = 16 << 20 };
 static int split_path(struct pln_source_text *source, const char *path) {
     const char *slash = strrchr(path, '/');
     size_t len = slash == NULL ? 0 : (size_t) (slash - path) + 1;
+    source->path = strdup(path);
     source->folder = strndup(path, len);
     source->file = strdup(path + len);
-    if (source->folder == NULL || source->file == NULL) {
+    if (source->path == NULL || source->folder == NULL || source->file == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a path");
     }
     return PLN_OK;
@@ -35,22 +36,24 @@ static void hide_first_line(char *text, size_t len) {
 
 /* Reads a file whole; the text is the caller's to free, whatever this returns. `what` is its name
  * in failures. */
-static int read_text(const char *what, FILE *file, bool is_trusted, char **text, size_t *len) {
+static int read_text(const char *what, FILE *file, bool is_trusted, struct pln_text *text) {
     size_t limit = is_trusted ? TRUSTED_SOURCE : PLN_SCRIPT_SOURCE;
-    *text = malloc(limit + 1);
-    if (*text == NULL) {
+    text->bytes = malloc(limit + 1);
+    if (text->bytes == NULL) {
         return pln_fail(PLN_ENOMEM, "%s: no memory for it", what);
     }
-    *len = fread(*text, 1, limit + 1, file);
+    struct stat info;
+    text->stamp = fstat(fileno(file), &info) == 0 ? pln_file_stamp(&info) : 0;
+    text->len = fread(text->bytes, 1, limit + 1, file);
     if (ferror(file)) {
         return pln_fail(PLN_EPOLICY, "%s cannot be read: %s", what, strerror(errno));
     }
-    if (*len > limit) {
+    if (text->len > limit) {
         return pln_fail(PLN_EPOLICY, "%s is larger than %zu kB", what, limit >> 10);
     }
-    char *fitted = realloc(*text, *len + 1);
-    *text = fitted == NULL ? *text : fitted;
-    hide_first_line(*text, *len);
+    char *fitted = realloc(text->bytes, text->len + 1);
+    text->bytes = fitted == NULL ? text->bytes : fitted;
+    hide_first_line(text->bytes, text->len);
     return PLN_OK;
 }
 
@@ -64,7 +67,7 @@ int pln_source_init(struct pln_source_text *source, const char *path, uint32_t f
     snprintf(what, sizeof what, "policy: %s", path);
     int status = split_path(source, path);
     if (status == PLN_OK) {
-        status = read_text(what, file, source->is_trusted, &source->text, &source->len);
+        status = read_text(what, file, source->is_trusted, &source->text);
     }
     fclose(file);
     if (status < 0) {
@@ -78,20 +81,16 @@ int pln_source_init(struct pln_source_text *source, const char *path, uint32_t f
 static void free_included(struct pln_included *included) {
     if (included != NULL) {
         free(included->name);
-        free(included->text);
+        free(included->path);
+        free(included->text.bytes);
         free(included);
     }
 }
 
 /* Opens without waiting: a pipe would keep the reader for as long as it likes. */
-static FILE *open_included(const struct pln_source_text *source, const char *name) {
-    char *path;
+static FILE *open_included(const char *path) {
     struct stat about;
-    if (asprintf(&path, "%s%s", name[0] == '/' ? "" : source->folder, name) < 0) {
-        return NULL;
-    }
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    free(path);
     if (fd >= 0 && fstat(fd, &about) == 0 && !S_ISREG(about.st_mode)) {
         close(fd);
         errno = S_ISDIR(about.st_mode) ? EISDIR : EINVAL;
@@ -101,13 +100,13 @@ static FILE *open_included(const struct pln_source_text *source, const char *nam
 }
 
 static int read_included(struct pln_source_text *source, struct pln_included *included) {
-    FILE *file = open_included(source, included->name);
+    FILE *file = open_included(included->path);
     char what[PLN_ERROR_TEXT];
     snprintf(what, sizeof what, "'%s'", included->name);
     if (file == NULL) {
         return pln_fail(PLN_EPOLICY, "%s cannot be opened: %s", what, strerror(errno));
     }
-    int status = read_text(what, file, source->is_trusted, &included->text, &included->len);
+    int status = read_text(what, file, source->is_trusted, &included->text);
     fclose(file);
     return status;
 }
@@ -127,7 +126,9 @@ int pln_source_include(struct pln_source_text *source, const char *name,
         return pln_fail(PLN_EPOLICY, "a policy includes at most %d files", PLN_SCRIPT_FILES);
     }
     struct pln_included *created = calloc(1, sizeof *created);
-    if (created == NULL || (created->name = strdup(name)) == NULL) {
+    if (created == NULL || (created->name = strdup(name)) == NULL ||
+        asprintf(&created->path, "%s%s", name[0] == '/' ? "" : source->folder, name) < 0) {
+        free(created != NULL ? created->name : NULL);
         free(created);
         return pln_fail(PLN_ENOMEM, "no memory for '%s'", name);
     }
@@ -155,8 +156,9 @@ void pln_source_fini(struct pln_source_text *source) {
         next = one->next;
         free_included(one);
     }
-    free(source->text);
+    free(source->text.bytes);
+    free(source->path);
     free(source->folder);
     free(source->file);
-    *source = (struct pln_source_text){.text = NULL};
+    *source = (struct pln_source_text){.path = NULL};
 }

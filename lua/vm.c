@@ -3,7 +3,7 @@
  * vm.c - policies in service: loading one, and the functions that the core calls through hooks.
  *
  * A loaded policy is a ruleset whose hooks point to a struct vm: the file's text and a script for
- * each worker, made when that worker first needs one. A worker's script is used by one thread at a
+ * each worker, made before the policy is in force. A worker's script is used by one thread at a
  * time, so nothing here is locked; retire() runs after the last reference, when no call can be
  * under way. A script that ran out of memory is dropped and made anew at the next call.
  *
@@ -413,6 +413,12 @@ static int on_raise(void *arg, const struct pln_event_rule *event, const struct 
     return status;
 }
 
+static int on_again(void *arg, struct pln_ruleset **ruleset) {
+    const struct vm *vm = arg;
+    uint32_t flags = vm->source.is_trusted ? PLN_POLICY_TRUSTED : 0;
+    return pln_policy_read(vm->cache, vm->ruleset->files[0], flags, ruleset);
+}
+
 static void free_vm(void *arg) {
     struct vm *vm = arg;
     if (vm == NULL) {
@@ -445,7 +451,7 @@ static struct vm *new_vm(struct pln_cache *cache) {
 /* Makes the vm the ruleset's, which frees it from now on. */
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     size_t n = ruleset->n_rules * N_HOOKS;
-    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, on_raise};
+    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, on_raise, on_again};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->logged_at = malloc((n + 1) * sizeof *vm->logged_at);
@@ -458,12 +464,26 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     return PLN_OK;
 }
 
-int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags) {
-    if (cache == NULL || path == NULL || (flags & ~(uint32_t) PLN_POLICY_TRUSTED) != 0) {
-        return pln_fail(PLN_EINVAL, "pln_load_policy: a cache, a path and known flags are wanted");
+/* Makes the scripts of all workers, so that no load has to wait until its worker has read the file.
+ * The one that was checked is the first. */
+static int make_scripts_take(struct vm *vm, struct pln_script *checked) {
+    int status = PLN_OK;
+    bool has_functions = false;
+    for (size_t i = 0; i < vm->ruleset->n_rules; i++) {
+        has_functions = has_functions || vm->ruleset->rules[i].hooks != 0;
     }
+    checked->cache = vm->cache;
+    vm->scripts[0] = checked;
+    for (unsigned i = 1; has_functions && i < vm->n_workers && status == PLN_OK; i++) {
+        status = make_script(vm, &vm->scripts[i]);
+    }
+    return status;
+}
+
+int pln_vm_read(struct pln_cache *cache, const char *path, uint32_t flags,
+                struct pln_ruleset **ruleset) {
     struct pln_script *script = NULL;
-    struct pln_ruleset *ruleset = NULL;
+    struct pln_ruleset *created = NULL;
     int status = PLN_ENOMEM;
     struct vm *vm = new_vm(cache);
     if (vm == NULL) {
@@ -471,18 +491,20 @@ int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags) {
     }
     if ((status = pln_source_init(&vm->source, path, flags)) < 0 ||
         (status = pln_script_new(&vm->source, vm->host, &script)) < 0 ||
-        (status = pln_compile(script, &vm->source, &vm->base, &ruleset)) < 0) {
-        goto out;
+        (status = pln_compile(script, &vm->source, &vm->base, &created)) < 0) {
+        pln_script_free(script);
+        free_vm(vm);
+        return status;
     }
-    status = join_take(vm, ruleset);
-    vm = NULL;
-    if (status == PLN_OK) {
-        pln_cache_set_policy_take(cache, ruleset);
-        ruleset = NULL;
+    if ((status = join_take(vm, created)) < 0) {
+        pln_script_free(script);
+    } else {
+        status = make_scripts_take(vm, script);
     }
-out:
-    pln_script_free(script);
-    pln_ruleset_unref(ruleset);
-    free_vm(vm);
-    return status;
+    if (status < 0) {
+        pln_ruleset_unref(created);
+        return status;
+    }
+    *ruleset = created;
+    return PLN_OK;
 }

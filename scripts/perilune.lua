@@ -35,6 +35,8 @@ usage: perilune COMMAND [OPTIONS] ...
       [--json | --prometheus]
   policy check FILE       says whether a policy file is right, and if not, where
       [--trusted]
+  policy test FILE        runs the tests (cache.test) that a policy file brings along
+      [--trusted] [--json]
   policy explain -p FILE KEY
                           says what a policy has for a key, and where it says so
   policy events FILE      says what events a policy carries out: the fields each needs, what it
@@ -225,6 +227,28 @@ commands["policy check"] = {
     local _ <close> = open_for_policy(given, rest[1])
     print(rest[1] .. ": ok")
     return OK
+  end,
+}
+
+commands["policy test"] = {
+  options = { ["--trusted"] = "flag", ["--json"] = "flag" },
+  run = function(given, rest)
+    if #rest ~= 1 then
+      refuse "policy test wants one file"
+    end
+    given.open.redis = nil
+    local cache <close> = open(given)
+    local tests = check(cache:test_policy(rest[1], given["--trusted"]))
+    local n_failed = 0
+    for _, test in ipairs(tests) do
+      n_failed = n_failed + (test.failure and 1 or 0)
+      if not given["--json"] then
+        print(test.failure and "FAILED  " .. test.failure or "ok      " .. test.key)
+      end
+    end
+    print(given["--json"] and json { tests = tests, failed = n_failed } or
+      ("%s: %d tests, %d failed"):format(rest[1], #tests, n_failed))
+    return n_failed == 0 and OK or FAILED
   end,
 }
 

@@ -82,6 +82,8 @@ enum pln_count {
     PLN_COUNT_DENIED,             /* reads and sets of keys that must never be cached */
     PLN_COUNT_SOFT_TIMEOUTS,      /* served stale since a load took too long */
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
+    PLN_COUNT_POLICY_RELOADS,
+    PLN_COUNT_POLICY_RELOAD_ERRORS, /* policies that were refused: nothing changed */
     PLN_N_COUNTS,
 };
 

@@ -102,7 +102,8 @@ local samples = {
 }
 
 local header = ""
-for _, name in ipairs { "perilune", "perilune_memory", "perilune_redis", "perilune_policy" } do
+for _, name in ipairs { "perilune", "perilune_memory", "perilune_redis", "perilune_policy",
+    "perilune_reload" } do
     header = header .. assert(io.open(root .. "/core/" .. name .. ".h")):read "a"
 end
 local real = {

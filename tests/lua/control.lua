@@ -57,6 +57,63 @@ spec.test("load_policy puts a file in force, or changes nothing", function()
   spec.raises("string expected", cache.load_policy, cache)
 end)
 
+spec.test("reload_policy reads the file in force again, or changes nothing", function()
+  local cache <close> = perilune.open { log = false }
+  spec.returns(MISS, cache:reload_policy())
+  local changing = policy("changing.lua", "cache.rule '*' { load = function() return 'one' end }")
+  cache:load_policy(changing)
+  policy("changing.lua", "cache.rule '*' { load = function() return 'two' end }")
+  spec.returns({ true }, cache:reload_policy())
+  spec.same(cache:get "a", "two")
+  policy("changing.lua", "cache.rule '*' { load = 3 }")
+  local loaded, message, code = cache:reload_policy()
+  spec.same(loaded, nil)
+  spec.contains(message, "changing.lua:1: rule '*': load: a function")
+  spec.same(code, "policy")
+  spec.same(cache:get "b", "two")
+  spec.same(cache:stats().policy_reloads, 1)
+  spec.same(cache:stats().policy_reload_errors, 1)
+  spec.same(perilune.reload_policies() >= 1, true) -- those of other tests may not be collected yet
+end)
+
+spec.test("test_policy lists a file's tests, and puts nothing in force", function()
+  local cache <close> = perilune.open { policy = users, log = false }
+  local tested = policy("tested.lua", "cache.test 'a' { ttl = '5m' }\ncache.test 'b' { ttl = 1 }")
+  spec.returns({ { { key = "a", line = 1 }, { key = "b", line = 2,
+    failure = "tested.lua:2: test 'b': ttl: expected 1s, got 5m (cache)" } } },
+    cache:test_policy(tested))
+  spec.returns({ {} }, cache:test_policy(users))
+  local tests, message, code = cache:test_policy(policy("wrong.lua", "this is no Lua"))
+  spec.same(tests, nil)
+  spec.contains(message, "wrong.lua:1:")
+  spec.same(code, "policy")
+  spec.same(cache:get "user:7", "user 7")
+  spec.raises("boolean expected", cache.test_policy, cache, users, 1)
+end)
+
+spec.test("a watched policy is read again when its file changes", function()
+  local changing = policy("watched.lua", "cache.rule '*' { ttl = '1m' }")
+  local cache <close> = perilune.open { policy = changing, policy_watch = "10ms", log = false }
+  policy("watched.lua", "cache.rule '*' { ttl = '2m' }")
+  local deadline = os.time() + 20
+  repeat
+    local reloads = cache:stats().policy_reloads
+  until reloads > 0 or os.time() > deadline
+  spec.contains(cache:explain "x", "ttl 2m (watched.lua:1)")
+end)
+
+spec.test("a file that a watched policy includes is watched with it", function()
+  policy("part.lua", "cache.rule '*' { ttl = '1m' }")
+  local whole = policy("whole.lua", "include 'part.lua'")
+  local cache <close> = perilune.open { policy = whole, policy_watch = "10ms", log = false }
+  spec.contains(cache:explain "x", "ttl 1m (part.lua:1)")
+  policy("part.lua", "cache.rule '*' { ttl = '2m' }")
+  spec.wait_until("the policy is read again", function()
+    return cache:stats().policy_reloads > 0
+  end)
+  spec.contains(cache:explain "x", "ttl 2m (part.lua:1)")
+end)
+
 spec.test("a wrong policy at open is nil, message, policy", function()
   local wrong = policy("wrong.lua", "this is no Lua")
   local cache, message, code = perilune.open { policy = wrong, log = false }

@@ -108,6 +108,10 @@ void pln_cache_policy_failed(struct pln_cache *cache) {
     cache->n_failures++;
 }
 
+void pln_cache_policy_refused(struct pln_cache *cache) {
+    cache->n_refused++;
+}
+
 int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_t format) {
     char *copy = malloc(value.len + 1);
     ck_assert_ptr_nonnull(copy);

@@ -15,6 +15,7 @@ struct pln_cache {
     int64_t shared; /* the number behind every name */
     pln_ms now;
     int n_failures; /* pln_cache_policy_failed() */
+    int n_refused;  /* pln_cache_policy_refused() */
     int n_logs;
     int last_level;
     char last_log[700];

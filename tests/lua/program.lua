@@ -264,6 +264,56 @@ spec.test("policy check says where a file is wrong", function()
   expect("policy check /nowhere.lua", "", 1, "/nowhere.lua")
 end)
 
+spec.test("policy test tells of each test, and fails where one does", function()
+  local tested = script("tested.lua", [[
+cache.rule "user:{id}" { ttl = "15m" }
+cache.test "user:1" { ttl = "15m" }
+cache.test "other" { rule = false }
+]])
+  expect("policy test " .. tested, "ok      user:1\nok      other\n" .. tested ..
+    ": 2 tests, 0 failed\n", 0)
+  expect("policy test --json " .. tested,
+    '{"failed":0,"tests":[{"key":"user:1","line":2},{"key":"other","line":3}]}\n', 0)
+  local failure = "failing.lua:2: test 'user:2': ttl: expected 15m, got 5m (cache)"
+  local failing = script("failing.lua", [[
+cache.test "user:1" { ttl = "5m" }
+cache.test "user:2" { ttl = "15m" }
+]])
+  expect("policy test " .. failing, "ok      user:1\nFAILED  " .. failure .. "\n" .. failing ..
+    ": 2 tests, 1 failed\n", 1)
+  expect("policy test --ttl 15m " .. failing, "FAILED  failing.lua:1: test 'user:1': ttl: " ..
+    "expected 5m, got 15m (cache)\nok      user:2\n" .. failing .. ": 2 tests, 1 failed\n", 1)
+  expect("policy check " .. failing, "", 1, failure)
+  expect("policy test " .. bad, "", 1, "bad.lua:1:")
+  expect("policy test", "", 2, "one file")
+end)
+
+spec.test("SIGHUP has the policies of a running script read again", function()
+  local changing = script("changing.lua", "cache.rule '*' { load = function() return 'one' end }")
+  expect("run " .. script("serve.lua", ([[
+local cache <close> = require("perilune").open { policy = "%s" }
+print((cache:get "a"))
+local file <close> = io.open("%s", "w")
+file:write "cache.rule '*' { load = function() return 'two' end }"
+file:close()
+os.execute "kill -HUP $PPID" -- this process: the shell's parent
+local deadline = os.time() + 20
+while cache:stats().policy_reloads == 0 and os.time() < deadline do
+  os.execute "sleep 0.01"
+end
+print((cache:get "a"), (cache:get "b"))]]):format(changing, changing)), "one\none\ttwo\n", 0)
+end)
+
+spec.test("SIGHUP ends a script that has no policy", function()
+  local path = script("idle.lua", [[
+os.execute "kill -HUP $PPID"
+local deadline = os.time() + 20
+while os.time() < deadline do
+  os.execute "sleep 0.01"
+end]])
+  spec.same(perilune("run " .. path .. " & { wait $!; } 2>/dev/null; echo $?"), "129\n")
+end)
+
 spec.test("policy explain says what holds for a key", function()
   local output, code = perilune("policy explain -p " .. good .. " user:7")
   spec.contains(output, "rule 'user:{id}'")

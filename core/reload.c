@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * reload.c - the policy in force: put there, read again while calls go on, and let go of.
+ *
+ * A call takes a reference to the policy in force, and works by it to its end. Whoever puts another
+ * one in its place does all that takes long before (compiling, the file's tests, a Lua state for
+ * each worker) or after: the last reference of a replaced policy is kept here, and given back by
+ * this room's thread once it is the only one, so that no call ever closes a Lua state.
+ *
+ * The thread begins with the first policy that has states to be closed, or is to be watched, or
+ * read again. It looks at the policy's files where that is asked for; what has changed is read
+ * again once it is the same at two looks, for it may be half written at the first. What was refused
+ * is not tried again until it changes.
+ */
+#include "reload.h"
+
+#include "feeder.h"
+#include "flight.h"
+
+#include <signal.h>
+
+static const pln_ms look_at_retired = 50; /* whether their last call has ended */
+
+struct pln_reloads {
+    struct pln_cache *cache;
+    pln_ms watch;           /* 0: files are not looked at */
+    uint64_t seen, refused; /* stamps; the thread's own */
+    pthread_t thread;
+    pthread_mutex_t lock; /* over: */
+    pthread_cond_t changed;
+    struct pln_ruleset *retiring; /* each with one reference of ours */
+    bool has_thread, is_wanted, is_closing;
+    bool is_gone; /* this is a forked child */
+};
+
+/* ---- the policy in force ---- */
+
+struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
+    pthread_mutex_lock(&cache->policy_lock);
+    struct pln_ruleset *ruleset = cache->policy;
+    pln_ruleset_ref(ruleset);
+    pthread_mutex_unlock(&cache->policy_lock);
+    return ruleset;
+}
+
+static void begin_thread_locked(struct pln_reloads *reloads);
+
+static void retire_take(struct pln_reloads *reloads, struct pln_ruleset *former) {
+    if (former->hooks.retire == NULL) { /* nothing that takes long to free */
+        pln_ruleset_unref(former);
+        return;
+    }
+    pthread_mutex_lock(&reloads->lock);
+    begin_thread_locked(reloads);
+    bool has_thread = reloads->has_thread;
+    if (has_thread) {
+        former->next = reloads->retiring;
+        reloads->retiring = former;
+        pthread_cond_signal(&reloads->changed);
+    }
+    pthread_mutex_unlock(&reloads->lock);
+    if (!has_thread) {
+        pln_ruleset_unref(former);
+    }
+}
+
+/* Puts a ruleset in force, in the place of `expected` (NULL: of any), and takes over the caller's
+ * reference. Returns false where another is in force, and changes nothing then. */
+static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected,
+                     struct pln_ruleset *ruleset) {
+    for (size_t i = 0; i < ruleset->n_rules; i++) {
+        ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
+    }
+    pthread_mutex_lock(&cache->policy_lock);
+    struct pln_ruleset *former = cache->policy;
+    bool is_expected = expected == NULL || expected == former;
+    if (is_expected) {
+        pln_ruleset_ref(ruleset);
+        cache->policy = ruleset;
+    }
+    pthread_mutex_unlock(&cache->policy_lock);
+    if (is_expected) {
+        if (former->n_files > 0) {
+            pln_count(cache->counts, PLN_COUNT_POLICY_RELOADS, 1);
+        }
+        retire_take(cache->reloads, former);
+        if (ruleset->has_denied) { /* what a hit would not ask for */
+            pln_inval_match(cache->inval, pln_admit_denies, ruleset);
+        }
+        pln_feeders_follow(cache->feeders);
+    }
+    pln_ruleset_unref(ruleset);
+    return is_expected;
+}
+
+static void watch_files(struct pln_reloads *reloads) {
+    if (reloads->watch > 0) {
+        pthread_mutex_lock(&reloads->lock);
+        begin_thread_locked(reloads);
+        pthread_mutex_unlock(&reloads->lock);
+    }
+}
+
+void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
+    put_take(cache, NULL, ruleset);
+    watch_files(cache->reloads);
+}
+
+const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {
+    return &cache->terms;
+}
+
+const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
+    return &cache->host;
+}
+
+unsigned pln_cache_workers(const struct pln_cache *cache) {
+    return cache->n_workers;
+}
+
+void pln_cache_policy_failed(struct pln_cache *cache) {
+    pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
+}
+
+void pln_cache_policy_refused(struct pln_cache *cache) {
+    pln_count(cache->counts, PLN_COUNT_POLICY_RELOAD_ERRORS, 1);
+}
+
+/* ---- reading again ---- */
+
+int pln_reload_policy(struct pln_cache *cache) {
+    struct pln_ruleset *former = pln_cache_policy(cache);
+    struct pln_ruleset *ruleset;
+    int status = PLN_MISS;
+    if (former->hooks.again != NULL) {
+        status = former->hooks.again(former->hooks_arg, &ruleset);
+    }
+    if (status == PLN_OK) {
+        put_take(cache, former, ruleset);
+    } else if (status < 0) {
+        pln_cache_policy_refused(cache);
+    }
+    pln_ruleset_unref(former); /* not the last reference: that is the cache's, or `retiring`'s */
+    return status;
+}
+
+static void reload_and_tell(struct pln_cache *cache) {
+    int status = pln_reload_policy(cache);
+    if (status == PLN_OK) {
+        pln_logf(&cache->host, PLN_LOG_INFO, "policy: read again, and in force");
+    } else if (status < 0) {
+        pln_logf(&cache->host, PLN_LOG_ERROR, "policy: the one in force stays: %s",
+                 pln_error_text());
+    }
+}
+
+/* Whether the files have changed, and stayed so since the last look. */
+static bool have_files_changed(struct pln_reloads *reloads) {
+    struct pln_ruleset *ruleset = pln_cache_policy(reloads->cache);
+    uint64_t now = pln_ruleset_stamp_now(ruleset);
+    bool is_news = now != ruleset->stamp && now != reloads->refused && now == reloads->seen;
+    pln_ruleset_unref(ruleset);
+    reloads->seen = now;
+    if (is_news) {
+        reloads->refused = now; /* until it has been read; then the ruleset's own stamp is this */
+    }
+    return is_news;
+}
+
+/* ---- the thread ---- */
+
+/* Takes those off the list whose only reference is ours. */
+static struct pln_ruleset *take_ended_locked(struct pln_reloads *reloads) {
+    struct pln_ruleset *ended = NULL;
+    struct pln_ruleset **at = &reloads->retiring;
+    while (*at != NULL) {
+        struct pln_ruleset *ruleset = *at;
+        /* relaxed: nobody can take a reference to it any more, so that one stays one; the unref
+         * that follows acquires what the others did */
+        if (atomic_load_explicit(&ruleset->refs, memory_order_relaxed) == 1) {
+            *at = ruleset->next;
+            ruleset->next = ended;
+            ended = ruleset;
+        } else {
+            at = &ruleset->next;
+        }
+    }
+    return ended;
+}
+
+static void free_list(struct pln_ruleset *list) {
+    while (list != NULL) {
+        struct pln_ruleset *next = list->next;
+        pln_ruleset_unref(list);
+        list = next;
+    }
+}
+
+/* Waits for something to do, until a point in time. */
+static void wait_locked(struct pln_reloads *reloads, pln_ns at) {
+    pln_ns soon = pln_deadline(look_at_retired);
+    struct timespec until = pln_timespec(reloads->retiring != NULL && soon < at ? soon : at);
+    if (!reloads->is_wanted && !reloads->is_closing) {
+        pthread_cond_clockwait(&reloads->changed, &reloads->lock, CLOCK_MONOTONIC, &until);
+    }
+}
+
+static void *work(void *arg) {
+    struct pln_reloads *reloads = arg;
+    pln_ns look_at = reloads->watch > 0 ? pln_deadline(reloads->watch) : PLN_FOREVER;
+    pthread_mutex_lock(&reloads->lock);
+    while (!reloads->is_closing) {
+        bool is_wanted = reloads->is_wanted;
+        reloads->is_wanted = false;
+        struct pln_ruleset *ended = take_ended_locked(reloads);
+        pthread_mutex_unlock(&reloads->lock);
+        free_list(ended);
+        if (pln_clock_precise() >= look_at) {
+            is_wanted = have_files_changed(reloads) || is_wanted;
+            look_at = pln_deadline(reloads->watch);
+        }
+        if (is_wanted) {
+            reload_and_tell(reloads->cache);
+        }
+        pthread_mutex_lock(&reloads->lock);
+        wait_locked(reloads, look_at);
+    }
+    pthread_mutex_unlock(&reloads->lock);
+    return NULL;
+}
+
+/* With all signals blocked: the host's handlers run in the host's threads. */
+static void begin_thread_locked(struct pln_reloads *reloads) {
+    sigset_t all, before;
+    if (reloads->has_thread || reloads->is_gone) {
+        return;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    reloads->has_thread = pthread_create(&reloads->thread, NULL, work, reloads) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!reloads->has_thread) {
+        pln_logf(&reloads->cache->host, PLN_LOG_WARN,
+                 "policy: the system starts no thread: nothing is read again unasked");
+    }
+}
+
+/* Under the lock of fork.c's list. */
+static bool wake(struct pln_cache *cache) {
+    struct pln_reloads *reloads = cache->reloads;
+    pthread_mutex_lock(&cache->policy_lock);
+    bool has_policy = cache->policy->hooks.again != NULL;
+    pthread_mutex_unlock(&cache->policy_lock);
+    if (has_policy) {
+        pthread_mutex_lock(&reloads->lock);
+        reloads->is_wanted = true;
+        begin_thread_locked(reloads);
+        pthread_cond_signal(&reloads->changed);
+        pthread_mutex_unlock(&reloads->lock);
+    }
+    return has_policy;
+}
+
+size_t pln_reload_policies(void) {
+    return pln_fork_count(wake);
+}
+
+/* ---- life ---- */
+
+int pln_reloads_new(struct pln_cache *cache, pln_ms watch, struct pln_reloads **reloads) {
+    struct pln_reloads *created = calloc(1, sizeof *created);
+    if (created == NULL) {
+        return pln_fail(PLN_ENOMEM, "open: no memory for a policy that changes");
+    }
+    created->cache = cache;
+    created->watch = watch;
+    pthread_mutex_init(&created->lock, NULL);
+    pthread_cond_init(&created->changed, NULL);
+    *reloads = created;
+    return PLN_OK;
+}
+
+void pln_reloads_free(struct pln_reloads *reloads) {
+    if (reloads == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&reloads->lock);
+    reloads->is_closing = true;
+    pthread_cond_signal(&reloads->changed);
+    pthread_mutex_unlock(&reloads->lock);
+    if (reloads->has_thread) {
+        pthread_join(reloads->thread, NULL);
+    }
+    free_list(reloads->retiring);
+    pthread_cond_destroy(&reloads->changed);
+    pthread_mutex_destroy(&reloads->lock);
+    free(reloads);
+}
+
+size_t pln_reloads_retiring(struct pln_reloads *reloads) {
+    size_t n = 0;
+    pthread_mutex_lock(&reloads->lock);
+    for (const struct pln_ruleset *ruleset = reloads->retiring; ruleset != NULL;
+         ruleset = ruleset->next) {
+        n++;
+    }
+    pthread_mutex_unlock(&reloads->lock);
+    return n;
+}
+
+/* ---- around a fork ---- */
+
+void pln_reloads_freeze(struct pln_reloads *reloads) {
+    pthread_mutex_lock(&reloads->lock);
+}
+
+void pln_reloads_thaw(struct pln_reloads *reloads, bool is_child) {
+    if (is_child) {
+        reloads->is_gone = true;
+        reloads->has_thread = false;
+        pthread_cond_init(&reloads->changed, NULL); /* its waiter is the parent's */
+    }
+    pthread_mutex_unlock(&reloads->lock);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tests.c - cache.test: what a policy's file says of itself. A test names a key and what is
+ * expected for it; once the whole file has been read it is compared with what the rules say, by the
+ * names that explain uses. A file with a test that fails is refused.
+ *
+ * A test sees what can be known without a value: where a rule has a function for its ttl, that is
+ * what holds when the function returns nil; tags that a function makes it cannot compare.
+ */
+#include "script.h"
+
+#include <stdio.h>
+
+enum { EXPECTS_CLASS = 1, EXPECTS_RULE = 2, EXPECTS_TAGS = 4 };
+
+struct pln_expectation {
+    char *key, *file; /* owned, as all below */
+    int line;
+    unsigned what;              /* of the three above */
+    char *class_name, *pattern; /* NULL: none is expected */
+    char **tags;
+    size_t n_tags;
+    struct pln_terms terms;
+    uint64_t fields; /* a bit per plain field that is expected */
+};
+
+/* ---- reading a test ---- */
+
+static char *copy_text(lua_State *L, const char *field, const char *wanted) {
+    char got[80];
+    const char *text = pln_compile_text(L, -1);
+    if (text == NULL) {
+        pln_compile_refuse(L, "%s: %s, got %s", field, wanted,
+                           pln_compile_got(L, -1, got, sizeof got));
+    }
+    return pln_compile_own(L, strdup(text));
+}
+
+/* A name, or false for none. */
+static void read_name(lua_State *L, int body, const char *field, unsigned bit,
+                      struct pln_expectation *test, char **name) {
+    if (pln_compile_field(L, body, field) != LUA_TNIL) {
+        test->what |= bit;
+        if (!lua_isboolean(L, -1) || lua_toboolean(L, -1)) {
+            *name = copy_text(L, field, "a name such as \"page\", or false for none");
+        }
+    }
+    lua_pop(L, 1);
+}
+
+static void read_tags(lua_State *L, int body, struct pln_expectation *test) {
+    char field[32], got[80];
+    if (pln_compile_field(L, body, "tags") != LUA_TNIL) {
+        if (!lua_istable(L, -1) || lua_rawlen(L, -1) > PLN_MAX_TAGS) {
+            pln_compile_refuse(L, "tags: a list of at most %d texts such as { \"user:1\" }, got %s",
+                               PLN_MAX_TAGS, pln_compile_got(L, -1, got, sizeof got));
+        }
+        size_t n = lua_rawlen(L, -1);
+        test->what |= EXPECTS_TAGS;
+        test->tags = pln_compile_own(L, calloc(n + 1, sizeof *test->tags));
+        for (size_t i = 1; i <= n; i++) {
+            lua_rawgeti(L, -1, (lua_Integer) i);
+            snprintf(field, sizeof field, "tags[%zu]", i);
+            test->tags[test->n_tags] = copy_text(L, field, "a text such as \"user:1\"");
+            test->n_tags++;
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
+/* denied = true: the question that deny = true answers. */
+static void read_denied(lua_State *L, int body, struct pln_expectation *test) {
+    char got[80];
+    unsigned i = 0;
+    if (pln_compile_field(L, body, "denied") != LUA_TNIL) {
+        if (!lua_isboolean(L, -1)) {
+            pln_compile_refuse(L, "denied: true or false, got %s",
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+        while (strcmp(pln_policy_fields[i].name, "deny") != 0) {
+            i++;
+        }
+        test->terms.is_denied = lua_toboolean(L, -1);
+        test->fields |= UINT64_C(1) << i;
+    }
+    lua_pop(L, 1);
+}
+
+void pln_compile_test(lua_State *L, int body) {
+    static const char *const names[] = {"class", "rule", "tags", "denied", NULL};
+    struct pln_compiler *compiler = pln_compile_of(L);
+    pln_compile_check_names(L, body, names, true, false);
+    compiler->expectations = pln_compile_grow(L, compiler->expectations, compiler->n_expectations,
+                                              sizeof *compiler->expectations);
+    struct pln_expectation *test = &compiler->expectations[compiler->n_expectations++];
+    *test = (struct pln_expectation){.line = compiler->statement.line};
+    test->key = pln_compile_own(L, strdup(compiler->statement.name));
+    test->file = pln_compile_own(L, strdup(compiler->statement.file));
+    read_name(L, body, "class", EXPECTS_CLASS, test, &test->class_name);
+    read_name(L, body, "rule", EXPECTS_RULE, test, &test->pattern);
+    read_tags(L, body, test);
+    test->fields = pln_compile_terms(L, body, &test->terms);
+    read_denied(L, body, test);
+    if (test->what == 0 && test->fields == 0) {
+        pln_compile_refuse(L, "it expects nothing: give it a field, as in "
+                              "cache.test \"user:1\" { class = \"page\" }");
+    }
+}
+
+void pln_tests_free(struct pln_compiler *compiler) {
+    for (size_t i = 0; i < compiler->n_expectations; i++) {
+        struct pln_expectation *test = &compiler->expectations[i];
+        for (size_t k = 0; k < test->n_tags; k++) {
+            free(test->tags[k]);
+        }
+        free(test->tags);
+        free(test->class_name);
+        free(test->pattern);
+        free(test->key);
+        free(test->file);
+    }
+    free(compiler->expectations);
+}
+
+/* ---- running them: no Lua from here on ---- */
+
+/* One test being run: what holds, and what is wrong with it. */
+struct run {
+    const struct pln_expectation *test;
+    struct pln_match match;
+    const struct pln_terms *terms;
+    FILE *out; /* nothing is written where all is well */
+    bool has_failed;
+};
+
+static void fail(struct run *run, const char *field, const char *expected, const char *got) {
+    if (!run->has_failed) {
+        fprintf(run->out, "%s:%d: test '%s': ", run->test->file, run->test->line, run->test->key);
+    }
+    fprintf(run->out, "%s%s: expected %s, got %s", run->has_failed ? "; " : "", field, expected,
+            got);
+    run->has_failed = true;
+}
+
+/* Where the rule is. */
+static void add_place(struct run *run) {
+    const struct pln_rule *rule = run->match.rule;
+    if (rule == NULL) {
+        fputs(" (no rule matches)", run->out);
+    } else {
+        fprintf(run->out, " (rule '%s', %s:%d)", pln_template_text(rule->pattern), rule->file,
+                rule->line);
+    }
+}
+
+/* Where a field's value was said: what stands in the last parentheses of its line. */
+static void add_origin(struct run *run, const char *field) {
+    const char *line = run->match.rule == NULL ? "" : run->match.rule->origins;
+    size_t len = strlen(field);
+    while (*line != 0) {
+        size_t width = strcspn(line, "\n");
+        const char *open = memrchr(line, '(', width);
+        if (strncmp(line, field, len) == 0 && line[len] == ' ' && open != NULL) {
+            fprintf(run->out, " %.*s", (int) (line + width - open), open);
+            return;
+        }
+        line += width + (line[width] == '\n');
+    }
+    fputs(" (cache)", run->out);
+}
+
+static void compare_name(struct run *run, const char *field, const char *expected,
+                         const char *got) {
+    bool is_same = expected == NULL || got == NULL ? expected == got : strcmp(expected, got) == 0;
+    if (!is_same) {
+        fail(run, field, expected == NULL ? "none" : expected, got == NULL ? "none" : got);
+        add_place(run);
+    }
+}
+
+static void compare_fields(struct run *run) {
+    char expected[32], got[32];
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
+        const struct pln_policy_field *field = &pln_policy_fields[i];
+        if ((run->test->fields & UINT64_C(1) << i) != 0) {
+            pln_policy_field_format(field, &run->test->terms, expected, sizeof expected);
+            pln_policy_field_format(field, run->terms, got, sizeof got);
+            if (strcmp(expected, got) != 0) {
+                fail(run, field->name, expected, got);
+                add_origin(run, field->name);
+            }
+        }
+    }
+}
+
+static bool is_among(char *const *texts, size_t n, const char *text) {
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(texts[i], text) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The tags that the rule's templates give the key, in memory of their own. Returns how many. */
+static size_t fill_tags(const struct pln_match *match, char **tags) {
+    char tag[PLN_MAX_TAG + 1];
+    size_t n = 0;
+    for (size_t i = 0; match->rule != NULL && i < match->rule->n_tags; i++) {
+        size_t len = pln_template_fill(match->rule->tags[i], match->captures, tag, PLN_MAX_TAG);
+        if (len != SIZE_MAX) {
+            tag[len] = 0;
+            tags[n] = strdup(tag);
+            n += tags[n] != NULL;
+        }
+    }
+    return n;
+}
+
+static void write_tags(char *text, size_t size, char *const *tags, size_t n) {
+    size_t at = 0;
+    snprintf(text, size, "none");
+    for (size_t i = 0; i < n && at < size; i++) {
+        at += (size_t) snprintf(text + at, size - at, "%s%s", i == 0 ? "" : ", ", tags[i]);
+    }
+}
+
+static void compare_tags(struct run *run) {
+    const struct pln_expectation *test = run->test;
+    char *tags[PLN_MAX_TAGS], expected[256], got[256];
+    bool has_function = run->match.rule != NULL && (run->match.rule->hooks & PLN_RULE_TAGS) != 0;
+    size_t n = fill_tags(&run->match, tags);
+    bool is_same = !has_function;
+    for (size_t i = 0; i < n; i++) {
+        is_same = is_same && is_among(test->tags, test->n_tags, tags[i]);
+    }
+    for (size_t i = 0; i < test->n_tags; i++) {
+        is_same = is_same && is_among(tags, n, test->tags[i]);
+    }
+    if (!is_same) {
+        write_tags(expected, sizeof expected, test->tags, test->n_tags);
+        write_tags(got, sizeof got, tags, n);
+        fail(run, "tags", expected, has_function ? "a function, which needs a value" : got);
+        add_place(run);
+    }
+    while (n > 0) {
+        free(tags[--n]);
+    }
+}
+
+static void compare(struct run *run) {
+    const struct pln_expectation *test = run->test;
+    const struct pln_rule *rule = run->match.rule;
+    if ((test->what & EXPECTS_RULE) != 0) {
+        compare_name(run, "rule", test->pattern,
+                     rule == NULL ? NULL : pln_template_text(rule->pattern));
+    }
+    if ((test->what & EXPECTS_CLASS) != 0) {
+        compare_name(run, "class", test->class_name,
+                     rule == NULL || rule->class_name[0] == 0 ? NULL : rule->class_name);
+    }
+    compare_fields(run);
+    if ((test->what & EXPECTS_TAGS) != 0) {
+        compare_tags(run);
+    }
+}
+
+static int run_test(const struct pln_compiler *compiler, const struct pln_expectation *test,
+                    struct pln_policy_test *result) {
+    char *text = NULL;
+    size_t len;
+    struct run run = {.test = test};
+    *result = (struct pln_policy_test){.key = strdup(test->key), .line = test->line};
+    if (result->key == NULL || (run.out = open_memstream(&text, &len)) == NULL) {
+        return pln_fail(PLN_ENOMEM, "policy: no memory for a test");
+    }
+    pln_ruleset_match(compiler->ruleset, pln_key(test->key), &run.match);
+    run.terms = run.match.rule == NULL ? compiler->base : &run.match.rule->terms;
+    compare(&run);
+    if (fclose(run.out) != 0) {
+        free(text);
+        return pln_fail(PLN_ENOMEM, "policy: no memory for a test");
+    }
+    if (run.has_failed) {
+        result->failure = text;
+    } else {
+        free(text);
+    }
+    return PLN_OK;
+}
+
+int pln_tests_run(struct pln_compiler *compiler) {
+    struct pln_ruleset *ruleset = compiler->ruleset;
+    int status = PLN_OK;
+    ruleset->tests = calloc(compiler->n_expectations + 1, sizeof *ruleset->tests);
+    if (ruleset->tests == NULL) {
+        return pln_fail(PLN_ENOMEM, "policy: no memory for tests");
+    }
+    for (size_t i = 0; i < compiler->n_expectations && status == PLN_OK; i++) {
+        status = run_test(compiler, &compiler->expectations[i], &ruleset->tests[i]);
+        ruleset->n_tests++;
+    }
+    return status;
+}
+
+int pln_tests_verdict(const struct pln_ruleset *ruleset) {
+    const char *first = NULL;
+    size_t n_failed = 0;
+    char more[64] = "";
+    for (size_t i = 0; i < ruleset->n_tests; i++) {
+        const char *failure = ruleset->tests[i].failure;
+        first = first == NULL ? failure : first;
+        n_failed += failure != NULL;
+    }
+    if (first == NULL) {
+        return PLN_OK;
+    }
+    if (n_failed > 1) {
+        snprintf(more, sizeof more, "; and %zu more of %zu tests", n_failed - 1, ruleset->n_tests);
+    }
+    return pln_fail(PLN_EPOLICY, "%.*s%s", PLN_SCRIPT_ERROR, first, more);
+}

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT
+ * test_policy_tests.c - lua/tests.c and policy.c: cache.test, with the texts to the letter. */
+#include <check.h>
+#include <stdio.h>
+
+#include "fake_core.h"
+
+static struct pln_cache cache;
+
+static void setup(void) {
+    fake_open(&cache);
+}
+
+static void teardown(void) {
+    fake_close(&cache);
+}
+
+/* What the tests below are about; a test is appended, so it stands in line 15. */
+static const char rules[] =
+    "cache.class 'short' { ttl = '30s', jitter = '10%', negative = '5s' }\n"
+    "cache.class 'page' {\n"
+    "  ttl = '15m', refresh = 0.8, stale = '2m',\n"
+    "}\n"
+    "cache.rule 'user:{id}' {\n"
+    "  class = 'page', max_bytes = '64k', read = 'replica', priority = -3,\n"
+    "  tags = { 'users', 'user:{id}' },\n"
+    "}\n"
+    "cache.rule 'session:{id}' { class = 'short', l2 = false }\n"
+    "cache.rule 'plain' {}\n"
+    "cache.rule 'made:{id}' {\n"
+    "  ttl = function() return 1 end, tags = function() return {} end,\n"
+    "}\n"
+    "cache.rule 'secret:*' { deny = true }\n";
+
+static int load_with(const char *test) {
+    char text[2000];
+    snprintf(text, sizeof text, "%s%s", rules, test);
+    return fake_load_text(&cache, text, 0);
+}
+
+static const char *const good[] = {
+    "cache.test 'user:1' { class = 'page', ttl = '15m', stale = 120, refresh = '80%' }",
+    "cache.test 'user:1' { tags = { 'user:1', 'users' }, rule = 'user:{id}' }",
+    "cache.test 'user:1' { max_bytes = '64k', read = 'replica', priority = -3, l2 = true }",
+    "cache.test 'user:1' { stale_if_error = '2m', l1_ttl = '1h', jitter = 0 }",
+    "cache.test 'session:9' { l2 = false, tags = {}, negative = 5 }",
+    "cache.test 'plain' { class = false, ttl = '5m' }",
+    "cache.test 'nobody' { rule = false, class = false, ttl = '5m', tags = {} }",
+    "cache.test 'made:1' { ttl = '5m' }",
+    "cache.test 'secret:1' { denied = true } cache.test 'user:1' { denied = false, deny = false }",
+    "for id = 1, 3 do cache.test('user:' .. id) { tags = { 'users', 'user:' .. id } } end",
+};
+
+static const struct {
+    const char *test, *text;
+} failing[] = {
+    {"cache.test 'session:1' { ttl = '15m' }",
+     "policy.lua:15: test 'session:1': ttl: expected 15m, got 30s (class short, policy.lua:1)"},
+    {"cache.test 'user:1' { max_bytes = 100 }",
+     "policy.lua:15: test 'user:1': max_bytes: expected 100, got 64k (policy.lua:5)"},
+    {"cache.test 'user:1' { stale_if_error = '1h' }",
+     "policy.lua:15: test 'user:1': stale_if_error: expected 1h, got 2m (as stale)"},
+    {"cache.test 'user:1' { lease = '2s' }",
+     "policy.lua:15: test 'user:1': lease: expected 2s, got 5s (cache)"},
+    {"cache.test 'nobody' { ttl = '1s' }",
+     "policy.lua:15: test 'nobody': ttl: expected 1s, got 5m (cache)"},
+    {"cache.test 'made:1' { ttl = '1s' }",
+     "policy.lua:15: test 'made:1': ttl: expected 1s, got 5m (cache)"},
+    {"cache.test 'user:1' { class = 'short' }",
+     "policy.lua:15: test 'user:1': class: expected short, got page (rule 'user:{id}', "
+     "policy.lua:5)"},
+    {"cache.test 'plain' { class = 'short' }",
+     "policy.lua:15: test 'plain': class: expected short, got none (rule 'plain', policy.lua:10)"},
+    {"cache.test 'user:1' { rule = false }",
+     "policy.lua:15: test 'user:1': rule: expected none, got user:{id} (rule 'user:{id}', "
+     "policy.lua:5)"},
+    {"cache.test 'users:1' { rule = 'user:{id}' }",
+     "policy.lua:15: test 'users:1': rule: expected user:{id}, got none (no rule matches)"},
+    {"cache.test 'user:1' { tags = { 'users', 'user:2' } }",
+     "policy.lua:15: test 'user:1': tags: expected users, user:2, got users, user:1 (rule "
+     "'user:{id}', policy.lua:5)"},
+    {"cache.test 'user:1' { tags = {} }",
+     "policy.lua:15: test 'user:1': tags: expected none, got users, user:1 (rule 'user:{id}', "
+     "policy.lua:5)"},
+    {"cache.test 'made:1' { tags = { 'x' } }",
+     "policy.lua:15: test 'made:1': tags: expected x, got a function, which needs a value (rule "
+     "'made:{id}', policy.lua:11)"},
+    {"cache.test 'user:1' { denied = true }",
+     "policy.lua:15: test 'user:1': deny: expected true, got false (cache)"},
+    {"cache.test 'session:1' { ttl = '1m', l2 = true }",
+     "policy.lua:15: test 'session:1': ttl: expected 1m, got 30s (class short, policy.lua:1); l2: "
+     "expected true, got false (policy.lua:9)"},
+    {"cache.test 'plain' { ttl = 1 }\ncache.test 'plain' { ttl = '5m' }\n"
+     "cache.test 'plain' { ttl = 2 }",
+     "policy.lua:15: test 'plain': ttl: expected 1s, got 5m (cache); and 1 more of 3 tests"},
+};
+
+static const struct {
+    const char *test, *text;
+} wrong[] = {
+    {"cache.test 'x' { tll = 3 }",
+     "policy.lua:15: test 'x': unknown field 'tll', did you mean 'ttl'?"},
+    {"cache.test 'x' { ttl = 'soon' }",
+     "policy.lua:15: test 'x': ttl: a duration such as \"15m\" or seconds, got 'soon'"},
+    {"cache.test 'x' { class = true }",
+     "policy.lua:15: test 'x': class: a name such as \"page\", or false for none, got true"},
+    {"cache.test 'x' { tags = 'users' }",
+     "policy.lua:15: test 'x': tags: a list of at most 64 texts such as { \"user:1\" }, got "
+     "'users'"},
+    {"cache.test 'x' { tags = { 'a', 1 } }",
+     "policy.lua:15: test 'x': tags[2]: a text such as \"user:1\", got 1"},
+    {"cache.test 'x' { denied = 'no' }",
+     "policy.lua:15: test 'x': denied: true or false, got 'no'"},
+    {"cache.test 'x' {}", "policy.lua:15: test 'x': it expects nothing: give it a field, as in "
+                          "cache.test \"user:1\" { class = \"page\" }"},
+    {"cache.test 'x'", "policy.lua:15: test 'x' at line 15 has no body"},
+    {"cache.test { ttl = 1 }", "policy.lua:15: test: a name is wanted, as in cache.test \"user:1\" "
+                               "{ ttl = \"15m\" }, got a table"},
+};
+
+START_TEST(a_test_that_holds_lets_the_file_pass) {
+    ck_assert_msg(load_with(good[_i]) == PLN_OK, "%s: %s", good[_i], pln_error_text());
+    ck_assert_uint_ge(cache.ruleset->n_tests, 1);
+}
+END_TEST
+
+START_TEST(a_test_that_fails_refuses_the_file_and_says_expected_and_got) {
+    const struct pln_ruleset *before = cache.ruleset;
+    ck_assert_int_eq(load_with(failing[_i].test), PLN_EPOLICY);
+    ck_assert_str_eq(pln_error_text(), failing[_i].text);
+    ck_assert_ptr_eq(cache.ruleset, before);
+    ck_assert_int_eq(cache.n_refused, 1);
+}
+END_TEST
+
+START_TEST(a_wrong_test_is_refused_with_its_line) {
+    ck_assert_int_eq(load_with(wrong[_i].test), PLN_EPOLICY);
+    ck_assert_str_eq(pln_error_text(), wrong[_i].text);
+}
+END_TEST
+
+START_TEST(a_test_may_stand_above_the_rules) {
+    ck_assert_int_eq(fake_load_text(&cache,
+                                    "cache.test 'x:1' { ttl = '1m' }\n"
+                                    "cache.rule 'x:{id}' { ttl = '1m', load = print }",
+                                    0),
+                     PLN_OK);
+    ck_assert_int_eq(fake_load_text(&cache,
+                                    "cache.test 'x:1' { ttl = '2m' }\n"
+                                    "cache.rule 'x:{id}' { ttl = '1m', load = print }",
+                                    0),
+                     PLN_EPOLICY);
+    ck_assert_str_eq(pln_error_text(),
+                     "policy.lua:1: test 'x:1': ttl: expected 2m, got 1m (policy.lua:2)");
+}
+END_TEST
+
+static void keep_line(void *arg, const char *key, int line, const char *failure) {
+    char *text = arg;
+    size_t at = strlen(text);
+    snprintf(text + at, 1000 - at, "%s %d %s\n", key, line, failure == NULL ? "held" : failure);
+}
+
+START_TEST(testing_tells_of_each_and_puts_nothing_in_force) {
+    char told[1000] = "";
+    const struct pln_ruleset *before = cache.ruleset;
+    fake_write(&cache, "cache.test 'a' { ttl = 9 } cache.test 'b' { ttl = '5m' }", 56);
+    ck_assert_int_eq(pln_test_policy(&cache, cache.path, 0, keep_line, told), PLN_EPOLICY);
+    ck_assert_str_eq(told, "a 1 policy.lua:1: test 'a': ttl: expected 9s, got 5m (cache)\n"
+                           "b 1 held\n");
+    fake_write(&cache, "cache.test 'b' { ttl = '5m' }", 29);
+    told[0] = 0;
+    ck_assert_int_eq(pln_test_policy(&cache, cache.path, 0, keep_line, told), PLN_OK);
+    ck_assert_str_eq(told, "b 1 held\n");
+    fake_write(&cache, "cache.test {", 12);
+    told[0] = 0;
+    ck_assert_int_eq(pln_test_policy(&cache, cache.path, 0, keep_line, told), PLN_EPOLICY);
+    ck_assert_str_eq(told, "");
+    ck_assert_ptr_eq(cache.ruleset, before);
+    ck_assert_int_eq(cache.n_refused, 0);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("policy_tests");
+    TCase *tests = tcase_create("policy_tests");
+    suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_loop_test(tests, a_test_that_holds_lets_the_file_pass, 0, PLN_ARRAY_LEN(good));
+    tcase_add_loop_test(tests, a_test_that_fails_refuses_the_file_and_says_expected_and_got, 0,
+                        PLN_ARRAY_LEN(failing));
+    tcase_add_loop_test(tests, a_wrong_test_is_refused_with_its_line, 0, PLN_ARRAY_LEN(wrong));
+    tcase_add_test(tests, a_test_may_stand_above_the_rules);
+    tcase_add_test(tests, testing_tells_of_each_and_puts_nothing_in_force);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
