@@ -13,6 +13,7 @@
  */
 #include "flight.h"
 #include "hosts.h"
+#include "nested.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -126,6 +127,10 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
     };
     struct pln_stamp stamp;
     bool leads;
+    if (pln_nested_check(cache, request->key.key) < 0) {
+        pln_outcome_fail(outcome, PLN_ELOADER);
+        return PLN_OK;
+    }
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
     bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
     struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,

@@ -32,6 +32,7 @@
  *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics, explain
  *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
+ *   nested.c   loaders that ask the cache
  *   named.c    names in Redis of what is no cached value
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
@@ -302,7 +303,8 @@ int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **wo
 /* Drops what is queued, and waits for what runs. */
 void pln_workers_free(struct pln_workers *workers);
 /* Queues a job; PLN_EBUSY where the queue is full (the job is still the caller's). Urgent ones
- * (somebody waits) go before those that run behind. */
+ * (somebody waits) go before those that run behind; where a worker submits one, it has run when
+ * this returns. */
 int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
 size_t pln_workers_depth(struct pln_workers *workers);
 void pln_workers_freeze(struct pln_workers *workers);
@@ -333,6 +335,7 @@ struct pln_cache {
     pln_ms timeout_ms;
     struct pln_misses *_Atomic misses; /* NULL until a rule asks for it */
     unsigned n_workers;
+    pln_ms policy_budget_ms;
     bool is_tracking;
     bool has_l2;
     char *name;

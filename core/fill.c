@@ -27,6 +27,7 @@
  */
 #include "fill.h"
 #include "hosts.h"
+#include "nested.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -175,16 +176,30 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
 
 /* ---- loading ---- */
 
-static int run_loader(struct fill *fill, struct pln_load *load) {
+static int call_loader(const struct fill *fill, struct pln_load *load) {
     struct pln_request *request = fill->request;
     const struct pln_hooks *hooks = &request->ruleset->hooks;
-    pln_count(fill->cache->counts, PLN_COUNT_LOADS, 1);
+    struct pln_nested nested;
+    int status;
+    pln_nested_enter(&nested, fill->cache, request->key.key);
     if (request->loader == NULL) {
-        return hooks->load(request->ruleset->hooks_arg, (unsigned) fill->worker, &request->match,
-                           request->key.key, load);
+        status = hooks->load(request->ruleset->hooks_arg, (unsigned) fill->worker, &request->match,
+                             request->key.key, load);
+    } else {
+        pln_fail(PLN_ELOADER, "get: the loader failed and gave no reason");
+        status = request->loader(request->loader_arg, request->key.key, load);
     }
-    pln_fail(PLN_ELOADER, "get: the loader failed and gave no reason");
-    int status = request->loader(request->loader_arg, request->key.key, load);
+    pln_nested_leave(&nested);
+    return status;
+}
+
+static int run_loader(struct fill *fill, struct pln_load *load) {
+    struct pln_request *request = fill->request;
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS, 1);
+    int status = call_loader(fill, load);
+    if (request->loader == NULL) {
+        return status;
+    }
     if (status == PLN_OK && load->value == NULL) {
         return pln_fail(PLN_ELOADER, "get: the loader succeeded without a value");
     }

@@ -257,6 +257,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     created->max_item_bytes = resolved.max_item_bytes;
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = resolved.workers;
+    created->policy_budget_ms = resolved.policy_budget_ms;
     created->is_tracking = resolved.tracking;
     created->name = strdup(resolved.name);
     created->ns = strdup(resolved.ns);

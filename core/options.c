@@ -69,6 +69,7 @@ static const struct option {
     {"max_age", LIFETIME, offsetof(struct pln_options, max_age_ms)},
     {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
     {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
+    {"policy_budget", DURATION, offsetof(struct pln_options, policy_budget_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -201,6 +202,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->l2_ttl_ms, PLN_FOREVER);
     default_ms(&options->max_age_ms, PLN_FOREVER);
     default_ms(&options->retry_ms, 1000);
+    default_ms(&options->policy_budget_ms, 5);
 }
 
 static int check_durations(const struct pln_options *options) {
@@ -262,6 +264,10 @@ static int check(const struct pln_options *options) {
     if (options->refresh != 0 && !(options->refresh >= 0.1 && options->refresh <= 0.99)) {
         return pln_fail(PLN_EINVAL, "refresh: must be 0 or from 0.1 to 0.99, got %g",
                         options->refresh);
+    }
+    if (options->policy_budget_ms > 10000) {
+        return pln_fail(PLN_EINVAL, "policy_budget: must be at most 10 s, got %lld ms",
+                        (long long) options->policy_budget_ms);
     }
     return check_durations(options);
 }

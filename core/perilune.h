@@ -110,7 +110,8 @@ struct pln_result {
 
 /* Called to get a missing value. Fills `load` by the pln_load_...() functions.
  * Returns: PLN_OK after pln_load_value(), PLN_ABSENT where there is no such thing, or negative.
- * Threads: runs in the thread that asked; may block, and may use the cache for other keys. */
+ * Threads: runs in the thread that asked; may block, and may use the cache for other keys, whose
+ * loaders may do so again, 8 deep: past that, and for the key itself, it gets PLN_ELOADER. */
 typedef int (*pln_loader)(void *arg, struct pln_bytes key, struct pln_load *load);
 
 enum pln_log_level { PLN_LOG_DEBUG, PLN_LOG_INFO, PLN_LOG_WARN, PLN_LOG_ERROR };
@@ -184,6 +185,8 @@ struct pln_options {
                                a value can be served; default 1 s */
     pln_ms policy_watch_ms; /* a policy's files are looked at so often, and read again when they
                                have changed; default 0: never */
+    pln_ms policy_budget_ms; /* processor time of a policy's ttl, tags or related function, unless
+                                it is trusted; default 5 ms; at most 10 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;

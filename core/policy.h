@@ -14,6 +14,7 @@
 #define PLN_POLICY_H
 
 #include "base/base.h"
+#include "base/stats.h"
 
 enum {
     PLN_MAX_CAPTURES = 8, /* {names} of one pattern, `*` included */
@@ -251,8 +252,6 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
-/* Counts a failed policy function, and a file that was refused, for the stats. */
-void pln_cache_policy_failed(struct pln_cache *cache);
 /* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
  * PLN_ENOMEM. */
 int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);
@@ -262,6 +261,12 @@ int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern);
  * does; PLN_ELOADER where there is none. */
 int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
                            struct pln_load *load, bool *has_ttl);
+/* How long a ttl, tags or related function may run: 1 ms to 10 s. */
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
+/* Count for the stats: a failed policy function, what else became of one, a file that was refused.
+ */
+void pln_cache_policy_failed(struct pln_cache *cache);
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which);
 void pln_cache_policy_refused(struct pln_cache *cache);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);

@@ -122,6 +122,14 @@ void pln_cache_policy_failed(struct pln_cache *cache) {
     pln_count(cache->counts, PLN_COUNT_POLICY_ERRORS, 1);
 }
 
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which) {
+    pln_count(cache->counts, which, 1);
+}
+
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache) {
+    return cache->policy_budget_ms;
+}
+
 void pln_cache_policy_refused(struct pln_cache *cache) {
     pln_count(cache->counts, PLN_COUNT_POLICY_RELOAD_ERRORS, 1);
 }

@@ -3,9 +3,10 @@
  * worker.c - the threads that run policy loaders, refreshes and housekeeping.
  *
  * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
- * that a caller waits for go first. The first worker also sweeps L1 once a second, so that ended
- * entries give their memory back where nobody asks for them, and a table that is being replaced
- * goes; then it carries out what Redis did not take before.
+ * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
+ * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
+ * once a second, so that ended entries give their memory back where nobody asks for them, and a
+ * table that is being replaced goes; then it carries out what Redis did not take before.
  */
 #include "engine.h"
 
@@ -14,8 +15,9 @@
 
 enum {
     SWEEP_EVERY_MS = 1000,
-    MOVE_EVERY_MS = 10,   /* while L1's table is being replaced */
-    SWEEP_BUCKETS = 4096, /* 64 k slots: some 2 ms of one core */
+    MOVE_EVERY_MS = 10,    /* while L1's table is being replaced */
+    SWEEP_BUCKETS = 4096,  /* 64 k slots: some 2 ms of one core */
+    LEAST_STACK = 1 << 20, /* Lua nests 200 calls in C, of 1 to 3 kB each */
 };
 
 struct queue {
@@ -39,6 +41,9 @@ struct pln_workers {
     bool is_closing;
     bool is_gone; /* this is a forked child */
 };
+
+/* The worker that this thread is, or NULL. */
+static _Thread_local const struct pln_worker *self;
 
 static void queue_init(struct queue *queue) {
     queue->first = NULL;
@@ -85,6 +90,7 @@ static pln_ns sweep(struct pln_cache *cache) {
 static void *work(void *arg) {
     struct pln_worker *worker = arg;
     struct pln_workers *pool = worker->pool;
+    self = worker;
     pln_ns sweep_at = worker->number == 0 ? pln_deadline(SWEEP_EVERY_MS) : PLN_FOREVER;
     pthread_mutex_lock(&pool->lock);
     while (!pool->is_closing) {
@@ -102,21 +108,35 @@ static void *work(void *arg) {
     return NULL;
 }
 
+/* The system's size of a stack where that is enough, as it is but for small limits and libraries
+ * that begin with 128 kB. */
+static void choose_stack(pthread_attr_t *attributes) {
+    size_t size = 0;
+    pthread_attr_init(attributes);
+    pthread_attr_getstacksize(attributes, &size);
+    if (size < LEAST_STACK) {
+        pthread_attr_setstacksize(attributes, LEAST_STACK);
+    }
+}
+
 /* Starts the threads with all signals blocked: the host's handlers run in the host's threads. */
 static unsigned start(struct pln_workers *pool, unsigned n) {
     sigset_t all, before;
+    pthread_attr_t attributes;
     unsigned started = 0;
+    choose_stack(&attributes);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (started < n) {
         struct pln_worker *worker = &pool->workers[started];
         *worker = (struct pln_worker){.pool = pool, .number = started};
-        if (pthread_create(&worker->thread, NULL, work, worker) != 0) {
+        if (pthread_create(&worker->thread, &attributes, work, worker) != 0) {
             break;
         }
         started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     return started;
 }
 
@@ -163,6 +183,10 @@ void pln_workers_free(struct pln_workers *pool) {
 
 int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
     int status = PLN_OK;
+    if (is_urgent && self != NULL && self->pool == pool) {
+        job->run(job, self->number);
+        return PLN_OK;
+    }
     pthread_mutex_lock(&pool->lock);
     if (pool->depth >= PLN_QUEUE_MAX) {
         status = pln_fail(PLN_EBUSY, "load: %d loads are waiting for a worker", PLN_QUEUE_MAX);

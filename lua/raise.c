@@ -171,6 +171,6 @@ static int run(lua_State *L) {
 int pln_raise_run(struct pln_script *script, size_t n, const struct pln_field *fields,
                   size_t n_fields, struct pln_raised *raised) {
     struct call call = {n, fields, n_fields, raised};
-    int status = pln_script_call(script, run, &call, PLN_SCRIPT_SHAPE_MS);
+    int status = pln_script_call(script, run, &call, PLN_SCRIPT_LOAD_MS);
     return status == PLN_OK ? PLN_OK : pln_fail(PLN_EPOLICY, "%s", script->error);
 }

@@ -6,20 +6,15 @@
  * file (load and its kin, string.dump), what escapes the budget (coroutines, collectgarbage,
  * finalizers), and what would spoil the state for others (the string metatable). Replaced is what
  * catches errors, so that a spent budget cannot be caught, and what loops in C over sizes that
- * cost nothing to name. This guards against mistakes; hostile authors need a process of their own.
+ * cost nothing to name (safe_strings.c, safe_tables.c). What is left can be read, not written; nor
+ * can globals, once the file is read. This guards against mistakes; hostile authors need a process
+ * of their own.
  */
 #include "script.h"
 
 #include <lualib.h>
 
-enum {
-    LONGEST_REP = 16 << 20, /* bytes, or rounds where the text is empty */
-    LONGEST_MOVE = 1 << 20, /* elements */
-};
-
-/* Goes on in the library's function, in the same frame, so that its errors name the script's line.
- * None of those replaced has upvalues of its own. */
-static int call_original(lua_State *L) {
+int pln_call_original(lua_State *L) {
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
@@ -76,92 +71,96 @@ static int safe_setmetatable(lua_State *L) {
             lua_pop(L, 1);
         }
     }
-    return call_original(L);
+    return pln_call_original(L);
 }
 
-/* ---- loops in C ---- */
+/* ---- faces: tables that can be read, and nothing else ----
+ *
+ * A face is a userdata, so that neither rawset nor the functions of `table` get at what is behind
+ * it; and what is behind it is in no script's hands. */
 
-static int safe_rep(lua_State *L) {
-    size_t len, len_separator;
-    luaL_checklstring(L, 1, &len);
-    luaL_optlstring(L, 3, "", &len_separator);
-    lua_Integer n = luaL_checkinteger(L, 2);
-    size_t round = len + len_separator == 0 ? 1 : len + len_separator;
-    if (n > 0 && (size_t) n > LONGEST_REP / round) {
-        return luaL_error(L, "string.rep: the result would be over %d MB", LONGEST_REP >> 20);
+/* Upvalues: the table, the key to go on from. */
+static int next_field(lua_State *L) {
+    lua_pushvalue(L, lua_upvalueindex(2));
+    if (lua_next(L, lua_upvalueindex(1)) == 0) {
+        return 0;
     }
-    return call_original(L);
+    lua_pushvalue(L, -2);
+    lua_replace(L, lua_upvalueindex(2));
+    return 2;
 }
 
-static void check_plain(lua_State *L, int index) {
-    if (lua_istable(L, index) && lua_getmetatable(L, index) != 0) {
-        luaL_argerror(L, index, "a table without a metatable is wanted");
+static int each_field(lua_State *L) {
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushnil(L);
+    lua_pushcclosure(L, next_field, 2);
+    return 1;
+}
+
+static int refuse_field(lua_State *L) {
+    const char *name = lua_tostring(L, lua_upvalueindex(1));
+    return luaL_error(L, "%s.%s cannot be set: %s is read-only", name, luaL_tolstring(L, 2, NULL),
+                      name);
+}
+
+/* While the file is read globals are made as anywhere. After that a new value would be seen by the
+ * calls that happen to run in the same worker, and by no others. */
+static int set_global(lua_State *L) {
+    if (pln_script_of(L)->compiler == NULL) {
+        return luaL_error(L,
+                          "global '%s' cannot be set: globals are fixed once the policy is read; "
+                          "is a 'local' missing?",
+                          luaL_tolstring(L, 2, NULL));
     }
-}
-
-/* With __len or __index a table has any size it likes to name. */
-static int safe_table_function(lua_State *L) {
-    check_plain(L, 1);
-    return call_original(L);
-}
-
-static int safe_move(lua_State *L) {
-    lua_Integer from = luaL_checkinteger(L, 2), to = luaL_checkinteger(L, 3);
-    check_plain(L, 1);
-    check_plain(L, 5);
-    if (to >= from && (lua_Unsigned) to - (lua_Unsigned) from >= LONGEST_MOVE) {
-        return luaL_error(L, "table.move: over %d elements", LONGEST_MOVE);
-    }
-    return call_original(L);
-}
-
-/* ---- log ---- */
-
-static int say(lua_State *L, int level, int index) {
-    const struct pln_script *script = pln_script_of(L);
-    if (!script->is_quiet) {
-        pln_logf(script->host, level, "%s: %s", script->file, lua_tostring(L, index));
-    }
+    lua_settop(L, 3);
+    lua_rawset(L, lua_upvalueindex(1));
     return 0;
 }
 
-static int print_to_log(lua_State *L) {
-    int n = lua_gettop(L);
-    luaL_Buffer line;
-    luaL_buffinit(L, &line);
-    for (int i = 1; i <= n; i++) {
-        luaL_addstring(&line, i > 1 ? " " : "");
-        luaL_tolstring(L, i, NULL);
-        luaL_addvalue(&line);
-    }
-    luaL_pushresult(&line);
-    return say(L, PLN_LOG_INFO, -1);
+/* Pops what sets a field, and puts a face in the place of the table below it. */
+static void put_face(lua_State *L, const char *name) {
+    lua_newuserdatauv(L, 0, 0);
+    lua_createtable(L, 0, 5); /* stack: table, setter, face, metatable */
+    lua_pushstring(L, name);
+    lua_setfield(L, -2, "__name");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pushvalue(L, -4);
+    lua_pushcclosure(L, each_field, 1);
+    lua_setfield(L, -2, "__pairs");
+    lua_pushvalue(L, -4);
+    lua_setfield(L, -2, "__index");
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, "__newindex");
+    lua_setmetatable(L, -2);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
 }
 
-/* log.warn("ratio %.2f", x): upvalues are the level and string.format. */
-static int format_to_log(lua_State *L) {
-    luaL_checkstring(L, 1);
-    if (lua_gettop(L) > 1) {
-        lua_pushvalue(L, lua_upvalueindex(2));
-        lua_insert(L, 1);
-        lua_call(L, lua_gettop(L) - 1, 1);
+/* Puts faces before all tables in the globals on top of the stack, and before these themselves. */
+static void close_globals(lua_State *L) {
+    int globals = lua_gettop(L);
+    lua_pushnil(L);
+    while (lua_next(L, globals) != 0) {
+        if (lua_istable(L, -1)) {
+            const char *name = lua_tostring(L, -2); /* they are texts */
+            lua_pushstring(L, name);
+            lua_pushcclosure(L, refuse_field, 1);
+            put_face(L, name);
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2); /* stack: globals, name, name, face */
+            lua_rawset(L, globals);
+        } else {
+            lua_pop(L, 1);
+        }
     }
-    return say(L, (int) lua_tointeger(L, lua_upvalueindex(1)), 1);
-}
-
-/* Adds the table `log` to the globals on top of the stack. */
-static void add_log(lua_State *L) {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
-    lua_createtable(L, 0, 4);
-    for (int level = 0; level < 4; level++) {
-        lua_pushinteger(L, level);
-        lua_getfield(L, -3, "string");
-        lua_getfield(L, -1, "format");
-        lua_remove(L, -2);
-        lua_pushcclosure(L, format_to_log, 2);
-        lua_setfield(L, -2, names[level]);
-    }
-    lua_setfield(L, -2, "log");
+    lua_pushvalue(L, globals);
+    lua_pushvalue(L, globals);
+    lua_pushcclosure(L, set_global, 1);
+    put_face(L, LUA_GNAME);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, globals, LUA_GNAME);
+    lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
 }
 
 /* ---- the whitelist ---- */
@@ -169,9 +168,8 @@ static void add_log(lua_State *L) {
 static const char *const base_names[] = {
     "_VERSION", "assert", "error",  "getmetatable", "ipairs",   "next",     "pairs", "rawequal",
     "rawget",   "rawlen", "rawset", "select",       "tonumber", "tostring", "type",  NULL};
-static const char *const string_names[] = {
-    "byte",  "char", "find",     "format",  "gmatch", "gsub",   "len",   "lower",
-    "match", "pack", "packsize", "reverse", "sub",    "unpack", "upper", NULL};
+static const char *const string_names[] = {"byte",    "char", "len",   "lower",
+                                           "reverse", "sub",  "upper", NULL};
 static const char *const math_names[] = {
     "abs", "acos",       "asin", "atan",      "ceil", "cos",    "deg",
     "exp", "floor",      "fmod", "huge",      "log",  "max",    "maxinteger",
@@ -180,24 +178,11 @@ static const char *const math_names[] = {
 static const char *const utf8_names[] = {"char", "charpattern", "codepoint", "codes",
                                          "len",  "offset",      NULL};
 static const char *const table_names[] = {"pack", NULL};
-static const char *const os_names[] = {"clock", "date", "time", NULL};
+static const char *const os_names[] = {"clock", "time", NULL};
 
-/* A lua_CFunction put in the place of a library's, which becomes its upvalue. */
-struct replacement {
-    const char *name;
-    lua_CFunction function;
-};
-
-static const struct replacement string_replacements[] = {{"rep", safe_rep}, {NULL, NULL}};
-static const struct replacement table_replacements[] = {{"concat", safe_table_function},
-                                                        {"insert", safe_table_function},
-                                                        {"remove", safe_table_function},
-                                                        {"sort", safe_table_function},
-                                                        {"unpack", safe_table_function},
-                                                        {"move", safe_move},
-                                                        {NULL, NULL}};
-static const struct replacement base_replacements[] = {{"setmetatable", safe_setmetatable},
-                                                       {NULL, NULL}};
+static const struct pln_replacement base_replacements[] = {{"setmetatable", safe_setmetatable},
+                                                           {NULL, NULL}};
+static const struct pln_replacement os_replacements[] = {{"date", pln_safe_date}, {NULL, NULL}};
 
 /* Copies named fields from the library table on top to the one below it. */
 static void copy_names(lua_State *L, const char *const *names) {
@@ -207,7 +192,7 @@ static void copy_names(lua_State *L, const char *const *names) {
     }
 }
 
-static void copy_replaced(lua_State *L, const struct replacement *replacements) {
+static void copy_replaced(lua_State *L, const struct pln_replacement *replacements) {
     for (; replacements->name != NULL; replacements++) {
         lua_getfield(L, -1, replacements->name);
         lua_pushcclosure(L, replacements->function, 1);
@@ -217,7 +202,7 @@ static void copy_replaced(lua_State *L, const struct replacement *replacements) 
 
 /* Opens a library and adds a table with what is allowed of it to the globals on top. */
 static void add_library(lua_State *L, const char *name, lua_CFunction open,
-                        const char *const *names, const struct replacement *replacements) {
+                        const char *const *names, const struct pln_replacement *replacements) {
     lua_createtable(L, 0, 16);
     luaL_requiref(L, name, open, 0);
     copy_names(L, names);
@@ -237,10 +222,6 @@ static void add_base(lua_State *L) {
     lua_setfield(L, -2, "pcall");
     lua_pushcfunction(L, safe_xpcall);
     lua_setfield(L, -2, "xpcall");
-    lua_pushcfunction(L, print_to_log);
-    lua_setfield(L, -2, "print");
-    lua_pushvalue(L, -1);
-    lua_setfield(L, -2, LUA_GNAME);
 }
 
 /* Methods of strings come from the table of this sandbox, and nobody gets at their metatable. */
@@ -257,14 +238,12 @@ static void tie_strings(lua_State *L) {
 static void open_whitelist(lua_State *L) {
     lua_createtable(L, 0, 32);
     add_base(L);
-    add_library(L, LUA_STRLIBNAME, luaopen_string, string_names, string_replacements);
-    add_library(L, LUA_TABLIBNAME, luaopen_table, table_names, table_replacements);
+    add_library(L, LUA_STRLIBNAME, luaopen_string, string_names, pln_safe_strings);
+    add_library(L, LUA_TABLIBNAME, luaopen_table, table_names, pln_safe_tables);
     add_library(L, LUA_MATHLIBNAME, luaopen_math, math_names, NULL);
     add_library(L, LUA_UTF8LIBNAME, luaopen_utf8, utf8_names, NULL);
-    add_library(L, LUA_OSLIBNAME, luaopen_os, os_names, NULL);
+    add_library(L, LUA_OSLIBNAME, luaopen_os, os_names, os_replacements);
     tie_strings(L);
-    lua_pushvalue(L, -1);
-    lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
 }
 
 void pln_sandbox_open(lua_State *L, bool is_trusted) {
@@ -274,7 +253,10 @@ void pln_sandbox_open(lua_State *L, bool is_trusted) {
     } else {
         open_whitelist(L);
     }
-    add_log(L);
+    pln_safe_log_open(L, is_trusted);
     pln_compile_open(L);
+    if (!is_trusted) {
+        close_globals(L);
+    }
     lua_pop(L, 1);
 }

@@ -3,7 +3,8 @@
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
  * rules.c, events.c, lists.c, tests.c, fields.c). vm.c ties these together, and policy.c is what a
- * program calls.
+ * program calls; calls.c is how the core calls a policy's functions, fuse.c how it stops calling
+ * them.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -21,9 +22,9 @@ enum {
     PLN_SCRIPT_FILES = 64,         /* files that a policy includes */
     PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
     PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
+    PLN_SCRIPT_RESERVE = 64 << 10, /* more than that, for the text of an error */
     PLN_SCRIPT_READ_MS = 1000,     /* budget for reading a file */
-    PLN_SCRIPT_LOAD_MS = 5000,     /* budget of a load function */
-    PLN_SCRIPT_SHAPE_MS = 1000,    /* budget of a ttl, tags or related function */
+    PLN_SCRIPT_LOAD_MS = 1000,     /* budget of a load function; of others the cache says it */
 };
 
 #define PLN_TEN_YEARS_MS (3653LL * 86400 * 1000)
@@ -77,14 +78,24 @@ struct pln_script {
     struct pln_cache *cache; /* whose functions it runs; NULL: it is only read */
     const char *file;
     bool is_trusted;
-    bool is_quiet; /* print and log say nothing: the file is read again */
-    size_t used_bytes;
-    unsigned budget_ms; /* of the present call */
-    pln_ns started;     /* likewise, by the wall's clock and in the thread's processor time */
-    pln_ns started_processor;
-    bool is_over; /* the budget is gone: every further instruction raises */
+    bool is_quiet;      /* print and log say nothing: the file is read again */
+    bool is_running;    /* a call is under way */
+    bool is_armed;      /* a budget is being watched */
+    bool is_over;       /* it is gone: every further instruction raises */
+    bool is_describing; /* an error's text is being made, for which there is a reserve */
     bool is_out_of_memory;
-    char over_at[80];              /* file:line where it went */
+    size_t used_bytes;
+    size_t largest_bytes; /* of the blocks that may be there */
+    unsigned hook_every;  /* instructions between two looks at the clock */
+    size_t steps;         /* of work in C since the last look */
+    unsigned budget_ms;   /* of the present call */
+    pln_ns started;       /* likewise, by the wall's clock and in the thread's processor time */
+    pln_ns started_processor;
+    char over_at[80]; /* file:line where it went */
+    struct {
+        pln_ms since;
+        unsigned n_lines; /* said or held back since then */
+    } log;
     struct pln_compiler *compiler; /* while the file is being read */
     char error[PLN_SCRIPT_ERROR + 1];
 };
@@ -99,10 +110,62 @@ struct pln_script *pln_script_of(lua_State *L);
  * left on the stack. Returns: PLN_OK; PLN_EPOLICY with the text in script->error. */
 int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
                     unsigned budget_ms);
+/* Charges work in C to the budget, in steps of 1 to 10 ns, and raises where it is gone. Never in
+ * trusted scripts. */
+void pln_script_charge(lua_State *L, size_t steps);
 /* Copies a text with control bytes escaped, cut to what the buffer takes. */
 void pln_script_escape(char *to, size_t size, const char *from, size_t len);
 
+/* ---- calls.c: a policy's functions being called ---- */
+
+/* One call, as its C frame sees it. */
+struct pln_call {
+    const struct pln_match *match;
+    struct pln_bytes key;
+    struct pln_bytes value; /* not for load */
+    uint8_t format;
+    unsigned hook; /* one of enum pln_rule_hooks */
+    struct pln_load *load;
+    int status;          /* of load: PLN_OK, PLN_ABSENT, or a failure of the core's */
+    bool has_ttl;        /* load gave one */
+    bool is_answer;      /* load returned nil and an error: its word, not a fault of the script */
+    bool is_overrun;     /* stopped for want of time or memory */
+    char complaint[160]; /* about a ttl that load gave; "" for none */
+};
+
+/* "ttl" */
+const char *pln_call_name(unsigned hook);
+/* For pln_script_call(), with a struct pln_call: call the function and put what it says into the
+ * load. The second is for tags and related. */
+int pln_call_ttl(lua_State *L);
+int pln_call_list(lua_State *L);
+int pln_call_load(lua_State *L);
+
+/* ---- fuse.c: functions that fail again and again are not called for a while ---- */
+
+/* Of one function, shared by all workers. */
+struct pln_fuse {
+    _Atomic pln_ms logged_at;
+    _Atomic pln_ms off_until;
+    _Atomic unsigned n_in_row; /* failures since the last success */
+};
+
+enum { PLN_FUSE_FAILURES = 5, PLN_FUSE_OFF_MS = 10000 };
+
+void pln_fuse_init(struct pln_fuse *fuse);
+/* Whether the function may be called; where its time off has just ended, true for one caller. */
+bool pln_fuse_lets(struct pln_fuse *fuse, pln_ms now);
+void pln_fuse_succeed(struct pln_fuse *fuse);
+/* Returns true where this failure turned the function off. */
+bool pln_fuse_fail(struct pln_fuse *fuse, pln_ms now);
+/* True once a second: a failure is to be logged. */
+bool pln_fuse_may_log(struct pln_fuse *fuse, pln_ms now);
+
 /* ---- sandbox.c ---- */
+
+/* Goes on in the library's function that is the first upvalue, in the same frame, so that its
+ * errors name the script's line. None of those replaced has upvalues of its own. */
+int pln_call_original(lua_State *L);
 
 /* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
 void pln_sandbox_open(lua_State *L, bool is_trusted);
@@ -111,6 +174,46 @@ void pln_sandbox_open(lua_State *L, bool is_trusted);
 
 /* Adds shared to the table on top of the stack. Raises where memory is out. */
 void pln_shared_open(lua_State *L);
+/* A function put in the place of a library's, which becomes its upvalue. */
+struct pln_replacement {
+    const char *name;
+    lua_CFunction function;
+};
+
+/* Each ends with a NULL. */
+extern const struct pln_replacement pln_safe_strings[]; /* safe_strings.c */
+extern const struct pln_replacement pln_safe_tables[];  /* safe_tables.c */
+int pln_safe_date(lua_State *L);                        /* for os.date; safe_strings.c */
+/* Adds `log`, and a print into the log, to the globals on top of the stack. safe_log.c */
+void pln_safe_log_open(lua_State *L, bool is_trusted);
+
+/* ---- pattern.c: Lua's patterns, each step charged to the budget ---- */
+
+enum { PLN_PATTERN_CAPTURES = 32 };
+
+/* A pattern being matched against a text; zero but for the first four. */
+struct pln_pattern {
+    lua_State *L;
+    const char *subject, *end, *pattern_end;
+    size_t steps; /* not yet charged */
+    int depth;
+    int n_captures;
+    struct {
+        const char *start;
+        ptrdiff_t len;
+    } captures[PLN_PATTERN_CAPTURES];
+};
+
+/* Matches what is left of a pattern at a place in the text. Returns where the match ends, or NULL.
+ * Raises for a bad pattern, and where the budget is gone; likewise below. */
+const char *pln_pattern_match(struct pln_pattern *match, const char *at, const char *pattern);
+/* The i-th capture (from 0) of a match; without captures the first is all of it. Returns false
+ * where it is a place in the text, which is pushed. */
+bool pln_pattern_capture(const struct pln_pattern *match, int i, const char *start, const char *end,
+                         struct pln_bytes *text);
+/* Pushes one capture, or all; with a NULL start a pattern without captures has none. */
+void pln_pattern_push(const struct pln_pattern *match, int i, const char *start, const char *end);
+int pln_pattern_push_all(const struct pln_pattern *match, const char *start, const char *end);
 
 /* ---- fields.c ---- */
 

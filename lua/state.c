@@ -7,13 +7,26 @@
  * goes on to raise at every instruction, so nothing of the script runs on: no pcall (the sandbox's
  * own hands the error up), no __close, no loop around them. What the hook raises is a light
  * userdata, for which no handler of the script has a meaning; the text is made here.
+ *
+ * One instruction may be much work where a text or a table is large: to compare two texts of 10 MB,
+ * to look for the next field among a million empty ones. So the larger the largest block of a state
+ * is, the more often the hook is called; and where the cap is reached, which makes Lua look through
+ * all that there is, it is called next. Functions in C that loop charge their steps themselves.
  */
 #include "script.h"
 
 #include <stdio.h>
 #include <time.h>
 
-enum { HOOK_EVERY = 1000 }; /* instructions: a look at the clock each 5 to 10 us, below 1% */
+enum {
+    HOOK_EVERY = 1000,      /* instructions: a look at the clock each 5 to 10 us, below 1% */
+    SMALL_BYTES = 64 << 10, /* blocks up to here are no reason to look more often */
+    LOOK_EVERY = 4096,      /* steps in C: 10 to 40 us */
+    WALL_FACTOR = 4,
+    WALL_LEAST_MS = 1000,
+};
+
+static void on_count(lua_State *L, lua_Debug *place);
 
 struct pln_script *pln_script_of(lua_State *L) {
     struct pln_script *script;
@@ -21,22 +34,62 @@ struct pln_script *pln_script_of(lua_State *L) {
     return script;
 }
 
+static unsigned hook_interval(const struct pln_script *script) {
+    size_t every = script->largest_bytes <= SMALL_BYTES
+                       ? HOOK_EVERY
+                       : (size_t) HOOK_EVERY * SMALL_BYTES / script->largest_bytes;
+    return every == 0 ? 1 : (unsigned) every;
+}
+
+/* lua_sethook() may be called at any time, even from signals: also amid an allocation. */
+static void look_every(struct pln_script *script, unsigned n) {
+    if (script->is_armed && !script->is_over && script->hook_every != n) {
+        script->hook_every = n;
+        lua_sethook(script->L, on_count, LUA_MASKCOUNT, (int) n);
+    }
+}
+
+static void look_soon(struct pln_script *script) {
+    script->steps = LOOK_EVERY;
+    look_every(script, 1);
+}
+
+static void note_block(struct pln_script *script, size_t size) {
+    if (size > script->largest_bytes) {
+        script->largest_bytes = size;
+        if (hook_interval(script) < script->hook_every) {
+            look_every(script, hook_interval(script));
+        }
+    }
+}
+
 static void *allocate(void *arg, void *block, size_t old_size, size_t size) {
     struct pln_script *script = arg;
     size_t old = block == NULL ? 0 : old_size; /* without a block it is a type */
+    size_t limit = PLN_SCRIPT_MEMORY + (script->is_describing ? PLN_SCRIPT_RESERVE : 0);
     if (size == 0) {
         free(block);
         script->used_bytes -= old;
         return NULL;
     }
-    if (!script->is_trusted && size > old && script->used_bytes - old + size > PLN_SCRIPT_MEMORY) {
+    if (!script->is_trusted && size > old && script->used_bytes - old + size > limit) {
+        look_soon(script);
         return NULL;
     }
     void *moved = realloc(block, size);
     if (moved != NULL) {
         script->used_bytes += size - old;
+        note_block(script, size);
     }
     return moved;
+}
+
+/* Nothing is called outside of a protected call, so nothing comes here; should it, it is said. */
+static int on_panic(lua_State *L) {
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "no text";
+    pln_logf(pln_script_of(L)->host, PLN_LOG_ERROR, "policy: an error outside of any call: %s",
+             text);
+    return 0;
 }
 
 static int open_environment(lua_State *L) {
@@ -59,6 +112,7 @@ int pln_script_new(const struct pln_source_text *source, const struct pln_host *
         return pln_fail(PLN_ENOMEM, "policy: no memory for a Lua state");
     }
     memcpy(lua_getextraspace(created->L), &created, sizeof created);
+    lua_atpanic(created->L, on_panic);
     if (pln_script_call(created, open_environment, NULL, PLN_SCRIPT_READ_MS) < 0) {
         pln_fail(PLN_ENOMEM, "policy: no Lua state: %s", created->error);
         pln_script_free(created);
@@ -80,9 +134,8 @@ void pln_script_free(struct pln_script *script) {
  *
  * The budget is of this thread's processor time: on a crowded machine a good policy must not be
  * stopped for having waited. That clock costs a system call (0.2 us), the wall's does not; so the
- * wall is looked at first, and at four times the budget it has the last word. */
-
-enum { WALL_FACTOR = 4 };
+ * wall is looked at first. At four times the budget it has the last word, but not before a second
+ * has gone, which is as long as a thread may wait for its turn where much else is running. */
 
 static pln_ns processor_time(void) {
     struct timespec time;
@@ -91,36 +144,85 @@ static pln_ns processor_time(void) {
 }
 
 static bool has_budget(const struct pln_script *script) {
-    pln_ns budget = (pln_ns) script->budget_ms * 1000000;
+    pln_ns budget = (pln_ns) script->budget_ms * 1000000, least = WALL_LEAST_MS * 1000000LL;
+    pln_ns longest = WALL_FACTOR * budget > least ? WALL_FACTOR * budget : least;
     pln_ns waited = pln_clock_precise() - script->started;
     return waited < budget ||
-           (waited < WALL_FACTOR * budget && processor_time() - script->started_processor < budget);
+           (waited < longest && processor_time() - script->started_processor < budget);
+}
+
+static _Noreturn void stop(struct pln_script *script, lua_State *L) {
+    lua_pushlightuserdata(L, script);
+    lua_error(L);
+    abort(); /* lua_error() does not return, but is not declared so */
+}
+
+static void run_over(struct pln_script *script, lua_State *L, lua_Debug *place) {
+    script->is_over = true;
+    lua_getinfo(L, "Sl", place);
+    snprintf(script->over_at, sizeof script->over_at, "%s:%d", place->short_src,
+             place->currentline);
+    lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
 }
 
 static void on_count(lua_State *L, lua_Debug *place) {
     struct pln_script *script = pln_script_of(L);
     if (!script->is_over) {
         if (has_budget(script)) {
+            look_every(script, hook_interval(script));
             return;
         }
-        script->is_over = true;
-        lua_getinfo(L, "Sl", place);
-        snprintf(script->over_at, sizeof script->over_at, "%s:%d", place->short_src,
-                 place->currentline);
-        lua_sethook(L, on_count, LUA_MASKCOUNT, 1);
+        run_over(script, L, place);
     }
-    lua_pushlightuserdata(L, script);
-    lua_error(L);
+    stop(script, L);
+}
+
+void pln_script_charge(lua_State *L, size_t steps) {
+    struct pln_script *script = pln_script_of(L);
+    lua_Debug place;
+    script->steps += steps;
+    if (script->steps < LOOK_EVERY && !script->is_over) {
+        return;
+    }
+    script->steps = 0;
+    if (!script->is_over) {
+        if (has_budget(script)) {
+            return;
+        }
+        /* the script's own line: the nearest function that is not in C */
+        for (int level = 1; lua_getstack(L, level, &place); level++) {
+            lua_getinfo(L, "l", &place);
+            if (place.currentline > 0) {
+                break;
+            }
+        }
+        run_over(script, L, &place);
+    }
+    stop(script, L);
 }
 
 static void arm(struct pln_script *script, unsigned budget_ms) {
     script->is_over = false;
     script->is_out_of_memory = false;
     script->budget_ms = budget_ms;
+    script->steps = 0;
     if (!script->is_trusted) {
+        if (script->largest_bytes > script->used_bytes) {
+            script->largest_bytes = script->used_bytes; /* it has gone */
+        }
+        script->hook_every = hook_interval(script);
         script->started = pln_clock_precise();
         script->started_processor = processor_time();
-        lua_sethook(script->L, on_count, LUA_MASKCOUNT, HOOK_EVERY);
+        script->is_armed = true;
+        lua_sethook(script->L, on_count, LUA_MASKCOUNT, (int) script->hook_every);
+    }
+}
+
+static void disarm(struct pln_script *script) {
+    script->is_armed = false;
+    lua_sethook(script->L, NULL, 0, 0);
+    if (script->is_over) {
+        lua_gc(script->L, LUA_GCCOLLECT, 0); /* what it took; there are no finalizers */
     }
 }
 
@@ -148,6 +250,13 @@ static int to_text(lua_State *L) {
     return 1;
 }
 
+static void describe_overrun(struct pln_script *script) {
+    bool is_short = script->budget_ms < 1000;
+    snprintf(script->error, sizeof script->error, "%s: stopped: it ran longer than %g %s",
+             script->over_at, is_short ? script->budget_ms : script->budget_ms / 1000.0,
+             is_short ? "ms" : "s");
+}
+
 /* Writes the text of the error on top of the stack; the hook is still armed for a __tostring. */
 static void describe(struct pln_script *script, int status) {
     lua_State *L = script->L;
@@ -167,8 +276,7 @@ static void describe(struct pln_script *script, int status) {
         }
     }
     if (script->is_over) {
-        snprintf(script->error, sizeof script->error, "%s: stopped: it ran longer than %g s",
-                 script->over_at, script->budget_ms / 1000.0);
+        describe_overrun(script);
         return;
     }
     size_t len;
@@ -179,16 +287,20 @@ static void describe(struct pln_script *script, int status) {
 int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
                     unsigned budget_ms) {
     lua_State *L = script->L;
-    assert(lua_gettop(L) == 0);
+    assert(!script->is_running && lua_gettop(L) == 0);
+    script->is_running = true;
     script->error[0] = 0;
     arm(script, budget_ms);
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
     int status = lua_pcall(L, 1, 0, 0);
     if (status != LUA_OK || script->is_over) {
+        script->is_describing = true;
         describe(script, status);
+        script->is_describing = false;
     }
-    lua_sethook(L, NULL, 0, 0);
     lua_settop(L, 0);
+    disarm(script);
+    script->is_running = false;
     return status == LUA_OK && !script->is_over ? PLN_OK : PLN_EPOLICY;
 }

@@ -84,6 +84,10 @@ enum pln_count {
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_COUNT_POLICY_RELOADS,
     PLN_COUNT_POLICY_RELOAD_ERRORS, /* policies that were refused: nothing changed */
+    PLN_COUNT_POLICY_OUT_OF_TIME,
+    PLN_COUNT_POLICY_OUT_OF_MEMORY,
+    PLN_COUNT_POLICY_BREAKS,  /* times a function was turned off */
+    PLN_COUNT_POLICY_SKIPPED, /* calls not made of functions turned off */
     PLN_N_COUNTS,
 };
 

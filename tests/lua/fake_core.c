@@ -104,12 +104,21 @@ unsigned pln_cache_workers(const struct pln_cache *cache) {
     return FAKE_WORKERS;
 }
 
+pln_ms pln_cache_policy_budget(const struct pln_cache *cache) {
+    (void) cache;
+    return 5;
+}
+
 void pln_cache_policy_failed(struct pln_cache *cache) {
     cache->n_failures++;
 }
 
 void pln_cache_policy_refused(struct pln_cache *cache) {
     cache->n_refused++;
+}
+
+void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which) {
+    cache->counts[which]++;
 }
 
 int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_t format) {

@@ -14,8 +14,9 @@ struct pln_cache {
     struct pln_ruleset *ruleset;
     int64_t shared; /* the number behind every name */
     pln_ms now;
-    int n_failures; /* pln_cache_policy_failed() */
-    int n_refused;  /* pln_cache_policy_refused() */
+    int n_failures;           /* pln_cache_policy_failed() */
+    int n_refused;            /* pln_cache_policy_refused() */
+    int counts[PLN_N_COUNTS]; /* pln_cache_policy_count() */
     int n_logs;
     int last_level;
     char last_log[700];
