@@ -100,7 +100,8 @@ const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
         snprintf(text, size, "nothing");
         break;
     case LUA_TSTRING:
-        snprintf(text, size, "'%.60s'", lua_tostring(L, index));
+        snprintf(text, size, strlen(lua_tostring(L, index)) > 60 ? "'%.57s...'" : "'%s'",
+                 lua_tostring(L, index));
         break;
     case LUA_TBOOLEAN:
         snprintf(text, size, "%s", lua_toboolean(L, index) ? "true" : "false");
@@ -134,6 +135,32 @@ const char *pln_compile_text(lua_State *L, int index) {
     return strlen(text) == len ? text : NULL;
 }
 
+size_t pln_compile_check_list(lua_State *L, int index, const char *field) {
+    lua_Integer n = (lua_Integer) lua_rawlen(L, index);
+    char got[80];
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        lua_pop(L, 1);
+        lua_Integer i = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+        if (i < 1 || i > n) {
+            pln_compile_refuse(L, "%s: a list, got a table with the field %s", field,
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+    }
+    return (size_t) n;
+}
+
+/* ", known are a, b", where they are few. */
+static const char *list_names(const char *const *names, bool has_terms, char *text, size_t size) {
+    size_t at = 0;
+    text[0] = 0;
+    for (size_t i = 0; !has_terms && names[i] != NULL && at < size; i++) {
+        at += (size_t) snprintf(text + at, size - at, "%s%s", i == 0 ? ", known are " : ", ",
+                                names[i]);
+    }
+    return text;
+}
+
 static bool is_among(const char *const *names, const char *name) {
     for (; *names != NULL; names++) {
         if (strcmp(*names, name) == 0) {
@@ -146,7 +173,8 @@ static bool is_among(const char *const *names, const char *name) {
 void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
                              bool has_list) {
     const char *known[PLN_MOST_POLICY_FIELDS + 8];
-    char got[80];
+    const char *const *given = names;
+    char got[80], list[160];
     size_t n = 0;
     for (size_t i = 0; has_terms && i < pln_n_policy_fields; i++) {
         known[n++] = pln_policy_fields[i].name;
@@ -164,9 +192,12 @@ void pln_compile_check_names(lua_State *L, int body, const char *const *names, b
             continue;
         }
         const char *near = name == NULL ? NULL : pln_nearest(known, name);
-        pln_compile_refuse(L, "unknown field %s%s%s%s", pln_compile_got(L, -1, got, sizeof got),
-                           near == NULL ? "" : ", did you mean '", near == NULL ? "" : near,
-                           near == NULL ? "" : "'?");
+        pln_compile_got(L, -1, got, sizeof got);
+        if (near != NULL) {
+            pln_compile_refuse(L, "unknown field %s, did you mean '%s'?", got, near);
+        }
+        pln_compile_refuse(L, "unknown field %s%s", got,
+                           list_names(given, has_terms, list, sizeof list));
     }
 }
 
@@ -184,7 +215,7 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
         pln_compile_refuse(L, "%s: a list such as { \"users\", \"user:{id}\" }, got %s", field,
                            pln_compile_got(L, index, got, sizeof got));
     }
-    size_t len = lua_rawlen(L, index);
+    size_t len = pln_compile_check_list(L, index, field);
     if (len > PLN_MAX_TAGS) {
         pln_compile_refuse(L, "%s: at most %d, got %zu", field, PLN_MAX_TAGS, len);
     }
@@ -294,6 +325,10 @@ static int open_statement(lua_State *L) {
         pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
     }
     pln_compile_begin(compiler, statements[which].kind, name);
+    if (lua_gettop(L) > 1) {
+        pln_compile_refuse(L, "its body stands behind, as in %s, got a second argument",
+                           statements[which].example);
+    }
     compiler->statement.is_open = true;
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, read_body, 1);

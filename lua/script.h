@@ -345,6 +345,8 @@ int pln_compile_field(lua_State *L, int body, const char *name);
  * fields pass where `has_list`. */
 void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
                              bool has_list);
+/* The length of a list; refuses a table that has anything else in it. */
+size_t pln_compile_check_list(lua_State *L, int index, const char *field);
 /* A text without zero bytes at `index`, or NULL. */
 const char *pln_compile_text(lua_State *L, int index);
 /* Reads a list of texts as templates, over a pattern's captures or (NULL) an event's fields. They

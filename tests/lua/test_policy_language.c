@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "fake_core.h"
+#include "../../lua/script.h"
 
 static struct pln_cache cache;
 
@@ -120,11 +121,13 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
          "\"user:{id}\", ttl = \"15m\" } } }, got 'x'"},
         {"\ncache.rules { ruels = {} }",
          "policy.lua:2: rules: unknown field 'ruels', did you mean 'rules'?"},
-        {"cache.rules { { pattern = \"x\" } }", "policy.lua:1: rules: unknown field 1"},
+        {"cache.rules { { pattern = \"x\" } }",
+         "policy.lua:1: rules: unknown field 1, known are classes, rules"},
         {"cache.rules { rules = 7 }", "policy.lua:1: rules: rules: a list of rules, got 7"},
-        {"cache.rules { rules = { x = {} } }", "policy.lua:1: rules: unknown field 'x'"},
+        {"cache.rules { rules = { x = {} } }",
+         "policy.lua:1: rules: rules: a list, got a table with the field 'x'"},
         {"cache.rules { rules = { [1] = { pattern = \"x\" }, [3] = { pattern = \"y\" } } }",
-         "policy.lua:1: rules: rules: a list without holes, got one at rules[2]"},
+         "policy.lua:1: rules: rules: a list, got a table with the field 3"},
         {"cache.rules { rules = { { pattern = \"x\" }, 7 } }",
          "policy.lua:1: rules[2]: a table such as { pattern = \"user:{id}\", ttl = \"15m\" }, got 7"},
         {"cache.rules { rules = { { ttl = 3 } } }",
@@ -155,6 +158,64 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
         {"cache.class \"page\" {}\ncache.rules { classes = { page = {} } }",
          "policy.lua:2: rules, class 'page': there is one of this name already, at line 1"},
         {"cache.rule \"x\"\ncache.rules {}", "policy.lua:1: rule 'x' at line 1 has no body"},
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
+        expect_refusal(wrong[i][0], wrong[i][1]);
+    }
+}
+END_TEST
+
+/* ---- fields ---- */
+
+START_TEST(every_plain_field_says_what_it_wants) {
+    char source[128], text[256];
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
+        const struct pln_policy_field *field = &pln_policy_fields[i];
+        snprintf(source, sizeof source, "\ncache.class 'c' { %s = {} }", field->name);
+        snprintf(text, sizeof text, "policy.lua:2: class 'c': %s: %s, got a table", field->name,
+                 pln_policy_field_wanted(field));
+        expect_refusal(source, text);
+        ck_assert_msg((field->is_valid == NULL) == (field->range == NULL), "%s", field->name);
+    }
+}
+END_TEST
+
+START_TEST(what_is_wrong_in_a_body_is_told_with_what_was_expected) {
+    static const char *const wrong[][2] = {
+        {"cache.class 'c' { stale = -5 }",
+         "policy.lua:1: class 'c': stale: between 0 and 10 years, or \"forever\", got -5"},
+        {"cache.class 'c' { l1_ttl = math.huge }",
+         "policy.lua:1: class 'c': l1_ttl: more than 0 and at most 10 years, or \"forever\", got inf"},
+        {"cache.class 'c' { jitter = -1 }",
+         "policy.lua:1: class 'c': jitter: between 0 and 0.9, got -1"},
+        {"cache.class 'c' { soft_timeout = '2h' }",
+         "policy.lua:1: class 'c': soft_timeout: between 0 and 1 hour, got '2h'"},
+        {"cache.class 'c' { weight = 1.5 }",
+         "policy.lua:1: class 'c': weight: a whole number between 0 and 255, got 1.5"},
+        {"cache.class 'c' { weight = '3' }",
+         "policy.lua:1: class 'c': weight: a whole number between 0 and 255, got '3'"},
+        {"cache.class 'c' { priority = -129 }",
+         "policy.lua:1: class 'c': priority: a whole number between -128 and 127, got -129"},
+        {"cache.class 'c' { max_bytes = -1 }",
+         "policy.lua:1: class 'c': max_bytes: a size such as \"64k\" or bytes, got -1"},
+        {"cache.class 'c' { ttl = ('x'):rep(100) }",
+         "policy.lua:1: class 'c': ttl: a duration such as \"15m\" or seconds, got "
+         "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'"},
+        {"cache.class 'c' { TTL = 3 }",
+         "policy.lua:1: class 'c': unknown field 'TTL', did you mean 'ttl'?"},
+        {"cache.class 'c' { load = print }",
+         "policy.lua:1: class 'c': load: a field of rules, not of classes"},
+        {"cache.class 'c' { admit = { uses = 3 } }",
+         "policy.lua:1: class 'c': unknown field 'uses', known are min_uses, max_bytes, deny"},
+        {"cache.rule 'x' { tags = { 'a', b = 'c' } }",
+         "policy.lua:1: rule 'x': tags: a list, got a table with the field 'b'"},
+        {"cache.rule 'x' { tags = { [2] = 'a' } }",
+         "policy.lua:1: rule 'x': tags: a list, got a table with the field 2"},
+        {"cache.on 'e' { keys = { x = 'y' } }",
+         "policy.lua:1: on 'e': keys: a list, got a table with the field 'x'"},
+        {"cache.class('c', { ttl = 3 })",
+         "policy.lua:1: class 'c': its body stands behind, as in cache.class \"page\" { ttl = "
+         "\"15m\" }, got a second argument"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
         expect_refusal(wrong[i][0], wrong[i][1]);
@@ -375,6 +436,8 @@ int main(void) {
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);
+    tcase_add_test(tests, every_plain_field_says_what_it_wants);
+    tcase_add_test(tests, what_is_wrong_in_a_body_is_told_with_what_was_expected);
     tcase_add_test(tests, what_functions_share_is_not_for_the_file_as_it_is_read);
     tcase_add_test(tests, a_policy_of_several_files_is_read_as_one);
     tcase_add_test(tests, what_is_wrong_in_a_file_is_told_with_its_name);
