@@ -227,12 +227,13 @@ static int read_matched(struct pln_request *request, struct pln_result *result) 
 
 static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                         const struct pln_get_options *options, pln_loader loader, void *arg,
-                        struct pln_result *result) {
+                        unsigned loads_as, struct pln_result *result) {
     struct pln_request request = {.cache = cache,
                                   .key = *key,
                                   .options = options != NULL ? options : &no_options,
                                   .loader = loader,
-                                  .loader_arg = arg};
+                                  .loader_arg = arg,
+                                  .loads_as = loads_as};
     request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
@@ -274,7 +275,7 @@ int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
             return status == PLN_OK && hit.len > size ? PLN_TRUNCATED : status;
         }
     }
-    status = read_through(cache, &hashed, options, NULL, NULL, result);
+    status = read_through(cache, &hashed, options, NULL, NULL, 0, result);
     if (result->value != NULL) {
         size_t n = result->len < size ? result->len : size;
         if (n > 0) {
@@ -308,12 +309,21 @@ int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
             pln_release(cache, value);
         }
     }
-    return read_through(cache, &hashed, options, loader, arg, result);
+    return read_through(cache, &hashed, options, loader, arg, 0, result);
 }
 
 int pln_get(struct pln_cache *cache, struct pln_bytes key, const struct pln_get_options *options,
             struct pln_result *result) {
     return pln_get_or_load(cache, key, options, NULL, NULL, result);
+}
+
+int pln_cache_load_as(struct pln_cache *cache, struct pln_bytes key,
+                      const struct pln_get_options *options, unsigned worker,
+                      struct pln_result *result) {
+    struct pln_hashed hashed;
+    int status = pln_cache_key(cache, key, &hashed);
+    return status < 0 ? status
+                      : read_through(cache, &hashed, options, NULL, NULL, worker + 1, result);
 }
 
 int pln_peek(struct pln_cache *cache, struct pln_bytes key, struct pln_result *result) {

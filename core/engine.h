@@ -27,7 +27,7 @@
  *   data.c     Redis's data structures under the cache's namespace and terms
  *   hash.c     hashes, read whole into L1
  *   worker.c   threads for loads that run behind, and housekeeping
- *   warm.c     warming lists
+ *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics, explain
@@ -180,13 +180,23 @@ struct pln_request {
     const struct pln_terms *terms;
     pln_ms timeout_ms;
     pln_ns deadline;
-    pln_ms soft_ms;  /* of its patience; 0: none */
-    bool has_stale;  /* a value is at hand that will do after that */
-    bool is_refresh; /* a value is being served meanwhile */
-    pln_ms created;  /* of that value */
-    bool is_ahead;   /* nobody has asked for it yet */
-    bool is_wanted;  /* what is loaded is stored, however seldom the key was missed */
+    pln_ms soft_ms;    /* of its patience; 0: none */
+    bool has_stale;    /* a value is at hand that will do after that */
+    bool is_refresh;   /* a value is being served meanwhile */
+    pln_ms created;    /* of that value */
+    bool is_ahead;     /* nobody has asked for it yet */
+    bool is_wanted;    /* what is loaded is stored, however seldom the key was missed */
+    unsigned loads_as; /* a thread that warms and has asked L2 already: it loads itself, under the
+                          number before this one; 0: no such thread */
 };
+
+/* ---- cache.c ---- */
+
+/* Loads a key that no tier had a moment ago, in this thread, whose number for the policy's
+ * functions is `worker`. Returns: as pln_get(). */
+int pln_cache_load_as(struct pln_cache *cache, struct pln_bytes key,
+                      const struct pln_get_options *options, unsigned worker,
+                      struct pln_result *result);
 
 /* Leads a flight to its end: L2, then, where need be, the loader. The policy's loader runs on a
  * worker, so it may end after this returns. */
@@ -327,9 +337,11 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
-    struct pln_feeders *feeders;   /* feeder.h */
-    struct pln_reloads *reloads;   /* reload.h */
-    struct pln_recovery *recovery; /* NULL: nothing is kept */
+    struct pln_feeders *feeders;     /* feeder.h */
+    struct pln_reloads *reloads;     /* reload.h */
+    struct pln_recovery *recovery;   /* NULL: nothing is kept */
+    struct pln_readiness *readiness; /* warm.h */
+    _Atomic pln_ns save_hot_at;      /* the first worker's: when the hottest keys are saved */
     struct pln_terms terms;
     size_t max_item_bytes;
     pln_ms timeout_ms;

@@ -23,7 +23,7 @@
  * all that runs behind: a refresh for what lags would be none.
  *
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
- * rest of the way from the lease on (behind.c).
+ * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
 #include "fill.h"
 #include "hosts.h"
@@ -417,6 +417,11 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
     struct pln_outcome outcome = {0};
+    if (request->loads_as > 0 && pln_fill_has_loader(request)) {
+        fill.worker = (int) request->loads_as - 1;
+        pln_fill_finish(&fill);
+        return;
+    }
     if (request->has_stale && request->loader == NULL &&
         (uses_l2(&fill) || pln_fill_has_loader(request)) &&
         (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {

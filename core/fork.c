@@ -12,6 +12,7 @@
 #include "feeder.h"
 #include "flight.h"
 #include "reload.h"
+#include "warm.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -22,6 +23,7 @@ static void before(void) {
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_feeders_freeze(cache->feeders); /* first: it looks at the policy with its lock held */
         pln_reloads_freeze(cache->reloads);
+        pln_readiness_freeze(cache->readiness);
         pthread_mutex_lock(&cache->policy_lock);
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
@@ -44,6 +46,7 @@ static void after(bool is_child) {
         pln_flights_thaw(cache->flights, is_child);
         pthread_mutex_unlock(&cache->policy_lock);
         pln_reloads_thaw(cache->reloads, is_child);
+        pln_readiness_thaw(cache->readiness, is_child);
         pln_feeders_thaw(cache->feeders, is_child);
     }
     pthread_mutex_unlock(&lock);

@@ -9,6 +9,7 @@
 #include "flight.h"
 #include "hosts.h"
 #include "reload.h"
+#include "warm.h"
 
 /* ---- the bus's word ---- */
 
@@ -198,6 +199,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
+        status = pln_readiness_new(&cache->readiness);
+    }
+    if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
         if (cache->has_l2 && options->recovery != PLN_NONE) {
@@ -285,7 +289,9 @@ void pln_close(struct pln_cache *cache) {
     pln_fork_forget(cache);
     pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
+    pln_readiness_free(cache->readiness);
     pln_workers_free(cache->workers);
+    pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);
     pln_l2_close(cache->l2);
     pln_recovery_free(cache->recovery);

@@ -375,21 +375,6 @@ enum pln_policy_flags {
  * with any fault changes nothing. Returns: PLN_OK; PLN_EPOLICY with "file:line: what is wrong". */
 PLN_API int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags);
 
-struct pln_warm_report {
-    size_t wanted, loaded, present, failed;
-    pln_ms took_ms;
-    bool deadline_passed;
-    bool is_ready; /* the share that the plan's ready_at asks for is there */
-};
-
-/* Called after each step of warming; false stops it. */
-typedef bool (*pln_warm_progress)(void *arg, const struct pln_warm_report *report);
-
-/* Loads what the policy's warm lists name, as they say (concurrency, rate, deadline).
- * Returns: PLN_OK, also where some keys failed: see the report. Waits until done. */
-PLN_API int pln_warm(struct pln_cache *cache, pln_warm_progress progress, void *arg,
-                     struct pln_warm_report *report);
-
 /* A field of an event: name and value. */
 struct pln_field {
     struct pln_bytes name, value;
@@ -480,5 +465,6 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_policy.h"
 #include "perilune_reload.h"
 #include "perilune_redis.h"
+#include "perilune_warm.h"
 
 #endif

@@ -74,14 +74,30 @@ struct pln_match {
     struct pln_bytes captures[PLN_MAX_CAPTURES]; /* point into the key */
 };
 
-enum pln_warm_kind { PLN_WARM_KEYS, PLN_WARM_FILE, PLN_WARM_ZSET };
+enum pln_warm_kind {
+    PLN_WARM_KEYS,
+    PLN_WARM_FILE,
+    PLN_WARM_ZSET,
+    PLN_WARM_PREVIOUS, /* the fleet's hottest keys, as running instances have saved them */
+    PLN_WARM_FUNCTION, /* of the policy */
+};
+
+enum {
+    PLN_WARM_THREADS = 256, /* that may warm at once; each has a number as a worker has */
+    PLN_WARM_SOURCES = 64,
+};
+
+/* Takes one key after the other. PLN_OK: go on; PLN_MISS: it wants no more; or negative. */
+typedef int (*pln_key_sink)(void *arg, struct pln_bytes key);
 
 struct pln_warm_source {
     enum pln_warm_kind kind;
     struct pln_bytes *keys; /* of KEYS; owned */
     size_t n_keys;
-    char *name; /* of FILE, ZSET; owned */
-    size_t top; /* of ZSET: at most so many; 0: 10000 */
+    char *name;        /* of FILE, ZSET; owned */
+    size_t top;        /* at most so many keys; 0: all, of ZSET and PREVIOUS 10000 */
+    int8_t priority;   /* higher ones are read first, and those of one in their order */
+    unsigned function; /* of FUNCTION: which of them, in the order of the file */
 };
 
 struct pln_warm_plan {
@@ -148,6 +164,12 @@ struct pln_hooks {
     /* Makes another ruleset of the same file, as it is now. Returns: as pln_load_policy(). Threads:
      * any, beside the calls above. */
     int (*again)(void *arg, struct pln_ruleset **ruleset);
+    /* Calls a function of cache.warm for its keys, and gives each to `add`, which may end it.
+     * Returns: PLN_OK; PLN_EPOLICY, or what `add` failed with. */
+    int (*name_keys)(void *arg, unsigned worker, unsigned function, pln_key_sink add,
+                     void *add_arg);
+    /* Nobody calls under this number for now: what was kept for it may go. NULL is allowed. */
+    void (*leave)(void *arg, unsigned worker);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -252,6 +274,9 @@ void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *rule
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache);
 const struct pln_host *pln_cache_host(const struct pln_cache *cache);
 unsigned pln_cache_workers(const struct pln_cache *cache);
+/* Below this are the numbers under which hooks are called: workers', then those of threads that
+ * warm. */
+unsigned pln_cache_numbers(const struct pln_cache *cache);
 /* One more key, tag or pattern that is void, copied. Return: PLN_OK; PLN_EINVAL (its length),
  * PLN_ENOMEM. */
 int pln_raised_key(struct pln_raised *raised, struct pln_bytes key);

@@ -13,6 +13,7 @@
  * is not tried again until it changes.
  */
 #include "reload.h"
+#include "warm.h"
 
 #include "feeder.h"
 #include "flight.h"
@@ -116,6 +117,10 @@ const struct pln_host *pln_cache_host(const struct pln_cache *cache) {
 
 unsigned pln_cache_workers(const struct pln_cache *cache) {
     return cache->n_workers;
+}
+
+unsigned pln_cache_numbers(const struct pln_cache *cache) {
+    return cache->n_workers + PLN_WARM_THREADS;
 }
 
 void pln_cache_policy_failed(struct pln_cache *cache) {

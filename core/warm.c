@@ -1,280 +1,223 @@
 /* SPDX-License-Identifier: MIT
  *
- * warm.c - warming: reads every key that the policy's lists name, through the tiers like any other
- * read, so that single flight, leases and terms hold for it too.
- *
- * The keys are gathered first (so that there is a total to report against), then read by as many
- * threads as the plan says, started no faster than its rate, until all are done, the deadline
- * passes, or the caller's progress function says stop.
- *
- * The lists come over the connections of commands, which no value waits for. The values themselves
- * come the way of every other read: what is kept in L1 has to be read in order with the key's
- * writes (R10), so another connection is no place for it. What bounds the delay that warming costs
- * others is its concurrency: each of its threads has one small command under way, so a read never
- * finds more than that many before it.
+ * warm.c - a warming from its beginning to its report: keys are gathered, threads read them through
+ * the tiers like any other read, so that single flight, leases and terms hold for them too, and the
+ * thread that called watches over these: it meets the other instances, tells how far all is, and
+ * stops it where it is asked to.
  */
-#include "engine.h"
+#include "warm.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 enum {
     DEFAULT_CONCURRENCY = 8,
-    MAX_CONCURRENCY = 256,
-    DEFAULT_TOP = 10000,
-    MAX_KEYS = 10 * 1000 * 1000,
-    PROGRESS_EVERY_MS = 100,
+    TICK_MS = 100,
+    MEET_EVERY_MS = 200,
+    NOTIFY_EVERY_MS = 1000,
+    LINK_MS = 2000, /* in which the link of a cache that was just opened is live, or Redis away */
+    LINK_LOOK_MS = 2,
+    GRANTED_US = 10 * 1000 * 1000, /* the time that the service manager is asked for */
 };
 
-struct key_list {
-    struct pln_bytes *keys; /* owned, bytes too */
-    size_t n, room;
-};
+/* ---- watching ---- */
 
-struct warming {
-    struct pln_cache *cache;
-    const struct pln_warm_plan *plan;
-    struct key_list list;
-    pln_ns began, deadline;
-    pthread_mutex_t lock; /* over: */
-    pthread_cond_t changed;
-    size_t next;
-    pln_ns next_at; /* when the rate allows the next key */
-    unsigned n_running;
-    bool is_stopped;
-    struct pln_warm_report report;
-};
-
-/* ---- gathering ---- */
-
-static int list_add(struct key_list *list, struct pln_bytes key) {
-    if (list->n == list->room) {
-        size_t room = list->room == 0 ? 256 : list->room * 2;
-        struct pln_bytes *grown = realloc(list->keys, room * sizeof *grown);
-        if (grown == NULL || room > MAX_KEYS) {
-            list->keys = grown != NULL ? grown : list->keys;
-            return pln_fail(PLN_ENOMEM, "warm: no room for more than %zu keys", list->n);
-        }
-        list->keys = grown;
-        list->room = room;
-    }
-    char *copy = malloc(key.len + 1);
-    if (copy == NULL) {
-        return pln_fail(PLN_ENOMEM, "warm: no memory for a key");
-    }
-    memcpy(copy, key.data, key.len);
-    list->keys[list->n++] = pln_bytes_of(copy, key.len);
-    return PLN_OK;
-}
-
-static void list_fini(struct key_list *list) {
-    for (size_t i = 0; i < list->n; i++) {
-        free((void *) list->keys[i].data);
-    }
-    free(list->keys);
-}
-
-/* One key a line; blank lines and lines that begin with '#' are passed over. */
-static int add_file(struct key_list *list, const char *name) {
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t len;
-    int status = PLN_OK;
-    FILE *file = fopen(name, "re");
-    if (file == NULL) {
-        return pln_fail(PLN_ESYSTEM, "warm: %s: %s", name, strerror(errno));
-    }
-    while (status == PLN_OK && (len = getline(&line, &room, file)) >= 0) {
-        while (len > 0 && (line[len - 1] == '\n' || line[len - 1] == '\r')) {
-            len--;
-        }
-        if (len > 0 && line[0] != '#') {
-            status = list_add(list, pln_bytes_of(line, (size_t) len));
-        }
-    }
-    if (status == PLN_OK && ferror(file)) {
-        status = pln_fail(PLN_ESYSTEM, "warm: %s: %s", name, strerror(errno));
-    }
-    free(line);
-    fclose(file);
-    return status;
-}
-
-static int add_zset(struct pln_cache *cache, struct key_list *list,
-                    const struct pln_warm_source *source) {
-    if (!cache->has_l2) {
-        return pln_fail(PLN_EL2DOWN, "warm: zset '%s': the cache has no Redis", source->name);
-    }
-    char last[24];
-    struct pln_bytes name = pln_key(source->name);
-    struct pln_reply *reply;
-    snprintf(last, sizeof last, "%zu", (source->top != 0 ? source->top : DEFAULT_TOP) - 1);
-    struct pln_bytes args[] = {pln_key("ZREVRANGE"), name, pln_key("0"), pln_key(last)};
-    int status = pln_l2_command(cache->l2, &name, args, PLN_ARRAY_LEN(args),
-                                pln_cache_l2_deadline(cache, PLN_FOREVER), &reply);
-    if (status != PLN_OK) {
-        return status;
-    }
-    for (size_t i = 0; status == PLN_OK && i < reply->n_elements; i++) {
-        status = list_add(list, reply->elements[i].bytes);
-    }
-    pln_reply_free(reply);
-    return status;
-}
-
-static int gather(struct pln_cache *cache, const struct pln_warm_plan *plan,
-                  struct key_list *list) {
-    int status = PLN_OK;
-    for (size_t i = 0; status == PLN_OK && i < plan->n_sources; i++) {
-        const struct pln_warm_source *source = &plan->sources[i];
-        switch (source->kind) {
-        case PLN_WARM_KEYS:
-            for (size_t k = 0; status == PLN_OK && k < source->n_keys; k++) {
-                status = list_add(list, source->keys[k]);
-            }
-            break;
-        case PLN_WARM_FILE:
-            status = add_file(list, source->name);
-            break;
-        case PLN_WARM_ZSET:
-            status = add_zset(cache, list, source);
-            break;
-        }
-    }
-    return status;
-}
-
-/* ---- reading ---- */
-
-static void sleep_until(pln_ns time) {
-    struct timespec until = pln_timespec(time);
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-    }
-}
-
-/* Takes the next key and the moment at which it may be read; false when there is none left. */
-static bool take_key(struct warming *warming, struct pln_bytes *key, pln_ns *at) {
-    pthread_mutex_lock(&warming->lock);
-    pln_ns now = pln_clock_precise();
-    *at = now;
-    if (warming->plan->rate > 0) {
-        *at = warming->next_at > now ? warming->next_at : now;
-    }
-    bool is_late = *at >= warming->deadline;
-    bool has_key = warming->next < warming->list.n && !warming->is_stopped && !is_late;
-    if (has_key) {
-        *key = warming->list.keys[warming->next++];
-        if (warming->plan->rate > 0) {
-            warming->next_at = *at + (pln_ns) (1e9 / warming->plan->rate);
-        }
-    } else if (is_late && warming->next < warming->list.n) {
-        warming->report.deadline_passed = true;
-    }
-    pthread_mutex_unlock(&warming->lock);
-    return has_key;
-}
-
-static void read_key(struct warming *warming, struct pln_bytes key) {
-    static const struct pln_get_options keep = {.flags = PLN_GET_KEEP};
-    struct pln_result result;
-    int status = pln_get(warming->cache, key, &keep, &result);
-    bool is_loaded = result.source == PLN_FROM_LOADER;
-    pln_release(warming->cache, result.value);
-    pthread_mutex_lock(&warming->lock);
-    if (status != PLN_OK && status != PLN_ABSENT) {
-        warming->report.failed++;
-    } else if (is_loaded) {
-        warming->report.loaded++;
-    } else {
-        warming->report.present++;
-    }
-    pthread_mutex_unlock(&warming->lock);
-}
-
-static void *warm_thread(void *arg) {
-    struct warming *warming = arg;
-    struct pln_bytes key;
-    pln_ns at;
-    while (take_key(warming, &key, &at)) {
-        if (at > pln_clock_precise()) {
-            sleep_until(at);
-        }
-        read_key(warming, key);
-    }
-    pthread_mutex_lock(&warming->lock);
-    warming->n_running--;
-    pthread_cond_signal(&warming->changed);
-    pthread_mutex_unlock(&warming->lock);
-    return NULL;
-}
-
-static struct pln_warm_report snapshot_locked(const struct warming *warming) {
+static struct pln_warm_report snapshot_locked(const struct pln_warming *warming) {
     struct pln_warm_report report = warming->report;
-    double wanted_share = warming->plan->ready_at > 0 ? warming->plan->ready_at : 1;
     report.took_ms = (pln_clock_precise() - warming->began) / 1000000;
+    report.is_following = !warming->is_leading;
     report.is_ready = (double) (report.loaded + report.present) >=
-                      wanted_share * (double) report.wanted;
+                      warming->ready_at * (double) report.wanted;
     return report;
 }
 
-/* Watches until the threads are through, telling how far they are. */
-static void watch(struct warming *warming, pln_warm_progress progress, void *arg) {
+/* All before this place has been read. */
+static size_t done_locked(const struct pln_warming *warming) {
+    size_t done = warming->next;
+    for (unsigned i = 0; i < warming->n_threads; i++) {
+        done = warming->threads[i].low < done ? warming->threads[i].low : done;
+    }
+    return done;
+}
+
+static void meet(struct pln_warming *warming, struct pln_warm_fleet *fleet) {
     pthread_mutex_lock(&warming->lock);
-    while (warming->n_running > 0) {
-        pln_ns wake = pln_clock_precise() + (pln_ns) PROGRESS_EVERY_MS * 1000000;
-        struct timespec until = pln_timespec(wake);
-        pthread_cond_clockwait(&warming->changed, &warming->lock, CLOCK_MONOTONIC, &until);
-        if (progress != NULL) {
-            struct pln_warm_report report = snapshot_locked(warming);
-            pthread_mutex_unlock(&warming->lock);
-            bool goes_on = progress(arg, &report);
-            pthread_mutex_lock(&warming->lock);
-            warming->is_stopped = warming->is_stopped || !goes_on;
+    size_t done = done_locked(warming);
+    pthread_mutex_unlock(&warming->lock);
+    pln_warm_fleet_meet(fleet, &done);
+    pthread_mutex_lock(&warming->lock);
+    warming->is_leading = fleet->is_leading;
+    warming->limit = done < warming->list.n ? done : warming->list.n;
+    pthread_cond_broadcast(&warming->changed);
+    pthread_mutex_unlock(&warming->lock);
+}
+
+static void notify(const struct pln_warm_report *report, bool becomes_ready) {
+    char text[200];
+    snprintf(text, sizeof text,
+             "%sSTATUS=%zu of %zu keys are warm, %zu failed\nEXTEND_TIMEOUT_USEC=%d",
+             becomes_ready ? "READY=1\n" : "", report->loaded + report->present, report->wanted,
+             report->failed, GRANTED_US);
+    (void) pln_notify(text); /* who does not listen need not know */
+}
+
+/* Tells all who want to know; false where somebody wants it stopped. */
+static bool tell(const struct pln_warming *warming, const struct pln_warm_report *report,
+                 pln_ns *notify_at, bool *is_ready) {
+    const struct pln_warm_options *options = warming->options;
+    bool becomes_ready = report->is_ready && !*is_ready;
+    *is_ready = report->is_ready;
+    if ((options->flags & PLN_WARM_NOTIFY) != 0 &&
+        (becomes_ready || pln_clock_precise() >= *notify_at)) {
+        *notify_at = pln_deadline(NOTIFY_EVERY_MS);
+        notify(report, becomes_ready);
+    }
+    bool goes_on = pln_readiness_tell(warming->cache->readiness, report);
+    return (options->progress == NULL || options->progress(options->arg, report)) && goes_on;
+}
+
+/* Watches until the threads are through. */
+static void watch(struct pln_warming *warming, struct pln_warm_fleet *fleet) {
+    pln_ns notify_at = 0, meet_at = pln_deadline(MEET_EVERY_MS);
+    bool is_ready = false, is_over = false;
+    while (!is_over) {
+        struct timespec until = pln_timespec(pln_deadline(TICK_MS));
+        pthread_mutex_lock(&warming->lock);
+        if (warming->n_running > 0) {
+            pthread_cond_clockwait(&warming->changed, &warming->lock, CLOCK_MONOTONIC, &until);
+        }
+        is_over = warming->n_running == 0;
+        struct pln_warm_report report = snapshot_locked(warming);
+        pthread_mutex_unlock(&warming->lock);
+        bool goes_on = tell(warming, &report, &notify_at, &is_ready);
+        if (!is_over && pln_clock_precise() >= meet_at) {
+            meet(warming, fleet);
+            meet_at = pln_deadline(MEET_EVERY_MS);
+        }
+        pthread_mutex_lock(&warming->lock);
+        warming->is_stopped = warming->is_stopped || !goes_on;
+        pthread_cond_broadcast(&warming->changed); /* who waits for keys looks at the time */
+        pthread_mutex_unlock(&warming->lock);
+    }
+}
+
+/* ---- all together ---- */
+
+static int start_threads(struct pln_warming *warming) {
+    unsigned n = 0;
+    pthread_mutex_lock(&warming->lock);
+    for (; n < warming->n_threads; n++) {
+        struct pln_warm_thread *thread = &warming->threads[n];
+        *thread = (struct pln_warm_thread){
+            .warming = warming, .worker = warming->cache->n_workers + n, .low = SIZE_MAX};
+        if (pln_thread_start(&thread->thread, pln_warm_thread, thread) < 0) {
+            break;
         }
     }
+    bool is_good = n > 0 || warming->n_threads == 0;
+    warming->n_threads = n;
+    warming->n_running = n;
     pthread_mutex_unlock(&warming->lock);
+    return is_good ? PLN_OK : PLN_ESYSTEM;
 }
 
-static int run(struct warming *warming, pln_warm_progress progress, void *arg) {
-    pthread_t threads[MAX_CONCURRENCY];
-    size_t wanted = warming->plan->concurrency != 0 ? warming->plan->concurrency
-                                                    : DEFAULT_CONCURRENCY;
-    wanted = wanted < MAX_CONCURRENCY ? wanted : MAX_CONCURRENCY;
-    wanted = wanted < warming->list.n ? wanted : warming->list.n;
-    size_t started = 0;
-    pthread_mutex_lock(&warming->lock);
-    while (started < wanted && pthread_create(&threads[started], NULL, warm_thread, warming) == 0) {
-        started++;
+static void leave(const struct pln_warming *warming, const struct pln_ruleset *ruleset) {
+    for (unsigned i = 0; ruleset->hooks.leave != NULL && i < warming->n_threads; i++) {
+        ruleset->hooks.leave(ruleset->hooks_arg, warming->threads[i].worker);
     }
-    warming->n_running = (unsigned) started;
-    pthread_mutex_unlock(&warming->lock);
-    watch(warming, progress, arg);
-    for (size_t i = 0; i < started; i++) {
-        pthread_join(threads[i], NULL);
-    }
-    return started > 0 || wanted == 0 ? PLN_OK
-                                      : pln_fail(PLN_ESYSTEM, "warm: the system starts no thread");
 }
 
-int pln_warm(struct pln_cache *cache, pln_warm_progress progress, void *arg,
-             struct pln_warm_report *report) {
+/* Keys are read under the policy in force, which may have changed meanwhile. */
+static void end_threads(struct pln_warming *warming, const struct pln_ruleset *ruleset) {
+    struct pln_ruleset *present = pln_cache_policy(warming->cache);
+    for (unsigned i = 0; i < warming->n_threads; i++) {
+        pthread_join(warming->threads[i].thread, NULL);
+    }
+    leave(warming, ruleset);
+    leave(warming, present);
+    pln_ruleset_unref(present);
+}
+
+static int prepare(struct pln_warming *warming) {
+    size_t n = warming->list.n;
+    warming->report.wanted = n;
+    warming->n_threads = warming->n_threads < n ? warming->n_threads : (unsigned) n;
+    warming->threads = calloc(warming->n_threads + 1, sizeof *warming->threads);
+    warming->late = malloc((n + 1) * sizeof *warming->late);
+    return warming->threads != NULL && warming->late != NULL
+               ? PLN_OK
+               : pln_fail(PLN_ENOMEM, "warm: no memory for %zu keys", n);
+}
+
+static void tell_rows(const struct pln_warming *warming) {
+    for (size_t i = 0; warming->options->row != NULL && i < warming->list.n_rows; i++) {
+        const struct pln_warm_row *row = &warming->list.rows[i];
+        warming->options->row(warming->options->arg, row->name, &row->report);
+    }
+}
+
+/* While the link is not live L1 keeps nothing that L2 has, so what is read then warms L2 alone. */
+static void await_link(const struct pln_warming *warming) {
+    const struct pln_cache *cache = warming->cache;
+    pln_ns until = pln_deadline(LINK_MS);
+    until = until < warming->deadline ? until : warming->deadline;
+    bool fills_l1 = (warming->options->flags & PLN_WARM_L2_ONLY) == 0;
+    while (cache->has_l2 && fills_l1 && pln_l1_generation(cache->l1) % 2 != 0 &&
+           pln_clock_precise() < until) {
+        pln_warm_sleep_until(pln_deadline(LINK_LOOK_MS));
+    }
+}
+
+/* Gathers and reads. */
+static int warm(struct pln_warming *warming, struct pln_ruleset *ruleset) {
+    struct pln_warm_fleet fleet;
+    int status = pln_warm_gather(warming->cache, ruleset, warming->options,
+                                 warming->cache->n_workers, &warming->list);
+    if (status == PLN_OK) {
+        status = prepare(warming);
+    }
+    if (status < 0) {
+        return status;
+    }
+    await_link(warming);
+    pln_warm_fleet_init(&fleet, warming->cache, ruleset, warming->options);
+    meet(warming, &fleet);
+    status = start_threads(warming);
+    if (status == PLN_OK) {
+        watch(warming, &fleet);
+        end_threads(warming, ruleset);
+        tell_rows(warming);
+    }
+    pln_warm_fleet_leave(&fleet);
+    return status;
+}
+
+static void choose(struct pln_warming *warming, const struct pln_warm_plan *plan) {
+    const struct pln_warm_options *options = warming->options;
+    unsigned concurrency = options->concurrency != 0 ? options->concurrency : plan->concurrency;
+    pln_ns own = pln_deadline(options->deadline_ms > 0 ? options->deadline_ms : PLN_FOREVER);
+    pln_ns planned = pln_deadline(plan->deadline_ms > 0 ? plan->deadline_ms : PLN_FOREVER);
+    warming->n_threads = concurrency != 0 ? concurrency : DEFAULT_CONCURRENCY;
+    warming->rate = options->rate > 0 ? options->rate : plan->rate;
+    warming->ready_at = options->ready_at > 0 ? options->ready_at
+                        : plan->ready_at > 0  ? plan->ready_at
+                                              : 1;
+    warming->deadline = own < planned ? own : planned;
+}
+
+int pln_warm_run(struct pln_cache *cache, const struct pln_warm_options *options,
+                 struct pln_warm_report *report) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
-    struct warming warming = {.cache = cache, .plan = &ruleset->warm};
+    struct pln_warming warming = {.cache = cache, .options = options};
     warming.began = pln_clock_precise();
-    warming.deadline = pln_deadline(ruleset->warm.deadline_ms > 0 ? ruleset->warm.deadline_ms
-                                                                  : PLN_FOREVER);
+    choose(&warming, &ruleset->warm);
     pthread_mutex_init(&warming.lock, NULL);
     pthread_cond_init(&warming.changed, NULL);
-    int status = gather(cache, &ruleset->warm, &warming.list);
-    warming.report.wanted = warming.list.n;
-    if (status == PLN_OK) {
-        status = run(&warming, progress, arg);
-    }
-    if (status == PLN_OK) {
-        *report = snapshot_locked(&warming);
-    }
-    list_fini(&warming.list);
+    int status = warm(&warming, ruleset);
+    warming.is_leading = true; /* it follows nobody any more */
+    *report = snapshot_locked(&warming);
+    pln_warm_list_fini(&warming.list);
+    free(warming.threads);
+    free(warming.late);
     pthread_cond_destroy(&warming.changed);
     pthread_mutex_destroy(&warming.lock);
     pln_ruleset_unref(ruleset);

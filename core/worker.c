@@ -6,9 +6,10 @@
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
  * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
- * table that is being replaced goes; then it carries out what Redis did not take before.
+ * table that is being replaced goes; then it carries out what Redis did not take before, and saves
+ * what is hot.
  */
-#include "engine.h"
+#include "warm.h"
 
 #include <signal.h>
 #include <time.h>
@@ -84,6 +85,8 @@ static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
+    pln_ns save_at = pln_previous_run(cache);
+    at = save_at < at ? save_at : at;
     return recovery_at < at ? recovery_at : at;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * control.c - what is done to a cache as a whole: its policy, warming, statistics.
+ * control.c - what is done to a cache as a whole: its policy, statistics.
  */
 #include "module.h"
 
@@ -155,94 +155,11 @@ static int cache_nodes(lua_State *L) {
     return 1;
 }
 
-/* ---- warming ---- */
-
-struct progress {
-    lua_State *L;
-    int function; /* its stack index in the frame of warm() */
-    bool has_failed;
-};
-
-static void push_report(lua_State *L, const struct pln_warm_report *report) {
-    lua_createtable(L, 0, 7);
-    lua_pushinteger(L, (lua_Integer) report->wanted);
-    lua_setfield(L, -2, "wanted");
-    lua_pushinteger(L, (lua_Integer) report->loaded);
-    lua_setfield(L, -2, "loaded");
-    lua_pushinteger(L, (lua_Integer) report->present);
-    lua_setfield(L, -2, "present");
-    lua_pushinteger(L, (lua_Integer) report->failed);
-    lua_setfield(L, -2, "failed");
-    lua_pushnumber(L, (lua_Number) report->took_ms / 1000);
-    lua_setfield(L, -2, "took");
-    lua_pushboolean(L, report->deadline_passed);
-    lua_setfield(L, -2, "deadline_passed");
-    lua_pushboolean(L, report->is_ready);
-    lua_setfield(L, -2, "ready");
-}
-
-/* stack: report (light), function -> its result */
-static int run_progress(lua_State *L) {
-    push_report(L, lua_touserdata(L, 1));
-    lua_call(L, 1, 1);
-    return 1;
-}
-
-/* Called by the core in the thread that warms. False, or an error, stops the warming. */
-static bool tell_progress(void *arg, const struct pln_warm_report *report) {
-    struct progress *progress = arg;
-    struct pln_warm_report copy = *report;
-    lua_State *L = progress->L;
-    if (progress->has_failed) {
-        return false;
-    }
-    lua_pushcfunction(L, run_progress);
-    lua_pushlightuserdata(L, &copy);
-    lua_pushvalue(L, progress->function);
-    if (lua_pcall(L, 2, 1, 0) != LUA_OK) {
-        progress->has_failed = true; /* the error stays on the stack, and is raised at the end */
-        return false;
-    }
-    bool stops = lua_isboolean(L, -1) && !lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return !stops;
-}
-
-/* warm({progress = function}) -> report */
-static int cache_warm(lua_State *L) {
-    static const char *const names[] = {"progress", NULL};
-    struct pln_lua_cache *self = pln_lua_opened(L, 1);
-    struct pln_warm_report report = {0};
-    struct progress progress = {L, 3, false};
-    lua_settop(L, 2);
-    if (!lua_isnil(L, 2)) {
-        luaL_checktype(L, 2, LUA_TTABLE);
-        pln_lua_check_names(L, 2, names);
-        int type = lua_getfield(L, 2, "progress");
-        luaL_argcheck(L, type == LUA_TFUNCTION || type == LUA_TNIL, 2,
-                      "option 'progress' must be a function");
-    }
-    bool has_progress = lua_isfunction(L, 3);
-    luaL_checkstack(L, 10, "warm");
-    self->n_running++;
-    int status = pln_warm(self->cache, has_progress ? tell_progress : NULL, &progress, &report);
-    self->n_running--;
-    if (progress.has_failed) {
-        return lua_error(L);
-    }
-    if (status < 0) {
-        return pln_lua_push_status(L, status);
-    }
-    push_report(L, &report);
-    return 1;
-}
-
 const luaL_Reg pln_lua_controls[] = {
     {"load_policy", cache_load_policy},
     {"register_loader", cache_register_loader},
     {"explain", cache_explain},
     {"explain_events", cache_explain_events},
-    {"warm", cache_warm},
     {"stats", cache_stats},
     {"nodes", cache_nodes},
     {"prometheus", cache_prometheus},

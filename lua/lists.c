@@ -2,8 +2,9 @@
  *
  * lists.c - cache.warm with its sources: the statement that names keys ahead.
  *
- * A source (`keys { ... }`, `file "..."`, `zset "..." { top = n }`) is a userdata that stands in
- * the list part of cache.warm's table. It holds nothing in C: its names are user values.
+ * A source (`keys { ... }`, `file "..."`, `zset "..." { top = n }`, `previous { top = n }`) is a
+ * userdata that stands in the list part of cache.warm's table. It holds nothing in C: its names are
+ * user values. Every source may be called with its limits, `{ top = n, priority = p }`.
  */
 #include "script.h"
 
@@ -16,9 +17,15 @@ enum { DEFAULT_TOP = 10000, MOST_KEYS = 1000000 };
 struct source {
     enum pln_warm_kind kind;
     size_t top;
+    int8_t priority;
 };
 
-/* ---- the words: keys, file, zset ---- */
+static const char *const words_of[] = {
+    [PLN_WARM_KEYS] = "keys",         [PLN_WARM_FILE] = "file",     [PLN_WARM_ZSET] = "zset",
+    [PLN_WARM_PREVIOUS] = "previous", [PLN_WARM_FUNCTION] = "keys",
+};
+
+/* ---- the words: keys, file, zset, previous ---- */
 
 /* A word stands before the cache.warm around it: until that is called, it is the statement. */
 static void begin_word(lua_State *L, const char *word) {
@@ -38,7 +45,8 @@ static void refuse_word(lua_State *L, int index, const char *wanted) {
 
 static int push_source(lua_State *L, enum pln_warm_kind kind) {
     struct source *source = lua_newuserdatauv(L, sizeof *source, 1);
-    *source = (struct source){kind, DEFAULT_TOP};
+    bool is_ranked = kind == PLN_WARM_ZSET || kind == PLN_WARM_PREVIOUS;
+    *source = (struct source){.kind = kind, .top = is_ranked ? DEFAULT_TOP : 0};
     luaL_setmetatable(L, source_name);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
@@ -47,6 +55,9 @@ static int push_source(lua_State *L, enum pln_warm_kind kind) {
 
 static int word_keys(lua_State *L) {
     begin_word(L, "keys");
+    if (lua_isfunction(L, 1)) {
+        return push_source(L, PLN_WARM_FUNCTION);
+    }
     if (!lua_istable(L, 1)) {
         refuse_word(L, 1, "a list such as keys { \"product:1\", \"product:2\" }");
     }
@@ -71,29 +82,64 @@ static int word_zset(lua_State *L) {
     return push_source(L, PLN_WARM_ZSET);
 }
 
+/* Reads a whole number of the limits at `index`; false where it is not there. */
+static bool read_limit(lua_State *L, int index, const char *name, lua_Integer least,
+                       lua_Integer most, lua_Integer *number) {
+    char wanted[80];
+    if (pln_compile_field(L, index, name) == LUA_TNIL) {
+        return false;
+    }
+    *number = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : least - 1;
+    if (*number < least || *number > most) {
+        snprintf(wanted, sizeof wanted, "%s: a whole number from %d to %d", name, (int) least,
+                 (int) most);
+        refuse_word(L, -1, wanted);
+    }
+    return true;
+}
+
+/* { top = 5000, priority = 1 } */
+static void read_source_limits(lua_State *L, int index, struct source *source) {
+    static const char *const names[] = {"top", "priority", NULL};
+    lua_Integer number;
+    pln_compile_check_names(L, index, names, false, false);
+    if (read_limit(L, index, "top", 1, MOST_KEYS, &number)) {
+        source->top = (size_t) number;
+    }
+    if (read_limit(L, index, "priority", -128, 127, &number)) {
+        source->priority = (int8_t) number;
+    }
+}
+
+static int word_previous(lua_State *L) {
+    begin_word(L, "previous");
+    if (!lua_istable(L, 1)) {
+        refuse_word(L, 1, "a table such as previous { top = 10000 }");
+    }
+    push_source(L, PLN_WARM_PREVIOUS);
+    read_source_limits(L, 1, lua_touserdata(L, -1));
+    lua_settop(L, 2);
+    return 1;
+}
+
 /* zset "stats:hot" { top = 5000 } */
 static int limit_source(lua_State *L) {
-    static const char *const names[] = {"top", NULL};
     struct source *source = luaL_checkudata(L, 1, source_name);
-    begin_word(L, source->kind == PLN_WARM_ZSET ? "zset" : "source");
-    if (source->kind != PLN_WARM_ZSET || !lua_istable(L, 2)) {
-        refuse_word(L, 2, "zset \"stats:hot\" { top = 5000 }");
+    begin_word(L, words_of[source->kind]);
+    if (!lua_istable(L, 2)) {
+        refuse_word(L, 2, "a table such as { top = 5000, priority = 1 }");
     }
-    pln_compile_check_names(L, 2, names, false, false);
-    if (pln_compile_field(L, 2, "top") != LUA_TNIL) {
-        lua_Integer top = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
-        if (top < 1 || top > MOST_KEYS) {
-            refuse_word(L, -1, "top: a whole number from 1 to 1000000");
-        }
-        source->top = (size_t) top;
-    }
+    read_source_limits(L, 2, source);
     lua_settop(L, 1);
     return 1;
 }
 
 void pln_compile_open_sources(lua_State *L) {
-    static const luaL_Reg words[] = {
-        {"keys", word_keys}, {"file", word_file}, {"zset", word_zset}, {NULL, NULL}};
+    static const luaL_Reg words[] = {{"keys", word_keys},
+                                     {"file", word_file},
+                                     {"zset", word_zset},
+                                     {"previous", word_previous},
+                                     {NULL, NULL}};
     luaL_newmetatable(L, source_name);
     lua_pushcfunction(L, limit_source);
     lua_setfield(L, -2, "__call");
@@ -134,25 +180,55 @@ static void read_keys(lua_State *L, int index, struct pln_warm_source *source) {
     }
 }
 
+/* The functions of the sources before this one. */
+static unsigned count_functions(const struct pln_warm_plan *plan) {
+    unsigned n = 0;
+    for (size_t i = 0; i < plan->n_sources; i++) {
+        n += plan->sources[i].kind == PLN_WARM_FUNCTION;
+    }
+    return n;
+}
+
+/* What a source names is on top of the stack. */
+static void read_named(lua_State *L, struct pln_warm_source *source, unsigned n_functions) {
+    switch (source->kind) {
+    case PLN_WARM_KEYS:
+        read_keys(L, lua_gettop(L), source);
+        break;
+    case PLN_WARM_FILE:
+        source->name = pln_compile_own(L, beside(pln_compile_of(L)->source, lua_tostring(L, -1)));
+        break;
+    case PLN_WARM_ZSET:
+        source->name = pln_compile_own(L, strdup(lua_tostring(L, -1)));
+        break;
+    case PLN_WARM_FUNCTION:
+        source->function = n_functions;
+        lua_pushvalue(L, -1);
+        pln_naming_keep(L, n_functions);
+        break;
+    case PLN_WARM_PREVIOUS:
+        break;
+    }
+}
+
 static void read_source(lua_State *L, size_t i, struct pln_warm_plan *plan) {
     const struct source *from = luaL_testudata(L, -1, source_name);
+    unsigned n_functions = count_functions(plan);
     char got[80];
     if (from == NULL) {
-        pln_compile_refuse(L, "[%zu]: keys { ... }, file \"...\" or zset \"...\", got %s", i,
-                           pln_compile_got(L, -1, got, sizeof got));
+        pln_compile_refuse(
+            L, "[%zu]: keys { ... }, file \"...\", zset \"...\" or previous { ... }, got %s", i,
+            pln_compile_got(L, -1, got, sizeof got));
+    }
+    if (plan->n_sources == PLN_WARM_SOURCES) {
+        pln_compile_refuse(L, "at most %d sources", PLN_WARM_SOURCES);
     }
     plan->sources = pln_compile_grow(L, plan->sources, plan->n_sources, sizeof *plan->sources);
     struct pln_warm_source *source = &plan->sources[plan->n_sources++];
-    *source = (struct pln_warm_source){.kind = from->kind};
+    *source = (struct pln_warm_source){
+        .kind = from->kind, .top = from->top, .priority = from->priority};
     lua_getiuservalue(L, -1, 1);
-    if (from->kind == PLN_WARM_KEYS) {
-        read_keys(L, lua_gettop(L), source);
-    } else if (from->kind == PLN_WARM_FILE) {
-        source->name = pln_compile_own(L, beside(pln_compile_of(L)->source, lua_tostring(L, -1)));
-    } else {
-        source->name = pln_compile_own(L, strdup(lua_tostring(L, -1)));
-        source->top = from->top;
-    }
+    read_named(L, source, n_functions);
     lua_pop(L, 1);
 }
 

@@ -8,7 +8,8 @@
  * reads.c    get, peek, get_many, and the call of a loader
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
- * control.c  policies, warming, statistics
+ * control.c  policies, statistics
+ * warming.c  warming, and whether a cache is warm
  * policies.c policies that change, and their tests
  * memory.c   a server in memory, for tests
  * locks.c    locks
@@ -165,6 +166,11 @@ bool pln_lua_given_flag(lua_State *L, int index, const char *name, bool otherwis
 /* The place among `choices` (ending in NULL). */
 int pln_lua_given_choice(lua_State *L, int index, const char *name, const char *const *choices);
 
+/* ---- warming.c ---- */
+
+/* perilune.notify(message): to the service manager. */
+int pln_lua_notify(lua_State *L);
+
 /* ---- locks.c ---- */
 
 /* The module's function `nodes`. */
@@ -218,6 +224,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
-    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[];
+    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[];
 
 #endif

@@ -2,9 +2,9 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, tests.c, fields.c). vm.c ties these together, and policy.c is what a
- * program calls; calls.c is how the core calls a policy's functions, fuse.c how it stops calling
- * them.
+ * rules.c, events.c, lists.c, naming.c, tests.c, fields.c). vm.c ties these together, and policy.c
+ * is what a program calls; calls.c is how the core calls a policy's functions, fuse.c how it stops
+ * calling them.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -417,11 +417,25 @@ int pln_tests_run(struct pln_compiler *compiler);
 void pln_tests_free(struct pln_compiler *compiler);
 /* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
 int pln_tests_verdict(const struct pln_ruleset *ruleset);
+/* ---- vm.c ---- */
+
+/* The script of a number under which hooks are called, made when it is first needed. `arg` is that
+ * of the hooks. Returns: PLN_OK; PLN_EPOLICY, PLN_ENOMEM. */
+int pln_vm_script(void *arg, unsigned worker, struct pln_script **script);
+/* Frees it. */
+void pln_vm_leave(void *arg, unsigned worker);
+
+/* ---- naming.c: the functions of cache.warm ---- */
+
+/* Keeps the function on top of the stack (and pops it) as the n-th of the file. */
+void pln_naming_keep(lua_State *L, unsigned function);
+/* The hook name_keys. */
+int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
 
 /* ---- lists.c: cache.warm and the words in it ---- */
 
 void pln_compile_warm(lua_State *L, int body);
-/* Adds keys, file and zset to the globals on top of the stack. */
+/* Adds keys, file, zset and previous to the globals on top of the stack. */
 void pln_compile_open_sources(lua_State *L);
 
 #endif

@@ -26,8 +26,8 @@ struct vm {
     const struct pln_host *host;
     struct pln_terms base;
     const struct pln_ruleset *ruleset; /* whose hooks these are: it outlives the vm */
-    unsigned n_workers;
-    struct pln_script **scripts; /* each used by its worker's thread alone */
+    unsigned n_workers, n_numbers;     /* the latter with threads that warm */
+    struct pln_script **scripts;       /* each used by its worker's thread alone */
     struct pln_spare_scripts spares;
     struct pln_fuse *fuses; /* by rule and hook */
     unsigned budget_ms;     /* of ttl, tags and related */
@@ -59,6 +59,20 @@ static int make_script(struct vm *vm, struct pln_script **script) {
     return PLN_OK;
 }
 
+int pln_vm_script(void *arg, unsigned worker, struct pln_script **script) {
+    struct vm *vm = arg;
+    assert(worker < vm->n_numbers);
+    int status = vm->scripts[worker] == NULL ? make_script(vm, &vm->scripts[worker]) : PLN_OK;
+    *script = vm->scripts[worker];
+    return status;
+}
+
+void pln_vm_leave(void *arg, unsigned worker) {
+    struct vm *vm = arg;
+    pln_script_free(vm->scripts[worker]);
+    vm->scripts[worker] = NULL;
+}
+
 static void count_overrun(struct vm *vm, const struct pln_script *script, struct pln_call *call) {
     call->is_overrun = script->is_over || script->is_out_of_memory;
     if (call->is_overrun) {
@@ -70,26 +84,21 @@ static void count_overrun(struct vm *vm, const struct pln_script *script, struct
 /* Runs one of calls.c's functions in the worker's script. Returns: PLN_OK; negative with a text. */
 static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct pln_call *call,
                unsigned budget_ms) {
-    assert(worker < vm->n_workers);
-    call->is_overrun = false;
-    if (vm->scripts[worker] == NULL) {
-        int status = make_script(vm, &vm->scripts[worker]);
-        if (status < 0) {
-            call->is_overrun = true; /* it may have taken as long as reading may */
-            return status;
-        }
+    struct pln_script *script;
+    int status = pln_vm_script(vm, worker, &script);
+    call->is_overrun = status < 0; /* it may have taken as long as reading may */
+    if (status < 0) {
+        return status;
     }
-    struct pln_script *script = vm->scripts[worker];
     if (script->is_running) { /* it used the cache, by a library of the host's */
         return pln_fail(PLN_EPOLICY, "%s: one of its functions waits for another", script->file);
     }
-    int status = pln_script_call(script, function, call, budget_ms);
+    status = pln_script_call(script, function, call, budget_ms);
     if (status < 0) {
         status = pln_fail(PLN_EPOLICY, "%s", script->error);
         count_overrun(vm, script, call);
         if (script->is_out_of_memory) {
-            vm->scripts[worker] = NULL;
-            pln_script_free(script);
+            pln_vm_leave(vm, worker);
         }
     }
     return status;
@@ -263,7 +272,7 @@ static void free_vm(void *arg) {
     if (vm == NULL) {
         return;
     }
-    for (unsigned i = 0; vm->scripts != NULL && i < vm->n_workers; i++) {
+    for (unsigned i = 0; vm->scripts != NULL && i < vm->n_numbers; i++) {
         pln_script_free(vm->scripts[i]);
     }
     free(vm->scripts);
@@ -282,8 +291,9 @@ static struct vm *new_vm(struct pln_cache *cache) {
         vm->host = pln_cache_host(cache);
         vm->base = *pln_cache_terms(cache);
         vm->n_workers = pln_cache_workers(cache);
+        vm->n_numbers = pln_cache_numbers(cache);
         vm->budget_ms = (unsigned) pln_cache_policy_budget(cache);
-        vm->scripts = calloc(vm->n_workers, sizeof(struct pln_script *));
+        vm->scripts = calloc(vm->n_numbers, sizeof(struct pln_script *));
     }
     return vm;
 }
@@ -291,7 +301,13 @@ static struct vm *new_vm(struct pln_cache *cache) {
 /* Makes the vm the ruleset's, which frees it from now on. */
 static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
     size_t n = ruleset->n_rules * N_HOOKS;
-    ruleset->hooks = (struct pln_hooks){on_load, on_shape, free_vm, on_raise, on_again};
+    ruleset->hooks = (struct pln_hooks){.load = on_load,
+                                        .shape = on_shape,
+                                        .retire = free_vm,
+                                        .raise = on_raise,
+                                        .again = on_again,
+                                        .name_keys = pln_naming_run,
+                                        .leave = pln_vm_leave};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);

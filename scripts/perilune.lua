@@ -10,7 +10,7 @@
 local program = ...
 local perilune = require "perilune"
 
-local OK, FAILED, USAGE, PARTLY, LATE = 0, 1, 2, 3, 4
+local OK, FAILED, USAGE = 0, 1, 2
 local NO_ANSWER = 3 -- of get, where 1 is a miss
 local complain, refuse, fail = program.arguments.complain, program.arguments.refuse,
   program.arguments.fail
@@ -21,8 +21,9 @@ usage: perilune COMMAND [OPTIONS] ...
 
   run [-e chunk] [-l module] [-i] [-v] [-W] [-E] [script.lua [arguments]]
                           runs a script as lua does, with perilune at hand
-  warm -p POLICY          loads what the policy's warm lists name
-      [--trusted] [--deadline 20s] [--json]
+  warm -p POLICY          loads what the policy's cache.warm names, or a list
+      [--list FILE] [--top 5000] [--deadline 20s] [--rate 2000/s] [--concurrency 8]
+      [--l2-only] [--trusted] [--json]
   get KEY                 prints a value; exits with 1 where there is none
       [--json]
   set KEY VALUE           stores a value; VALUE - reads standard input
@@ -92,6 +93,8 @@ local function json(value)
   table.sort(parts)
   return "{" .. table.concat(parts, ",") .. "}"
 end
+
+program.json = json -- for the commands in files of their own
 
 ---------------------------------------------------------------------------------------------------
 -- commands
@@ -276,102 +279,7 @@ commands["policy events"] = {
   end,
 }
 
----------------------------------------------------------------------------------------------------
--- warm
-
-local seconds_of = { ms = 0.001, s = 1, m = 60, h = 3600 }
-
-local function to_seconds(text)
-  local number, unit = text:match "^([%d.]+)(%a*)$"
-  local seconds = tonumber(number) and tonumber(number) * (seconds_of[unit == "" and "s" or unit]
-    or -1)
-  if not seconds or seconds <= 0 then
-    refuse("option '--deadline' must be a duration such as \"20s\", got '%s'", text)
-  end
-  return seconds
-end
-
--- "4120/5000 82% 1.9k/s 12 failed 4 s left"
-local function progress_line(report)
-  local done = report.loaded + report.present + report.failed
-  local rate = report.took > 0 and done / report.took or 0
-  local left = rate > 0 and ("%d s left"):format(math.ceil((report.wanted - done) / rate)) or ""
-  return ("%d/%d %d%% %s/s %d failed %s"):format(done, report.wanted,
-    report.wanted > 0 and done * 100 // report.wanted or 100,
-    rate >= 1000 and ("%.1fk"):format(rate / 1000) or ("%.0f"):format(rate), report.failed, left)
-end
-
--- Returns a function that shows progress: one line drawn anew on a terminal, else one each 5 s.
-local function make_display()
-  local is_terminal = program.is_terminal()
-  local last = 0
-  return function(report)
-    if is_terminal then
-      io.stderr:write("\r\27[K", progress_line(report))
-    elseif report.took - last >= 5 then
-      last = report.took
-      io.stderr:write(progress_line(report), "\n")
-    end
-  end, function()
-    if is_terminal then
-      io.stderr:write "\r\27[K"
-    end
-  end
-end
-
--- Warms until all is done, the deadline comes, or Ctrl-C.
-local function warm(cache, deadline)
-  local show, wipe = make_display()
-  local is_late = false
-  program.catch_interrupt()
-  local report, message, code = cache:warm {
-    progress = function(report)
-      show(report)
-      is_late = deadline ~= nil and report.took >= deadline
-      return not is_late and not program.interrupted()
-    end,
-  }
-  wipe()
-  check(report, message, code)
-  local done = report.loaded + report.present + report.failed
-  report.deadline_passed = report.deadline_passed or (is_late and done < report.wanted)
-  report.interrupted = program.interrupted()
-  return report
-end
-
-local function warm_code(report)
-  if report.deadline_passed then
-    return LATE
-  elseif report.interrupted then
-    return PARTLY
-  elseif report.failed == 0 then
-    return OK
-  end
-  return report.ready and PARTLY or FAILED
-end
-
-commands.warm = {
-  options = { ["--policy"] = "value", ["--trusted"] = "flag", ["--deadline"] = "value",
-    ["--json"] = "flag" },
-  run = function(given, rest)
-    if #rest > 0 or not given["--policy"] then
-      refuse "warm wants -p POLICY"
-    end
-    local deadline = given["--deadline"] and to_seconds(given["--deadline"])
-    local cache <close> = open(given)
-    check(cache:load_policy(given["--policy"], given["--trusted"]))
-    local report = warm(cache, deadline)
-    if given["--json"] then
-      print(json(report))
-    else
-      print(("%d keys: %d loaded, %d were there, %d failed, in %.1f s%s"):format(report.wanted,
-        report.loaded, report.present, report.failed, report.took,
-        report.deadline_passed and ", stopped by the deadline" or
-        report.interrupted and ", interrupted" or ""))
-    end
-    return warm_code(report)
-  end,
-}
+commands.warm = program.warm
 
 commands.watch = {
   options = { ["--processes"] = "value", ["--threads"] = "value", ["--keys"] = "value",

@@ -42,12 +42,12 @@ static void add_keys(size_t n) {
 START_TEST(every_key_of_a_list_is_loaded_and_a_second_time_found) {
     struct pln_warm_report report;
     add_keys(100);
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.wanted, 100);
     ck_assert_uint_eq(report.loaded, 100);
     ck_assert(report.is_ready);
     ck_assert_int_eq(rig.n_loads, 100);
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.present, 100);
     ck_assert_int_eq(rig.n_loads, 100);
 }
@@ -61,7 +61,7 @@ START_TEST(a_file_holds_one_key_a_line_with_comments) {
     fputs("# hot ones\nk:1\n\nk:2\r\nk:3", file);
     fclose(file);
     add_source(PLN_WARM_FILE, name);
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.loaded, 3);
     unlink(name);
 }
@@ -70,7 +70,7 @@ END_TEST
 START_TEST(a_file_that_is_not_there_is_named) {
     struct pln_warm_report report;
     add_source(PLN_WARM_FILE, "/nonexistent/keys");
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_ESYSTEM);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_ESYSTEM);
     ck_assert_str_eq(pln_error_text(), "warm: /nonexistent/keys: No such file or directory");
 }
 END_TEST
@@ -78,8 +78,8 @@ END_TEST
 START_TEST(a_sorted_set_wants_redis) {
     struct pln_warm_report report;
     add_source(PLN_WARM_ZSET, "hot");
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_EL2DOWN);
-    ck_assert_str_eq(pln_error_text(), "warm: zset 'hot': the cache has no Redis");
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_EL2DOWN);
+    ck_assert_str_eq(pln_error_text(), "warm: zset hot: the cache has no Redis");
 }
 END_TEST
 
@@ -87,7 +87,7 @@ START_TEST(keys_that_fail_are_counted_and_the_rest_go_on) {
     struct pln_warm_report report;
     add_keys(10);
     rig.load_status = PLN_ELOADER;
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_OK);
     ck_assert_uint_eq(report.failed, 10);
     ck_assert(!report.is_ready);
     ck_assert_uint_eq(report.loaded, 0);
@@ -99,7 +99,7 @@ START_TEST(the_rate_spaces_keys_and_the_deadline_ends_it) {
     add_keys(1000);
     ruleset->warm.rate = 100;       /* the 1000 would take 10 s */
     ruleset->warm.deadline_ms = 55; /* keys at 0, 10, ... 50 ms */
-    ck_assert_int_eq(pln_warm(CACHE, NULL, NULL, &report), PLN_OK);
+    ck_assert_int_eq(pln_warm(CACHE, NULL, &report), PLN_OK);
     ck_assert(report.deadline_passed);
     ck_assert_uint_ge(report.loaded, 1);
     ck_assert_uint_le(report.loaded, 6);
@@ -116,7 +116,8 @@ START_TEST(progress_may_stop_it) {
     struct pln_warm_report report;
     add_keys(1000);
     ruleset->warm.rate = 50;
-    ck_assert_int_eq(pln_warm(CACHE, stop, NULL, &report), PLN_OK);
+    struct pln_warm_options options = {.progress = stop};
+    ck_assert_int_eq(pln_warm(CACHE, &options, &report), PLN_OK);
     ck_assert_uint_lt(report.loaded, 1000);
     ck_assert(!report.deadline_passed);
 }

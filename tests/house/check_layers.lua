@@ -21,8 +21,7 @@ local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", 
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",
-    "watch_given", "watch_judge", "watch_report", "watch_work", "policies",
-    "hangup" }
+    "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

@@ -155,8 +155,11 @@ spec.test("warm loads the lists, and tells how far it is", function()
   end }
   spec.same(report.took >= 0, true)
   report.took = nil
+  spec.contains(report.error, "broken:1: users.lua:5:")
+  report.error = nil
   spec.same(report, { wanted = 3, loaded = 2, present = 0, failed = 1, deadline_passed = false,
-    ready = false })
+    ready = false, following = false,
+    sources = { { source = "keys", wanted = 3, loaded = 2, present = 0, failed = 1 } } })
   spec.same(last.wanted, 3)
   spec.same(select(3, cache:peek "user:2"), "l1")
   spec.same(cache:warm().present, 2)

@@ -104,6 +104,10 @@ unsigned pln_cache_workers(const struct pln_cache *cache) {
     return FAKE_WORKERS;
 }
 
+unsigned pln_cache_numbers(const struct pln_cache *cache) {
+    return pln_cache_workers(cache);
+}
+
 pln_ms pln_cache_policy_budget(const struct pln_cache *cache) {
     (void) cache;
     return 5;

@@ -324,7 +324,8 @@ static const struct {
     {"cache.warm \"x\"",
      "policy.lua:1: warm: a table is wanted, as in cache.warm { keys { \"a\" } }, got 'x'"},
     {"cache.warm { \"x\" }",
-     "policy.lua:1: warm: [1]: keys { ... }, file \"...\" or zset \"...\", got 'x'"},
+     "policy.lua:1: warm: [1]: keys { ... }, file \"...\", zset \"...\" or previous { ... }, got "
+     "'x'"},
     {"cache.warm { rat = 3 }", "policy.lua:1: warm: unknown field 'rat', did you mean 'rate'?"},
     {"cache.warm { rate = \"fast\" }",
      "policy.lua:1: warm: rate: keys per second, such as \"2000/s\", got 'fast'"},
