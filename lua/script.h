@@ -287,7 +287,8 @@ struct pln_compiler {
     size_t n_classes;
     struct pln_expectation *expectations; /* tests.c */
     size_t n_expectations;
-    int warm_line;    /* 0: no cache.warm so far */
+    int warm_line; /* 0: no cache.warm so far */
+    char warm_file[PLN_SCRIPT_NAME + 1];
     char element[32]; /* of cache.rules: "rules[3]" */
     struct {
         const char *kind; /* "rule" */

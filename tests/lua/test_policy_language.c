@@ -325,6 +325,7 @@ static const struct part bad_parts[] = {
     {"sub/b.lua", "include \"../a.lua\"\n"},
     {"sub/out.lua", "include \"../../out.lua\"\n"},
     {"sub/again.lua", "cache.class \"c\" {}\n"},
+    {"sub/warm.lua", "\ncache.warm { keys { \"a\" } }\n"},
     {"sub/rule.lua", "cache.rule \"*\" {}\n"},
     {"sub/event.lua", "cache.on \"e\" { tags = { \"t\" } }\ncache.events { channel = \"e\" }\n"},
 };
@@ -371,6 +372,8 @@ START_TEST(what_is_wrong_in_a_file_is_told_with_its_name) {
          "policy.lua:2: on 'e': there is one of this name already, at sub/event.lua:1"},
         {"include \"sub/event.lua\"\ncache.events { channel = \"e\" }",
          "policy.lua:2: events: channel: 'e' is named already, at sub/event.lua:2"},
+        {"include \"sub/warm.lua\"\ncache.warm {}",
+         "policy.lua:2: warm: there is one already, at sub/warm.lua:2"},
         {"pcall(include, \"none.lua\")",
          "policy.lua:1: include: 'none.lua' cannot be opened: No such file or directory"},
     };
