@@ -14,6 +14,7 @@
 #include "flight.h"
 #include "hosts.h"
 #include "nested.h"
+#include "shadow.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -95,6 +96,7 @@ static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *
 
 static int serve_l1(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now,
                     enum pln_source tier, struct pln_value *value, struct pln_result *result) {
+    request->is_from_l1 = true;
     *result = (struct pln_result){.value = value, .len = hit->len, .format = hit->format};
     pln_life_describe(&hit->life, now, result);
     return deliver(request->cache, hit->is_absent, tier, result);
@@ -249,11 +251,23 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
         pln_loader_choose(&request);
         status = read_matched(&request, result);
     }
+    if (pln_shadow_samples(cache, key->hash)) {
+        uint8_t tier = request.is_from_l1 ? PLN_FROM_L1 : PLN_FROM_LOADER;
+        pln_shadow_saw(cache, key, options, status,
+                       result->source == PLN_FROM_NEGATIVE ? tier : result->source, result->len);
+    }
     pln_ruleset_unref(request.ruleset);
     return status;
 }
 
 /* ---- the public reads ---- */
+
+/* What is told to a shadow takes the long way, a hit too. */
+static bool may_be_plain(const struct pln_cache *cache, const struct pln_get_options *options,
+                         uint64_t hash) {
+    return (options == NULL || (options->flags & PLN_GET_NO_L1) == 0) &&
+           !pln_shadow_samples(cache, hash);
+}
 
 int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
                  const struct pln_get_options *options, void *buffer, size_t size,
@@ -265,7 +279,7 @@ int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, status, result);
     }
-    if (options == NULL || (options->flags & PLN_GET_NO_L1) == 0) {
+    if (may_be_plain(cache, options, hashed.hash)) {
         pln_ms now = pln_now(&cache->host);
         if (pln_l1_get(cache->l1, &hashed, now, 0, buffer, size, &hit) == PLN_OK &&
             is_plain(cache, &hit, now)) {
@@ -298,7 +312,7 @@ int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, status, result);
     }
-    if (options == NULL || (options->flags & PLN_GET_NO_L1) == 0) {
+    if (may_be_plain(cache, options, hashed.hash)) {
         pln_ms now = pln_now(&cache->host);
         if (pln_l1_borrow(cache->l1, &hashed, now, 0, &hit, &value) == PLN_OK) {
             if (is_plain(cache, &hit, now)) {

@@ -30,16 +30,20 @@
  *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
- *   report.c   statistics, explain
+ *   report.c   statistics
  *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
  *   nested.c   loaders that ask the cache
  *   named.c    names in Redis of what is no cached value
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
  *   session.c  sessions
+ *   simulate.c a trace on a virtual clock
+ *   shadow.c   a candidate policy beside the live one; rehearse.c what it does, compare.c how the
+ *              two differ
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
- * taken with that of the sources of events (feeder.c) held.
+ * taken with that of the sources of events (feeder.c) held, and all that come after a shadow's
+ * (shadow.c): it is the first.
  *
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
@@ -183,6 +187,7 @@ struct pln_request {
     pln_ms soft_ms;    /* of its patience; 0: none */
     bool has_stale;    /* a value is at hand that will do after that */
     bool is_refresh;   /* a value is being served meanwhile */
+    bool is_from_l1;   /* it was answered so */
     pln_ms created;    /* of that value */
     bool is_ahead;     /* nobody has asked for it yet */
     bool is_wanted;    /* what is loaded is stored, however seldom the key was missed */
@@ -327,9 +332,10 @@ struct pln_cache {
     /* line 0: read by every get, written only at open */
     _Alignas(PLN_CACHE_LINE) struct pln_l1 *l1;
     struct pln_counts *counts;
-    struct pln_cache *next; /* of all caches of the process: fork.c */
+    _Atomic uint64_t shadow_below; /* keys whose hash is less are told to the shadow: shadow.h */
     uint64_t seed;
     struct pln_host host;
+    struct pln_cache *next; /* of all caches of the process: fork.c */
 
     struct pln_inval *inval;
     _Atomic pln_ms certain_at; /* all that was done in Redis before has been heard */
@@ -350,6 +356,10 @@ struct pln_cache {
     pln_ms policy_budget_ms;
     bool is_tracking;
     bool has_l2;
+    pln_loader stand_in; /* in the place of the policy's load functions, or NULL */
+    void *stand_in_arg;
+    const char *eviction, *weigh; /* as given, for a shadow; likewise max_entries */
+    size_t max_entries;
     char *name;
     char *ns; /* before all names in Redis */
 
@@ -359,6 +369,9 @@ struct pln_cache {
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
     struct pln_registered *loaders; /* loaders.c */
+
+    pthread_mutex_t shadow_lock; /* over: */
+    struct pln_shadow *shadow;
 };
 
 /* ---- named.c ---- */

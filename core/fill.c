@@ -28,6 +28,7 @@
 #include "fill.h"
 #include "hosts.h"
 #include "nested.h"
+#include "shadow.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -181,6 +182,9 @@ static int call_loader(const struct fill *fill, struct pln_load *load) {
     const struct pln_hooks *hooks = &request->ruleset->hooks;
     struct pln_nested nested;
     int status;
+    if (request->loader == NULL && fill->cache->stand_in != NULL) {
+        return pln_stand_in_load(request, (unsigned) fill->worker, load);
+    }
     pln_nested_enter(&nested, fill->cache, request->key.key);
     if (request->loader == NULL) {
         status = hooks->load(request->ruleset->hooks_arg, (unsigned) fill->worker, &request->match,
@@ -384,6 +388,10 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     pln_outcome_fini(&fill->fallback);
     if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
         pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
+    }
+    if ((status == PLN_OK || status == PLN_ABSENT) &&
+        pln_shadow_samples(fill->cache, fill->request->key.hash)) {
+        pln_shadow_fetched(fill->cache, &fill->request->key, pln_value_len(outcome->value));
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
 }

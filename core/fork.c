@@ -13,6 +13,7 @@
 #include "flight.h"
 #include "reload.h"
 #include "warm.h"
+#include "shadow.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -20,6 +21,9 @@ static struct pln_memory *memories;
 
 static void before(void) {
     pthread_mutex_lock(&lock);
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_shadow_freeze(cache); /* of all caches first: one's shadow is another's user */
+    }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_feeders_freeze(cache->feeders); /* first: it looks at the policy with its lock held */
         pln_reloads_freeze(cache->reloads);
@@ -48,6 +52,9 @@ static void after(bool is_child) {
         pln_reloads_thaw(cache->reloads, is_child);
         pln_readiness_thaw(cache->readiness, is_child);
         pln_feeders_thaw(cache->feeders, is_child);
+    }
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_shadow_thaw(cache, is_child);
     }
     pthread_mutex_unlock(&lock);
 }

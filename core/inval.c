@@ -21,14 +21,15 @@
  * again; else it goes on to the next, and they never serve again. Entries filled while it is odd
  * serve only while it is, and no longer after they were loaded than the terms allow (life.c).
  */
-#include "engine.h"
+#include "shadow.h"
 
 struct pln_inval {
     _Atomic uint64_t stripes[PLN_N_STRIPES];
     _Atomic uint64_t marks[PLN_N_MARKS];
     _Atomic uint64_t mark_clock;
     struct pln_l1 *l1;
-    pthread_mutex_t lock; /* over the generation's steps; readers do without */
+    struct pln_cache *cache; /* whose shadow is told what becomes void; NULL in tests */
+    pthread_mutex_t lock;    /* over the generation's steps; readers do without */
 };
 
 int pln_inval_new(struct pln_inval **inval) {
@@ -51,6 +52,14 @@ void pln_inval_free(struct pln_inval *inval) {
 void pln_inval_attach(struct pln_inval *inval, struct pln_l1 *l1, bool is_linked) {
     inval->l1 = l1;
     pln_l1_set_generation(l1, is_linked ? 1 : 0); /* a link begins as lost */
+}
+
+void pln_inval_watch(struct pln_inval *inval, struct pln_cache *cache) {
+    inval->cache = cache;
+}
+
+static bool is_shadowed(const struct pln_inval *inval, uint64_t hash) {
+    return inval->cache != NULL && pln_shadow_samples(inval->cache, hash);
 }
 
 const _Atomic uint64_t *pln_inval_marks(const struct pln_inval *inval) {
@@ -121,6 +130,9 @@ static void end_entries(struct pln_inval *inval, const struct pln_hashed *key) {
 void pln_inval_key(struct pln_inval *inval, const struct pln_hashed *key) {
     forget_loads(stripe_of(inval, key->hash));
     end_entries(inval, key);
+    if (is_shadowed(inval, key->hash)) {
+        pln_shadow_forget(inval->cache, key);
+    }
 }
 
 /* Raise first, then walk. A fill that checked before its stripe was raised had linked its entry by
@@ -136,6 +148,10 @@ void pln_inval_match(struct pln_inval *inval, pln_l1_wanted wanted, const void *
     atomic_thread_fence(memory_order_seq_cst); /* as in forget_loads */
     if (pln_l1_remove_each(inval->l1, wanted, arg) < 0) {
         pln_inval_all(inval);
+    } else if (is_shadowed(inval, 0) && wanted == pln_mask_fits) {
+        pln_shadow_match(inval->cache, arg);
+    } else if (is_shadowed(inval, 0)) {
+        pln_shadow_all(inval->cache); /* some of them: which is not to be said in an event */
     }
 }
 
@@ -143,6 +159,8 @@ void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln
     forget_loads(stripe_of(inval, key->hash));
     if (pln_l1_expire(inval->l1, key, now) < 0) {
         pln_inval_all(inval);
+    } else if (is_shadowed(inval, key->hash)) {
+        pln_shadow_expire(inval->cache, key);
     }
 }
 
@@ -175,6 +193,9 @@ void pln_inval_tag(struct pln_inval *inval, struct pln_bytes tag) {
                                                   memory_order_relaxed)) {
     }
     atomic_thread_fence(memory_order_seq_cst); /* as in forget_loads */
+    if (is_shadowed(inval, 0)) {
+        pln_shadow_tag(inval->cache, tag);
+    }
 }
 
 /* Steps the generation: to the next odd number, the next even one, or the next but one. */
@@ -202,6 +223,9 @@ static bool is_any(uint32_t generation) {
 
 void pln_inval_all(struct pln_inval *inval) {
     step(inval, is_any, 2);
+    if (is_shadowed(inval, 0)) {
+        pln_shadow_all(inval->cache);
+    }
 }
 
 void pln_inval_down(struct pln_inval *inval) {
@@ -210,6 +234,9 @@ void pln_inval_down(struct pln_inval *inval) {
 
 void pln_inval_up(struct pln_inval *inval, bool is_whole) {
     step(inval, is_lost, is_whole ? (uint32_t) -1 : 1);
+    if (!is_whole && is_shadowed(inval, 0)) {
+        pln_shadow_all(inval->cache);
+    }
 }
 
 /* ---- around a fork ---- */

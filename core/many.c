@@ -4,6 +4,7 @@
  * round trip to L2 for what is left. Loaders are not run.
  */
 #include "flight.h"
+#include "shadow.h"
 
 /* The keys that L1 did not answer, side by side as L2 wants them. */
 struct rest {
@@ -243,6 +244,9 @@ int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n
     }
     if (status == PLN_OK) {
         ask_l2(cache, options, &rest, results, statuses);
+    }
+    if (status == PLN_OK && pln_shadow_is_there(cache)) {
+        pln_shadow_saw_many(cache, keys, n, options, statuses, results);
     }
     rest_fini(&rest, cache);
     return status;

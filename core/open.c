@@ -10,6 +10,7 @@
 #include "hosts.h"
 #include "reload.h"
 #include "warm.h"
+#include "shadow.h"
 
 /* ---- the bus's word ---- */
 
@@ -174,8 +175,8 @@ static int make_redis(void *arg, const struct pln_l2_options *options, struct pl
     return pln_l2_redis_new(options, l2);
 }
 
-static int build(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,
-                 void *arg) {
+static int build(struct pln_cache *cache, const struct pln_options *options, unsigned n_threads,
+                 pln_l2_maker make, void *arg) {
     int status = pln_counts_new(&cache->counts);
     if (status == PLN_OK) {
         status = pln_inval_new(&cache->inval);
@@ -204,13 +205,14 @@ static int build(struct pln_cache *cache, const struct pln_options *options, pln
     if (status == PLN_OK) {
         cache->has_l2 = make != NULL;
         pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
+        pln_inval_watch(cache->inval, cache);
         if (cache->has_l2 && options->recovery != PLN_NONE) {
             status = pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
                                       &cache->recovery);
         }
     }
     if (status == PLN_OK) {
-        status = pln_workers_new(cache, cache->n_workers, &cache->workers);
+        status = pln_workers_new(cache, n_threads, &cache->workers);
     }
     if (status == PLN_OK && cache->has_l2) {
         status = open_l2(cache, options, make, arg);
@@ -245,6 +247,11 @@ int pln_open(const struct pln_options *options, struct pln_cache **cache) {
 
 int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *arg,
                   struct pln_cache **cache) {
+    return pln_open_alone(options, NULL, make, arg, cache);
+}
+
+int pln_open_alone(const struct pln_options *options, const struct pln_alone *alone,
+                   pln_l2_maker make, void *arg, struct pln_cache **cache) {
     struct pln_options resolved;
     int status = pln_options_resolve(options, make != NULL, &resolved);
     if (status < 0) {
@@ -256,12 +263,18 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
     }
     memset(created, 0, sizeof *created);
     pthread_mutex_init(&created->policy_lock, NULL);
-    created->seed = pln_random64();
+    pthread_mutex_init(&created->shadow_lock, NULL);
     created->terms = terms_of(&resolved);
     created->max_item_bytes = resolved.max_item_bytes;
+    created->max_entries = resolved.max_entries;
+    created->eviction = pln_evictions[pln_option_index(pln_evictions, resolved.eviction)];
+    created->weigh = pln_weighings[pln_option_index(pln_weighings, resolved.weigh)];
     created->timeout_ms = resolved.timeout_ms;
-    created->n_workers = resolved.workers;
+    created->n_workers = alone != NULL ? 1 : resolved.workers;
     created->policy_budget_ms = resolved.policy_budget_ms;
+    created->seed = alone != NULL ? alone->seed : pln_random64();
+    created->stand_in = alone != NULL ? alone->load : NULL;
+    created->stand_in_arg = alone != NULL ? alone->arg : NULL;
     created->is_tracking = resolved.tracking;
     created->name = strdup(resolved.name);
     created->ns = strdup(resolved.ns);
@@ -271,7 +284,8 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
                                       .log_arg = resolved.log_arg,
                                       .name = created->name};
     status = created->name != NULL && created->ns != NULL
-                 ? build(created, &resolved, make, arg)
+                 ? build(created, &resolved, alone != NULL ? alone->n_threads : resolved.workers,
+                         make, arg)
                  : pln_fail(PLN_ENOMEM, "open: no memory for the name");
     if (status < 0) {
         pln_close(created);
@@ -286,6 +300,7 @@ void pln_close(struct pln_cache *cache) {
     if (cache == NULL) {
         return;
     }
+    pln_shadow_end(cache);
     pln_fork_forget(cache);
     pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
@@ -308,6 +323,7 @@ void pln_close(struct pln_cache *cache) {
     pln_inval_free(cache->inval);
     pln_counts_free(cache->counts);
     pthread_mutex_destroy(&cache->policy_lock);
+    pthread_mutex_destroy(&cache->shadow_lock);
     free(cache->ns);
     free(cache->name);
     free(cache);

@@ -465,6 +465,8 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_policy.h"
 #include "perilune_reload.h"
 #include "perilune_redis.h"
+#include "perilune_shadow.h"
+#include "perilune_simulate.h"
 #include "perilune_warm.h"
 
 #endif

@@ -170,6 +170,9 @@ struct pln_hooks {
                      void *add_arg);
     /* Nobody calls under this number for now: what was kept for it may go. NULL is allowed. */
     void (*leave)(void *arg, unsigned worker);
+    /* Writes "NAME VALUE" for every field that a policy can set, a line each, always in the same
+     * order; returns the length of the whole, as snprintf does. NULL: cannot. */
+    size_t (*describe)(const struct pln_terms *terms, char *buffer, size_t size);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -293,6 +296,13 @@ pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
 void pln_cache_policy_failed(struct pln_cache *cache);
 void pln_cache_policy_count(struct pln_cache *cache, enum pln_count which);
 void pln_cache_policy_refused(struct pln_cache *cache);
+/* A shadow: a candidate, for a policy to be loaded into it, which is then put beside a cache. The
+ * sample is the share of the keys; 0: the default. Owns: freed, or handed over. */
+struct pln_shadow;
+int pln_shadow_new(struct pln_cache *live, double sample, struct pln_shadow **shadow);
+void pln_shadow_free(struct pln_shadow *shadow);
+struct pln_cache *pln_shadow_candidate(struct pln_shadow *shadow);
+void pln_shadow_start_take(struct pln_cache *live, struct pln_shadow *shadow);
 /* What has been put into a load so far. */
 struct pln_bytes pln_load_peek(const struct pln_load *load, uint8_t *format);
 

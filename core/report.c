@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text, and what
- * the policy says of one key.
+ * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text.
  */
 #include "reload.h"
 
@@ -159,88 +158,5 @@ size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size) {
         add(&text, "\"} %llu\n", (unsigned long long) stats[i].value);
     }
     add_nodes(&text, cache);
-    return text.len;
-}
-
-/* ---- explain ---- */
-
-static void add_duration(struct text *text, const char *name, pln_ms ms) {
-    if (ms == PLN_FOREVER) {
-        add(text, "  %-15s forever\n", name);
-    } else {
-        add(text, "  %-15s %.10gs\n", name, (double) ms / 1000);
-    }
-}
-
-static void add_terms(struct text *text, const struct pln_terms *terms) {
-    add_duration(text, "ttl", terms->ttl_ms);
-    add_duration(text, "l1_ttl", terms->l1_ttl_ms);
-    add_duration(text, "stale", terms->stale_ms);
-    add_duration(text, "stale_if_error", terms->stale_if_error_ms);
-    add_duration(text, "negative", terms->negative_ms);
-    add_duration(text, "lease", terms->lease_ms);
-    add_duration(text, "load_timeout", terms->load_timeout_ms);
-    add_duration(text, "soft_timeout", terms->soft_timeout_ms);
-    add(text, "  %-15s %d\n  %-15s %s\n", "min_uses", terms->min_uses, "deny",
-        terms->is_denied ? "yes" : "no");
-    add_duration(text, "replica_ttl", terms->replica_ttl_ms);
-    add_duration(text, "max_staleness", terms->max_staleness_ms);
-    add_duration(text, "l2_ttl", terms->l2_ttl_ms);
-    add_duration(text, "max_age", terms->max_age_ms);
-    add_duration(text, "retry", terms->retry_ms);
-    add(text, "  %-15s %s\n", "read",
-        pln_read_name(terms->read == 0 ? PLN_READ_PRIMARY : terms->read));
-    add(text, "  %-15s %g\n  %-15s %g\n  %-15s %zu\n", "jitter", terms->jitter, "refresh",
-        terms->refresh, "max_bytes", terms->max_bytes);
-    add(text, "  %-15s %s\n  %-15s %s\n  %-15s %s\n  %-15s %s\n", "l1",
-        terms->use_l1 ? "yes" : "no", "l2", terms->use_l2 ? "yes" : "no", "local_writes",
-        terms->local_writes ? "yes" : "no", "hash_l1", terms->hash_l1 ? "yes" : "no");
-}
-
-static void add_rule(struct text *text, const struct pln_match *match) {
-    static const struct {
-        uint32_t bit;
-        const char *name;
-    } hooks[] = {{PLN_RULE_LOAD, "load"},
-                 {PLN_RULE_TTL, "ttl"},
-                 {PLN_RULE_TAGS, "tags"},
-                 {PLN_RULE_RELATED, "related"}};
-    char tag[PLN_MAX_TAG];
-    const struct pln_rule *rule = match->rule;
-    add(text, "rule '%s' at %s:%d%s%s\n", pln_template_text(rule->pattern), rule->file, rule->line,
-        rule->class_name[0] != 0 ? ", class " : "", rule->class_name);
-    for (size_t i = 0; i < match->n_captures; i++) {
-        add(text, "  {%s} = %.*s\n", pln_template_name(rule->pattern, i),
-            (int) match->captures[i].len, (const char *) match->captures[i].data);
-    }
-    add_terms(text, &rule->terms);
-    for (size_t i = 0; i < rule->n_tags; i++) {
-        size_t len = pln_template_fill(rule->tags[i], match->captures, tag, sizeof tag);
-        add(text, "  %-15s %.*s\n", "tag", len == SIZE_MAX ? 0 : (int) len, tag);
-    }
-    for (size_t i = 0; i < PLN_ARRAY_LEN(hooks); i++) {
-        if (hooks[i].bit == PLN_RULE_LOAD && rule->loader != NULL) {
-            add(text, "  %-15s by the loader '%s'\n", hooks[i].name, rule->loader);
-        } else if ((rule->hooks & hooks[i].bit) != 0) {
-            add(text, "  %-15s by a function of the rule\n", hooks[i].name);
-        }
-    }
-    if (rule->origins != NULL && rule->origins[0] != 0) {
-        add(text, "where it was said\n%s", rule->origins);
-    }
-}
-
-size_t pln_explain(struct pln_cache *cache, struct pln_bytes key, char *buffer, size_t size) {
-    struct text text = {buffer, size, 0};
-    struct pln_ruleset *ruleset;
-    struct pln_match match;
-    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
-    if (match.rule == NULL) {
-        add(&text, "no rule matches; the cache's own terms hold\n");
-        add_terms(&text, terms);
-    } else {
-        add_rule(&text, &match);
-    }
-    pln_ruleset_unref(ruleset);
     return text.len;
 }

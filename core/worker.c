@@ -8,7 +8,11 @@
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
  * table that is being replaced goes; then it carries out what Redis did not take before, and saves
  * what is hot.
+ *
+ * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
+ * submits an urgent job runs it.
  */
+#include "simulate.h"
 #include "warm.h"
 
 #include <signal.h>
@@ -35,6 +39,7 @@ struct pln_workers {
     struct pln_cache *cache;
     struct pln_worker *workers;
     unsigned n_started;
+    bool has_no_threads;  /* who submits an urgent job runs it */
     pthread_mutex_t lock; /* over: */
     pthread_cond_t changed;
     struct queue urgent, behind;
@@ -145,17 +150,18 @@ static unsigned start(struct pln_workers *pool, unsigned n) {
 
 int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers) {
     struct pln_workers *pool = calloc(1, sizeof *pool);
-    if (pool == NULL || (pool->workers = calloc(n, sizeof *pool->workers)) == NULL) {
+    if (pool == NULL || (pool->workers = calloc(n + 1, sizeof *pool->workers)) == NULL) {
         free(pool);
         return pln_fail(PLN_ENOMEM, "open: no memory for %u workers", n);
     }
     pool->cache = cache;
+    pool->has_no_threads = n == 0;
     queue_init(&pool->urgent);
     queue_init(&pool->behind);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
     pool->n_started = start(pool, n);
-    if (pool->n_started == 0) {
+    if (pool->n_started == 0 && n > 0) {
         pln_workers_free(pool);
         return pln_fail(PLN_ESYSTEM, "open: the system starts no thread for a worker");
     }
@@ -186,8 +192,9 @@ void pln_workers_free(struct pln_workers *pool) {
 
 int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
     int status = PLN_OK;
-    if (is_urgent && self != NULL && self->pool == pool) {
-        job->run(job, self->number);
+    bool is_worker = self != NULL && self->pool == pool;
+    if (is_urgent && (is_worker || pool->has_no_threads)) {
+        job->run(job, is_worker ? self->number : 0);
         return PLN_OK;
     }
     pthread_mutex_lock(&pool->lock);
@@ -208,6 +215,23 @@ int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_ur
     }
     pthread_mutex_unlock(&pool->lock);
     return status;
+}
+
+void pln_workers_step(struct pln_workers *pool, bool sweeps) {
+    struct pln_job *job;
+    assert(pool->n_started == 0);
+    do {
+        pthread_mutex_lock(&pool->lock);
+        job = queue_take(&pool->behind);
+        pool->depth -= job != NULL;
+        pthread_mutex_unlock(&pool->lock);
+        if (job != NULL) {
+            job->run(job, 0);
+        }
+    } while (job != NULL);
+    if (sweeps) {
+        sweep(pool->cache);
+    }
 }
 
 size_t pln_workers_depth(struct pln_workers *pool) {

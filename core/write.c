@@ -12,6 +12,7 @@
  */
 #include "flight.h"
 #include "hosts.h"
+#include "shadow.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
 
@@ -212,6 +213,9 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
     } else if (status == PLN_OK) {
         status = cache->has_l2 && write.terms->use_l2 ? set_l2(&write) : set_l1(&write);
         pln_count(cache->counts, PLN_COUNT_SETS, 1);
+        if (status == PLN_OK && pln_shadow_samples(cache, write.key.hash)) {
+            pln_shadow_set(cache, &write.key, options);
+        }
     }
     pln_load_fini(&write.shape);
     pln_ruleset_unref(write.ruleset);
@@ -303,6 +307,9 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
         if (status != PLN_OK) {
             pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */
         }
+    }
+    if (pln_shadow_samples(cache, key.hash)) {
+        pln_shadow_touch(cache, &key, ttl_ms);
     }
     pln_ruleset_unref(ruleset);
     return status;

@@ -230,3 +230,14 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         snprintf(text, size, "%s", *(const bool *) place ? "true" : "false");
     }
 }
+
+size_t pln_policy_describe(const struct pln_terms *terms, char *buffer, size_t size) {
+    size_t len = 0;
+    for (unsigned i = 0; i < pln_n_policy_fields; i++) {
+        char value[32];
+        pln_policy_field_format(&pln_policy_fields[i], terms, value, sizeof value);
+        len += (size_t) snprintf(len < size ? buffer + len : NULL, len < size ? size - len : 0,
+                                 "%s %s\n", pln_policy_fields[i].name, value);
+    }
+    return len;
+}

@@ -66,6 +66,9 @@ static const luaL_Reg program_functions[] = {
     {"interrupted", program_interrupted},
     {"is_terminal", program_is_terminal},
     {"nearest", program_nearest},
+    {"replay", pln_program_replay},
+    {"size", pln_program_size},
+    {"trace", pln_program_trace},
     {"watch", pln_program_watch},
     {NULL, NULL},
 };

@@ -193,7 +193,8 @@ static int push_class(lua_State *L) {
     const luaL_Reg *const lists[] = {
         life,           pln_lua_reads, pln_lua_writes, pln_lua_wraps,    pln_lua_controls,
         pln_lua_keys,   pln_lua_locks, pln_lua_limits, pln_lua_sessions, pln_lua_data,
-        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings};
+        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings,
+        pln_lua_shadows};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");

@@ -13,6 +13,7 @@
  * policies.c policies that change, and their tests
  * memory.c   a server in memory, for tests
  * locks.c    locks
+ * shadow.c   a candidate policy beside the live one
  * limits.c   counters and limits of a rate
  * sessions.c sessions
  * given.c    what these three share
@@ -224,6 +225,7 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
-    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[];
+    pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
+    pln_lua_shadows[];
 
 #endif

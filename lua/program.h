@@ -47,6 +47,11 @@ void pln_program_obey_hangups(void);
  * given.open, by name; its own under their dashes. -> exit code, or nil and what is wrong. */
 int pln_program_watch(lua_State *L);
 
+/* What `perilune simulate` cannot do in Lua: simulate.c. */
+int pln_program_trace(lua_State *L);
+int pln_program_replay(lua_State *L);
+int pln_program_size(lua_State *L);
+
 /* True once Ctrl-C was pressed, where that is only noted. */
 bool pln_program_is_interrupted(void);
 

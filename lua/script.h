@@ -251,6 +251,8 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
 /* Writes a field's value as a policy would: "15m", "64k", "0.1", "true". */
 void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
                              char *text, size_t size);
+/* Writes all fields so, a line each: "ttl 15m"; returns the length as snprintf does. */
+size_t pln_policy_describe(const struct pln_terms *terms, char *buffer, size_t size);
 
 /* ---- vm.c ---- */
 

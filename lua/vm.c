@@ -307,7 +307,8 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
                                         .raise = on_raise,
                                         .again = on_again,
                                         .name_keys = pln_naming_run,
-                                        .leave = pln_vm_leave};
+                                        .leave = pln_vm_leave,
+                                        .describe = pln_policy_describe};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);

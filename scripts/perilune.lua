@@ -39,9 +39,16 @@ usage: perilune COMMAND [OPTIONS] ...
   policy test FILE        runs the tests (cache.test) that a policy file brings along
       [--trusted] [--json]
   policy explain -p FILE KEY
+      [--trusted] [--json]
                           says what a policy has for a key, and where it says so
   policy events FILE      says what events a policy carries out: the fields each needs, what it
       [--trusted] [--json] makes void, and the channels and streams they come from
+
+  simulate -p POLICY --trace FILE
+                          plays recorded requests (KEY, KEY SIZE or KEY SIZE TIME a line) through a
+      [--budget 64m,256m] [--compare POLICY] [--rate 1000/s] [--value-size 1k] [--l2]
+      [--svg FILE] [--json] [--trusted]
+                          policy: hit ratio, loads and bytes at each budget of L1
 
   watch                   writes and reads in several processes, and tells of every stale read
       [--processes 4] [--threads 8] [--keys 200] [--for 60s] [--pace 5ms] [--writes 10%]
@@ -99,7 +106,7 @@ program.json = json -- for the commands in files of their own
 ---------------------------------------------------------------------------------------------------
 -- commands
 
-local commands = {}
+local commands = { simulate = program.simulate }
 
 commands.get = {
   options = { ["--json"] = "flag" },
@@ -255,14 +262,27 @@ commands["policy test"] = {
   end,
 }
 
+-- What explain's text says, as a table: its lines are columns, two blanks apart.
+local function explained(text)
+  local result = { fields = {} }
+  result.rule, result.file, result.line = text:match "^rule '([^\n]*)' at ([^\n]*):(%d+)"
+  result.line = math.tointeger(tonumber(result.line))
+  result.class = text:match "^rule [^\n]*:%d+, class ([^\n]*)"
+  for name, value, where in text:gmatch "\n  ([^%s{]%S*) +([^\n]-)  +([^\n]+)" do
+    result.fields[name] = { value = value, from = where }
+  end
+  return result
+end
+
 commands["policy explain"] = {
-  options = { ["--policy"] = "value", ["--trusted"] = "flag" },
+  options = { ["--policy"] = "value", ["--trusted"] = "flag", ["--json"] = "flag" },
   run = function(given, rest)
     if #rest ~= 1 or not given["--policy"] then
       refuse "policy explain wants -p FILE and one key"
     end
     local cache <close> = open_for_policy(given, given["--policy"])
-    io.write(cache:explain(rest[1]))
+    local text = cache:explain(rest[1])
+    io.write(given["--json"] and json(explained(text)) .. "\n" or text)
     return OK
   end,
 }

@@ -204,19 +204,6 @@ START_TEST(the_keys_of_an_event_go_by_one_message_and_none_keeps_the_others) {
 }
 END_TEST
 
-START_TEST(explain_names_the_rule_and_every_term) {
-    char text[2048];
-    size_t len = pln_explain(CACHE, pln_key("k:7"), text, sizeof text);
-    ck_assert_uint_eq(len, strlen(text));
-    ck_assert_ptr_nonnull(strstr(text, "rule 'k:{id}' at test:1\n"));
-    ck_assert_ptr_nonnull(strstr(text, "{id} = 7\n"));
-    ck_assert_ptr_nonnull(strstr(text, "ttl             10s\n"));
-    ck_assert_ptr_nonnull(strstr(text, "load            by a function of the rule\n"));
-    pln_explain(CACHE, pln_key("other"), text, sizeof text);
-    ck_assert_ptr_nonnull(strstr(text, "no rule matches"));
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("warm");
     TCase *tests = tcase_create("warm");
@@ -235,6 +222,5 @@ int main(void) {
     tcase_add_test(tests, the_rate_spaces_keys_and_the_deadline_ends_it);
     tcase_add_test(tests, progress_may_stop_it);
     tcase_add_test(tests, an_event_deletes_its_keys_and_invalidates_its_tags);
-    tcase_add_test(tests, explain_names_the_rule_and_every_term);
     return rig_run(suite);
 }

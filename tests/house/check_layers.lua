@@ -15,13 +15,14 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 -- The Lua room has two halves: what programs call, which stands on the public header, and the
 -- policies, which the core calls. internal.h is where they meet.
 local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$",
-    "^lua/program%.h$", "^lua/watch[_%l]*%.h$" }
+    "^lua/program%.h$", "^lua/trace%.h$", "^lua/watch[_%l]*%.h$" }
 local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",
-    "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming" }
+    "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
+    "trace", "simulate", "shadow" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

@@ -99,7 +99,7 @@ spec.test("a watched policy is read again when its file changes", function()
   repeat
     local reloads = cache:stats().policy_reloads
   until reloads > 0 or os.time() > deadline
-  spec.contains(cache:explain "x", "ttl 2m (watched.lua:1)")
+  spec.contains(cache:explain "x", "ttl             2m           watched.lua:1")
 end)
 
 spec.test("a file that a watched policy includes is watched with it", function()
@@ -199,6 +199,43 @@ spec.test("explain says which rule holds, and where it stands", function()
   spec.contains(text, "users.lua:1")
   spec.contains(text, "{id} = 7")
   spec.contains(cache:explain "other", "no rule matches")
+end)
+
+spec.test("explain tells every value with the place where it was said", function()
+  local shop = policy("shop.lua", [[
+cache.class "page" { ttl = "15m", stale = "2m" }
+cache.rule "user:{id}" {
+  class = "page",
+  max_bytes = "64k", tags = { "users", "user:{id}" },
+  load = function() return "" end,
+}
+cache.rule "item:*" { class = "page", ttl = function() end, tags = function() return {} end }]])
+  local cache <close> = assert(perilune.open { policy = shop, l1_ttl = "1h", log = false })
+  local function contains(key, lines)
+    local text = cache:explain(key)
+    for _, line in ipairs(lines) do
+      spec.contains(text, "\n" .. line .. "\n")
+    end
+    return text
+  end
+  local user = contains("user:7", {
+    "  ttl             15m          class page, shop.lua:1",
+    "  stale_if_error  2m           as stale",
+    "  l1_ttl          1h           cache",
+    "  max_bytes       64k          shop.lua:2",
+    "  l1              true         cache",
+    "  tags            users, user:7  shop.lua:2",
+    "  load            function     shop.lua:2",
+  })
+  spec.same(user:match "^[^\n]*", "rule 'user:{id}' at shop.lua:2, class page")
+  contains("item:1", {
+    "  ttl             function (shop.lua:7), else 15m  class page, shop.lua:1",
+    "  tags            function     shop.lua:7",
+  })
+  local other = contains("other", { "  ttl             5m           cache",
+    "  l1_ttl          1h           cache", "  read            primary      cache" })
+  local n = select(2, user:gsub("\n", ""))
+  spec.same(select(2, other:gsub("\n", "")), n - 3, "fields but for {id}, tags and load")
 end)
 
 spec.test("a policy with much to say of a key is explained whole", function()
@@ -303,8 +340,8 @@ spec.test("a rule's weight and priority are numbers in range", function()
   end
   local good = policy("good.lua", "cache.rule 'k' { weight = 3, priority = -2 }")
   local cache <close> = assert(perilune.open { policy = good, log = false })
-  spec.contains(cache:explain "k", "weight 3 (good.lua:1)")
-  spec.contains(cache:explain "k", "priority -2 (good.lua:1)")
+  spec.contains(cache:explain "k", "\n  weight          3            good.lua:1\n")
+  spec.contains(cache:explain "k", "\n  priority        -2           good.lua:1\n")
 end)
 
 local named = policy("named.lua", [[
