@@ -8,5 +8,7 @@ local policy = {
     read_globals = { "cache", "keys", "file", "zset", "previous", "loader", "log" },
 }
 files["scripts/policies"] = policy
+files["scripts/warmers/from_sqlite.lua"] = policy
+files["scripts/warmers/from_previous.lua"] = policy
 files["scripts/examples/packages_policy.lua"] = policy
 files["scripts/examples/events_policy.lua"] = policy

@@ -16,6 +16,7 @@
  *   inval.c    stamps, generations and marks: why no old value comes back
  *   write.c    set, delete, expire, touch, tags, clear
  *   reload.c   the policy in force, and reading it again
+ *   alert.c    what the policy wants to be told of
  *   events.c   what an event makes void; contract.c the same, told
  *   feeder.c   threads that take events from Redis, for each source one; intake.c how; notice.c
  *              what an entry or a message says
@@ -26,7 +27,7 @@
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
  *   hash.c     hashes, read whole into L1
- *   worker.c   threads for loads that run behind, and housekeeping
+ *   worker.c   threads for loads that run behind, and housekeeping; thread.c how threads begin
  *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
@@ -345,6 +346,7 @@ struct pln_cache {
     struct pln_workers *workers;
     struct pln_feeders *feeders;     /* feeder.h */
     struct pln_reloads *reloads;     /* reload.h */
+    struct pln_alerts *alerts;       /* alert.h */
     struct pln_recovery *recovery;   /* NULL: nothing is kept */
     struct pln_readiness *readiness; /* warm.h */
     _Atomic pln_ns save_hot_at;      /* the first worker's: when the hottest keys are saved */

@@ -11,8 +11,8 @@
  * undisturbed. A child of fork() has none, and gets none.
  */
 #include "feeder.h"
+#include "thread.h"
 
-#include <signal.h>
 #include <stdio.h>
 
 struct pln_feeders {
@@ -106,16 +106,6 @@ static void free_feeder(struct pln_feeder *feeder) {
     }
 }
 
-/* With the host's signals blocked: its handlers run in its own threads. */
-static int start(struct pln_feeder *feeder) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&feeder->thread, NULL, run, feeder);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0 ? PLN_OK : pln_fail(PLN_ESYSTEM, "no thread: %s", strerror(error));
-}
-
 static int begin(struct pln_cache *cache, const struct pln_event_source *source,
                  struct pln_feeder **feeder) {
     struct pln_feeder *created = calloc(1, sizeof *created);
@@ -134,7 +124,7 @@ static int begin(struct pln_cache *cache, const struct pln_event_source *source,
                      ? pln_fail(PLN_ENOMEM, "no memory")
                      : pln_l2_talk_new(cache->l2, pln_key(source->name), &created->talk);
     if (status == PLN_OK) {
-        status = start(created);
+        status = pln_thread_start(&created->thread, run, created);
     }
     if (status != PLN_OK) {
         free_feeder(created);

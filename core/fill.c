@@ -30,6 +30,8 @@
 #include "nested.h"
 #include "shadow.h"
 
+#include "alert.h"
+
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
  * would sleep to the end of a lease whose holder, or server, is long dead. */
@@ -85,8 +87,13 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
     struct pln_request *request = fill->request;
     struct pln_l2_value value;
     struct pln_l1_life life;
+    pln_ns began = pln_clock_precise();
     int status = pln_l2_get_near(fill->cache->l2, &request->key, how,
                                  pln_cache_l2_deadline(fill->cache, request->deadline), &value);
+    if (status !=
+        PLN_EL2DOWN) { /* which takes no time, and says nothing of how long answers take */
+        pln_alerts_note_l2(fill->cache->alerts, pln_clock_precise() - began);
+    }
     if (status != PLN_OK) {
         fill->is_l2_away = status < 0;
         return status;
@@ -330,7 +337,9 @@ static int bring_value(struct fill *fill, struct pln_load *load) {
     struct pln_value *old = find_old(fill);
     load->old = old;
     fill->has_old = old != NULL;
+    pln_ns began = pln_clock_precise();
     int status = run_loader(fill, load);
+    pln_alerts_note_load(fill->cache->alerts, pln_clock_precise() - began);
     load->old = NULL;
     pln_release(fill->cache, old);
     pln_count(fill->cache->counts, PLN_COUNT_LOADS_SAME, status == PLN_OK && load->is_same ? 1 : 0);

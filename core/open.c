@@ -5,6 +5,7 @@
  * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
  * everything), then the link (its events use L1), then what is left.
  */
+#include "alert.h"
 #include "feeder.h"
 #include "flight.h"
 #include "hosts.h"
@@ -194,6 +195,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_shared_new(&cache->shared);
     }
     if (status == PLN_OK) {
+        status = pln_alerts_new(cache, &cache->alerts);
+    }
+    if (status == PLN_OK) {
         status = pln_reloads_new(cache, options->policy_watch_ms, &cache->reloads);
     }
     if (status == PLN_OK) {
@@ -316,6 +320,7 @@ void pln_close(struct pln_cache *cache) {
     }
     pln_loaders_free(cache);
     pln_shared_free(cache->shared);
+    pln_alerts_free(cache->alerts);
     pln_flights_free(cache->flights);
     /* relaxed: no other thread uses the cache any more */
     free(atomic_load_explicit(&cache->misses, memory_order_relaxed));

@@ -95,6 +95,11 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     free_rules(ruleset);
     free_sources(&ruleset->warm);
     free_events(ruleset);
+    for (size_t i = 0; i < ruleset->n_alerts; i++) {
+        free(ruleset->alerts[i].name);
+        free(ruleset->alerts[i].file);
+    }
+    free(ruleset->alerts);
     for (size_t i = 0; i < ruleset->n_tests; i++) {
         free(ruleset->tests[i].key);
         free(ruleset->tests[i].failure);

@@ -134,6 +134,36 @@ struct pln_event_source {
 };
 
 struct pln_raised; /* opaque: what an event's function answers */
+
+/* cache.alert: what is measured over a window, and when somebody is to be told. */
+enum pln_metric {
+    PLN_METRIC_HIT_RATIO,    /* answered by L1, by L2 or with a stale value, of all gets */
+    PLN_METRIC_L1_HIT_RATIO, /* answered fresh by L1, of all gets */
+    PLN_METRIC_LOAD_ERRORS,  /* loads that failed, of all */
+    PLN_METRIC_LOAD_LATENCY,
+    PLN_METRIC_L2_LATENCY, /* of reads for gets that L1 did not answer */
+    PLN_METRIC_MEMORY,     /* in use, of L1's budget; the mean */
+};
+
+enum pln_alert_bound { PLN_ALERT_BELOW, PLN_ALERT_ABOVE, PLN_ALERT_P99_ABOVE };
+
+struct pln_alert {
+    char *name; /* of the metric; owned, as file */
+    enum pln_metric metric;
+    enum pln_alert_bound bound;
+    double limit; /* a share, or milliseconds */
+    pln_ms over;  /* the window */
+    uint64_t min_requests;
+    bool has_call; /* else it is logged */
+    char *file;
+    int line;
+};
+
+struct pln_alert_news {
+    double value; /* as the limit */
+    uint64_t requests;
+};
+
 /* cache.test: what the file itself says of one key. It has been run when the file has been read. */
 struct pln_policy_test {
     char *key; /* owned, as the next */
@@ -173,6 +203,8 @@ struct pln_hooks {
     /* Writes "NAME VALUE" for every field that a policy can set, a line each, always in the same
      * order; returns the length of the whole, as snprintf does. NULL: cannot. */
     size_t (*describe)(const struct pln_terms *terms, char *buffer, size_t size);
+    /* Tells of an alert that has a function for it; a failure is counted and logged. */
+    void (*alert)(void *arg, unsigned worker, unsigned index, const struct pln_alert_news *news);
 };
 
 struct pln_matcher; /* opaque: finds a key's rule among many */
@@ -190,6 +222,8 @@ struct pln_ruleset {
     size_t n_sources;
     struct pln_policy_test *tests;
     size_t n_tests;
+    struct pln_alert *alerts;
+    size_t n_alerts;
     struct pln_hooks hooks;
     void *hooks_arg;
     char **files; /* that it was read from */

@@ -3,9 +3,8 @@
  * readiness.c - whether a cache is as warm as it is to be, and the one warming that a cache has at
  * a time: in the caller's thread, or in one of its own that ends with the cache.
  */
+#include "thread.h"
 #include "warm.h"
-
-#include <signal.h>
 
 struct pln_readiness {
     pthread_mutex_t lock; /* over: */
@@ -17,17 +16,6 @@ struct pln_readiness {
     bool has_thread; /* `thread` is to be joined */
     pthread_t thread;
 };
-
-int pln_thread_start(pthread_t *thread, void *(*run)(void *), void *arg) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error == 0
-               ? PLN_OK
-               : pln_fail(PLN_ESYSTEM, "warm: the system starts no thread: %s", strerror(error));
-}
 
 int pln_readiness_new(struct pln_readiness **readiness) {
     struct pln_readiness *created = calloc(1, sizeof *created);

@@ -10,22 +10,28 @@
  * The thread begins with the first policy that has states to be closed, or is to be watched, or
  * read again. It looks at the policy's files where that is asked for; what has changed is read
  * again once it is the same at two looks, for it may be half written at the first. What was refused
- * is not tried again until it changes.
+ * is tried again when it changes, and now and then, since the fault may be in a file that the
+ * policy in force does not have; the same fault is told of once.
  */
 #include "reload.h"
 #include "warm.h"
 
 #include "feeder.h"
 #include "flight.h"
+#include "thread.h"
 
-#include <signal.h>
+#include <stdio.h>
 
 static const pln_ms look_at_retired = 50; /* whether their last call has ended */
 
+enum { RETRY_LOOKS = 8 }; /* at what was refused */
+
 struct pln_reloads {
     struct pln_cache *cache;
-    pln_ms watch;           /* 0: files are not looked at */
-    uint64_t seen, refused; /* stamps; the thread's own */
+    pln_ms watch;               /* 0: files are not looked at */
+    uint64_t seen, refused;     /* stamps; the thread's own, as the next two */
+    unsigned n_looks;           /* since it was refused */
+    char fault[PLN_ERROR_TEXT]; /* that was told of */
     pthread_t thread;
     pthread_mutex_t lock; /* over: */
     pthread_cond_t changed;
@@ -141,7 +147,7 @@ void pln_cache_policy_refused(struct pln_cache *cache) {
 
 /* ---- reading again ---- */
 
-int pln_reload_policy(struct pln_cache *cache) {
+static int read_again(struct pln_cache *cache) {
     struct pln_ruleset *former = pln_cache_policy(cache);
     struct pln_ruleset *ruleset;
     int status = PLN_MISS;
@@ -150,32 +156,45 @@ int pln_reload_policy(struct pln_cache *cache) {
     }
     if (status == PLN_OK) {
         put_take(cache, former, ruleset);
-    } else if (status < 0) {
-        pln_cache_policy_refused(cache);
     }
     pln_ruleset_unref(former); /* not the last reference: that is the cache's, or `retiring`'s */
     return status;
 }
 
-static void reload_and_tell(struct pln_cache *cache) {
-    int status = pln_reload_policy(cache);
+int pln_reload_policy(struct pln_cache *cache) {
+    int status = read_again(cache);
+    if (status < 0) {
+        pln_cache_policy_refused(cache);
+    }
+    return status;
+}
+
+/* `is_asked_for`: somebody waits for what is told of it. */
+static void reload_and_tell(struct pln_reloads *reloads, bool is_asked_for) {
+    const struct pln_host *host = &reloads->cache->host;
+    int status = read_again(reloads->cache);
     if (status == PLN_OK) {
-        pln_logf(&cache->host, PLN_LOG_INFO, "policy: read again, and in force");
-    } else if (status < 0) {
-        pln_logf(&cache->host, PLN_LOG_ERROR, "policy: the one in force stays: %s",
-                 pln_error_text());
+        reloads->fault[0] = 0;
+        pln_logf(host, PLN_LOG_INFO, "policy: read again, and in force");
+    } else if (status < 0 && (is_asked_for || strcmp(reloads->fault, pln_error_text()) != 0)) {
+        snprintf(reloads->fault, sizeof reloads->fault, "%s", pln_error_text());
+        pln_cache_policy_refused(reloads->cache);
+        pln_logf(host, PLN_LOG_ERROR, "policy: the one in force stays: %s", reloads->fault);
     }
 }
 
-/* Whether the files have changed, and stayed so since the last look. */
+/* Whether the files have changed, and stayed so since the last look; or were refused a while ago.
+ */
 static bool have_files_changed(struct pln_reloads *reloads) {
     struct pln_ruleset *ruleset = pln_cache_policy(reloads->cache);
     uint64_t now = pln_ruleset_stamp_now(ruleset);
-    bool is_news = now != ruleset->stamp && now != reloads->refused && now == reloads->seen;
+    bool is_news = now != ruleset->stamp && now == reloads->seen &&
+                   (now != reloads->refused || ++reloads->n_looks >= RETRY_LOOKS);
     pln_ruleset_unref(ruleset);
     reloads->seen = now;
     if (is_news) {
         reloads->refused = now; /* until it has been read; then the ruleset's own stamp is this */
+        reloads->n_looks = 0;
     }
     return is_news;
 }
@@ -188,9 +207,9 @@ static struct pln_ruleset *take_ended_locked(struct pln_reloads *reloads) {
     struct pln_ruleset **at = &reloads->retiring;
     while (*at != NULL) {
         struct pln_ruleset *ruleset = *at;
-        /* relaxed: nobody can take a reference to it any more, so that one stays one; the unref
-         * that follows acquires what the others did */
-        if (atomic_load_explicit(&ruleset->refs, memory_order_relaxed) == 1) {
+        /* R1 acquire: what its other users did comes before it is freed; pairs with
+         * pln_ruleset_unref(). Nobody can take a reference to it any more, so one stays one. */
+        if (atomic_load_explicit(&ruleset->refs, memory_order_acquire) == 1) {
             *at = ruleset->next;
             ruleset->next = ended;
             ended = ruleset;
@@ -228,12 +247,13 @@ static void *work(void *arg) {
         struct pln_ruleset *ended = take_ended_locked(reloads);
         pthread_mutex_unlock(&reloads->lock);
         free_list(ended);
+        bool has_changed = false;
         if (pln_clock_precise() >= look_at) {
-            is_wanted = have_files_changed(reloads) || is_wanted;
+            has_changed = have_files_changed(reloads);
             look_at = pln_deadline(reloads->watch);
         }
-        if (is_wanted) {
-            reload_and_tell(reloads->cache);
+        if (is_wanted || has_changed) {
+            reload_and_tell(reloads, is_wanted);
         }
         pthread_mutex_lock(&reloads->lock);
         wait_locked(reloads, look_at);
@@ -242,16 +262,11 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* With all signals blocked: the host's handlers run in the host's threads. */
 static void begin_thread_locked(struct pln_reloads *reloads) {
-    sigset_t all, before;
     if (reloads->has_thread || reloads->is_gone) {
         return;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    reloads->has_thread = pthread_create(&reloads->thread, NULL, work, reloads) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    reloads->has_thread = pln_thread_start(&reloads->thread, work, reloads) == PLN_OK;
     if (!reloads->has_thread) {
         pln_logf(&reloads->cache->host, PLN_LOG_WARN,
                  "policy: the system starts no thread: nothing is read again unasked");

@@ -5,6 +5,7 @@
  * thread that called watches over these: it meets the other instances, tells how far all is, and
  * stops it where it is asked to.
  */
+#include "thread.h"
 #include "warm.h"
 
 #include <stdio.h>

@@ -77,10 +77,6 @@ void pln_previous_finish(struct pln_cache *cache);
 
 /* ---- readiness.c ---- */
 
-/* Starts a thread with all signals blocked: the host's handlers run in the host's threads. Returns:
- * PLN_OK, PLN_ESYSTEM. */
-int pln_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
-
 struct pln_readiness; /* opaque */
 
 int pln_readiness_new(struct pln_readiness **readiness);

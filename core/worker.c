@@ -6,23 +6,23 @@
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
  * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
- * table that is being replaced goes; then it carries out what Redis did not take before, and saves
- * what is hot.
+ * table that is being replaced goes; then it carries out what Redis did not take before, looks
+ * whether the policy wants to be told of something, and saves what is hot.
  *
  * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
  * submits an urgent job runs it.
  */
+#include "alert.h"
 #include "simulate.h"
+#include "thread.h"
 #include "warm.h"
 
-#include <signal.h>
 #include <time.h>
 
 enum {
     SWEEP_EVERY_MS = 1000,
-    MOVE_EVERY_MS = 10,    /* while L1's table is being replaced */
-    SWEEP_BUCKETS = 4096,  /* 64 k slots: some 2 ms of one core */
-    LEAST_STACK = 1 << 20, /* Lua nests 200 calls in C, of 1 to 3 kB each */
+    MOVE_EVERY_MS = 10,   /* while L1's table is being replaced */
+    SWEEP_BUCKETS = 4096, /* 64 k slots: some 2 ms of one core */
 };
 
 struct queue {
@@ -89,6 +89,7 @@ static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
 static pln_ns sweep(struct pln_cache *cache) {
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
+    pln_alerts_look(cache->alerts, 0);
     pln_ns at = pln_deadline(pln_l1_is_replacing(cache->l1) ? MOVE_EVERY_MS : SWEEP_EVERY_MS);
     pln_ns save_at = pln_previous_run(cache);
     at = save_at < at ? save_at : at;
@@ -116,35 +117,16 @@ static void *work(void *arg) {
     return NULL;
 }
 
-/* The system's size of a stack where that is enough, as it is but for small limits and libraries
- * that begin with 128 kB. */
-static void choose_stack(pthread_attr_t *attributes) {
-    size_t size = 0;
-    pthread_attr_init(attributes);
-    pthread_attr_getstacksize(attributes, &size);
-    if (size < LEAST_STACK) {
-        pthread_attr_setstacksize(attributes, LEAST_STACK);
-    }
-}
-
-/* Starts the threads with all signals blocked: the host's handlers run in the host's threads. */
 static unsigned start(struct pln_workers *pool, unsigned n) {
-    sigset_t all, before;
-    pthread_attr_t attributes;
     unsigned started = 0;
-    choose_stack(&attributes);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (started < n) {
         struct pln_worker *worker = &pool->workers[started];
         *worker = (struct pln_worker){.pool = pool, .number = started};
-        if (pthread_create(&worker->thread, &attributes, work, worker) != 0) {
+        if (pln_thread_start(&worker->thread, work, worker) < 0) {
             break;
         }
         started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
     return started;
 }
 

@@ -262,6 +262,7 @@ static const struct {
     {"rule", "cache.rule \"user:{id}\" { ttl = \"15m\" }", pln_compile_rule, false},
     {"on", "cache.on \"user.deleted\" { tags = { \"user:{id}\" } }", pln_compile_event, true},
     {"test", "cache.test \"user:1\" { ttl = \"15m\" }", pln_compile_test, false},
+    {"alert", "cache.alert \"hit-ratio\" { below = 0.8 }", pln_compile_alert, false},
 };
 
 void pln_compile_begin(struct pln_compiler *compiler, const char *kind, const char *name) {
@@ -364,8 +365,8 @@ static int read_nameless(lua_State *L) {
 }
 
 static int refuse_statement(lua_State *L) {
-    static const char *const names[] = {"class",  "rule",  "on",   "warm",
-                                        "events", "rules", "test", NULL};
+    static const char *const names[] = {"class", "rule", "on",    "warm", "events",
+                                        "rules", "test", "alert", NULL};
     const char *name = luaL_tolstring(L, 2, NULL);
     const char *near = pln_nearest(names, name);
     return near == NULL
@@ -441,10 +442,10 @@ int pln_compile(struct pln_script *script, struct pln_source_text *source,
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
-    status = status < 0 ? status : add_files(compiler.ruleset, source);
-    status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
-    if (status == PLN_OK && !script->is_quiet) {
-        status = pln_tests_run(&compiler);
+    if (status == PLN_OK && !script->is_quiet) { /* else all that has been looked at */
+        status = add_files(compiler.ruleset, source);
+        status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
+        status = status < 0 ? status : pln_tests_run(&compiler, script);
     }
     pln_tests_free(&compiler);
     free_classes(&compiler);

@@ -416,7 +416,7 @@ void pln_compile_sources(lua_State *L, int body);
 void pln_compile_test(lua_State *L, int body);
 /* Compares what was expected with what the rules say, once all are there; what comes of it is the
  * ruleset's. Returns: PLN_OK, whether they held or not; PLN_ENOMEM. */
-int pln_tests_run(struct pln_compiler *compiler);
+int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script);
 void pln_tests_free(struct pln_compiler *compiler);
 /* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
 int pln_tests_verdict(const struct pln_ruleset *ruleset);
@@ -434,6 +434,22 @@ void pln_vm_leave(void *arg, unsigned worker);
 void pln_naming_keep(lua_State *L, unsigned function);
 /* The hook name_keys. */
 int pln_naming_run(void *arg, unsigned worker, unsigned function, pln_key_sink add, void *add_arg);
+
+/* ---- alerts.c: the body of cache.alert ---- */
+
+/* Of a function that is kept: it is an alert's, and no hook of a rule. */
+enum { PLN_ALERT_CALL = 3 };
+
+struct pln_alert_call {
+    struct pln_call call; /* all that is used of it is is_overrun */
+    const struct pln_alert *alert;
+    unsigned index;
+    const struct pln_alert_news *news;
+};
+
+void pln_compile_alert(lua_State *L, int body);
+/* Calls an alert's function. stack: a struct pln_alert_call's call (light). Raises. */
+int pln_alert_tell(lua_State *L);
 
 /* ---- lists.c: cache.warm and the words in it ---- */
 

@@ -4,8 +4,9 @@
  * expected for it; once the whole file has been read it is compared with what the rules say, by the
  * names that explain uses. A file with a test that fails is refused.
  *
- * A test sees what can be known without a value: where a rule has a function for its ttl, that is
- * what holds when the function returns nil; tags that a function makes it cannot compare.
+ * A test may bring a value: then the rule's functions for ttl and tags are asked, and their answers
+ * compared. Without one it sees what holds when a ttl function returns nil, and no tags of a
+ * function's.
  */
 #include "script.h"
 
@@ -22,7 +23,17 @@ struct pln_expectation {
     size_t n_tags;
     struct pln_terms terms;
     uint64_t fields; /* a bit per plain field that is expected */
+    bool has_value;  /* for the rule's functions; it is kept by the state */
+    struct answers {
+        bool has_ttl;
+        pln_ms ttl;  /* negative: not stored */
+        char *error; /* of either function; NULL: none */
+        char *tags[PLN_MAX_TAGS];
+        size_t n_tags;
+    } answers;
 };
+
+static const char values_key = 0; /* its address is the key in the registry */
 
 /* ---- reading a test ---- */
 
@@ -69,6 +80,23 @@ static void read_tags(lua_State *L, int body, struct pln_expectation *test) {
     lua_pop(L, 1);
 }
 
+/* The value stays in the state, under the test's number. */
+static void read_value(lua_State *L, int body, struct pln_expectation *test, size_t number) {
+    test->has_value = pln_compile_field(L, body, "value") != LUA_TNIL;
+    if (test->has_value) {
+        if (lua_rawgetp(L, LUA_REGISTRYINDEX, &values_key) == LUA_TNIL) {
+            lua_newtable(L);
+            lua_pushvalue(L, -1);
+            lua_rawsetp(L, LUA_REGISTRYINDEX, &values_key);
+            lua_remove(L, -2);
+        }
+        lua_pushvalue(L, -2);
+        lua_rawseti(L, -2, (lua_Integer) number);
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
 /* denied = true: the question that deny = true answers. */
 static void read_denied(lua_State *L, int body, struct pln_expectation *test) {
     char got[80];
@@ -88,7 +116,7 @@ static void read_denied(lua_State *L, int body, struct pln_expectation *test) {
 }
 
 void pln_compile_test(lua_State *L, int body) {
-    static const char *const names[] = {"class", "rule", "tags", "denied", NULL};
+    static const char *const names[] = {"class", "rule", "tags", "denied", "value", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     compiler->expectations = pln_compile_grow(L, compiler->expectations, compiler->n_expectations,
@@ -102,6 +130,7 @@ void pln_compile_test(lua_State *L, int body) {
     read_tags(L, body, test);
     test->fields = pln_compile_terms(L, body, &test->terms);
     read_denied(L, body, test);
+    read_value(L, body, test, compiler->n_expectations - 1);
     if (test->what == 0 && test->fields == 0) {
         pln_compile_refuse(L, "it expects nothing: give it a field, as in "
                               "cache.test \"user:1\" { class = \"page\" }");
@@ -115,6 +144,10 @@ void pln_tests_free(struct pln_compiler *compiler) {
             free(test->tags[k]);
         }
         free(test->tags);
+        while (test->answers.n_tags > 0) {
+            free(test->answers.tags[--test->answers.n_tags]);
+        }
+        free(test->answers.error);
         free(test->class_name);
         free(test->pattern);
         free(test->key);
@@ -123,24 +156,114 @@ void pln_tests_free(struct pln_compiler *compiler) {
     free(compiler->expectations);
 }
 
-/* ---- running them: no Lua from here on ---- */
+/* ---- asking the rule's functions ---- */
+
+/* One call of a function, and where its answer goes. */
+struct question {
+    const struct pln_match *match;
+    const struct pln_expectation *test;
+    size_t number; /* of the test */
+    unsigned hook;
+    struct answers *answers;
+};
+
+static void call_function(lua_State *L, const struct question *question) {
+    const struct pln_match *match = question->match;
+    pln_compile_push_function(L, match->index, question->hook);
+    lua_pushstring(L, question->test->key);
+    lua_createtable(L, 0, PLN_MAX_CAPTURES);
+    for (unsigned i = 0; i < match->n_captures; i++) {
+        lua_pushlstring(L, match->captures[i].data, match->captures[i].len);
+        lua_setfield(L, -2, pln_template_name(match->rule->pattern, i));
+    }
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &values_key);
+    lua_rawgeti(L, -1, (lua_Integer) question->number);
+    lua_remove(L, -2);
+    lua_call(L, 3, 1);
+}
+
+static int ask_ttl(lua_State *L) {
+    const struct question *question = lua_touserdata(L, 1);
+    struct answers *answers = question->answers;
+    char got[80];
+    call_function(L, question);
+    answers->has_ttl = !lua_isnil(L, -1);
+    if (lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) <= 0) {
+        answers->ttl = -1;
+    } else if (answers->has_ttl && !pln_lua_to_duration(L, -1, &answers->ttl)) {
+        return luaL_error(L, "a duration is wanted, got %s",
+                          pln_compile_got(L, -1, got, sizeof got));
+    }
+    return 0;
+}
+
+static int ask_tags(lua_State *L) {
+    const struct question *question = lua_touserdata(L, 1);
+    struct answers *answers = question->answers;
+    char got[80];
+    call_function(L, question);
+    if (lua_isnil(L, -1)) {
+        return 0;
+    }
+    if (!lua_istable(L, -1) || lua_rawlen(L, -1) > PLN_MAX_TAGS) {
+        return luaL_error(L, "a list of at most %d texts is wanted, got %s", PLN_MAX_TAGS,
+                          pln_compile_got(L, -1, got, sizeof got));
+    }
+    for (size_t i = 1, n = lua_rawlen(L, -1); i <= n; i++) {
+        lua_rawgeti(L, -1, (lua_Integer) i);
+        const char *tag = lua_isinteger(L, -1) ? lua_tostring(L, -1) : pln_compile_text(L, -1);
+        if (tag == NULL) {
+            return luaL_error(L, "a list of texts is wanted, with %s in it",
+                              pln_compile_got(L, -1, got, sizeof got));
+        }
+        answers->tags[answers->n_tags] = pln_compile_own(L, strdup(tag));
+        answers->n_tags++;
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+static void ask(struct pln_script *script, struct question *question, unsigned hook,
+                lua_CFunction function) {
+    question->hook = hook;
+    if ((question->match->rule->hooks & hook) != 0 && question->answers->error == NULL &&
+        pln_script_call(script, function, question, PLN_SCRIPT_READ_MS) < 0) {
+        question->answers->error = strdup(script->error);
+    }
+}
+
+static void ask_functions(struct pln_script *script, const struct pln_match *match,
+                          struct pln_expectation *test, size_t number) {
+    struct question question = {match, test, number, 0, &test->answers};
+    if (test->has_value && match->rule != NULL) {
+        ask(script, &question, PLN_RULE_TTL, ask_ttl);
+        ask(script, &question, PLN_RULE_TAGS, ask_tags);
+    }
+}
+
+/* ---- comparing: no Lua from here on ---- */
 
 /* One test being run: what holds, and what is wrong with it. */
 struct run {
     const struct pln_expectation *test;
     struct pln_match match;
-    const struct pln_terms *terms;
+    struct pln_terms terms;
     FILE *out; /* nothing is written where all is well */
     bool has_failed;
 };
 
-static void fail(struct run *run, const char *field, const char *expected, const char *got) {
-    if (!run->has_failed) {
+static void begin_failure(struct run *run) {
+    if (run->has_failed) {
+        fputs("; ", run->out);
+    } else {
         fprintf(run->out, "%s:%d: test '%s': ", run->test->file, run->test->line, run->test->key);
     }
-    fprintf(run->out, "%s%s: expected %s, got %s", run->has_failed ? "; " : "", field, expected,
-            got);
     run->has_failed = true;
+}
+
+static void fail(struct run *run, const char *field, const char *expected, const char *got) {
+    begin_failure(run);
+    fprintf(run->out, "%s: expected %s, got %s", field, expected, got);
 }
 
 /* Where the rule is. */
@@ -179,17 +302,29 @@ static void compare_name(struct run *run, const char *field, const char *expecte
     }
 }
 
+/* The ttl that the rule's function gave. */
+static void compare_answer(struct run *run, const char *expected, const char *got) {
+    bool is_stored = run->test->answers.ttl > 0;
+    if (!is_stored || strcmp(expected, got) != 0) {
+        fail(run, "ttl", expected, is_stored ? got : "not stored");
+        add_place(run);
+    }
+}
+
 static void compare_fields(struct run *run) {
     char expected[32], got[32];
     for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         const struct pln_policy_field *field = &pln_policy_fields[i];
-        if ((run->test->fields & UINT64_C(1) << i) != 0) {
-            pln_policy_field_format(field, &run->test->terms, expected, sizeof expected);
-            pln_policy_field_format(field, run->terms, got, sizeof got);
-            if (strcmp(expected, got) != 0) {
-                fail(run, field->name, expected, got);
-                add_origin(run, field->name);
-            }
+        if ((run->test->fields & UINT64_C(1) << i) == 0) {
+            continue;
+        }
+        pln_policy_field_format(field, &run->test->terms, expected, sizeof expected);
+        pln_policy_field_format(field, &run->terms, got, sizeof got);
+        if (run->test->answers.has_ttl && strcmp(field->name, "ttl") == 0) {
+            compare_answer(run, expected, got);
+        } else if (strcmp(expected, got) != 0) {
+            fail(run, field->name, expected, got);
+            add_origin(run, field->name);
         }
     }
 }
@@ -203,10 +338,14 @@ static bool is_among(char *const *texts, size_t n, const char *text) {
     return false;
 }
 
-/* The tags that the rule's templates give the key, in memory of their own. Returns how many. */
-static size_t fill_tags(const struct pln_match *match, char **tags) {
+/* The tags of the key, in memory of their own. Returns how many. */
+static size_t fill_tags(const struct pln_match *match, const struct answers *answers, char **tags) {
     char tag[PLN_MAX_TAG + 1];
     size_t n = 0;
+    for (size_t i = 0; i < answers->n_tags; i++) {
+        tags[n] = strdup(answers->tags[i]);
+        n += tags[n] != NULL;
+    }
     for (size_t i = 0; match->rule != NULL && i < match->rule->n_tags; i++) {
         size_t len = pln_template_fill(match->rule->tags[i], match->captures, tag, PLN_MAX_TAG);
         if (len != SIZE_MAX) {
@@ -229,9 +368,10 @@ static void write_tags(char *text, size_t size, char *const *tags, size_t n) {
 static void compare_tags(struct run *run) {
     const struct pln_expectation *test = run->test;
     char *tags[PLN_MAX_TAGS], expected[256], got[256];
-    bool has_function = run->match.rule != NULL && (run->match.rule->hooks & PLN_RULE_TAGS) != 0;
-    size_t n = fill_tags(&run->match, tags);
-    bool is_same = !has_function;
+    bool lacks_value = run->match.rule != NULL && (run->match.rule->hooks & PLN_RULE_TAGS) != 0 &&
+                       !test->has_value;
+    size_t n = fill_tags(&run->match, &test->answers, tags);
+    bool is_same = !lacks_value;
     for (size_t i = 0; i < n; i++) {
         is_same = is_same && is_among(test->tags, test->n_tags, tags[i]);
     }
@@ -241,7 +381,7 @@ static void compare_tags(struct run *run) {
     if (!is_same) {
         write_tags(expected, sizeof expected, test->tags, test->n_tags);
         write_tags(got, sizeof got, tags, n);
-        fail(run, "tags", expected, has_function ? "a function, which needs a value" : got);
+        fail(run, "tags", expected, lacks_value ? "a function, which needs a value" : got);
         add_place(run);
     }
     while (n > 0) {
@@ -260,23 +400,31 @@ static void compare(struct run *run) {
         compare_name(run, "class", test->class_name,
                      rule == NULL || rule->class_name[0] == 0 ? NULL : rule->class_name);
     }
+    if (test->answers.error != NULL) {
+        begin_failure(run);
+        fprintf(run->out, "a function of its rule: %s", test->answers.error);
+        return;
+    }
     compare_fields(run);
     if ((test->what & EXPECTS_TAGS) != 0) {
         compare_tags(run);
     }
 }
 
-static int run_test(const struct pln_compiler *compiler, const struct pln_expectation *test,
+static int run_test(const struct pln_compiler *compiler, struct pln_script *script, size_t number,
                     struct pln_policy_test *result) {
     char *text = NULL;
     size_t len;
+    struct pln_expectation *test = &compiler->expectations[number];
     struct run run = {.test = test};
     *result = (struct pln_policy_test){.key = strdup(test->key), .line = test->line};
     if (result->key == NULL || (run.out = open_memstream(&text, &len)) == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a test");
     }
     pln_ruleset_match(compiler->ruleset, pln_key(test->key), &run.match);
-    run.terms = run.match.rule == NULL ? compiler->base : &run.match.rule->terms;
+    run.terms = run.match.rule == NULL ? *compiler->base : run.match.rule->terms;
+    ask_functions(script, &run.match, test, number);
+    run.terms.ttl_ms = test->answers.has_ttl ? test->answers.ttl : run.terms.ttl_ms;
     compare(&run);
     if (fclose(run.out) != 0) {
         free(text);
@@ -290,7 +438,7 @@ static int run_test(const struct pln_compiler *compiler, const struct pln_expect
     return PLN_OK;
 }
 
-int pln_tests_run(struct pln_compiler *compiler) {
+int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script) {
     struct pln_ruleset *ruleset = compiler->ruleset;
     int status = PLN_OK;
     ruleset->tests = calloc(compiler->n_expectations + 1, sizeof *ruleset->tests);
@@ -298,7 +446,7 @@ int pln_tests_run(struct pln_compiler *compiler) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for tests");
     }
     for (size_t i = 0; i < compiler->n_expectations && status == PLN_OK; i++) {
-        status = run_test(compiler, &compiler->expectations[i], &ruleset->tests[i]);
+        status = run_test(compiler, script, i, &ruleset->tests[i]);
         ruleset->n_tests++;
     }
     return status;

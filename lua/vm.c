@@ -73,12 +73,14 @@ void pln_vm_leave(void *arg, unsigned worker) {
     vm->scripts[worker] = NULL;
 }
 
-static void count_overrun(struct vm *vm, const struct pln_script *script, struct pln_call *call) {
-    call->is_overrun = script->is_over || script->is_out_of_memory;
-    if (call->is_overrun) {
+/* Counts where the last call had to be stopped. */
+static bool count_overrun(struct vm *vm, const struct pln_script *script) {
+    bool is_overrun = script->is_over || script->is_out_of_memory;
+    if (is_overrun) {
         pln_cache_policy_count(vm->cache, script->is_over ? PLN_COUNT_POLICY_OUT_OF_TIME
                                                           : PLN_COUNT_POLICY_OUT_OF_MEMORY);
     }
+    return is_overrun;
 }
 
 /* Runs one of calls.c's functions in the worker's script. Returns: PLN_OK; negative with a text. */
@@ -96,7 +98,7 @@ static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct pl
     status = pln_script_call(script, function, call, budget_ms);
     if (status < 0) {
         status = pln_fail(PLN_EPOLICY, "%s", script->error);
-        count_overrun(vm, script, call);
+        call->is_overrun = count_overrun(vm, script);
         if (script->is_out_of_memory) {
             pln_vm_leave(vm, worker);
         }
@@ -251,6 +253,7 @@ static int on_raise(void *arg, const struct pln_event_rule *event, const struct 
     if (status == PLN_OK) {
         size_t n = (size_t) (event - vm->ruleset->events);
         status = pln_raise_run(script, n, fields, n_fields, raised);
+        count_overrun(vm, script);
         pln_spare_give_take(&vm->spares, script);
     }
     if (status < 0) {
@@ -259,6 +262,18 @@ static int on_raise(void *arg, const struct pln_event_rule *event, const struct 
                         pln_error_text());
     }
     return status;
+}
+
+static void on_alert(void *arg, unsigned worker, unsigned index,
+                     const struct pln_alert_news *news) {
+    struct vm *vm = arg;
+    const struct pln_alert *alert = &vm->ruleset->alerts[index];
+    struct pln_alert_call call = {.alert = alert, .index = index, .news = news};
+    if (run(vm, worker, pln_alert_tell, &call.call, vm->budget_ms) < 0) {
+        pln_cache_policy_failed(vm->cache);
+        pln_logf(vm->host, PLN_LOG_WARN, "%s:%d: alert '%s': call: %s", alert->file, alert->line,
+                 alert->name, pln_error_text());
+    }
 }
 
 static int on_again(void *arg, struct pln_ruleset **ruleset) {
@@ -308,7 +323,8 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
                                         .again = on_again,
                                         .name_keys = pln_naming_run,
                                         .leave = pln_vm_leave,
-                                        .describe = pln_policy_describe};
+                                        .describe = pln_policy_describe,
+                                        .alert = on_alert};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);

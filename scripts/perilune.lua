@@ -256,8 +256,9 @@ commands["policy test"] = {
         print(test.failure and "FAILED  " .. test.failure or "ok      " .. test.key)
       end
     end
-    print(given["--json"] and json { tests = tests, failed = n_failed } or
-      ("%s: %d tests, %d failed"):format(rest[1], #tests, n_failed))
+    print(given["--json"] and (#tests == 0 and '{"failed":0,"tests":[]}' or
+      json { tests = tests, failed = n_failed }) or
+      ("%s: %d test%s, %d failed"):format(rest[1], #tests, #tests == 1 and "" or "s", n_failed))
     return n_failed == 0 and OK or FAILED
   end,
 }

@@ -93,6 +93,7 @@ static const struct {
     [PLN_COUNT_DENIED] = {"denied", "reads and sets refused: the policy denies the key"},
     [PLN_COUNT_SOFT_TIMEOUTS] = {"soft_timeouts", "served stale: the load had taken too long"},
     [PLN_COUNT_POLICY_ERRORS] = {"policy_errors", "failures of policy functions"},
+    [PLN_COUNT_POLICY_ALERTS] = {"policy_alerts", "alerts of the policy that were raised"},
     [PLN_COUNT_POLICY_RELOADS] = {"policy_reloads", "times a policy took another one's place"},
     [PLN_COUNT_POLICY_RELOAD_ERRORS] = {"policy_reload_errors",
                                         "policies that were refused: the one in force stayed"},

@@ -83,6 +83,7 @@ enum pln_count {
     PLN_COUNT_SOFT_TIMEOUTS,      /* served stale since a load took too long */
     PLN_COUNT_POLICY_ERRORS,      /* failures of policy functions */
     PLN_COUNT_POLICY_RELOADS,
+    PLN_COUNT_POLICY_ALERTS,
     PLN_COUNT_POLICY_RELOAD_ERRORS, /* policies that were refused: nothing changed */
     PLN_COUNT_POLICY_OUT_OF_TIME,
     PLN_COUNT_POLICY_OUT_OF_MEMORY,

@@ -4,7 +4,8 @@
 -- Redis what is hot in it, and a new one begins with that.
 --
 --     perilune policy check from_previous.lua
---     perilune.open { redis = "redis://localhost", policy = "from_previous.lua" }, then cache:warm()
+--     cache = perilune.open { redis = "redis://localhost", policy = "from_previous.lua" }
+--     cache:warm()
 --
 -- What is hot is known only of L1s of 2 MiB and more. The very first instance finds no such keys,
 -- and begins with those that are known to be wanted; later ones read these last, if at all: the

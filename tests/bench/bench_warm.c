@@ -3,12 +3,12 @@
  * bench_warm.c - how fast 100,000 keys are warmed out of SQLite, against the loader alone.
  *
  * The policy is the shipped scripts/warmers/from_sqlite.lua: a query names the keys, the rule's
- * load function fetches each value. `warm.loader` calls that function for the same keys in as many
- * threads, and does nothing with what it says; each thread has a Lua state and a connection of its
- * own, made within the time, in both. `warm.l1` has no Redis, and its time begins before the query;
- * `warm.l2` stores everything in a Redis as well. One after the other, round by round, each time
- * with a cache that is empty. `ops` are keys per second, `cpu` the processor time of this process
- * for a key, without that of Redis.
+ * load function fetches each value. `warm.loader` calls that function for the same keys, in the
+ * order of the list, in as many threads, and does nothing with what it says; each thread has a Lua
+ * state and a connection of its own, made within the time, in both. `warm.l1` has no Redis, and its
+ * time begins before the query; `warm.l2` stores everything in a Redis as well. One after the
+ * other, round by round, each time with a cache that is empty. `ops` are keys per second, `cpu` the
+ * processor time of this process for a key, without that of Redis.
  */
 #include <lauxlib.h>
 #include <lualib.h>
@@ -18,7 +18,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "../../core/engine.h"
+#include "../../core/warm.h"
 #include "../l2/server.h"
 #include "bench.h"
 
@@ -34,7 +34,7 @@ static const char making[] =
     "end\n"
     "assert(db:execute 'commit')\n";
 
-static char folder[] = "/tmp/pln-bench-warm-XXXXXX";
+static char folder[] = "/tmp/pln-bench-warm-XXXXXX", path[64];
 static struct server server;
 
 static void need(bool is_well, const char *what) {
@@ -45,7 +45,6 @@ static void need(bool is_well, const char *what) {
 }
 
 static void make_database(void) {
-    char path[64];
     need(mkdtemp(folder) != NULL, "mkdtemp");
     snprintf(path, sizeof path, "%s/shop.db", folder);
     setenv("WARM_DB", path, 1);
@@ -63,7 +62,7 @@ static void make_database(void) {
 }
 
 static void remove_database(void) {
-    unlink(getenv("WARM_DB"));
+    unlink(path);
     rmdir(folder);
 }
 
@@ -79,70 +78,10 @@ static struct pln_cache *open_cache(const char *redis) {
     return cache;
 }
 
-/* ---- the loader alone ---- */
-
-struct loader {
-    struct pln_cache *cache;
-    struct pln_ruleset *ruleset;
-    unsigned n_threads, number;
-    pthread_t thread;
+/* What a run is measured by. */
+struct figures {
+    double speed, cost; /* keys a second; microseconds of processor time a key */
 };
-
-static void *load_share(void *arg) {
-    const struct loader *loader = arg;
-    for (unsigned i = loader->number; i < N_KEYS; i += loader->n_threads) {
-        struct pln_match match;
-        struct pln_load load = {0};
-        char text[32];
-        snprintf(text, sizeof text, "product:%u", i + 1);
-        pln_ruleset_match(loader->ruleset, pln_key(text), &match);
-        need(loader->ruleset->hooks.load(loader->ruleset->hooks_arg,
-                                         loader->cache->n_workers + loader->number, &match,
-                                         pln_key(text), &load) == PLN_OK,
-             "load");
-        pln_load_fini(&load);
-    }
-    return NULL;
-}
-
-static double run_loader(unsigned n_threads) {
-    struct loader loaders[MOST_THREADS];
-    struct pln_cache *cache = open_cache(NULL);
-    struct pln_ruleset *ruleset = pln_cache_policy(cache);
-    pln_ns began = pln_clock_precise();
-    for (unsigned i = 0; i < n_threads; i++) {
-        loaders[i] = (struct loader){cache, ruleset, n_threads, i, 0};
-        pthread_create(&loaders[i].thread, NULL, load_share, &loaders[i]);
-    }
-    for (unsigned i = 0; i < n_threads; i++) {
-        pthread_join(loaders[i].thread, NULL);
-    }
-    pln_ns took = pln_clock_precise() - began;
-    pln_ruleset_unref(ruleset);
-    pln_close(cache);
-    return N_KEYS * 1e9 / (double) took;
-}
-
-/* ---- warming ---- */
-
-static double run_warm(unsigned n_threads, const char *redis) {
-    struct pln_warm_options options = {.concurrency = n_threads};
-    struct pln_warm_report report;
-    struct pln_cache *cache = open_cache(redis);
-    pln_clear(cache);
-    pln_ns began = pln_clock_precise();
-    need(pln_warm(cache, &options, &report) == PLN_OK, "warm");
-    pln_ns took = pln_clock_precise() - began;
-    if (report.loaded != N_KEYS) {
-        fprintf(stderr, "bench_warm: %zu loaded, %zu present, %zu failed: %s\n", report.loaded,
-                report.present, report.failed, report.error);
-        exit(1);
-    }
-    pln_close(cache);
-    return N_KEYS * 1e9 / (double) took;
-}
-
-/* ---- side by side ---- */
 
 /* Seconds of processor time of this process so far. */
 static double own_time(void) {
@@ -152,6 +91,85 @@ static double own_time(void) {
            (double) (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
 }
 
+static struct figures figures_since(pln_ns began, double before) {
+    double took = (double) (pln_clock_precise() - began);
+    return (struct figures){N_KEYS * 1e9 / took, (own_time() - before) * 1e6 / N_KEYS};
+}
+
+/* ---- the loader alone ---- */
+
+struct loader {
+    struct pln_cache *cache;
+    struct pln_ruleset *ruleset;
+    const struct pln_warm_list *list;
+    unsigned n_threads, number;
+    pthread_t thread;
+};
+
+static void *load_share(void *arg) {
+    const struct loader *loader = arg;
+    for (unsigned i = loader->number; i < N_KEYS; i += loader->n_threads) {
+        struct pln_match match;
+        struct pln_load load = {0};
+        struct pln_bytes key = loader->list->keys[i].key;
+        pln_ruleset_match(loader->ruleset, key, &match);
+        need(loader->ruleset->hooks.load(loader->ruleset->hooks_arg,
+                                         loader->cache->n_workers + loader->number, &match, key,
+                                         &load) == PLN_OK,
+             "load");
+        pln_load_fini(&load);
+    }
+    return NULL;
+}
+
+static struct figures run_loader(unsigned n_threads) {
+    struct loader loaders[MOST_THREADS];
+    struct pln_cache *cache = open_cache(NULL);
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
+    struct pln_warm_options options = {.flags = 0};
+    struct pln_warm_list list = {.n = 0};
+    need(pln_warm_gather(cache, ruleset, &options, cache->n_workers, &list) == PLN_OK &&
+             list.n == N_KEYS,
+         "gather");
+    ruleset->hooks.leave(ruleset->hooks_arg, cache->n_workers);
+    double before = own_time();
+    pln_ns began = pln_clock_precise();
+    for (unsigned i = 0; i < n_threads; i++) {
+        loaders[i] = (struct loader){cache, ruleset, &list, n_threads, i, 0};
+        pthread_create(&loaders[i].thread, NULL, load_share, &loaders[i]);
+    }
+    for (unsigned i = 0; i < n_threads; i++) {
+        pthread_join(loaders[i].thread, NULL);
+    }
+    struct figures figures = figures_since(began, before);
+    pln_warm_list_fini(&list);
+    pln_ruleset_unref(ruleset);
+    pln_close(cache);
+    return figures;
+}
+
+/* ---- warming ---- */
+
+static struct figures run_warm(unsigned n_threads, const char *redis) {
+    struct pln_warm_options options = {.concurrency = n_threads};
+    struct pln_warm_report report;
+    struct pln_cache *cache = open_cache(redis);
+    pln_clear(cache);
+    double before = own_time();
+    pln_ns began = pln_clock_precise();
+    need(pln_warm(cache, &options, &report) == PLN_OK, "warm");
+    struct figures figures = figures_since(began, before);
+    if (report.loaded != N_KEYS) {
+        fprintf(stderr, "bench_warm: %zu loaded, %zu present, %zu failed: %s\n", report.loaded,
+                report.present, report.failed, report.error);
+        exit(1);
+    }
+    pln_close(cache);
+    return figures;
+}
+
+/* ---- side by side ---- */
+
 /* What is compared; the first is what the others are compared with. */
 static const struct side {
     const char *name;
@@ -160,19 +178,20 @@ static const struct side {
 
 enum { N_SIDES = 3 };
 
+/* The loader is, where anything that is compared with it is. */
 static bool is_wanted(const struct side *side, unsigned n_threads) {
     char name[40];
     snprintf(name, sizeof name, "warm.%s.%ut", side->name, n_threads);
-    return side == &sides[0] || bench_is_wanted(name);
+    return bench_is_wanted(name) || (side == &sides[0] && (is_wanted(&sides[1], n_threads) ||
+                                                           is_wanted(&sides[2], n_threads)));
 }
 
 static void run_side(const struct side *side, unsigned n_threads, struct bench_series *speed,
                      struct bench_series *cost) {
-    double before = own_time();
-    speed->values[speed->n++] = side->warms
-                                    ? run_warm(n_threads, side->has_redis ? server.url : NULL)
-                                    : run_loader(n_threads);
-    cost->values[cost->n++] = (own_time() - before) * 1e6 / N_KEYS;
+    struct figures figures = side->warms ? run_warm(n_threads, side->has_redis ? server.url : NULL)
+                                         : run_loader(n_threads);
+    speed->values[speed->n++] = figures.speed;
+    cost->values[cost->n++] = figures.cost;
 }
 
 static void compare(unsigned n_threads, int rounds) {

@@ -293,6 +293,25 @@ START_TEST(a_watched_file_is_read_when_it_changes) {
 }
 END_TEST
 
+START_TEST(what_was_refused_is_tried_again_and_told_of_once) {
+    char text[200];
+    struct pln_cache *cache = open_cache(2);
+    write_version("one");
+    load(cache, PLN_POLICY_TRUSTED);
+    snprintf(text, sizeof text,
+             "dofile '%s' cache.rule '*' { load = function(key) return 'two of ' .. key end }",
+             marks); /* which is not there yet, and is no file of the policy in force */
+    write_policy(text);
+    rig_await(cache, "policy_reload_errors", 1);
+    expect(cache, "a", "one");
+    fclose(fopen(marks, "w"));
+    rig_await(cache, "policy_reloads", 1);
+    expect(cache, "b", "two");
+    ck_assert_uint_eq(rig_stat(cache, "policy_reload_errors"), 1);
+    pln_close(cache);
+}
+END_TEST
+
 START_TEST(all_caches_of_the_process_read_again_when_told) {
     struct pln_cache *with = open_cache(0), *without = open_cache(0);
     ck_assert_int_eq(pln_reload_policy(without), PLN_MISS);
@@ -364,6 +383,7 @@ int main(void) {
     tcase_add_test(tests, under_load_no_call_fails_and_each_sees_one_whole_policy);
     tcase_add_test(tests, a_replaced_policy_goes_when_its_last_call_has_left);
     tcase_add_test(tests, a_watched_file_is_read_when_it_changes);
+    tcase_add_test(tests, what_was_refused_is_tried_again_and_told_of_once);
     tcase_add_test(tests, all_caches_of_the_process_read_again_when_told);
     tcase_add_test(tests, a_file_is_found_from_any_folder);
     tcase_add_test(tests, a_child_may_close_a_cache_with_a_policy);

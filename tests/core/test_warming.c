@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static struct rig rig;
@@ -217,6 +218,28 @@ START_TEST(closing_the_cache_stops_what_runs_behind) {
 }
 END_TEST
 
+START_TEST(a_child_that_was_forked_meanwhile_warms_for_itself) {
+    int status;
+    add_keys(0, 50);
+    pthread_mutex_lock(&rig.gate);
+    ck_assert_int_eq(pln_warm_start(CACHE, NULL), PLN_OK);
+    await_loads(1);
+    pid_t child = fork();
+    if (child == 0) {
+        struct pln_warm_report report;
+        pthread_mutex_unlock(&rig.gate); /* this thread's, also here */
+        bool is_good = !pln_ready(CACHE, NULL) && pln_warm(CACHE, NULL, &report) == PLN_OK &&
+                       report.loaded == 50 && pln_ready(CACHE, NULL);
+        _exit(is_good ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    pthread_mutex_unlock(&rig.gate);
+    await_ready();
+    ck_assert_int_eq(rig.n_loads, 50);
+}
+END_TEST
+
 struct readings {
     size_t ready_at; /* how many keys were there when it was ready first; 0: never */
     bool differs;    /* pln_ready() said something else */
@@ -378,6 +401,7 @@ int main(void) {
     tcase_add_test(tests, as_many_keys_are_loaded_at_once_as_the_plan_says);
     tcase_add_test(tests, a_second_run_goes_on_where_the_first_one_stopped);
     tcase_add_test(tests, closing_the_cache_stops_what_runs_behind);
+    tcase_add_test(tests, a_child_that_was_forked_meanwhile_warms_for_itself);
     tcase_add_test(tests, a_cache_is_ready_when_its_share_is_there_though_more_is_to_come);
     tcase_add_test(tests, options_that_make_no_sense_are_refused);
     tcase_add_test(tests, the_service_manager_hears_how_far_it_is_and_when_it_is_ready);

@@ -114,6 +114,18 @@ spec.test("a file that a watched policy includes is watched with it", function()
   spec.contains(cache:explain "x", "ttl             2m           part.lua:1")
 end)
 
+spec.test("a policy is told when what it watches is beyond its bound", function()
+  local cache <close> = perilune.open { log = false, policy = policy("alert.lua", [[
+    cache.alert "hit-ratio" { below = "80%", over = "1s", min_requests = 1,
+      call = function(a) error(a.value) end }]]) } -- so that it is seen in policy_errors
+  local deadline = os.time() + 20
+  repeat
+    cache:get "miss"
+  until cache:stats().policy_errors > 0 or os.time() > deadline
+  spec.same(cache:stats().policy_alerts > 0, true)
+  spec.same(cache:stats().policy_errors > 0, true)
+end)
+
 spec.test("a wrong policy at open is nil, message, policy", function()
   local wrong = policy("wrong.lua", "this is no Lua")
   local cache, message, code = perilune.open { policy = wrong, log = false }

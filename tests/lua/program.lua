@@ -285,6 +285,7 @@ cache.test "user:2" { ttl = "15m" }
     "expected 5m, got 15m (cache)\nok      user:2\n" .. failing .. ": 2 tests, 1 failed\n", 1)
   expect("policy check " .. failing, "", 1, failure)
   expect("policy test " .. bad, "", 1, "bad.lua:1:")
+  expect("policy test --json " .. good, '{"failed":0,"tests":[]}\n', 0)
   expect("policy test", "", 2, "one file")
 end)
 

@@ -130,7 +130,9 @@ START_TEST(the_rest_survives_a_lack_of_memory) {
         "local cache <close> = require('perilune').open { max_bytes = '1m', workers = 1 }"
         "cache:set('k', { 1 }, { ttl = '1m', tags = { 'a' }, nx = true }) cache:raise('e', { a = 1 })"
         "cache:touch('k', 5) cache:stats() cache:prometheus() cache:explain 'k'"
-        "cache:warm { progress = function() end } cache:shadow_report() cache:shadow_end()"
+        "cache:warm { progress = function() end, keys = { 'a', 1 } } cache:ready()"
+        "cache:warm { keys = ('a b'):gmatch '%a', top = 1, rate = 1000 }"
+        "cache:shadow_report() cache:shadow_end()"
         "pcall(cache.get, cache, 'k', { ttll = 1 }) pcall(cache.set, cache, 'k', print)");
 }
 END_TEST

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * test_policy_compile.c - lua/compile.c, rules.c, lists.c, fields.c: what a file states, and every
- * way to get it wrong, with the text asserted to the letter. */
+ * way to get it wrong (of cache.warm in warming.lua), with the text asserted to the letter. */
 #include <check.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -278,7 +278,7 @@ static const struct {
     {"cache.class \"c\" { colour = 3 }", "policy.lua:1: class 'c': unknown field 'colour'"},
     {"cache.rule \"x\" { \"page\" }", "policy.lua:1: rule 'x': unknown field 1"},
     {"cache.rul \"x\" {}", "policy.lua:1: unknown statement cache.rul, did you mean cache.rule?"},
-    {"cache.alert \"x\" {}", "policy.lua:1: unknown statement cache.alert"},
+    {"cache.bell \"x\" {}", "policy.lua:1: unknown statement cache.bell"},
     {"cache.rule \"x\" { class = \"page\" }",
      "policy.lua:1: rule 'x': class: the name of a class that stands above, got 'page'"},
     {"cache.class \"page\" {}\ncache.rule \"x\" { class = \"pgae\" }",
@@ -319,35 +319,6 @@ static const struct {
      "takes all its keys"},
     {"for i = 1, 5000 do cache.rule(\"r\" .. i) {} end",
      "policy.lua:1: rule 'r4097': a policy has at most 4096 rules"},
-    /* warming */
-    {"cache.warm {}\ncache.warm {}", "policy.lua:2: warm: there is one already, at line 1"},
-    {"cache.warm \"x\"",
-     "policy.lua:1: warm: a table is wanted, as in cache.warm { keys { \"a\" } }, got 'x'"},
-    {"cache.warm { \"x\" }",
-     "policy.lua:1: warm: [1]: keys { ... }, file \"...\", zset \"...\" or previous { ... }, got "
-     "'x'"},
-    {"cache.warm { rat = 3 }", "policy.lua:1: warm: unknown field 'rat', did you mean 'rate'?"},
-    {"cache.warm { rate = \"fast\" }",
-     "policy.lua:1: warm: rate: keys per second, such as \"2000/s\", got 'fast'"},
-    {"cache.warm { rate = \"20/m\" }",
-     "policy.lua:1: warm: rate: keys per second, such as \"2000/s\", got '20/m'"},
-    {"cache.warm { concurrency = 0 }",
-     "policy.lua:1: warm: concurrency: a whole number from 1 to 256, got 0"},
-    {"cache.warm { deadline = \"2d\" }",
-     "policy.lua:1: warm: deadline: a duration of at most 1 day, such as \"20s\", got '2d'"},
-    {"cache.warm { ready_at = 2 }",
-     "policy.lua:1: warm: ready_at: a share between 0 and 1, such as \"90%\", got 2"},
-    {"cache.warm {\n  keys \"x\" }",
-     "policy.lua:2: keys: a list such as keys { \"product:1\", \"product:2\" } is wanted, got "
-     "'x'"},
-    {"cache.warm { keys { \"a\", 3 } }",
-     "policy.lua:1: warm: keys[2]: a key of 1 to 4096 bytes, got 3"},
-    {"cache.warm { zset \"x\" { tpo = 3 } }",
-     "policy.lua:1: zset: unknown field 'tpo', did you mean 'top'?"},
-    {"cache.warm { zset \"x\" { top = 0 } }",
-     "policy.lua:1: zset: top: a whole number from 1 to 1000000 is wanted, got 0"},
-    {"cache.warm { file {} }",
-     "policy.lua:1: file: a path such as file \"hot-keys.txt\" is wanted, got a table"},
     /* events */
     {"cache.on \"e\" {}", "policy.lua:1: on 'e': it names nothing: give it keys, tags or both"},
     {"cache.on \"e\" { tags = {\"t\"} }\ncache.on \"e\" { tags = {\"t\"} }",

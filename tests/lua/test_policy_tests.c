@@ -28,7 +28,8 @@ static const char rules[] =
     "cache.rule 'session:{id}' { class = 'short', l2 = false }\n"
     "cache.rule 'plain' {}\n"
     "cache.rule 'made:{id}' {\n"
-    "  ttl = function() return 1 end, tags = function() return {} end,\n"
+    "  ttl = function(k, m, v) if v.days then return v.days .. 'd' end if v.no then return 0 end end, "
+    "tags = function(key, m, value) return { key, m.id, value.tag } end,\n"
     "}\n"
     "cache.rule 'secret:*' { deny = true }\n";
 
@@ -47,6 +48,10 @@ static const char *const good[] = {
     "cache.test 'plain' { class = false, ttl = '5m' }",
     "cache.test 'nobody' { rule = false, class = false, ttl = '5m', tags = {} }",
     "cache.test 'made:1' { ttl = '5m' }",
+    "cache.test 'made:1' { value = { days = 2, tag = 't' }, tags = { 'made:1', '1', 't' } }",
+    "cache.test 'made:1' { value = { days = 2 }, ttl = '2d' }",
+    "cache.test 'made:1' { value = {}, ttl = '5m', tags = { 'made:1', '1' } }",
+    "cache.test 'user:1' { value = 'v', tags = { 'users', 'user:1' } }",
     "cache.test 'secret:1' { denied = true } cache.test 'user:1' { denied = false, deny = false }",
     "for id = 1, 3 do cache.test('user:' .. id) { tags = { 'users', 'user:' .. id } } end",
 };
@@ -85,6 +90,22 @@ static const struct {
     {"cache.test 'made:1' { tags = { 'x' } }",
      "policy.lua:15: test 'made:1': tags: expected x, got a function, which needs a value (rule "
      "'made:{id}', policy.lua:11)"},
+    {"cache.test 'made:1' { value = { days = 2 }, ttl = '1d' }",
+     "policy.lua:15: test 'made:1': ttl: expected 1d, got 2d (rule 'made:{id}', policy.lua:11)"},
+    {"cache.test 'made:1' { value = { no = true }, ttl = '1d' }",
+     "policy.lua:15: test 'made:1': ttl: expected 1d, got not stored (rule 'made:{id}', "
+     "policy.lua:11)"},
+    {"cache.test 'made:1' { value = { tag = 'x' }, tags = { 'made:1', '1' } }",
+     "policy.lua:15: test 'made:1': tags: expected made:1, 1, got made:1, 1, x (rule 'made:{id}', "
+     "policy.lua:11)"},
+    {"cache.test 'made:1' { value = { tag = {} }, tags = {} }",
+     "policy.lua:15: test 'made:1': a function of its rule: a list of "
+     "texts is wanted, with a table in it"},
+    {"cache.test 'made:1' { value = 7, ttl = '1d' }",
+     "policy.lua:15: test 'made:1': a function of its rule: "
+     "policy.lua:12: attempt to index a number value (local 'v')"},
+    {"cache.test 'made:1' { value = {}, ttl = '1d' }",
+     "policy.lua:15: test 'made:1': ttl: expected 1d, got 5m (cache)"},
     {"cache.test 'user:1' { denied = true }",
      "policy.lua:15: test 'user:1': deny: expected true, got false (cache)"},
     {"cache.test 'session:1' { ttl = '1m', l2 = true }",

@@ -20,10 +20,10 @@ spec.test("a query names keys, the best selling first", function()
     for i = 1, 200 do
       assert(db:execute(("insert into products values ('%d', 'value %d', %d)"):format(i, i, i)))
     end]])
-  local output, code, said = spec.run(("env -u LUA_PATH -u LUA_CPATH '%s' run %s %s"):format(
+  local _, made, fault = spec.run(("env -u LUA_PATH -u LUA_CPATH '%s' run %s %s"):format(
     program, maker, path))
-  spec.same(code, 0, said)
-  output, code, said = spec.run(
+  spec.same(made, 0, fault)
+  local output, code, said = spec.run(
     ("env -u LUA_PATH -u LUA_CPATH WARM_DB=%s '%s' warm --trusted --json --top 150 --redis %s " ..
       "-p %s/from_sqlite.lua"):format(path, program, redis.url, warmers))
   spec.same(said, "")

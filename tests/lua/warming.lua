@@ -112,15 +112,36 @@ spec.test("one memory's L2 alone is warmed", function()
   spec.raises("L2 alone is to be warmed", alone.warm, alone, { l2_only = true })
 end)
 
-spec.test("what a source is called with is checked", function()
+spec.test("what is wrong with cache.warm is told, with its line", function()
+  local any = [[table such as { top = 5000, priority = 1 } is wanted]]
   for statement, message in pairs {
+    ["cache.warm {}\ncache.warm {}"] = "wrong.lua:2: warm: there is one already, at line 1",
+    ["cache.warm 'x'"] =
+      [[wrong.lua:1: warm: a table is wanted, as in cache.warm { keys { "a" } }, got 'x']],
+    ["cache.warm { 'x' }"] =
+      [=[warm: [1]: keys { ... }, file "...", zset "..." or previous { ... }, got 'x']=],
+    ["cache.warm { rat = 3 }"] = "wrong.lua:1: warm: unknown field 'rat', did you mean 'rate'?",
+    ["cache.warm { rate = 'fast' }"] =
+      [[wrong.lua:1: warm: rate: keys per second, such as "2000/s", got 'fast']],
+    ["cache.warm { rate = '20/m' }"] = [[keys per second, such as "2000/s", got '20/m']],
+    ["cache.warm { concurrency = 0 }"] = "warm: concurrency: a whole number from 1 to 256, got 0",
+    ["cache.warm { deadline = '2d' }"] =
+      [[warm: deadline: a duration of at most 1 day, such as "20s", got '2d']],
+    ["cache.warm { ready_at = 2 }"] =
+      [[warm: ready_at: a share between 0 and 1, such as "90%", got 2]],
+    ["cache.warm {\n  keys 'x' }"] =
+      [[wrong.lua:2: keys: a list such as keys { "product:1", "product:2" } is wanted, got 'x']],
+    ["cache.warm { keys { 'a', 3 } }"] = "warm: keys[2]: a key of 1 to 4096 bytes, got 3",
+    ["cache.warm { file {} }"] =
+      [[wrong.lua:1: file: a path such as file "hot-keys.txt" is wanted, got a table]],
+    ["cache.warm { zset 'x' { tpo = 3 } }"] = "zset: unknown field 'tpo', did you mean 'top'?",
     ["cache.warm { previous 'x' }"] = "a table such as previous { top = 10000 } is wanted, got 'x'",
-    ["cache.warm { keys { 'a' } 'x' }"] = "a table such as { top = 5000, priority = 1 } is wanted",
+    ["cache.warm { keys { 'a' } 'x' }"] = any,
     ["cache.warm { file 'f' { prio = 1 } }"] = "unknown field 'prio'",
     ["cache.warm { file 'f' { priority = 200 } }"] =
       "file: priority: a whole number from -128 to 127 is wanted, got 200",
-    ["cache.warm { previous { top = 0 } }"] =
-      "previous: top: a whole number from 1 to 1000000 is wanted, got 0",
+    ["cache.warm { zset 'x' { top = 0 } }"] =
+      "zset: top: a whole number from 1 to 1000000 is wanted, got 0",
     ["local l = {} for i = 1, 65 do l[i] = keys {} end cache.warm(l)"] = "at most 64 sources",
   } do
     local cache, said = perilune.open { log = false,
