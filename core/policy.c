@@ -83,11 +83,11 @@ void pln_ruleset_unref(struct pln_ruleset *ruleset) {
     if (ruleset == NULL) {
         return;
     }
-    /* R1 release: this user's last reads come before the free; pairs with the fence below */
-    if (atomic_fetch_sub_explicit(&ruleset->refs, 1, memory_order_release) != 1) {
+    /* R1 acq_rel: every user's last reads come before the free, by whoever does that; one order for
+     * both, since the thread sanitizer does not see a fence */
+    if (atomic_fetch_sub_explicit(&ruleset->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    atomic_thread_fence(memory_order_acquire); /* R1 acquire: pairs with every other unref */
     if (ruleset->hooks.retire != NULL) {
         ruleset->hooks.retire(ruleset->hooks_arg);
     }

@@ -100,7 +100,8 @@ const char *pln_compile_got(lua_State *L, int index, char *text, size_t size) {
         snprintf(text, size, "nothing");
         break;
     case LUA_TSTRING:
-        snprintf(text, size, "'%.60s'", lua_tostring(L, index));
+        snprintf(text, size, strlen(lua_tostring(L, index)) > 60 ? "'%.57s...'" : "'%s'",
+                 lua_tostring(L, index));
         break;
     case LUA_TBOOLEAN:
         snprintf(text, size, "%s", lua_toboolean(L, index) ? "true" : "false");
@@ -134,6 +135,32 @@ const char *pln_compile_text(lua_State *L, int index) {
     return strlen(text) == len ? text : NULL;
 }
 
+size_t pln_compile_check_list(lua_State *L, int index, const char *field) {
+    lua_Integer n = (lua_Integer) lua_rawlen(L, index);
+    char got[80];
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        lua_pop(L, 1);
+        lua_Integer i = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
+        if (i < 1 || i > n) {
+            pln_compile_refuse(L, "%s: a list, got a table with the field %s", field,
+                               pln_compile_got(L, -1, got, sizeof got));
+        }
+    }
+    return (size_t) n;
+}
+
+/* ", known are a, b", where they are few. */
+static const char *list_names(const char *const *names, bool has_terms, char *text, size_t size) {
+    size_t at = 0;
+    text[0] = 0;
+    for (size_t i = 0; !has_terms && names[i] != NULL && at < size; i++) {
+        at += (size_t) snprintf(text + at, size - at, "%s%s", i == 0 ? ", known are " : ", ",
+                                names[i]);
+    }
+    return text;
+}
+
 static bool is_among(const char *const *names, const char *name) {
     for (; *names != NULL; names++) {
         if (strcmp(*names, name) == 0) {
@@ -146,7 +173,8 @@ static bool is_among(const char *const *names, const char *name) {
 void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
                              bool has_list) {
     const char *known[PLN_MOST_POLICY_FIELDS + 8];
-    char got[80];
+    const char *const *given = names;
+    char got[80], list[160];
     size_t n = 0;
     for (size_t i = 0; has_terms && i < pln_n_policy_fields; i++) {
         known[n++] = pln_policy_fields[i].name;
@@ -164,9 +192,12 @@ void pln_compile_check_names(lua_State *L, int body, const char *const *names, b
             continue;
         }
         const char *near = name == NULL ? NULL : pln_nearest(known, name);
-        pln_compile_refuse(L, "unknown field %s%s%s%s", pln_compile_got(L, -1, got, sizeof got),
-                           near == NULL ? "" : ", did you mean '", near == NULL ? "" : near,
-                           near == NULL ? "" : "'?");
+        pln_compile_got(L, -1, got, sizeof got);
+        if (near != NULL) {
+            pln_compile_refuse(L, "unknown field %s, did you mean '%s'?", got, near);
+        }
+        pln_compile_refuse(L, "unknown field %s%s", got,
+                           list_names(given, has_terms, list, sizeof list));
     }
 }
 
@@ -184,7 +215,7 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
         pln_compile_refuse(L, "%s: a list such as { \"users\", \"user:{id}\" }, got %s", field,
                            pln_compile_got(L, index, got, sizeof got));
     }
-    size_t len = lua_rawlen(L, index);
+    size_t len = pln_compile_check_list(L, index, field);
     if (len > PLN_MAX_TAGS) {
         pln_compile_refuse(L, "%s: at most %d, got %zu", field, PLN_MAX_TAGS, len);
     }
@@ -267,9 +298,12 @@ static int read_body(lua_State *L) {
     return 0;
 }
 
-static void refuse_open(lua_State *L) {
+void pln_compile_check_closed(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     char text[PLN_SCRIPT_ERROR];
+    if (!compiler->statement.is_open) {
+        return;
+    }
     snprintf(text, sizeof text, "%.100s:%d: %s '%.100s' at line %d has no body",
              compiler->statement.file, compiler->statement.line, compiler->statement.kind,
              compiler->statement.name, compiler->statement.line);
@@ -280,9 +314,7 @@ static int open_statement(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
     char got[80];
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    pln_compile_check_closed(L);
     const char *name = pln_compile_text(L, 1);
     pln_compile_begin(compiler, statements[which].kind, "");
     pln_compile_here(L);
@@ -294,6 +326,10 @@ static int open_statement(lua_State *L) {
         pln_compile_refuse(L, "'%.40s...' is longer than %d bytes", name, PLN_SCRIPT_NAME);
     }
     pln_compile_begin(compiler, statements[which].kind, name);
+    if (lua_gettop(L) > 1) {
+        pln_compile_refuse(L, "its body stands behind, as in %s, got a second argument",
+                           statements[which].example);
+    }
     compiler->statement.is_open = true;
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_pushcclosure(L, read_body, 1);
@@ -316,9 +352,7 @@ static int read_nameless(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
     size_t which = (size_t) lua_tointeger(L, lua_upvalueindex(1));
     char got[80];
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    pln_compile_check_closed(L);
     pln_compile_begin(compiler, nameless[which].kind, "");
     pln_compile_here(L);
     if (!lua_istable(L, 1)) {
@@ -361,8 +395,10 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setfield(L, -2, "cache");
+    pln_compile_open_include(L);
     pln_compile_open_rules(L);
     pln_compile_open_sources(L);
+    pln_shared_open(L);
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
 }
@@ -370,17 +406,19 @@ void pln_compile_open(lua_State *L) {
 /* ---- the file ---- */
 
 static int run_file(lua_State *L) {
-    struct pln_compiler *compiler = lua_touserdata(L, 1);
-    lua_pushfstring(L, "@%s", compiler->source->file);
-    if (luaL_loadbufferx(L, compiler->source->text, compiler->source->len, lua_tostring(L, -1),
-                         "t") != LUA_OK) {
-        return lua_error(L);
-    }
-    lua_call(L, 0, 0);
-    if (compiler->statement.is_open) {
-        refuse_open(L);
-    }
+    const struct pln_compiler *compiler = lua_touserdata(L, 1);
+    pln_compile_run(L, compiler->source->file, &compiler->source->text);
     return 0;
+}
+
+/* Tells the ruleset what it was made of, so that a change is seen. */
+static int add_files(struct pln_ruleset *ruleset, const struct pln_source_text *source) {
+    int status = pln_ruleset_add_file(ruleset, source->path, source->text.stamp);
+    for (const struct pln_included *one = source->includes; one != NULL && status == PLN_OK;
+         one = one->next) {
+        status = pln_ruleset_add_file(ruleset, one->path, one->text.stamp);
+    }
+    return status;
 }
 
 static void free_classes(struct pln_compiler *compiler) {
@@ -391,23 +429,23 @@ static void free_classes(struct pln_compiler *compiler) {
     free(compiler->classes);
 }
 
-int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset) {
     struct pln_compiler compiler = {.ruleset = pln_ruleset_new(), .base = base, .source = source};
     int status = PLN_OK;
     if (compiler.ruleset == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a ruleset");
     }
-    status = pln_ruleset_add_file(compiler.ruleset, source->path, source->stamp);
     script->compiler = &compiler;
-    if (status == PLN_OK && (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
-                             compiler.error[0] != 0)) {
+    if (pln_script_call(script, run_file, &compiler, PLN_SCRIPT_READ_MS) < 0 ||
+        compiler.error[0] != 0) {
         const char *text = compiler.error[0] != 0 ? compiler.error : script->error;
         status = pln_fail(PLN_EPOLICY, "%s", text);
     }
     script->compiler = NULL;
     if (status == PLN_OK && !script->is_quiet) { /* else all that has been looked at */
-        status = pln_compile_end_rules(compiler.ruleset);
+        status = add_files(compiler.ruleset, source);
+        status = status < 0 ? status : pln_compile_end_rules(compiler.ruleset);
         status = status < 0 ? status : pln_tests_run(&compiler, script);
     }
     pln_tests_free(&compiler);
@@ -416,6 +454,27 @@ int pln_compile(struct pln_script *script, const struct pln_source_text *source,
         pln_ruleset_unref(compiler.ruleset);
         return status;
     }
+    pln_source_complete(source);
     *ruleset = compiler.ruleset;
     return PLN_OK;
+}
+
+bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
+        return false;
+    }
+    for (size_t i = 0; i < a->n_events; i++) {
+        if (a->events[i].is_function != b->events[i].is_function ||
+            strcmp(a->events[i].name, b->events[i].name) != 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < a->n_rules; i++) {
+        if (a->rules[i].hooks != b->rules[i].hooks ||
+            strcmp(pln_template_text(a->rules[i].pattern),
+                   pln_template_text(b->rules[i].pattern)) != 0) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -45,7 +45,7 @@ static bool is_priority(double number) {
 }
 
 #define POSITIVE "more than 0 and at most 10 years, or \"forever\""
-#define ANY_LENGTH "at most 10 years, or \"forever\""
+#define ANY_LENGTH "between 0 and 10 years, or \"forever\""
 #define SHORT "more than 0 and at most 1 hour"
 #define AT(member) offsetof(struct pln_terms, member)
 
@@ -67,14 +67,16 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"read", PLN_FIELD_READ, AT(read), NULL, NULL},
     {"replica_ttl", PLN_FIELD_DURATION, AT(replica_ttl_ms), is_positive, POSITIVE},
     {"max_staleness", PLN_FIELD_DURATION, AT(max_staleness_ms), is_positive, POSITIVE},
-    {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "between 0 and 255"},
-    {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority, "between -128 and 127"},
-    {"soft_timeout", PLN_FIELD_DURATION, AT(soft_timeout_ms), is_short_or_none, "at most 1 hour"},
-    {"min_uses", PLN_FIELD_NUMBER, AT(min_uses), is_weight, "between 0 and 255"},
+    {"weight", PLN_FIELD_NUMBER, AT(weight), is_weight, "a whole number between 0 and 255"},
+    {"priority", PLN_FIELD_NUMBER, AT(priority), is_priority,
+     "a whole number between -128 and 127"},
+    {"soft_timeout", PLN_FIELD_DURATION, AT(soft_timeout_ms), is_short_or_none,
+     "between 0 and 1 hour"},
+    {"min_uses", PLN_FIELD_NUMBER, AT(min_uses), is_weight, "a whole number between 0 and 255"},
     {"deny", PLN_FIELD_BOOLEAN, AT(is_denied), NULL, NULL},
     {"l2_ttl", PLN_FIELD_DURATION, AT(l2_ttl_ms), is_positive, POSITIVE},
     {"max_age", PLN_FIELD_DURATION, AT(max_age_ms), is_positive, POSITIVE},
-    {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "at most 1 hour"},
+    {"retry", PLN_FIELD_DURATION, AT(retry_ms), is_short_or_none, "between 0 and 1 hour"},
     {"early", PLN_FIELD_FACTOR, AT(early), is_early, "from 0 to 10"},
     {"sliding", PLN_FIELD_BOOLEAN, AT(sliding), NULL, NULL},
     {"keep_hot", PLN_FIELD_DURATION, AT(keep_hot_ms), is_any_length, ANY_LENGTH},
@@ -88,11 +90,18 @@ static void *place_of(const struct pln_policy_field *field, struct pln_terms *te
     return (char *) terms + field->offset;
 }
 
+/* A number that is none of a kind's is out of every range, unless it is no number. */
+static enum pln_read_result wrong_number(lua_State *L, int index) {
+    lua_Number number = lua_tonumber(L, index);
+    bool is_number = lua_type(L, index) == LUA_TNUMBER && number == number;
+    return is_number ? PLN_READ_WRONG_RANGE : PLN_READ_WRONG_KIND;
+}
+
 static enum pln_read_result read_duration(const struct pln_policy_field *field, lua_State *L,
                                           int index, pln_ms *duration) {
     pln_ms ms;
     if (!pln_lua_to_duration(L, index, &ms)) {
-        return PLN_READ_WRONG_KIND;
+        return wrong_number(L, index);
     }
     if (!field->is_valid((double) ms)) {
         return PLN_READ_WRONG_RANGE;
@@ -105,7 +114,7 @@ static enum pln_read_result read_share(const struct pln_policy_field *field, lua
                                        int index, double *share) {
     double number;
     if (!pln_lua_to_share(L, index, &number)) {
-        return PLN_READ_WRONG_KIND;
+        return wrong_number(L, index);
     }
     if (!field->is_valid(number)) {
         return PLN_READ_WRONG_RANGE;
@@ -183,11 +192,10 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_SIZE] = "a size such as \"64k\" or bytes",
         [PLN_FIELD_SHARE] = "a share such as \"10%\" or 0.1",
         [PLN_FIELD_BOOLEAN] = "true or false",
-        [PLN_FIELD_NUMBER] = "a whole number",
         [PLN_FIELD_READ] = "\"primary\", \"replica\" or \"nearest\"",
         [PLN_FIELD_FACTOR] = "a number",
     };
-    return wanted[field->kind];
+    return field->kind == PLN_FIELD_NUMBER ? field->range : wanted[field->kind];
 }
 
 void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_terms *to,

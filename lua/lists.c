@@ -27,16 +27,6 @@ static const char *const words_of[] = {
 
 /* ---- the words: keys, file, zset, previous ---- */
 
-/* A word stands before the cache.warm around it: until that is called, it is the statement. */
-static void begin_word(lua_State *L, const char *word) {
-    struct pln_compiler *compiler = pln_compile_of(L);
-    if (!compiler->statement.is_open) {
-        compiler->statement.kind = word;
-        compiler->statement.name[0] = 0;
-        pln_compile_here(L);
-    }
-}
-
 static void refuse_word(lua_State *L, int index, const char *wanted) {
     char got[80];
     pln_compile_refuse(L, "%s is wanted, got %s", wanted,
@@ -54,7 +44,7 @@ static int push_source(lua_State *L, enum pln_warm_kind kind) {
 }
 
 static int word_keys(lua_State *L) {
-    begin_word(L, "keys");
+    pln_compile_word(L, "keys");
     if (lua_isfunction(L, 1)) {
         return push_source(L, PLN_WARM_FUNCTION);
     }
@@ -66,7 +56,7 @@ static int word_keys(lua_State *L) {
 
 static int word_file(lua_State *L) {
     const char *name = pln_compile_text(L, 1);
-    begin_word(L, "file");
+    pln_compile_word(L, "file");
     if (name == NULL || name[0] == 0) {
         refuse_word(L, 1, "a path such as file \"hot-keys.txt\"");
     }
@@ -75,7 +65,7 @@ static int word_file(lua_State *L) {
 
 static int word_zset(lua_State *L) {
     const char *name = pln_compile_text(L, 1);
-    begin_word(L, "zset");
+    pln_compile_word(L, "zset");
     if (name == NULL || name[0] == 0) {
         refuse_word(L, 1, "the name of a sorted set in Redis");
     }
@@ -112,7 +102,7 @@ static void read_source_limits(lua_State *L, int index, struct source *source) {
 }
 
 static int word_previous(lua_State *L) {
-    begin_word(L, "previous");
+    pln_compile_word(L, "previous");
     if (!lua_istable(L, 1)) {
         refuse_word(L, 1, "a table such as previous { top = 10000 }");
     }
@@ -125,7 +115,7 @@ static int word_previous(lua_State *L) {
 /* zset "stats:hot" { top = 5000 } */
 static int limit_source(lua_State *L) {
     struct source *source = luaL_checkudata(L, 1, source_name);
-    begin_word(L, words_of[source->kind]);
+    pln_compile_word(L, words_of[source->kind]);
     if (!lua_istable(L, 2)) {
         refuse_word(L, 2, "a table such as { top = 5000, priority = 1 }");
     }
@@ -283,10 +273,14 @@ static void read_limits(lua_State *L, int body, struct pln_warm_plan *plan) {
 void pln_compile_warm(lua_State *L, int body) {
     static const char *const names[] = {"concurrency", "rate", "deadline", "ready_at", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
+    char at[160];
     if (compiler->warm_line != 0) {
-        pln_compile_refuse(L, "there is one already, at line %d", compiler->warm_line);
+        pln_compile_refuse(
+            L, "there is one already, at %s",
+            pln_compile_place(compiler, compiler->warm_file, compiler->warm_line, at, sizeof at));
     }
     compiler->warm_line = compiler->statement.line;
+    memcpy(compiler->warm_file, compiler->statement.file, sizeof compiler->warm_file);
     pln_compile_check_names(L, body, names, false, true);
     size_t n = lua_rawlen(L, body);
     for (size_t i = 1; i <= n; i++) {

@@ -117,6 +117,17 @@ static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule
     }
 }
 
+/* What a class has not, and a rule has: said so, since no name is near. */
+static void refuse_fields_of_rules(lua_State *L, int body) {
+    static const char *const names[] = {"class", "tags", "load", "related"};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(names); i++) {
+        if (pln_compile_field(L, body, names[i]) != LUA_TNIL) {
+            pln_compile_refuse(L, "%s: a field of rules, not of classes", names[i]);
+        }
+        lua_pop(L, 1);
+    }
+}
+
 void pln_compile_class(lua_State *L, int body) {
     static const char *const names[] = {"admit", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
@@ -126,6 +137,7 @@ void pln_compile_class(lua_State *L, int body) {
         pln_compile_refuse(L, "there is one of this name already, at %s",
                            pln_compile_place(compiler, same->file, same->line, at, sizeof at));
     }
+    refuse_fields_of_rules(L, body);
     pln_compile_check_names(L, body, names, true, false);
     compiler->classes = pln_compile_grow(L, compiler->classes, compiler->n_classes,
                                          sizeof *compiler->classes);

@@ -18,6 +18,8 @@
 enum {
     PLN_SCRIPT_ERROR = 400,        /* bytes kept of an error's text */
     PLN_SCRIPT_NAME = 512,         /* bytes of a statement's name */
+    PLN_SCRIPT_DEPTH = 16,         /* files that include each other */
+    PLN_SCRIPT_FILES = 64,         /* files that a policy includes */
     PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
     PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
     PLN_SCRIPT_RESERVE = 64 << 10, /* more than that, for the text of an error */
@@ -27,15 +29,30 @@ enum {
 
 #define PLN_TEN_YEARS_MS (3653LL * 86400 * 1000)
 
+struct pln_text {
+    char *bytes;
+    size_t len;
+    uint64_t stamp; /* of the file when it was read */
+};
+
 /* The text of a policy, and where it came from; shared by all states that read it. */
 struct pln_source_text {
-    char *text;
-    size_t len;
+    struct pln_text text;
     char *path;
-    uint64_t stamp; /* of the file when it was read */
-    char *folder;   /* with its slash; "" where the path has none */
-    char *file;     /* the path's last part, as it stands in messages */
+    char *folder; /* with its slash; "" where the path has none */
+    char *file;   /* the path's last part, as it stands in messages */
     bool is_trusted;
+    bool is_complete; /* no more files are taken in */
+    struct pln_included *includes;
+    size_t n_includes;
+};
+
+/* A file that the policy includes. */
+struct pln_included {
+    struct pln_included *next;
+    char *name; /* from the policy's folder */
+    char *path;
+    struct pln_text text;
 };
 
 /* ---- source.c ---- */
@@ -43,6 +60,13 @@ struct pln_source_text {
 /* Reads a policy file. Returns: PLN_OK; PLN_EPOLICY with a text, PLN_ENOMEM. */
 int pln_source_init(struct pln_source_text *source, const char *path, uint32_t flags);
 void pln_source_fini(struct pln_source_text *source);
+/* The text of a file that is included, which is read at most once; it is the source's. Returns:
+ * PLN_OK; PLN_EPOLICY with why it cannot be had, PLN_ENOMEM. */
+int pln_source_include(struct pln_source_text *source, const char *name,
+                       const struct pln_included **included);
+/* The policy has been read whole: from now on several threads may read it again, and what was not
+ * included then cannot be. */
+void pln_source_complete(struct pln_source_text *source);
 
 struct pln_compiler;
 
@@ -51,6 +75,7 @@ struct pln_compiler;
 struct pln_script {
     lua_State *L;
     const struct pln_host *host;
+    struct pln_cache *cache; /* whose functions it runs; NULL: it is only read */
     const char *file;
     bool is_trusted;
     bool is_quiet;      /* print and log say nothing: the file is read again */
@@ -145,6 +170,10 @@ int pln_call_original(lua_State *L);
 /* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
 void pln_sandbox_open(lua_State *L, bool is_trusted);
 
+/* ---- shared.c ---- */
+
+/* Adds shared to the table on top of the stack. Raises where memory is out. */
+void pln_shared_open(lua_State *L);
 /* A function put in the place of a library's, which becomes its upvalue. */
 struct pln_replacement {
     const char *name;
@@ -254,12 +283,15 @@ struct pln_policy_class {
 struct pln_compiler {
     struct pln_ruleset *ruleset;
     const struct pln_terms *base;
-    const struct pln_source_text *source;
+    struct pln_source_text *source;
+    const char *reading[PLN_SCRIPT_DEPTH]; /* the policy, then the files that include each other */
+    unsigned n_reading;
     struct pln_policy_class *classes;
     size_t n_classes;
     struct pln_expectation *expectations; /* tests.c */
     size_t n_expectations;
-    int warm_line;    /* 0: no cache.warm so far */
+    int warm_line; /* 0: no cache.warm so far */
+    char warm_file[PLN_SCRIPT_NAME + 1];
     char element[32]; /* of cache.rules: "rules[3]" */
     struct {
         const char *kind; /* "rule" */
@@ -275,8 +307,11 @@ struct pln_compiler {
 void pln_compile_open(lua_State *L);
 /* Runs the file in the script and compiles what it states. Returns: PLN_OK with a new ruleset
  * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
-int pln_compile(struct pln_script *script, const struct pln_source_text *source,
+int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset);
+/* Whether two readings stated the same. Statements made by loops over something that differs from
+ * state to state would give rules other functions than they were checked with. */
+bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b);
 /* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
  * pln_rule_hooks; functions belong to the state that read the file. */
 void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook);
@@ -298,6 +333,8 @@ struct pln_compiler *pln_compile_of(lua_State *L);
 void *pln_compile_own(lua_State *L, void *memory);
 /* Room for one more element in an array of n that has grown by this function alone. */
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);
+/* Refuses a statement that is named and has no body yet. */
+void pln_compile_check_closed(lua_State *L);
 /* Says that the statement stands where the Lua code is that called. */
 void pln_compile_here(lua_State *L);
 /* How another place is told in a refusal: "line 3" of the same file, or "users.lua:3". Returns
@@ -312,6 +349,8 @@ int pln_compile_field(lua_State *L, int body, const char *name);
  * fields pass where `has_list`. */
 void pln_compile_check_names(lua_State *L, int body, const char *const *names, bool has_terms,
                              bool has_list);
+/* The length of a list; refuses a table that has anything else in it. */
+size_t pln_compile_check_list(lua_State *L, int index, const char *field);
 /* A text without zero bytes at `index`, or NULL. */
 const char *pln_compile_text(lua_State *L, int index);
 /* Reads a list of texts as templates, over a pattern's captures or (NULL) an event's fields. They
@@ -349,6 +388,13 @@ void pln_compile_rule(lua_State *L, int body);
 int pln_compile_end_rules(struct pln_ruleset *ruleset);
 /* Adds loader to the globals on top of the stack. */
 void pln_compile_open_rules(lua_State *L);
+
+/* ---- include.c: include "file.lua" ---- */
+
+/* Reads a file's text as a part of the policy; pushes what it returns. Returns how many. */
+int pln_compile_run(lua_State *L, const char *name, const struct pln_text *text);
+/* Adds include to the globals on top of the stack. */
+void pln_compile_open_include(lua_State *L);
 
 /* ---- tables.c: cache.rules ---- */
 

@@ -48,19 +48,8 @@ static void read_rule(lua_State *L, size_t i) {
     pln_compile_rule(L, push_body(L, element));
 }
 
-/* The elements from 1 on; whatever else the list has is refused, so that none is passed over. */
 static void read_rules(lua_State *L, int list) {
-    static const char *const names[] = {NULL};
-    size_t n = lua_rawlen(L, list), n_there = 0;
-    pln_compile_check_names(L, list, names, false, true);
-    lua_pushnil(L);
-    while (lua_next(L, list) != 0) {
-        n_there++;
-        lua_pop(L, 1);
-    }
-    if (n_there != n) {
-        pln_compile_refuse(L, "rules: a list without holes, got one at rules[%zu]", n + 1);
-    }
+    size_t n = pln_compile_check_list(L, list, "rules");
     for (size_t i = 1; i <= n; i++) {
         int top = lua_gettop(L);
         lua_rawgeti(L, list, (lua_Integer) i);

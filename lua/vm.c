@@ -35,28 +35,6 @@ struct vm {
 
 /* ---- scripts ---- */
 
-/* Statements made by loops over something that differs from state to state would give rules other
- * functions than they were checked with. */
-static bool is_same_policy(const struct pln_ruleset *a, const struct pln_ruleset *b) {
-    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n_events; i++) {
-        if (a->events[i].is_function != b->events[i].is_function ||
-            strcmp(a->events[i].name, b->events[i].name) != 0) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < a->n_rules; i++) {
-        if (a->rules[i].hooks != b->rules[i].hooks ||
-            strcmp(pln_template_text(a->rules[i].pattern),
-                   pln_template_text(b->rules[i].pattern)) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static int make_script(struct vm *vm, struct pln_script **script) {
     struct pln_script *created = NULL;
     struct pln_ruleset *again = NULL;
@@ -66,11 +44,12 @@ static int make_script(struct vm *vm, struct pln_script **script) {
     }
     created->is_quiet = true;
     status = pln_compile(created, &vm->source, &vm->base, &again);
-    if (status == PLN_OK && !is_same_policy(vm->ruleset, again)) {
+    if (status == PLN_OK && !pln_compile_is_same(vm->ruleset, again)) {
         status = pln_fail(PLN_EPOLICY, "%s: it states other rules each time it is read",
                           vm->source.file);
     }
     created->is_quiet = false;
+    created->cache = vm->cache;
     pln_ruleset_unref(again);
     if (status < 0) {
         pln_script_free(created);
@@ -366,6 +345,7 @@ static int make_scripts_take(struct vm *vm, struct pln_script *checked) {
     for (size_t i = 0; i < vm->ruleset->n_rules; i++) {
         has_functions = has_functions || vm->ruleset->rules[i].hooks != 0;
     }
+    checked->cache = vm->cache;
     vm->scripts[0] = checked;
     for (unsigned i = 1; has_functions && i < vm->n_workers && status == PLN_OK; i++) {
         status = make_script(vm, &vm->scripts[i]);

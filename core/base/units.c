@@ -87,7 +87,8 @@ static size_t distance(const char *a, const char *b) {
         size_t diagonal = row[0];
         row[0] = i + 1;
         for (size_t j = 0; j < len_b; j++) {
-            size_t least = diagonal + (a[i] != b[j]);
+            bool is_same = tolower((unsigned char) a[i]) == tolower((unsigned char) b[j]);
+            size_t least = diagonal + !is_same;
             diagonal = row[j + 1];
             if (row[j] + 1 < least) {
                 least = row[j] + 1;

@@ -40,6 +40,7 @@ END_TEST
 START_TEST(a_misspelt_name_finds_its_neighbour) {
     static const char *const names[] = {"ttl", "stale", "jitter", "max_bytes", NULL};
     ck_assert_str_eq(pln_nearest(names, "tll"), "ttl");
+    ck_assert_str_eq(pln_nearest(names, "TTL"), "ttl");
     ck_assert_str_eq(pln_nearest(names, "max_byte"), "max_bytes");
     ck_assert_ptr_null(pln_nearest(names, "something_else"));
 }

@@ -221,6 +221,25 @@ START_TEST(what_a_killed_consumer_had_is_carried_out_by_another) {
 }
 END_TEST
 
+START_TEST(a_function_answers_entries_and_those_it_fails_at_go_to_the_dead) {
+    struct pln_cache *cache = open_with(
+        "cache.on 'changed' (function(e) return { keys = 'user:' .. e.id } end)\n" STREAM);
+    rig_set(cache, "user:7", "old");
+    redis("XADD ev 1-1 event changed name Ada");
+    redis("XADD ev 2-1 event changed id 7");
+    await_gone(cache, "user:7");
+    rig_await(cache, "events_dead", 1);
+    await_all_acknowledged();
+    char *dead = pln_test_redis_command(&server, "XRANGE ev:dead - +");
+    ck_assert_msg(strstr(dead, "of\n1-1\nreason\n") != NULL &&
+                      strstr(dead, "attempt to concatenate a nil value (field 'id')\n") != NULL,
+                  "%s", dead);
+    free(dead);
+    ck_assert_uint_eq(rig_stat(cache, "policy_errors"), 1);
+    pln_close(cache);
+}
+END_TEST
+
 START_TEST(entries_that_can_never_be_carried_out_go_to_the_dead_with_their_reason) {
     struct pln_cache *cache = open_with(RULES STREAM);
     rig_set(cache, "user:7", "old");
@@ -435,6 +454,7 @@ int main(void) {
     tcase_add_test(tests, an_entry_of_a_stream_is_carried_out_and_acknowledged);
     tcase_add_test(tests, two_instances_share_the_entries_and_each_goes_to_one);
     tcase_add_test(tests, what_a_killed_consumer_had_is_carried_out_by_another);
+    tcase_add_test(tests, a_function_answers_entries_and_those_it_fails_at_go_to_the_dead);
     tcase_add_test(tests, entries_that_can_never_be_carried_out_go_to_the_dead_with_their_reason);
     tcase_add_test(tests, what_redis_could_not_be_told_stays_and_is_tried_again);
     tcase_add_test(tests, it_survives_the_server_and_says_so_once);

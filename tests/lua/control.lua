@@ -102,6 +102,18 @@ spec.test("a watched policy is read again when its file changes", function()
   spec.contains(cache:explain "x", "ttl             2m           watched.lua:1")
 end)
 
+spec.test("a file that a watched policy includes is watched with it", function()
+  policy("part.lua", "cache.rule '*' { ttl = '1m' }")
+  local whole = policy("whole.lua", "include 'part.lua'")
+  local cache <close> = perilune.open { policy = whole, policy_watch = "10ms", log = false }
+  spec.contains(cache:explain "x", "ttl             1m           part.lua:1")
+  policy("part.lua", "cache.rule '*' { ttl = '2m' }")
+  spec.wait_until("the policy is read again", function()
+    return cache:stats().policy_reloads > 0
+  end)
+  spec.contains(cache:explain "x", "ttl             2m           part.lua:1")
+end)
+
 spec.test("a policy is told when what it watches is beyond its bound", function()
   local cache <close> = perilune.open { log = false, policy = policy("alert.lua", [[
     cache.alert "hit-ratio" { below = "80%", over = "1s", min_requests = 1,

@@ -161,6 +161,20 @@ int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln
     return pln_load_value(load, key, 0);
 }
 
+int pln_shared_add(struct pln_cache *cache, struct pln_bytes name, int64_t by, int64_t *sum) {
+    (void) name;
+    *sum = cache->shared += by;
+    return PLN_OK;
+}
+
+int pln_shared_get(struct pln_cache *cache, struct pln_bytes name, int64_t *number) {
+    return pln_shared_add(cache, name, 0, number);
+}
+
+int pln_shared_set(struct pln_cache *cache, struct pln_bytes name, int64_t number) {
+    return pln_shared_add(cache, name, number - cache->shared, &number);
+}
+
 int pln_raised_key(struct pln_raised *raised, struct pln_bytes key) {
     (void) raised;
     (void) key;

@@ -12,6 +12,7 @@ struct pln_cache {
     struct pln_host host;
     struct pln_terms terms;
     struct pln_ruleset *ruleset;
+    int64_t shared; /* the number behind every name */
     pln_ms now;
     int n_failures;           /* pln_cache_policy_failed() */
     int n_refused;            /* pln_cache_policy_refused() */

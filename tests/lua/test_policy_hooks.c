@@ -193,7 +193,7 @@ static const struct {
     {"tags", "{ '' }", "[1]: a text of 1 to 250 bytes is wanted, got ''"},
     {"tags", "{ ('x'):rep(251) }",
      "[1]: a text of 1 to 250 bytes is wanted, got "
-     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"},
+     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'"},
     {"tags",
      "{ table.unpack((function() local t = {} for i = 1, 65 do t[i] = i end return t end)()) }",
      "at most 64 are allowed, got 65"},
@@ -202,7 +202,7 @@ static const struct {
      "x"},
     {"related", "{ ('x'):rep(4097) }",
      "[1]: a text of 1 to 4096 bytes is wanted, got "
-     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'"},
+     "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'"},
 };
 
 START_TEST(a_strange_result_leaves_the_rules_values_in_place) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_host.c - core/loaders.c, shaping.c, lua/raise.c, and the policies that use them:
- * loaders of the program that rules call for by name, on workers and in the calling thread, and
- * functions that say what an event makes void. */
+ * test_policy_host.c - core/loaders.c, shaping.c, shared.c, lua/raise.c, and the policies that use
+ * them: loaders of the program that rules call for by name, on workers and in the calling thread,
+ * and functions that say what an event makes void. */
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -217,6 +218,89 @@ START_TEST(names_of_loaders_are_checked) {
 }
 END_TEST
 
+/* ---- numbers that functions share ---- */
+
+static int64_t number_of(const char *name) {
+    int64_t number;
+    ck_assert_msg(pln_shared_get(cache, pln_key(name), &number) == PLN_OK, "%s", pln_error_text());
+    return number;
+}
+
+START_TEST(functions_share_numbers_through_reloads) {
+    static const char policy[] =
+        "cache.rule 'k:{id}' { load = function(key, m)\n"
+        "  shared.incr('loads')\n"
+        "  shared.set('last', math.tointeger(m.id))\n"
+        "  return tostring(shared.incr('sum', m.id)) .. shared.get('none')\n"
+        "end }";
+    struct pln_result result;
+    load_policy(policy);
+    get("k:7", NULL, "70", &result);
+    load_policy(policy);
+    get("k:5", NULL, "120", &result);
+    ck_assert_int_eq(number_of("loads"), 2);
+    ck_assert_int_eq(number_of("last"), 5);
+    ck_assert_int_eq(number_of("none"), 0);
+    ck_assert_int_eq(pln_shared_set(cache, pln_key("sum"), -1), PLN_OK);
+    get("k:1", NULL, "00", &result);
+}
+END_TEST
+
+START_TEST(what_is_wrong_with_a_shared_number_is_told_with_its_line) {
+    static const char *const wrong[][2] = {
+        {"shared.incr('')", "shared: a name of 0 bytes, must be 1 to 250"},
+        {"shared.get(('n'):rep(251))", "shared: a name of 251 bytes, must be 1 to 250"},
+        {"shared.set('n', 1.5)", "bad argument #2 to 'set' (number has no integer representation)"},
+        {"shared.incr({})", "bad argument #1 to 'incr' (string expected, got table)"},
+    };
+    const char *name = strrchr(path, '/') + 1;
+    char text[256];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
+        snprintf(text, sizeof text, "cache.rule 'k' { load = function()\n%s end }", wrong[i][0]);
+        load_policy(text);
+        snprintf(text, sizeof text, ":1: rule 'k': load: %s:2: %s", name, wrong[i][1]);
+        expect_error("k", PLN_ELOADER, text);
+    }
+}
+END_TEST
+
+/* Counts every name once; `arg` is where to begin, so that threads meet on all of them. */
+static void *count_all(void *arg) {
+    int64_t sum;
+    char name[16];
+    for (size_t i = 0; i < PLN_MAX_SHARED; i++) {
+        snprintf(name, sizeof name, "n%zu", (i + (size_t) arg) % PLN_MAX_SHARED);
+        while (pln_shared_add(cache, pln_key(name), 1, &sum) == PLN_EBUSY) {
+            sched_yield(); /* two that make the last name take two places for a moment */
+        }
+    }
+    return NULL;
+}
+
+START_TEST(shared_numbers_are_exact_and_their_names_bounded) {
+    pthread_t threads[8];
+    int64_t number = 7;
+    char name[16];
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, count_all, (void *) (i * 100)), 0);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(threads); i++) {
+        pthread_join(threads[i], NULL);
+    }
+    for (size_t i = 0; i < PLN_MAX_SHARED; i++) {
+        snprintf(name, sizeof name, "n%zu", i);
+        ck_assert_int_eq(number_of(name), PLN_ARRAY_LEN(threads));
+    }
+    ck_assert_int_eq(pln_shared_set(cache, pln_key("more"), 1), PLN_EBUSY);
+    ck_assert_str_eq(pln_error_text(), "shared: a cache has at most 1024 names");
+    ck_assert_int_eq(pln_shared_get(cache, pln_key("more"), &number), PLN_OK);
+    ck_assert_int_eq(number, 0);
+    ck_assert_int_eq(pln_shared_set(cache, pln_key("n0"), INT64_MAX), PLN_OK);
+    ck_assert_int_eq(pln_shared_add(cache, pln_key("n0"), 1, &number), PLN_OK);
+    ck_assert_int_eq(number, INT64_MIN);
+}
+END_TEST
+
 /* ---- events with a function ---- */
 
 static void set_all(const char *const *keys, size_t n) {
@@ -333,6 +417,9 @@ int main(void) {
     tcase_add_test(tests, a_call_brings_its_loaders_and_they_run_in_its_thread);
     tcase_add_test(tests, of_many_callers_one_runs_the_named_loader);
     tcase_add_test(tests, names_of_loaders_are_checked);
+    tcase_add_test(tests, functions_share_numbers_through_reloads);
+    tcase_add_test(tests, what_is_wrong_with_a_shared_number_is_told_with_its_line);
+    tcase_add_test(tests, shared_numbers_are_exact_and_their_names_bounded);
     tcase_add_test(tests, an_events_function_says_what_is_void);
     tcase_add_test(tests, a_wrong_answer_of_an_events_function_makes_nothing_void);
     tcase_add_test(tests, events_with_functions_come_in_many_threads_and_through_reloads);
