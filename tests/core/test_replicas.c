@@ -2,6 +2,7 @@
  * test_replicas.c - core/fill.c, many.c and life.c over a primary and a replica that lags: how long
  * what it said is believed, and who never believes it. */
 #include "rig.h"
+#include "../../core/flight.h"
 
 #include "../l2/node.h"
 
