@@ -123,6 +123,7 @@ static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
         .max_item_bytes = options->max_item_bytes,
         .max_entries = options->max_entries,
         .eviction = (enum pln_l1_eviction) pln_option_index(pln_evictions, options->eviction),
+        .absent_share = options->negative_share,
         .weighs_bytes = pln_option_index(pln_weighings, options->weigh) == 1,
         .seed = cache->seed,
         .counts = cache->counts,

@@ -70,6 +70,7 @@ static const struct option {
     {"retry", DURATION, offsetof(struct pln_options, retry_ms)},
     {"policy_watch", DURATION, offsetof(struct pln_options, policy_watch_ms)},
     {"policy_budget", DURATION, offsetof(struct pln_options, policy_budget_ms)},
+    {"negative_share", SHARE, offsetof(struct pln_options, negative_share)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -188,6 +189,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->recovery = options->recovery != 0 ? options->recovery : 10000;
     options->log = options->log != NULL ? options->log : pln_log_stderr;
     options->clock = options->clock != NULL ? options->clock : pln_clock_coarse;
+    options->negative_share = options->negative_share != 0 ? options->negative_share : 0.1;
     default_ms(&options->connect_timeout_ms, 1000);
     default_ms(&options->timeout_ms, 250);
     default_ms(&options->ping_ms, 1000);
@@ -268,6 +270,10 @@ static int check(const struct pln_options *options) {
     if (options->policy_budget_ms > 10000) {
         return pln_fail(PLN_EINVAL, "policy_budget: must be at most 10 s, got %lld ms",
                         (long long) options->policy_budget_ms);
+    }
+    if (!(options->negative_share >= 0.01 && options->negative_share <= 0.99)) {
+        return pln_fail(PLN_EINVAL, "negative_share: must be from 0.01 to 0.99, got %g",
+                        options->negative_share);
     }
     return check_durations(options);
 }

@@ -8,7 +8,7 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 17, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 18, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -27,6 +27,8 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
         {"l1_held_bytes", "memory for L1's entries, taken from the system", usage.held_bytes, true},
         {"l1_max_bytes", "L1's budget in bytes", usage.max_bytes, true},
         {"l1_waiting_bytes", "of the bytes in use: ended, waiting for readers", usage.waiting_bytes,
+         true},
+        {"l1_negative_bytes", "of the bytes in use: what is known not to exist", usage.absent_bytes,
          true},
         {"l1_entries", "entries in L1", usage.entries, true},
         {"generation", "of L1's entries; odd while the link is lost", pln_l1_generation(cache->l1),

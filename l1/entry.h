@@ -84,6 +84,11 @@ static inline bool pln_l1_has_extra(const struct entry *entry) {
     return (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_EXTRA) != 0;
 }
 
+static inline bool pln_l1_is_absent(const struct entry *entry) {
+    /* relaxed: this bit never changes */
+    return (atomic_load_explicit(&entry->state, memory_order_relaxed) & ENTRY_ABSENT) != 0;
+}
+
 static inline struct pln_bytes pln_l1_key(const struct entry *entry) {
     size_t at = pln_l1_has_extra(entry) ? ENTRY_KEY_AT_EXTRA : ENTRY_KEY_AT;
     return pln_bytes_of((const char *) entry + at, entry->value.offset - at);

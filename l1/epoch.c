@@ -130,7 +130,12 @@ static size_t share_bytes(const struct pln_l1 *l1) {
     return atomic_load_explicit(&l1->share_bytes, memory_order_relaxed);
 }
 
-void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, int64_t bytes, int entries) {
+void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, const struct entry *entry,
+                    int64_t bytes, int entries) {
+    if (pln_l1_is_absent(entry)) {
+        /* relaxed: a sum. One line for all, since such entries are few */
+        atomic_fetch_add_explicit(&l1->absent_bytes, (size_t) bytes, memory_order_relaxed);
+    }
     add(&record->live_bytes, &l1->live_bytes, bytes, share_bytes(l1));
     add(&record->entries, &l1->entries, entries, l1->share_entries);
 }
@@ -154,6 +159,7 @@ void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage) {
     usage->table_bytes = atomic_load_explicit(&l1->table_bytes, memory_order_relaxed);
     usage->held_bytes = atomic_load_explicit(&l1->slabs.bytes, memory_order_relaxed);
     usage->bytes = usage->table_bytes + live + usage->waiting_bytes;
+    usage->absent_bytes = pln_l1_absent_bytes(l1);
     usage->max_bytes = pln_l1_max_bytes(l1);
 }
 
@@ -179,7 +185,7 @@ static struct limbo *limbo_for(struct pln_l1 *l1, const struct thread_record *re
 void pln_l1_retire(struct pln_l1 *l1, struct thread_record *record, struct entry *entry) {
     struct limbo *limbo = limbo_for(l1, record);
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
-    pln_l1_account(l1, record, -bytes, -1);
+    pln_l1_account(l1, record, entry, -bytes, -1);
     if (l1->eviction == PLN_L1_ADAPTIVE) {
         pln_l1_adapt_retired(l1, entry);
     }

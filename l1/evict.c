@@ -297,6 +297,64 @@ int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t h
     return PLN_OK;
 }
 
+/* ---- the share of "does not exist" ---- */
+
+size_t pln_l1_absent_bytes(const struct pln_l1 *l1) {
+    /* relaxed: a sum. In a child it may be short of what vanished threads held */
+    ssize_t bytes = (ssize_t) atomic_load_explicit(&l1->absent_bytes, memory_order_relaxed);
+    return bytes > 0 ? (size_t) bytes : 0;
+}
+
+/* Ends the absent entry of a sample that was not used for longest, or one that is gone anyway. */
+static bool evict_absent(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+                         pln_ms now) {
+    struct candidate candidates[SAMPLE + PLN_L1_HALF];
+    const struct candidate *worst = NULL;
+    const struct view *view = pln_l1_view(l1);
+    uint32_t most = 0;
+    size_t n = sample(&view->present, hash, 0, candidates, 0);
+    if (view->old.n_buckets > 0 && n < SAMPLE) {
+        n = sample(&view->old, hash, 0, candidates, n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint8_t state = pln_l1_state(candidates[i].entry);
+        if (!pln_l1_is_visible(state) || !pln_l1_is_absent(candidates[i].entry)) {
+            continue;
+        }
+        bool is_gone = pln_l1_is_gone(l1, candidates[i].entry, now);
+        if (!is_gone && l1->eviction == PLN_L1_NONE) {
+            continue;
+        }
+        uint32_t age = is_gone ? UINT32_MAX : age_of(candidates[i].entry, state, now);
+        if (worst == NULL || age > most) {
+            worst = &candidates[i];
+            most = age;
+        }
+    }
+    if (worst != NULL) {
+        pln_l1_kill(l1, record, worst->place, worst->entry,
+                    most == UINT32_MAX ? PLN_COUNT_L1_EXPIRATIONS : PLN_COUNT_L1_EVICTIONS);
+    }
+    return worst != NULL;
+}
+
+int pln_l1_make_absent_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+                            size_t bytes, pln_ms now) {
+    size_t most = (size_t) ((double) pln_l1_max_bytes(l1) * l1->absent_share);
+    if (l1->absent_share <= 0) {
+        return PLN_OK;
+    }
+    for (size_t i = 0; i < TRIES && pln_l1_absent_bytes(l1) + bytes > most; i++) {
+        pln_l1_enter(l1, record);
+        evict_absent(l1, record, hash + i * UINT64_C(0x9e3779b97f4a7c15), now);
+        pln_l1_leave(record);
+    }
+    return pln_l1_absent_bytes(l1) + bytes <= most
+               ? PLN_OK
+               : pln_fail(PLN_EBUSY, "l1: the share of what does not exist, %zu bytes, is used up",
+                          most);
+}
+
 /* A 400th of the budget waits: time to look what can be freed. Of a small one more, for each look
  * costs a system call. */
 bool pln_l1_is_reclaim_due(const struct pln_l1 *l1) {

@@ -151,6 +151,7 @@ struct pln_l1 {
     _Alignas(PLN_CACHE_LINE) _Atomic size_t max_bytes;
     size_t max_item_bytes, max_entries;
     size_t share_entries; /* a thread's share above this is told to the others */
+    double absent_share;  /* of max_bytes, for entries that are absent; 0: no bound */
     pln_l1_hash hash;
     uint64_t seed;
     _Atomic uint32_t walkers; /* who goes through all entries, now */
@@ -160,6 +161,7 @@ struct pln_l1 {
     _Atomic size_t entries;
     _Atomic size_t waiting_bytes; /* unlinked, a reader may see it; without the records' shares */
     _Atomic size_t lent_bytes;    /* seen by no reader any more, but borrowed */
+    _Atomic size_t absent_bytes;  /* of live_bytes: entries that are absent; of all threads */
     _Atomic size_t sweep_at;
     _Atomic size_t share_bytes;   /* as share_entries */
     _Atomic int64_t began;        /* when the first entry was put, or -1 */
@@ -286,7 +288,8 @@ void pln_l1_reclaim(struct pln_l1 *l1, size_t most);
 /* Drops the reference of a borrower. */
 void pln_l1_unref(struct pln_l1 *l1, struct entry *entry);
 /* Adds to what is linked; told to the others when it has come to something. */
-void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, int64_t bytes, int entries);
+void pln_l1_account(struct pln_l1 *l1, struct thread_record *record, const struct entry *entry,
+                    int64_t bytes, int entries);
 /* Sums over all threads. */
 void pln_l1_sum(const struct pln_l1 *l1, struct pln_l1_usage *usage);
 static inline size_t pln_l1_lent_bytes(const struct pln_l1 *l1) {
@@ -407,6 +410,10 @@ bool pln_l1_evict_one(struct pln_l1 *l1, struct thread_record *record, struct bu
 /* Makes room for an entry of so many bytes; PLN_EBUSY after a bounded effort. Outside a section. */
 int pln_l1_make_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash, size_t bytes,
                      pln_ms now);
+/* The same for an entry that is absent, within the share of these. */
+int pln_l1_make_absent_room(struct pln_l1 *l1, struct thread_record *record, uint64_t hash,
+                            size_t bytes, pln_ms now);
+size_t pln_l1_absent_bytes(const struct pln_l1 *l1);
 /* Sets how exact the times of last use are to be. */
 void pln_l1_set_tick(struct pln_l1 *l1, pln_ms now);
 /* True where there is more than the budget allows. */

@@ -26,6 +26,7 @@ static int init(struct pln_l1 *l1, const struct pln_l1_options *options) {
     l1->share_entries = options->max_entries / 4096;
     l1->eviction = options->eviction;
     l1->weighs_bytes = options->weighs_bytes;
+    l1->absent_share = options->absent_share;
     l1->hash = options->hash != NULL ? options->hash : pln_hash;
     l1->seed = options->seed;
     l1->counts = options->counts;
@@ -127,7 +128,12 @@ void pln_l1_set_generation(struct pln_l1 *l1, uint32_t generation) {
 static int entry_new(struct pln_l1 *l1, struct thread_record *record, const struct pln_hashed *key,
                      const struct pln_l1_item *item, pln_ms now, struct entry **entry) {
     size_t bytes = pln_l1_item_bytes(key, item);
-    int status = pln_l1_make_room(l1, record, key->hash, pln_l1_cell_bytes(&l1->slabs, bytes), now);
+    size_t cell_bytes = pln_l1_cell_bytes(&l1->slabs, bytes);
+    int status = item->is_absent ? pln_l1_make_absent_room(l1, record, key->hash, cell_bytes, now)
+                                 : PLN_OK;
+    if (status == PLN_OK) {
+        status = pln_l1_make_room(l1, record, key->hash, cell_bytes, now);
+    }
     if (status < 0) {
         return status;
     }
@@ -158,14 +164,14 @@ static int store(struct pln_l1 *l1, struct thread_record *record, const struct p
                  const void *check_arg) {
     int64_t bytes = (int64_t) pln_l1_entry_bytes(l1, entry);
     /* before the link: from then on others may retire it */
-    pln_l1_account(l1, record, bytes, 1);
+    pln_l1_account(l1, record, entry, bytes, 1);
     int status = store_noted(l1, record, key, entry, generation, now, check, check_arg);
     if (status < 0 && l1->eviction == PLN_L1_NONE) {
         pln_l1_double(l1, record); /* nobody may go from the bucket: there must be more of them */
         status = store_noted(l1, record, key, entry, generation, now, check, check_arg);
     }
     if (status < 0) {
-        pln_l1_account(l1, record, -bytes, -1);
+        pln_l1_account(l1, record, entry, -bytes, -1);
         pln_l1_cell_free(l1, entry);
     }
     return status;

@@ -46,6 +46,7 @@ struct pln_l1_options {
     size_t max_entries;    /* 0: no bound but the bytes */
     size_t max_item_bytes; /* larger values are refused */
     enum pln_l1_eviction eviction;
+    double absent_share;       /* of max_bytes, at most for entries that are absent; 0: no bound */
     bool weighs_bytes;         /* of two equally old entries the larger goes first */
     pln_l1_hash hash;          /* NULL: pln_hash() */
     uint64_t seed;             /* for it */
@@ -117,7 +118,10 @@ void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t
  * (with a seq_cst fence between). False withdraws it. Must be quick and must not use the table. */
 typedef bool (*pln_l1_check)(const void *arg);
 
-/* Stores an entry in the place of the key's present one, in two steps: linked where no reader
+/* Of entries that are absent the oldest of a sample goes, where they have their share; a put is
+ * refused (PLN_EBUSY) where none is found.
+ *
+ * Stores an entry in the place of the key's present one, in two steps: linked where no reader
  * returns it, checked, then made visible or withdrawn. A remove that runs meanwhile withdraws it
  * too. `check` may be NULL.
  * Returns: PLN_OK, PLN_NOT_STORED (the check said no, or it was removed meanwhile); PLN_ETOOBIG,
@@ -201,6 +205,7 @@ struct pln_l1_usage {
     size_t table_bytes;
     size_t
         held_bytes; /* memory for entries, taken from the system; at most a 16th over the budget */
+    size_t absent_bytes; /* of the bytes: live entries that are absent */
     size_t entries;
     size_t max_bytes;
 };

@@ -136,6 +136,36 @@ START_TEST(keys_that_are_wanted_once_do_not_hide_one_that_is_wanted_twice) {
 }
 END_TEST
 
+/* ---- the share of what does not exist ---- */
+
+START_TEST(a_flood_of_missing_keys_takes_no_more_than_its_share) {
+    struct pln_options options = {.max_bytes = 4 << 20, .negative_share = 0.05};
+    char key[24];
+    rig_close(&rig);
+    rig_open(&rig, 1, false, &options);
+    rig.load_status = PLN_ABSENT;
+    rule("k:{id}", PLN_RULE_LOAD);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "value:%d", i);
+        rig_set(A, key, "v");
+    }
+    for (int i = 0; i < 8000; i++) {
+        snprintf(key, sizeof key, "k:%d", i);
+        rig_expect(A, key, NULL, "negative");
+    }
+    ck_assert_uint_le(rig_stat(A, "l1_negative_bytes"), (4 << 20) / 20);
+    ck_assert_uint_ge(rig_stat(A, "l1_negative_bytes"), (4 << 20) / 24);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "value:%d", i);
+        rig_expect(A, key, "v", "l1");
+    }
+    options.negative_share = 1;
+    struct pln_cache *cache;
+    ck_assert_int_eq(pln_open(&options, &cache), PLN_EINVAL);
+    ck_assert_str_eq(pln_error_text(), "negative_share: must be from 0.01 to 0.99, got 1");
+}
+END_TEST
+
 /* ---- a ttl of the loader's ---- */
 
 static int bring_for(void *arg, struct pln_bytes key, struct pln_load *load) {
@@ -317,6 +347,7 @@ int main(void) {
     add_both(alone);
     add_both(two);
     tcase_add_test(alone, keys_that_are_wanted_once_do_not_hide_one_that_is_wanted_twice);
+    tcase_add_test(alone, a_flood_of_missing_keys_takes_no_more_than_its_share);
     tcase_add_test(two, what_is_not_kept_is_in_no_tier_and_what_is_comes_to_all);
     tcase_add_test(two, a_negative_ttl_of_a_loader_hands_out_and_stores_nowhere);
     return rig_run(suite);

@@ -68,6 +68,55 @@ START_TEST(a_bound_of_entries_is_kept) {
 }
 END_TEST
 
+static size_t absent_bytes(void) {
+    struct pln_l1_usage usage;
+    pln_l1_usage(table.l1, &usage);
+    return usage.absent_bytes;
+}
+
+START_TEST(what_does_not_exist_keeps_to_its_share_and_pushes_out_no_value) {
+    static const enum pln_l1_eviction policies[] = {PLN_L1_LRU, PLN_L1_ADAPTIVE, PLN_L1_FIFO,
+                                                    PLN_L1_RANDOM};
+    const size_t share = (4 << 20) / 10;
+    open_with((struct pln_l1_options){.eviction = policies[_i], .absent_share = 0.1});
+    for (unsigned i = 0; i < N_HELD; i++) {
+        put(i, i);
+    }
+    for (unsigned i = N_HELD; i < 60 * N_HELD; i++) {
+        put_item(i, (struct pln_l1_item){.is_absent = true}, i);
+        ck_assert_uint_le(absent_bytes(), share);
+        if (_i < 2 && i % 20 == 0 && i >= 2 * N_HELD) {
+            ck_assert(get(2 * N_HELD, i)); /* one that is asked for stays, where use counts */
+        }
+    }
+    ck_assert_uint_ge(absent_bytes(), share * 9 / 10);
+    ck_assert_uint_eq(held(0, N_HELD), N_HELD);
+    for (unsigned i = 0; i < 60 * N_HELD; i++) {
+        struct pln_hashed key = key_of(i, bytes);
+        pln_l1_remove(table.l1, &key);
+    }
+    ck_assert_uint_eq(absent_bytes(), 0);
+}
+END_TEST
+
+START_TEST(where_nobody_is_evicted_more_that_does_not_exist_is_refused) {
+    struct pln_l1_item absent = {.is_absent = true, .life = {0, 10, 10, 10}};
+    unsigned n = 0;
+    open_with((struct pln_l1_options){.eviction = PLN_L1_NONE, .absent_share = 0.1});
+    struct pln_hashed key = key_of(0, bytes);
+    while (pln_l1_put(table.l1, &key, &absent, 1, NULL, NULL) == PLN_OK) {
+        key = key_of(++n, bytes);
+        ck_assert_uint_lt(n, 60 * N_HELD);
+    }
+    ck_assert_uint_le(absent_bytes(), (4 << 20) / 10);
+    ck_assert_uint_eq(held(0, n), n);
+    put(n, 1); /* a value has room */
+    absent.life = (struct pln_l1_life){10, 20, 20, 20};
+    key = key_of(n + 1, bytes); /* those whose time has come give theirs */
+    ck_assert_int_eq(pln_l1_put(table.l1, &key, &absent, 10, NULL, NULL), PLN_OK);
+}
+END_TEST
+
 START_TEST(lru_keeps_what_was_used_last) {
     open_with((struct pln_l1_options){.eviction = PLN_L1_LRU, .max_entries = N_HELD});
     for (unsigned i = 0; i < N_HELD; i++) {
@@ -334,6 +383,9 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_loop_test(tests, a_bound_of_entries_is_kept, 0, 4);
+    tcase_add_loop_test(tests, what_does_not_exist_keeps_to_its_share_and_pushes_out_no_value, 0,
+                        4);
+    tcase_add_test(tests, where_nobody_is_evicted_more_that_does_not_exist_is_refused);
     tcase_add_test(tests, lru_keeps_what_was_used_last);
     tcase_add_test(tests, fifo_keeps_what_came_last);
     tcase_add_test(tests, random_takes_from_everywhere);
