@@ -65,23 +65,13 @@ static void push_captures(lua_State *L, const struct pln_match *match) {
     lua_pop(L, 1);
 }
 
-/* The value that a load is to replace. One that Lua cannot read is as good as none: a host keeps
- * its own formats. */
-static void push_old(lua_State *L, const struct pln_call *call) {
-    uint8_t format;
-    struct pln_bytes old = pln_load_old(call->load, &format);
-    if (old.data == NULL || pln_lua_decode(L, old, format) < 0) {
-        lua_pushnil(L);
-    }
-}
-
 /* Calls the function with key, captures and the value, which is the old one for load. */
 static void call_function(lua_State *L, const struct pln_call *call, int n_results) {
     pln_compile_push_function(L, call->match->index, call->hook);
     lua_pushlstring(L, call->key.data, call->key.len);
     push_captures(L, call->match);
     if (call->hook == PLN_RULE_LOAD) {
-        push_old(L, call);
+        pln_same_push_old(L, call->load);
     } else if (pln_lua_decode(L, call->value, call->format) < 0) {
         luaL_error(L, "%s", pln_error_text());
     }
@@ -173,11 +163,7 @@ int pln_call_list(lua_State *L) {
 static void take_value(lua_State *L, int index, struct pln_call *call) {
     struct pln_bytes bytes;
     uint8_t format;
-    if (pln_same_is(L, index)) {
-        call->status = pln_load_same(call->load);
-        if (call->status < 0) {
-            luaL_error(L, "%s", pln_error_text());
-        }
+    if (pln_same_take(L, index, call->load)) {
         return;
     }
     if (pln_lua_encode(L, index, &bytes, &format) < 0) {

@@ -21,10 +21,21 @@ void pln_same_open(lua_State *L) {
     lua_setfield(L, -2, "not_modified");
 }
 
-bool pln_same_is(lua_State *L, int index) {
+void pln_same_push_old(lua_State *L, const struct pln_load *load) {
+    uint8_t format;
+    struct pln_bytes old = pln_load_old(load, &format);
+    if (old.data == NULL || pln_lua_decode(L, old, format) < 0) {
+        lua_pushnil(L);
+    }
+}
+
+bool pln_same_take(lua_State *L, int index, struct pln_load *load) {
     index = lua_absindex(L, index);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &same_key);
     bool is_same = lua_rawequal(L, index, -1);
     lua_pop(L, 1);
+    if (is_same && pln_load_same(load) < 0) {
+        luaL_error(L, "%s", pln_error_text());
+    }
     return is_same;
 }

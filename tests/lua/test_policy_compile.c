@@ -204,20 +204,6 @@ START_TEST(origins_tell_where_each_value_comes_from) {
 }
 END_TEST
 
-START_TEST(what_is_admitted_may_stand_together_and_is_inherited) {
-    load_good("cache.class \"c\" { admit = { min_uses = 3, max_bytes = \"4k\" } }\n"
-              "cache.rule \"a\" { class = \"c\", min_uses = 2 }\n"
-              "cache.rule \"s:*\" { class = \"c\", admit = { deny = true } }");
-    ck_assert_uint_eq(rule_of("a")->terms.min_uses, 2);
-    ck_assert_uint_eq(rule_of("a")->terms.max_bytes, 4096);
-    ck_assert(!rule_of("a")->terms.is_denied);
-    ck_assert_uint_eq(rule_of("s:1")->terms.min_uses, 3);
-    ck_assert(rule_of("s:1")->terms.is_denied);
-    ck_assert_ptr_nonnull(strstr(rule_of("s:1")->origins, "min_uses 3 (class c, policy.lua:1)\n"
-                                                          "deny true (policy.lua:3)\n"));
-}
-END_TEST
-
 /* Lines of a file and what is said of it. */
 static const struct {
     const char *source, *text;
@@ -473,7 +459,6 @@ int main(void) {
     tcase_add_test(tests, sources_of_events_are_compiled);
     tcase_add_test(tests, a_rule_may_name_a_loader);
     tcase_add_test(tests, origins_tell_where_each_value_comes_from);
-    tcase_add_test(tests, what_is_admitted_may_stand_together_and_is_inherited);
     tcase_add_test(tests, every_mistake_is_told_with_its_line_and_changes_nothing);
     tcase_add_test(tests, a_file_that_cannot_be_read_is_named);
     tcase_add_test(tests, every_shipped_policy_loads);

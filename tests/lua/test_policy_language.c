@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * test_policy_language.c - lua/tables.c: rules as data, and every way to get them wrong, with the
- * text asserted to the letter. */
+ * test_policy_language.c - lua/tables.c, rules.c: rules as data, fields in `admit`, and every way
+ * to get them wrong, with the text asserted to the letter. */
 #include <check.h>
 #include <stdio.h>
 
@@ -33,6 +33,22 @@ static const struct pln_rule *rule_of(const char *key) {
     ck_assert_msg(match.rule != NULL, "no rule for %s", key);
     return match.rule;
 }
+
+/* ---- admit ---- */
+
+START_TEST(what_is_admitted_may_stand_together_and_is_inherited) {
+    load_good("cache.class \"c\" { admit = { min_uses = 3, max_bytes = \"4k\" } }\n"
+              "cache.rule \"a\" { class = \"c\", min_uses = 2 }\n"
+              "cache.rule \"s:*\" { class = \"c\", admit = { deny = true } }");
+    ck_assert_uint_eq(rule_of("a")->terms.min_uses, 2);
+    ck_assert_uint_eq(rule_of("a")->terms.max_bytes, 4096);
+    ck_assert(!rule_of("a")->terms.is_denied);
+    ck_assert_uint_eq(rule_of("s:1")->terms.min_uses, 3);
+    ck_assert(rule_of("s:1")->terms.is_denied);
+    ck_assert_ptr_nonnull(strstr(rule_of("s:1")->origins, "min_uses 3 (class c, policy.lua:1)\n"
+                                                          "deny true (policy.lua:3)\n"));
+}
+END_TEST
 
 /* ---- cache.rules ---- */
 
@@ -134,6 +150,7 @@ int main(void) {
     suite_add_tcase(suite, tests);
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, what_is_admitted_may_stand_together_and_is_inherited);
     tcase_add_test(tests, rules_as_data_mean_what_statements_mean);
     tcase_add_test(tests, rules_as_data_join_those_that_are_stated);
     tcase_add_test(tests, what_is_wrong_in_data_is_told_with_its_place);
