@@ -363,7 +363,8 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "cache");
     pln_compile_open_rules(L);
     pln_compile_open_sources(L);
-    pln_same_open(L);
+    pln_same_push(L);
+    lua_setfield(L, -2, "not_modified");
 }
 
 /* ---- the file ---- */

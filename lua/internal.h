@@ -41,4 +41,15 @@ bool pln_lua_to_duration(lua_State *L, int index, pln_ms *duration);
 bool pln_lua_to_size(lua_State *L, int index, size_t *size);
 bool pln_lua_to_share(lua_State *L, int index, double *share);
 
+/* ---- same.c: the value that a loader is to replace ---- */
+
+/* Pushes not_modified. Raises where memory is out. */
+void pln_same_push(lua_State *L);
+/* Pushes the value that a load is to replace, or nil: also for one that Lua cannot read, since a
+ * host keeps its own formats. */
+void pln_same_push_old(lua_State *L, const struct pln_load *load);
+/* Where not_modified is at `index`: makes the old value the load's. False: it is something else.
+ * Raises where there is no old value. */
+bool pln_same_take(lua_State *L, int index, struct pln_load *load);
+
 #endif

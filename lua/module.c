@@ -221,6 +221,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, pln_lua_memory);
     lua_setfield(L, -2, "memory");
+    pln_same_push(L);
+    lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);
     lua_setfield(L, -2, "reload_policies");
     lua_pushcfunction(L, pln_lua_notify);

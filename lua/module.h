@@ -130,12 +130,16 @@ pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name);
 
 /* ---- reads.c ---- */
 
+/* Beside enum pln_get_flags, and not the core's: the loader is given the old value. */
+#define PLN_LUA_WITH_OLD (UINT32_C(1) << 31)
+
 /* How a get loads: by the function at `loader` of the calling frame, given the key where it wants
  * it, and the `n_extra` values from `first_extra` on. */
 struct pln_lua_loading {
     int key, loader, first_extra, n_extra;
     bool takes_key; /* as its first argument */
     bool gives_ttl; /* as its third result */
+    bool takes_old; /* behind all other arguments */
 };
 
 /* Gets a key with a loader; pushes value, error, how and returns 3. The calling function needs the

@@ -110,10 +110,12 @@ static const struct field get_fields[] = {
     {"read", READ, GET(read), 0},
     {"max_staleness", DURATION, GET(max_staleness_ms), 0},
     {"soft_timeout", DURATION, GET(soft_timeout_ms), 0},
+    {"keep", FLAG, GET(flags), PLN_GET_KEEP},
+    {"with_old", FLAG, GET(flags), PLN_LUA_WITH_OLD},
 };
 static const char *const get_names[] = {
-    "ttl", "stale", "negative", "timeout",       "tags",         "no_stale", "no_load",
-    "l1",  "l2",    "read",     "max_staleness", "soft_timeout", NULL};
+    "ttl", "stale", "negative",      "timeout",      "tags", "no_stale", "no_load", "l1",
+    "l2",  "read",  "max_staleness", "soft_timeout", "keep", "with_old", NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},

@@ -172,6 +172,9 @@ static int take_results(lua_State *L, struct loader_call *call) {
         call->status = PLN_ABSENT;
         return 0;
     }
+    if (pln_same_take(L, 1, call->load)) {
+        return 0;
+    }
     if (pln_lua_encode(L, 1, &bytes, &format) < 0) {
         return luaL_error(L, "%s", pln_error_text());
     }
@@ -189,6 +192,9 @@ static int add_traceback(lua_State *L) {
 /* stack: call (light), loader, arguments */
 static int run_loader(lua_State *L) {
     struct loader_call *call = lua_touserdata(L, 1);
+    if (call->loading->takes_old) {
+        pln_same_push_old(L, call->load);
+    }
     int n_arguments = lua_gettop(L) - 2;
     lua_pushcfunction(L, add_traceback);
     lua_replace(L, 1);
@@ -248,8 +254,11 @@ static int load_by_name(void *arg, const char *name, struct pln_bytes key, struc
         return load_failed(call);
     }
     const struct pln_lua_loading *of_get = call->loading;
-    struct pln_lua_loading loading = {
-        .key = of_get->key, .loader = lua_gettop(L), .takes_key = true, .gives_ttl = true};
+    struct pln_lua_loading loading = {.key = of_get->key,
+                                      .loader = lua_gettop(L),
+                                      .takes_key = true,
+                                      .gives_ttl = true,
+                                      .takes_old = true};
     call->loading = &loading;
     int status = load_by_function(call, key, load);
     call->loading = of_get;
@@ -330,7 +339,9 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
                                       .first_extra = loader + 1,
                                       .n_extra = n_arguments - loader,
                                       .takes_key = true,
-                                      .gives_ttl = true};
+                                      .gives_ttl = true,
+                                      .takes_old = (options.flags & PLN_LUA_WITH_OLD) != 0};
+    options.flags &= ~PLN_LUA_WITH_OLD;
     return pln_lua_get_loading(L, self, &options, &loading);
 }
 

@@ -319,16 +319,6 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
                            const struct pln_template *pattern, struct pln_template ***list,
                            size_t *n);
 
-/* ---- same.c: not_modified ---- */
-
-/* Adds it to the table on top of the stack. Raises where memory is out. */
-void pln_same_open(lua_State *L);
-/* Pushes the value that a load is to replace, or nil: also for one that Lua cannot read, since a
- * host keeps its own formats. */
-void pln_same_push_old(lua_State *L, const struct pln_load *load);
-/* Where not_modified is at `index`: makes the old value the load's. False: it is something else.
- * Raises where there is no old value. */
-bool pln_same_take(lua_State *L, int index, struct pln_load *load);
 /* ---- raise.c: an event's function ---- */
 
 enum { PLN_SPARE_SCRIPTS = 4 };

@@ -375,6 +375,33 @@ spec.test("a rule calls for a loader by name, which runs in the program's state"
   spec.same(cache:get "n:4", "value of n:4")
 end)
 
+spec.test("a loader by name sees the old value behind the key", function()
+  local cache <close> = assert(perilune.open { policy = named, stale_if_error = "1h", log = false })
+  cache:register_loader("db", function(_, old)
+    return old and perilune.not_modified or "value"
+  end)
+  spec.returns({ "value", null, "loaded" }, cache:get "n:1")
+  cache:expire "n:1"
+  spec.returns({ "value", null, "loaded" }, cache:get "n:1")
+  spec.same(cache:stats().loads_same, 1)
+end)
+
+spec.test("a rule may deny its keys, and keep what is missed twice", function()
+  local denied = policy("denied.lua", [[
+cache.rule "secret:*" { deny = true }
+cache.rule "k:*" { admit = { min_uses = 2 }, load = function() return "v" end }]])
+  local cache <close> = assert(perilune.open { policy = denied, log = false })
+  local message = "rule 'secret:*' (denied.lua:1) denies the key: it must never be cached"
+  spec.returns({ null, "get: " .. message, "denied" }, cache:get "secret:1")
+  spec.returns({ null, "set: " .. message, "denied" }, cache:set("secret:1", "x"))
+  spec.same(cache:stats().denied, 2)
+  spec.returns({ "v", null, "loaded" }, cache:get "k:1")
+  spec.returns({ "v", null, "loaded" }, cache:get "k:1")
+  spec.returns({ "v", null, "l1" }, cache:get "k:1")
+  spec.returns({ "v", null, "loaded" }, cache:get("k:2", { keep = true }))
+  spec.returns({ "v", null, "l1" }, cache:get "k:2")
+end)
+
 spec.test("what a loader by name gets wrong is the get's failure", function()
   local cache <close> = assert(perilune.open { policy = named, log = false })
   cache:register_loader("db", function()

@@ -262,6 +262,28 @@ spec.test("a stale value is served when the loader fails", function()
   end))
 end)
 
+spec.test("a loader that asks for it sees the old value, and may say that it is not modified", function()
+  local old <close> = assert(perilune.open { name = "old", stale_if_error = "10m", log = false })
+  local seen = {}
+  local function load(...)
+    seen = table.pack(...)
+    return seen[seen.n] == nil and { version = 1 } or perilune.not_modified
+  end
+  local with_old = { with_old = true, no_stale = true }
+  spec.returns({ { version = 1 }, null, "loaded" }, old:get("k", with_old, load, "extra"))
+  spec.same(seen, { "k", "extra", nil, n = 3 })
+  old:expire "k"
+  spec.returns({ { version = 1 }, null, "loaded" }, old:get("k", with_old, load, "extra"))
+  spec.same(seen, { "k", "extra", { version = 1 }, n = 3 })
+  spec.returns({ { version = 1 }, null, "l1" }, old:get "k") -- fresh again
+  spec.same(old:stats().loads_same, 1)
+  local _, message, code = old:get("other", function()
+    return perilune.not_modified
+  end)
+  spec.contains(message, "not modified, but there is no old value")
+  spec.same(code, "loader")
+end)
+
 ---------------------------------------------------------------------------------------------------
 -- peek
 
