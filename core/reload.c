@@ -52,8 +52,19 @@ struct pln_ruleset *pln_cache_policy(struct pln_cache *cache) {
 
 static void begin_thread_locked(struct pln_reloads *reloads);
 
-static void retire_take(struct pln_reloads *reloads, struct pln_ruleset *former) {
-    if (former->hooks.retire == NULL) { /* nothing that takes long to free */
+/* Ends what L1 has of keys that the policy in force denies, for a hit asks no policy. Done when it
+ * comes into force, and again when the last call by a former one has ended: that may have stored
+ * some meanwhile. */
+static void forget_denied(struct pln_cache *cache) {
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
+    if (ruleset->has_denied) {
+        pln_inval_match(cache->inval, pln_admit_denies, ruleset);
+    }
+    pln_ruleset_unref(ruleset);
+}
+
+static void retire_take(struct pln_reloads *reloads, struct pln_ruleset *former, bool denies) {
+    if (former->hooks.retire == NULL && !denies) { /* its end costs and changes nothing */
         pln_ruleset_unref(former);
         return;
     }
@@ -90,10 +101,8 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
         if (former->n_files > 0) {
             pln_count(cache->counts, PLN_COUNT_POLICY_RELOADS, 1);
         }
-        retire_take(cache->reloads, former);
-        if (ruleset->has_denied) { /* what a hit would not ask for */
-            pln_inval_match(cache->inval, pln_admit_denies, ruleset);
-        }
+        forget_denied(cache);
+        retire_take(cache->reloads, former, ruleset->has_denied);
         pln_feeders_follow(cache->feeders);
     }
     pln_ruleset_unref(ruleset);
@@ -246,7 +255,10 @@ static void *work(void *arg) {
         reloads->is_wanted = false;
         struct pln_ruleset *ended = take_ended_locked(reloads);
         pthread_mutex_unlock(&reloads->lock);
-        free_list(ended);
+        if (ended != NULL) {
+            free_list(ended);
+            forget_denied(reloads->cache);
+        }
         bool has_changed = false;
         if (pln_clock_precise() >= look_at) {
             has_changed = have_files_changed(reloads);

@@ -82,7 +82,10 @@ static int load(void *arg, unsigned worker, const struct pln_match *match, struc
 
 static int shape(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
                  struct pln_bytes value, uint8_t format, struct pln_load *load) {
-    (void) arg;
+    struct rig *rig = arg;
+    atomic_fetch_add(&rig->n_shapes, 1);
+    pthread_mutex_lock(&rig->gate);
+    pthread_mutex_unlock(&rig->gate);
     (void) worker;
     (void) match;
     (void) key;

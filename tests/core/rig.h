@@ -15,11 +15,12 @@ struct rig {
     struct pln_l2_mem_server *server;
     struct pln_cache *caches[4];
     _Atomic int n_loads;       /* calls of the policy's loader */
+    _Atomic int n_shapes;      /* calls of its other functions */
     _Atomic int load_status;   /* what it returns: PLN_OK brings "loaded N" */
     _Atomic bool is_unchanged; /* it says of an old value that it is not modified */
     _Atomic int n_logs;
-    char last_log[400]; /* looked at after the call that logs */
-    pthread_mutex_t gate;      /* held by a test: loaders wait for it */
+    char last_log[400];   /* looked at after the call that logs */
+    pthread_mutex_t gate; /* held by a test: its functions wait for it */
 };
 
 /* Opens n caches; over one server in memory where `has_l2`. Options are those given, with the

@@ -324,6 +324,34 @@ START_TEST(what_is_loaded_while_a_new_policy_denies_it_is_not_kept) {
 }
 END_TEST
 
+static void *set_k(void *arg) {
+    rig_set(arg, "k:1", "v");
+    return NULL;
+}
+
+START_TEST(what_is_set_by_a_policy_that_was_replaced_goes_when_the_call_has_ended) {
+    pthread_t thread;
+    struct pln_result result = {.value = NULL};
+    pln_ns deadline = pln_deadline(10000);
+    rule("k:{id}", PLN_RULE_TTL);
+    pthread_mutex_lock(&rig.gate);
+    pthread_create(&thread, NULL, set_k, A);
+    while (rig.n_shapes == 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+    terms.is_denied = true;
+    rule("k:*", 0);
+    pthread_mutex_unlock(&rig.gate);
+    pthread_join(thread, NULL); /* it was allowed when it began */
+    while (pln_peek(A, pln_key("k:1"), &result) != PLN_MISS) {
+        pln_release(A, result.value);
+        ck_assert_msg(pln_clock_precise() < deadline, "a denied key stays in L1");
+        sched_yield();
+    }
+}
+END_TEST
+
 static void add_both(TCase *tests) {
     tcase_add_test(tests, a_value_is_kept_from_the_nth_miss_on);
     tcase_add_test(tests, misses_count_within_one_ttl);
@@ -334,6 +362,7 @@ static void add_both(TCase *tests) {
     tcase_add_test(tests, a_denied_key_is_refused_whatever_is_done_and_told_once);
     tcase_add_test(tests, what_a_new_policy_denies_goes_from_l1);
     tcase_add_test(tests, what_is_loaded_while_a_new_policy_denies_it_is_not_kept);
+    tcase_add_test(tests, what_is_set_by_a_policy_that_was_replaced_goes_when_the_call_has_ended);
     tcase_set_timeout(tests, 30);
 }
 
