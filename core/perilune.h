@@ -175,9 +175,9 @@ struct pln_options {
     size_t recovery;          /* operations that Redis did not take which are kept, to be carried
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
-    double negative_share;    /* of max_bytes: as much may entries of L1 take that say "does not
-                                 exist",    0.01 to 0.99; then the one of them goes that was not used for
-                                 longest;    default 0.1 */
+    double negative_share;    /* of max_bytes, for what is known not to exist, 0.01 to 0.99; past
+                                 that the one of it goes that was not used for longest; default 0.1
+                               */
     pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
                                to whom a stale value may be served when it fails; then they are
                                served that, and the load goes on. It takes a load that runs on a

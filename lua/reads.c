@@ -298,7 +298,10 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
 static int get_by_rule(lua_State *L, struct pln_lua_cache *self,
                        const struct pln_get_options *options) {
     const struct pln_lua_loading loading = {.key = 2};
-    struct pln_get_options by_name = options == NULL ? (struct pln_get_options){0} : *options;
+    struct pln_get_options by_name = {0};
+    if (options != NULL) {
+        by_name = *options;
+    }
     lua_getiuservalue(L, 1, 1);
     struct loader_call call = {.L = L, .loading = &loading, .loaders = lua_gettop(L)};
     by_name.load_by_name = load_by_name;

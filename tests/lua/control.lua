@@ -376,7 +376,8 @@ spec.test("a rule calls for a loader by name, which runs in the program's state"
 end)
 
 spec.test("a loader by name sees the old value behind the key", function()
-  local cache <close> = assert(perilune.open { policy = named, stale_if_error = "1h", log = false })
+  local options = { policy = named, stale_if_error = "1h", log = false }
+  local cache <close> = assert(perilune.open(options))
   cache:register_loader("db", function(_, old)
     return old and perilune.not_modified or "value"
   end)
@@ -435,8 +436,8 @@ end)]])
   spec.same(select(3, cache:peek "product:2"), "miss")
   spec.returns({ true }, cache:raise("import.done", { full = true }))
   spec.same(select(3, cache:peek "product:1"), "miss")
-  spec.returns({ null, "asked.lua:1: on 'import.done': asked.lua:2: attempt to concatenate a nil " ..
-    "value (field 'id')", "policy" }, cache:raise("import.done", {}))
+  spec.returns({ null, "asked.lua:1: on 'import.done': asked.lua:2: attempt to concatenate a " ..
+    "nil value (field 'id')", "policy" }, cache:raise("import.done", {}))
   spec.same(cache:explain_events(),
     "event import.done (asked.lua:1)\n  a function says what it makes void\n")
   spec.contains(cache:explain_events(true), '"function":true')

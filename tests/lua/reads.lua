@@ -262,7 +262,7 @@ spec.test("a stale value is served when the loader fails", function()
   end))
 end)
 
-spec.test("a loader that asks for it sees the old value, and may say that it is not modified", function()
+spec.test("a loader that asks for it sees the old value, and may say not_modified", function()
   local old <close> = assert(perilune.open { name = "old", stale_if_error = "10m", log = false })
   local seen = {}
   local function load(...)
