@@ -12,6 +12,10 @@
 --        with, where that is -fsanitize=...
 
 local root, library, perilune = arg[1], arg[2], arg[3]
+if not perilune:find "^/" then -- a session runs in a folder of its own
+    local pipe <close> = assert(io.popen "pwd")
+    perilune = pipe:read "l" .. "/" .. perilune
+end
 local sanitize = arg[4] and arg[4] ~= "-fsanitize=none" and arg[4] or "-O2"
 
 local POLICY_PROBE = [[
