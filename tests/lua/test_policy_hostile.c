@@ -257,9 +257,9 @@ END_TEST
 START_TEST(an_error_near_the_end_of_memory_has_its_text) {
     int n_told = 0, n_full = 0;
     load_good("cache.rule \"{room}\" { load = function(key, m)\n"
-              "local big = ('x'):rep(15 << 20)\n"
+              "local big = ('x'):rep(4096):rep(15 << 8)\n"
               "local a, b, c = big .. 'a', big .. 'b', big .. 'c'\n"
-              "local half = ('y'):rep((4 << 20) // 3 - m.room * 700)\n"
+              "local half = ('y'):rep(700):rep((4 << 20) // 2100 - m.room)\n"
               "local whole = half .. half\n"
               "error(setmetatable({}, { __tostring = function() return ('z'):rep(30000) end }))\n"
               "end }");
