@@ -155,11 +155,11 @@ static struct pln_pair *add(struct pln_comparison *comparison, const struct view
         return NULL;
     }
     struct pln_pair *pair = &comparison->pairs[comparison->n_pairs++];
-    *pair = (struct pln_pair){index_of(live), index_of(candidate), 0, text};
+    *pair = (struct pln_pair){index_of(live), index_of(candidate), text[0] != 0, 0, text};
     return pair;
 }
 
-void pln_comparison_add(struct pln_comparison *comparison, struct pln_cache *live,
+bool pln_comparison_add(struct pln_comparison *comparison, struct pln_cache *live,
                         struct pln_cache *candidate, struct pln_bytes key) {
     struct view one = view_of(live, key), other = view_of(candidate, key);
     if (comparison->live != one.ruleset) {
@@ -173,8 +173,8 @@ void pln_comparison_add(struct pln_comparison *comparison, struct pln_cache *liv
     }
     if (pair != NULL) {
         pair->n_requests++;
-        comparison->n_differing += pair->text[0] != 0;
     }
     pln_ruleset_unref(one.ruleset);
     pln_ruleset_unref(other.ruleset);
+    return pair != NULL && pair->differs;
 }

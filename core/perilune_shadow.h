@@ -18,7 +18,8 @@ extern "C" {
  * which plays it through the candidate policy and an L1 of its own, of the sample's share of
  * max_bytes; so are sets, deletes, expiries, tags, prefixes, clears. Its values are copies of the
  * live L1's, so nothing is loaded for it and nobody else sees it. Reads of other keys pay for one
- * comparison. What it does not know of: tags and a ttl that a load function gave for its value. */
+ * comparison. What it does not know of: tags and a ttl that a load function gave for its value, and
+ * what is warmed. */
 struct pln_shadow_options {
     double sample;  /* share of the keys, more than 0, at most 1; default 0.05 */
     uint32_t flags; /* enum pln_policy_flags */

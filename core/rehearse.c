@@ -121,7 +121,8 @@ static void play_read(struct pln_shadow *shadow, const struct pln_told *told) {
     pthread_mutex_lock(&shadow->lock);
     count(&shadow->live_side, told->status, told->source);
     count(&shadow->candidate_side, status, has_waited ? (uint8_t) PLN_FROM_LOADER : result.source);
-    pln_comparison_add(&shadow->comparison, shadow->live, shadow->candidate, told->text);
+    shadow->n_differing += pln_comparison_add(&shadow->comparison, shadow->live, shadow->candidate,
+                                              told->text);
     pthread_mutex_unlock(&shadow->lock);
 }
 

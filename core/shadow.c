@@ -265,7 +265,7 @@ int pln_shadow_report(struct pln_cache *cache, struct pln_shadow_report *report)
             .took_ms = pln_now(&cache->host) - shadow->began,
             .live = shadow->live_side,
             .candidate = shadow->candidate_side,
-            .differing = shadow->comparison.n_differing,
+            .differing = shadow->n_differing,
             .dropped = shadow->n_dropped,
             .waiting = pln_workers_depth(shadow->candidate->workers),
             .policy_errors = totals[PLN_COUNT_POLICY_ERRORS],
@@ -287,7 +287,7 @@ size_t pln_shadow_terms(struct pln_cache *cache, char *buffer, size_t size) {
         pthread_mutex_lock(&shadow->lock);
         for (size_t i = 0; i < shadow->comparison.n_pairs; i++) {
             const struct pln_pair *pair = &shadow->comparison.pairs[i];
-            if (pair->text[0] != 0) {
+            if (pair->differs) {
                 len += (size_t) snprintf(len < size ? buffer + len : NULL,
                                          len < size ? size - len : 0, "%llu request%s: %s",
                                          (unsigned long long) pair->n_requests,

@@ -54,6 +54,7 @@ enum { PLN_MOST_PAIRS = 64 };
 /* A rule of the live policy and one of the candidate's that have a key in common. */
 struct pln_pair {
     unsigned live, candidate; /* indices; PLN_MAX_RULES: no rule */
+    bool differs;
     uint64_t n_requests;
     char *text; /* what differs; "" where nothing does */
 };
@@ -63,11 +64,11 @@ struct pln_comparison {
     struct pln_ruleset *live; /* a reference: indices are of this one */
     struct pln_pair pairs[PLN_MOST_PAIRS];
     size_t n_pairs;
-    uint64_t n_differing; /* requests */
 };
 
-/* Compares what the two policies say of a key. A live policy that was reloaded begins anew. */
-void pln_comparison_add(struct pln_comparison *comparison, struct pln_cache *live,
+/* Compares what the two policies say of a key; returns whether that differs. A live policy that was
+ * reloaded begins anew. */
+bool pln_comparison_add(struct pln_comparison *comparison, struct pln_cache *live,
                         struct pln_cache *candidate, struct pln_bytes key);
 void pln_comparison_fini(struct pln_comparison *comparison);
 
@@ -81,6 +82,7 @@ struct pln_shadow {
     uint64_t n_dropped;             /* under the live cache's shadow_lock */
     pthread_mutex_t lock;           /* over: */
     struct pln_shadow_side live_side, candidate_side;
+    uint64_t n_differing; /* requests */
     struct pln_comparison comparison;
 };
 

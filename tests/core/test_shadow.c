@@ -298,6 +298,7 @@ START_TEST(terms_that_differ_are_told_by_pairs_of_rules) {
     rig_policy(&rig, live, rig_rule("*", &terms, PLN_RULE_LOAD)); /* it begins anew */
     get_loading("b", "value");
     await_reads(4);
+    ck_assert_uint_eq(report.differing, 4);
     pln_shadow_terms(live, text, sizeof text);
     ck_assert_str_eq(text, "1 request: b and others: rule '*' (test:1), candidate rule '*' "
                            "(test:1)\n  ttl 10000, candidate 60000\n");

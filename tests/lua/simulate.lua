@@ -155,6 +155,16 @@ cache.rule "*" { ttl = function(_, _, value) return value.of.life end,
   spec.contains(said, "picky.lua: its functions failed up to 1 times")
 end)
 
+spec.test("alerts of a policy are not for what is simulated", function()
+  local alarming = file("alarming.lua", [[
+cache.rule "*" { ttl = "1s", load = function() return "" end }
+cache.alert "hit-ratio" { below = 0.99, over = "1s", min_requests = 1,
+  call = function() io.stderr:write "an alert" end }
+]])
+  local trace = file("misses", "a 10 0\na 10 5\na 10 10\na 10 15\na 10 20\n")
+  succeed(("-p %s --trusted --trace %s --budget 64k"):format(alarming, trace))
+end)
+
 ---------------------------------------------------------------------------------------------------
 
 spec.test("a bad line is refused by its number", function()
