@@ -67,8 +67,7 @@ pln_ms pln_early_window(const struct pln_terms *terms) {
     return terms->early > 0 ? (pln_ms) ceil(furthest * terms->early * pln_cost(terms)) : 0;
 }
 
-bool pln_early_draw(const struct pln_terms *terms, pln_ms left, uint64_t random) {
-    double chance = ((double) (random >> 11) + 0.5) * 0x1p-53;
+bool pln_early_draw(const struct pln_terms *terms, pln_ms left, double chance) {
     return -log(chance) * terms->early * pln_cost(terms) >= (double) left;
 }
 
@@ -83,7 +82,7 @@ bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct
         return false;
     }
     return terms->early <= 0 || now >= hit->life.stale ||
-           pln_early_draw(terms, hit->life.stale - now, pln_random64());
+           pln_early_draw(terms, hit->life.stale - now, 1 - pln_chance());
 }
 
 bool pln_due_by_rule(struct pln_cache *cache, const struct pln_hashed *key,

@@ -43,8 +43,8 @@ bool pln_failed_lately(const struct pln_cache *cache, const struct pln_hashed *k
 
 /* How long before its end a value is due for refresh, where its terms have early loads; else 0. */
 pln_ms pln_early_window(const struct pln_terms *terms);
-/* Whether a hit loads early, by a random number. */
-bool pln_early_draw(const struct pln_terms *terms, pln_ms left, uint64_t random);
+/* Whether a hit loads early, by a random number above 0 and at most 1. */
+bool pln_early_draw(const struct pln_terms *terms, pln_ms left, double chance);
 
 /* Whether a hit past its refresh point is to start a load, as far as it can. */
 bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct pln_terms *terms,

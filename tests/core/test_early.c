@@ -209,7 +209,8 @@ static struct played play(double rate, double early) {
         do {
             now += gap(rate);
             left = end - now;
-        } while (left > 0 && !pln_early_draw(&played, (pln_ms) left, roll()));
+        } while (left > 0 && !pln_early_draw(&played, (pln_ms) left,
+                                             ((double) (roll() >> 11) + 0.5) * 0x1p-53));
         if (left > 0) {
             sum.lead += left;
             now += LOAD; /* behind; who comes meanwhile is served */

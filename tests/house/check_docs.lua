@@ -42,7 +42,7 @@ end
 local function run(...)
     local words = {}
     for i, word in ipairs { ... } do
-        words[i] = "'" .. word .. "'"
+        words[i] = "'" .. word:gsub("'", "'\\''") .. "'"
     end
     local pipe = assert(io.popen(table.concat(words, " ") .. " 2>&1 </dev/null"))
     local output = pipe:read "a"

@@ -159,6 +159,20 @@ void expect_text(struct client *client, const char *key, const char *expected) {
     }
 }
 
+char *client_story(struct client *client) {
+    pthread_mutex_lock(&client->lock);
+    char *story = strdup(client->story);
+    pthread_mutex_unlock(&client->lock);
+    return story;
+}
+
+bool client_heard(struct client *client, const char *part) {
+    char *story = client_story(client);
+    bool is_there = strstr(story, part) != NULL;
+    free(story);
+    return is_there;
+}
+
 void expect_story(struct client *client, const char *expected) {
     pthread_mutex_lock(&client->lock);
     char *story = client->story;

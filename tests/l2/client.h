@@ -39,6 +39,10 @@ struct pln_l2_item item_of(const char *text);
 pln_ns soon(void);
 /* The key's value is this text; NULL: there is none. */
 void expect_text(struct client *client, const char *key, const char *expected);
+/* Whether the story so far contains `part`. */
+bool client_heard(struct client *client, const char *part);
+/* A copy of the story so far, for free(). */
+char *client_story(struct client *client);
 /* This was heard since the story was last looked at, and nothing else. */
 void expect_story(struct client *client, const char *expected);
 

@@ -186,13 +186,15 @@ START_TEST(under_a_writer_a_killed_link_misses_nothing) {
     snprintf(name, sizeof name, "k:<%d>", N - 1);
     ck_assert(client_hears(&a, name));
     row_await(&a, PLN_COUNT_BUS_REPAIRS, 1);
-    ck_assert_ptr_null(strstr(a.story, "+"));
-    const char *at = a.story;
+    ck_assert(!client_heard(&a, "+"));
+    char *story = client_story(&a);
+    const char *at = story;
     for (int i = 0; i < N; i++) { /* in their order: the first time each is heard */
         snprintf(name, sizeof name, "k:<%d>", i);
         at = strstr(at, name);
-        ck_assert_msg(at != NULL, "%s is not heard in its turn: %s", name, a.story);
+        ck_assert_msg(at != NULL, "%s is not heard in its turn: %s", name, story);
     }
+    free(story);
 }
 END_TEST
 
@@ -356,7 +358,7 @@ START_TEST(databases_of_one_server_do_not_disturb_each_other) {
     row_tell(&b, &a, "last");
     ck_assert(client_hears(&a, "="));
     expect_story(&c, "k:three k:more");
-    ck_assert_ptr_null(strstr(a.story, "three"));
+    ck_assert(!client_heard(&a, "three"));
     expect_text(&a, "three", NULL);
     client_fini(&c);
     client_fini(&d);
@@ -383,7 +385,7 @@ START_TEST(with_tracking_what_foreign_programs_did_in_a_gap_is_never_known) {
     row_tell(&b, &a, "one");
     row_kill_link(&server, 0);
     ck_assert(client_hears(&a, "- +"));
-    ck_assert_ptr_null(strstr(a.story, "="));
+    ck_assert(!client_heard(&a, "="));
     ck_assert_uint_eq(client_count(&a, PLN_COUNT_BUS_REPAIRS), 0);
 }
 END_TEST
