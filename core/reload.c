@@ -36,6 +36,7 @@ struct pln_reloads {
     pthread_mutex_t lock; /* over: */
     pthread_cond_t changed;
     struct pln_ruleset *retiring; /* each with one reference of ours */
+    bool is_ending;               /* some that were are being freed */
     bool has_thread, is_wanted, is_closing;
     bool is_gone; /* this is a forked child */
 };
@@ -257,6 +258,7 @@ static void *work(void *arg) {
         bool is_wanted = reloads->is_wanted;
         reloads->is_wanted = false;
         struct pln_ruleset *ended = take_ended_locked(reloads);
+        reloads->is_ending = ended != NULL;
         pthread_mutex_unlock(&reloads->lock);
         if (ended != NULL) {
             free_list(ended);
@@ -271,6 +273,7 @@ static void *work(void *arg) {
             reload_and_tell(reloads, is_wanted);
         }
         pthread_mutex_lock(&reloads->lock);
+        reloads->is_ending = false;
         wait_locked(reloads, look_at);
     }
     pthread_mutex_unlock(&reloads->lock);
@@ -341,8 +344,8 @@ void pln_reloads_free(struct pln_reloads *reloads) {
 }
 
 size_t pln_reloads_retiring(struct pln_reloads *reloads) {
-    size_t n = 0;
     pthread_mutex_lock(&reloads->lock);
+    size_t n = reloads->is_ending ? 1 : 0;
     for (const struct pln_ruleset *ruleset = reloads->retiring; ruleset != NULL;
          ruleset = ruleset->next) {
         n++;
