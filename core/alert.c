@@ -262,9 +262,11 @@ static bool follow_locked(struct pln_alerts *alerts, const struct pln_ruleset *r
     for (; is_good && n < ruleset->n_alerts; n++) {
         is_good = begin(alerts, &ruleset->alerts[n], &watches[n]);
     }
-    free_watches(alerts->watches, alerts->n_watches);
-    alerts->watches = watches;
-    alerts->n_watches = n;
+    struct watch *former = alerts->watches;
+    size_t n_former = alerts->n_watches;
+    alerts->watches = watches; /* first: a child that is forked here frees what it finds */
+    alerts->n_watches = is_good || n == 0 ? n : n - 1; /* the last one has no memory */
+    free_watches(former, n_former);
     return is_good;
 }
 

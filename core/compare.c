@@ -98,6 +98,10 @@ static void write_rest(FILE *out, const struct pln_rule *a, const struct pln_rul
                     was ? "by no function" : "by a function");
         }
     }
+    const char *loader = a == NULL ? NULL : a->loader, *other = b == NULL ? NULL : b->loader;
+    if (loader != NULL && other != NULL && strcmp(loader, other) != 0) {
+        fprintf(out, "  load loader '%s', candidate loader '%s'\n", loader, other);
+    }
 }
 
 /* NULL where memory is out. */

@@ -22,10 +22,13 @@ static struct pln_memory *memories;
 static void before(void) {
     pthread_mutex_lock(&lock);
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
-        pln_shadow_freeze(cache); /* of all caches first: one's shadow is another's user */
+        /* first: it looks at the policy with its lock held, and ends threads that tell a shadow */
+        pln_feeders_freeze(cache->feeders);
     }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
-        pln_feeders_freeze(cache->feeders); /* first: it looks at the policy with its lock held */
+        pln_shadow_freeze(cache); /* of all caches: one's shadow is another's user */
+    }
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_reloads_freeze(cache->reloads);
         pln_readiness_freeze(cache->readiness);
         pthread_mutex_lock(&cache->policy_lock);
@@ -51,10 +54,12 @@ static void after(bool is_child) {
         pthread_mutex_unlock(&cache->policy_lock);
         pln_reloads_thaw(cache->reloads, is_child);
         pln_readiness_thaw(cache->readiness, is_child);
-        pln_feeders_thaw(cache->feeders, is_child);
     }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_shadow_thaw(cache, is_child);
+    }
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_feeders_thaw(cache->feeders, is_child);
     }
     pthread_mutex_unlock(&lock);
 }

@@ -21,6 +21,7 @@
  * again; else it goes on to the next, and they never serve again. Entries filled while it is odd
  * serve only while it is, and no longer after they were loaded than the terms allow (life.c).
  */
+#include "flight.h"
 #include "shadow.h"
 
 struct pln_inval {
@@ -150,7 +151,7 @@ void pln_inval_match(struct pln_inval *inval, pln_l1_wanted wanted, const void *
         pln_inval_all(inval);
     } else if (is_shadowed(inval, 0) && wanted == pln_mask_fits) {
         pln_shadow_match(inval->cache, arg);
-    } else if (is_shadowed(inval, 0)) {
+    } else if (is_shadowed(inval, 0) && wanted != pln_admit_denies) { /* it has its own policy */
         pln_shadow_all(inval->cache); /* some of them: which is not to be said in an event */
     }
 }

@@ -23,7 +23,7 @@ struct pln_warm_report {
     bool deadline_passed; /* with keys left */
     bool is_ready;        /* the share that ready_at asks for is loaded or present */
     bool is_following;    /* another instance loads; this one takes from L2 what that has done */
-    char error[160];      /* why the first key failed; "" where none did */
+    char error[160];      /* why the first key failed, or all; "" where none did */
 };
 
 /* Called some ten times a second while keys are read, in the thread that warms; false stops it,
@@ -70,7 +70,7 @@ PLN_API int pln_warm(struct pln_cache *cache, const struct pln_warm_options *opt
 
 /* The same in a thread of the cache's own, which `progress` and `row` are called in; pln_close()
  * stops it. Returns at once: PLN_OK, PLN_EBUSY, PLN_EINVAL, PLN_ESYSTEM; what fails later is
- * logged, and told by pln_ready(). */
+ * logged, and told by pln_ready() as the report's error. */
 PLN_API int pln_warm_start(struct pln_cache *cache, const struct pln_warm_options *options);
 
 /* True where the cache is as warm as it is to be: a warming has reached its ready_at, also one that

@@ -41,6 +41,9 @@ static bool is_wanted(const struct pln_rule *rule) {
 static bool find(void *arg, struct pln_bytes key, const struct pln_l1_hot *hot) {
     struct look *look = arg;
     struct pln_match match;
+    if (*(const char *) key.data == 0) {
+        return true; /* a copy of a structure in Redis (hash.c): no loader knows it */
+    }
     pln_ruleset_match(look->ruleset, key, &match);
     void *copy = match.rule != NULL && is_wanted(match.rule) ? malloc(key.len + 1) : NULL;
     if (copy != NULL) {
@@ -89,9 +92,10 @@ static void act_locked(struct pln_popular *popular, const struct look *look, pln
             refresh(look->cache, found, now);
         }
     }
-    free(popular->keys);
-    popular->keys = keys;
+    struct pln_popular_key *former = popular->keys;
+    popular->keys = keys; /* first: a child that is forked here frees what it finds */
     popular->n = look->n;
+    free(former);
 }
 
 void pln_popular_run(struct pln_cache *cache) {

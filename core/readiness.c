@@ -6,6 +6,8 @@
 #include "thread.h"
 #include "warm.h"
 
+#include <stdio.h>
+
 struct pln_readiness {
     pthread_mutex_t lock; /* over: */
     struct pln_warm_report report;
@@ -118,9 +120,11 @@ static void end(struct pln_readiness *readiness) {
 static int run(struct pln_cache *cache, const struct pln_warm_options *options,
                struct pln_warm_report *report) {
     int status = pln_warm_run(cache, options, report);
-    if (status == PLN_OK) {
-        pln_readiness_tell(cache->readiness, report);
+    if (status < 0) {
+        *report = (struct pln_warm_report){.wanted = 0};
+        snprintf(report->error, sizeof report->error, "%s", pln_error_text());
     }
+    pln_readiness_tell(cache->readiness, report);
     end(cache->readiness);
     return status;
 }

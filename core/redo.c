@@ -8,6 +8,7 @@
  * A set that would bring a key back waits until everything is heard that Redis has said: a while,
  * then it becomes a delete.
  */
+#include "flight.h"
 #include "recover.h"
 
 enum {
@@ -38,8 +39,11 @@ static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, 
     pln_ms age = pln_now(&cache->host) - kept->at;
     struct pln_l2_redo redo = {
         .kind = (enum pln_l2_redo_kind) kept->kind, .age = age, .item = &item};
-    if (kept->kind == PLN_ATTEMPT_SET && item.life_left <= age) {
-        redo.kind = PLN_REDO_REMOVE;
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
+    bool is_denied = ruleset->has_denied && pln_admit_denies(ruleset, kept->key.key);
+    pln_ruleset_unref(ruleset);
+    if (kept->kind == PLN_ATTEMPT_SET && (is_denied || item.life_left <= age)) {
+        redo.kind = PLN_REDO_REMOVE; /* a policy that came meanwhile may deny the key */
     } else if (kept->kind == PLN_ATTEMPT_SET) {
         redo.heard = heard_unended(recovery, kept);
     }

@@ -29,12 +29,12 @@ enum { RETRY_LOOKS = 8 }; /* at what was refused */
 struct pln_reloads {
     struct pln_cache *cache;
     pln_ms watch;               /* 0: files are not looked at */
-    uint64_t seen, refused;     /* stamps; the thread's own, as the next two */
+    uint64_t seen, refused;     /* stamps; the thread's own, as the next */
     unsigned n_looks;           /* since it was refused */
-    char fault[PLN_ERROR_TEXT]; /* that was told of */
     pthread_t thread;
     pthread_mutex_t lock; /* over: */
     pthread_cond_t changed;
+    char fault[PLN_ERROR_TEXT];   /* that was told of, since a policy last came into force */
     struct pln_ruleset *retiring; /* each with one reference of ours */
     bool is_ending;               /* some that were are being freed */
     bool has_thread, is_wanted, is_closing;
@@ -105,6 +105,9 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
         if (former->n_files > 0) {
             pln_count(cache->counts, PLN_COUNT_POLICY_RELOADS, 1);
         }
+        pthread_mutex_lock(&cache->reloads->lock);
+        cache->reloads->fault[0] = 0;
+        pthread_mutex_unlock(&cache->reloads->lock);
         forget_denied(cache);
         retire_take(cache->reloads, former, ruleset->has_denied);
         pln_feeders_follow(cache->feeders);
@@ -182,17 +185,24 @@ int pln_reload_policy(struct pln_cache *cache) {
     return status;
 }
 
+/* Whether the fault that was just found is to be told: once, or to whoever asked. */
+static bool is_news(struct pln_reloads *reloads, bool is_asked_for) {
+    pthread_mutex_lock(&reloads->lock);
+    bool is_new = is_asked_for || strcmp(reloads->fault, pln_error_text()) != 0;
+    snprintf(reloads->fault, sizeof reloads->fault, "%s", pln_error_text());
+    pthread_mutex_unlock(&reloads->lock);
+    return is_new;
+}
+
 /* `is_asked_for`: somebody waits for what is told of it. */
 static void reload_and_tell(struct pln_reloads *reloads, bool is_asked_for) {
     const struct pln_host *host = &reloads->cache->host;
     int status = read_again(reloads->cache);
     if (status == PLN_OK) {
-        reloads->fault[0] = 0;
         pln_logf(host, PLN_LOG_INFO, "policy: read again, and in force");
-    } else if (status < 0 && (is_asked_for || strcmp(reloads->fault, pln_error_text()) != 0)) {
-        snprintf(reloads->fault, sizeof reloads->fault, "%s", pln_error_text());
+    } else if (status < 0 && is_news(reloads, is_asked_for)) {
         pln_cache_policy_refused(reloads->cache);
-        pln_logf(host, PLN_LOG_ERROR, "policy: the one in force stays: %s", reloads->fault);
+        pln_logf(host, PLN_LOG_ERROR, "policy: the one in force stays: %s", pln_error_text());
     }
 }
 
@@ -291,9 +301,12 @@ static void begin_thread_locked(struct pln_reloads *reloads) {
     }
 }
 
-/* Under the lock of fork.c's list. */
+/* Under the lock of fork.c's list. A cache that plays a policy (simulate.h) keeps to it. */
 static bool wake(struct pln_cache *cache) {
     struct pln_reloads *reloads = cache->reloads;
+    if (cache->stand_in != NULL) {
+        return false;
+    }
     pthread_mutex_lock(&cache->policy_lock);
     bool has_policy = cache->policy->hooks.again != NULL;
     pthread_mutex_unlock(&cache->policy_lock);

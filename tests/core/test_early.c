@@ -216,7 +216,9 @@ static struct played play(double rate, double early) {
             now += LOAD; /* behind; who comes meanwhile is served */
         } else {
             sum.lapsed++;
-            for (double loaded = now + LOAD; now < loaded; now += gap(rate)) {
+            double loaded = now + LOAD;
+            while (now < loaded) {
+                now += gap(rate);
                 sum.waited++;
             }
         }

@@ -84,6 +84,22 @@ START_TEST(keys_of_other_rules_are_left_alone) {
 }
 END_TEST
 
+/* Such as the copy of a hash: no loader knows it. */
+START_TEST(keys_of_the_librarys_own_are_left_alone) {
+    struct pln_bytes key = pln_bytes_of("\0h:x", 4);
+    struct pln_result result;
+    rig_policy(&rig, CACHE, rig_rule("*", &terms, PLN_RULE_LOAD));
+    ck_assert_int_eq(pln_set(CACHE, key, pln_key("whole"), NULL), PLN_OK);
+    for (int i = 0; i < 64; i++) {
+        ck_assert_int_eq(pln_get(CACHE, key, NULL, &result), PLN_OK);
+        pln_release(CACHE, result.value);
+    }
+    pln_popular_run(CACHE);
+    rig.now += LOOK;
+    look(0);
+}
+END_TEST
+
 START_TEST(a_load_that_fails_is_tried_again_after_a_while) {
     begin();
     rig.load_status = PLN_ELOADER;
@@ -121,6 +137,7 @@ int main(void) {
     tcase_add_test(tests, a_popular_key_stays_fresh_without_a_request_until_none_came_for_so_long);
     tcase_add_test(tests, while_it_is_asked_for_nobody_ever_waits);
     tcase_add_test(tests, keys_of_other_rules_are_left_alone);
+    tcase_add_test(tests, keys_of_the_librarys_own_are_left_alone);
     tcase_add_test(tests, a_load_that_fails_is_tried_again_after_a_while);
     tcase_add_test(tests, a_worker_looks_by_itself);
     return rig_run(suite);

@@ -312,6 +312,20 @@ START_TEST(what_was_refused_is_tried_again_and_told_of_once) {
 }
 END_TEST
 
+START_TEST(a_fault_that_comes_back_is_told_of_again) {
+    struct pln_cache *cache = open_cache(2);
+    write_version("one");
+    load(cache, 0);
+    for (uint64_t i = 1; i <= 2; i++) {
+        write_policy("cache.rule '*' { tll = 1 }");
+        rig_await(cache, "policy_reload_errors", i);
+        write_version("two");
+        load(cache, 0); /* by somebody else than who watches */
+    }
+    pln_close(cache);
+}
+END_TEST
+
 START_TEST(all_caches_of_the_process_read_again_when_told) {
     struct pln_cache *with = open_cache(0), *without = open_cache(0);
     ck_assert_int_eq(pln_reload_policy(without), PLN_MISS);
@@ -384,6 +398,7 @@ int main(void) {
     tcase_add_test(tests, a_replaced_policy_goes_when_its_last_call_has_left);
     tcase_add_test(tests, a_watched_file_is_read_when_it_changes);
     tcase_add_test(tests, what_was_refused_is_tried_again_and_told_of_once);
+    tcase_add_test(tests, a_fault_that_comes_back_is_told_of_again);
     tcase_add_test(tests, all_caches_of_the_process_read_again_when_told);
     tcase_add_test(tests, a_file_is_found_from_any_folder);
     tcase_add_test(tests, a_child_may_close_a_cache_with_a_policy);

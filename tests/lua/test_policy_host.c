@@ -89,7 +89,7 @@ static int load_for_a_second(void *arg, struct pln_bytes key, struct pln_load *l
 
 static int load_badly(void *arg, struct pln_bytes key, struct pln_load *load) {
     (void) key;
-    int kind = *(const char *) arg;
+    char kind = *(const char *) arg;
     return kind == 'a'   ? PLN_ABSENT
            : kind == 'o' ? PLN_OK /* and no value */
            : kind == 's' ? 3
