@@ -34,6 +34,7 @@ enum {
 
 /* A link that lived so long was a good one: the next is made without a pause. */
 static const pln_ns good_life = 1000 * 1000000LL;
+static const pln_ns while_awaited = 10 * 1000000LL; /* between two tries */
 
 /* ---- flags that other threads read ---- */
 
@@ -302,9 +303,15 @@ static void log_change(struct pln_node *node, enum pln_link_state state) {
     }
 }
 
-/* Waits a while, less and less often; a stop ends it, and so does who has reached the server. */
-static void rest(struct pln_link *link) {
-    pln_ns until = pln_clock_precise() + pln_backoff_next(&link->backoff);
+/* Waits a while, less and less often; a stop ends it, and so does who has reached the server. Not
+ * for long while readers wait for it to be looked at: it is there, and a try may have come before
+ * the breaker knew. */
+static void rest(struct pln_node *node) {
+    struct pln_link *link = &node->link;
+    pln_ns pause = pln_backoff_next(&link->backoff);
+    bool is_awaited = pln_pool_trust(&node->pool) == 0;
+    pln_ns until = pln_clock_precise() +
+                   (is_awaited && pause > while_awaited ? while_awaited : pause);
     while (!pln_flag_is_set(&link->is_stopping) && !pln_flag_is_set(&link->is_idle) &&
            !pln_flag_is_set(&link->is_hurried) && pln_clock_precise() < until) {
         has_bytes(link, until);
@@ -338,7 +345,7 @@ static void *run(void *arg) {
         if (!pln_flag_is_set(&link->is_idle)) {
             log_change(node, PLN_LINK_DOWN);
             pln_keeper_ask(node->redis);
-            rest(link);
+            rest(node);
         }
     }
     return NULL;

@@ -299,10 +299,12 @@ static inline struct pln_pool *pln_node_pool(struct pln_node *node,
 void pln_node_move(struct pln_node *node, const struct pln_endpoint *endpoint);
 void pln_node_require(struct pln_node *node, const char *run_id);
 void pln_node_checked(struct pln_node *node, const char *run_id);
-/* As pln_pool_trust(), of all servers. */
+/* As pln_pool_trust(), of all servers; likewise the next. */
 uint64_t pln_nodes_trust(struct pln_redis *redis);
-/* Refuses what was read meanwhile, of servers that may lack what was acknowledged. */
-void pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_value *values,
+bool pln_nodes_await_trust(struct pln_redis *redis, pln_ns deadline);
+/* Refuses what was read meanwhile, of servers that may lack what was acknowledged. Returns whether
+ * there was any. */
+bool pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_value *values,
                         int *statuses, size_t n);
 /* The server that has the tags' clock for what is on `node`. */
 struct pln_node *pln_node_of_tags(struct pln_node *node);

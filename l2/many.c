@@ -227,7 +227,8 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
     bool is_split = redis->ring != NULL || redis->slots != NULL;
     size_t at_once = is_split ? SPLIT_AT_ONCE : MANY_AT_ONCE;
     int failure = PLN_OK;
-    bool has_answer = n == 0;
+    uint64_t trust;
+    bool has_answer;
     for (size_t i = 0; i < n; i++) {
         int result = pln_redis_check_key(&keys[i]);
         if (result != PLN_OK) {
@@ -238,19 +239,19 @@ int pln_redis_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t 
     if (known != PLN_OK) {
         return known;
     }
-    uint64_t trust = pln_nodes_trust(redis);
-    for (size_t at = 0; at < n; at += at_once) {
-        size_t now = n - at < at_once ? n - at : at_once;
-        int result = is_split
-                         ? get_split(redis, keys + at, now, deadline, values + at, statuses + at)
-                         : get_here(redis->nodes[0], keys + at, now, deadline, values + at,
-                                    statuses + at);
-        if (result == PLN_OK) {
-            has_answer = true;
-        } else {
-            failure = result;
+    do {
+        trust = pln_nodes_trust(redis);
+        has_answer = n == 0;
+        for (size_t at = 0; at < n; at += at_once) {
+            size_t now = n - at < at_once ? n - at : at_once;
+            int result = is_split ? get_split(redis, keys + at, now, deadline, values + at,
+                                              statuses + at)
+                                  : get_here(redis->nodes[0], keys + at, now, deadline, values + at,
+                                             statuses + at);
+            has_answer = has_answer || result == PLN_OK;
+            failure = result == PLN_OK ? failure : result;
         }
-    }
-    pln_nodes_distrust(redis, trust, values, statuses, n);
+    } while (pln_nodes_distrust(redis, trust, values, statuses, n) &&
+             pln_nodes_await_trust(redis, deadline));
     return has_answer ? PLN_OK : failure;
 }

@@ -174,13 +174,23 @@ uint64_t pln_nodes_trust(struct pln_redis *redis) {
     return sum;
 }
 
-void pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_value *values,
+bool pln_nodes_await_trust(struct pln_redis *redis, pln_ns deadline) {
+    bool is_trusted = true;
+    for (size_t i = 0; is_trusted && i < pln_nodes_count(redis); i++) {
+        is_trusted = pln_pool_await_trust(&redis->nodes[i]->pool, deadline);
+    }
+    return is_trusted && pln_clock_precise() < deadline;
+}
+
+bool pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_value *values,
                         int *statuses, size_t n) {
+    bool is_refused = false;
     if (before != 0 && pln_nodes_trust(redis) == before) {
-        return;
+        return false;
     }
     for (size_t i = 0; i < n; i++) {
         if (statuses[i] == PLN_OK) {
+            is_refused = true;
             pln_l2_value_fini(&values[i]);
             statuses[i] = pln_fail(PLN_EL2DOWN,
                                    "l2: %s: another server, which may lack what was "
@@ -188,6 +198,7 @@ void pln_nodes_distrust(struct pln_redis *redis, uint64_t before, struct pln_l2_
                                    redis->url.label);
         }
     }
+    return is_refused;
 }
 
 int pln_node_add(struct pln_redis *redis, const struct pln_endpoint *endpoint, bool is_wanted) {

@@ -53,6 +53,8 @@ void pln_pool_blame(struct pln_pool *pool) {
 
 /* So long is a server not believed that the link could look at and has not. */
 static const pln_ns longest_doubt = 3000 * 1000000LL;
+/* In which the link looks at another server, where it can. Then readers are refused at once. */
+static const pln_ns usual_patience = 250 * 1000000LL;
 
 void pln_pool_require(struct pln_pool *pool, const char *run_id) {
     pthread_mutex_lock(&pool->lock);
@@ -72,6 +74,7 @@ void pln_pool_checked(struct pln_pool *pool, const char *run_id) {
     uint64_t trust = atomic_load_explicit(&pool->trust, memory_order_relaxed);
     /* T1 release: after the server was looked at; pairs with pln_pool_trust */
     atomic_store_explicit(&pool->trust, trust + trust % 2, memory_order_release);
+    pthread_cond_broadcast(&pool->agreed);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -104,6 +107,20 @@ uint64_t pln_pool_trust(const struct pln_pool *pool) {
         return 0;
     }
     return trust + 1;
+}
+
+bool pln_pool_await_trust(struct pln_pool *pool, pln_ns deadline) {
+    pthread_mutex_lock(&pool->lock);
+    int waited = 0;
+    while (pln_pool_trust(pool) == 0 && waited == 0) {
+        /* relaxed: written under the lock; the other one a test's */
+        pln_ns until = atomic_load_explicit(&pool->doubt_until, memory_order_relaxed) -
+                       longest_doubt + atomic_load_explicit(&pool->patience, memory_order_relaxed);
+        struct timespec time = pln_timespec(until < deadline ? until : deadline);
+        waited = pthread_cond_clockwait(&pool->agreed, &pool->lock, CLOCK_MONOTONIC, &time);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return waited == 0;
 }
 
 /* A new connection found another server than the link did: the link goes down before any command
@@ -389,6 +406,7 @@ int pln_pool_init(struct pln_pool *pool) {
     pool->breaker.host = pool->host;
     pool->breaker.counts = pool->counts;
     pln_breaker_init(&pool->breaker);
+    atomic_init(&pool->patience, usual_patience);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->agreed, NULL);
     return pln_async_init(pool);

@@ -149,19 +149,12 @@ int pln_read_value(struct pln_redis *redis, struct pln_pool *pool, const struct 
     return read_value(redis, reply, pln_pool_server_now(pool), value);
 }
 
-int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
-                  struct pln_l2_value *value) {
-    struct pln_redis *redis = pln_redis_of(l2);
+/* *is_refused: it was there, but its server was not looked at. */
+static int get_once(struct pln_redis *redis, const struct pln_hashed *key, pln_ns deadline,
+                    struct pln_l2_value *value, bool *is_refused) {
     struct pln_batch batch;
     struct pln_reply *reply;
     struct pln_l2_value read = {0};
-    int status = pln_redis_check_key(key);
-    if (status == PLN_OK) {
-        status = pln_nodes_await(redis, deadline);
-    }
-    if (status != PLN_OK) {
-        return status;
-    }
     uint64_t trust = pln_nodes_trust(redis);
     struct pln_node *node = pln_node_of(redis, key->key);
     size_t index = pln_node_slot(node, key);
@@ -169,9 +162,11 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     pln_batch_command(&batch, 2);
     pln_batch_text(&batch, "GET");
     pln_names_write_value(&redis->names, key->key, &batch);
-    status = pln_redis_ask(&node, index, &batch, "GET",
-                           PLN_KIND(PLN_REPLY_STRING) | PLN_KIND(PLN_REPLY_NIL), deadline, &reply);
+    int status = pln_redis_ask(&node, index, &batch, "GET",
+                               PLN_KIND(PLN_REPLY_STRING) | PLN_KIND(PLN_REPLY_NIL), deadline,
+                               &reply);
     pln_batch_fini(&batch);
+    *is_refused = false;
     if (status != PLN_OK) {
         return status;
     }
@@ -181,9 +176,25 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status == PLN_OK) {
         pln_read_times(node, index, &reading, deadline);
     }
-    pln_nodes_distrust(redis, trust, &read, &status, 1);
+    *is_refused = pln_nodes_distrust(redis, trust, &read, &status, 1);
     if (status == PLN_OK) {
         *value = read;
+    }
+    return status;
+}
+
+int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
+                  struct pln_l2_value *value) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    bool is_refused = false;
+    int status = pln_redis_check_key(key);
+    if (status == PLN_OK) {
+        status = pln_nodes_await(redis, deadline);
+    }
+    if (status == PLN_OK) {
+        do {
+            status = get_once(redis, key, deadline, value, &is_refused);
+        } while (is_refused && pln_nodes_await_trust(redis, deadline));
     }
     return status;
 }

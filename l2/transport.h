@@ -399,9 +399,10 @@ struct pln_pool {
     /* Where the server is, which may change; what it pointed to stays as long as the pool. */
     const struct pln_endpoint *_Atomic endpoint;
 
-    _Atomic uint64_t trust;                /* odd while a server is in doubt */
-    _Atomic int64_t doubt_until;           /* but no longer than this */
-    _Atomic int64_t clock_offset;          /* as in pln_conn, of the last that learnt it */
+    _Atomic uint64_t trust;       /* odd while a server is in doubt */
+    _Atomic int64_t doubt_until;  /* but no longer than this */
+    _Atomic int64_t patience;     /* readers wait so long for a doubt's end, from its begin */
+    _Atomic int64_t clock_offset; /* as in pln_conn, of the last that learnt it */
     _Atomic uint64_t n_timeouts, n_errors; /* commands, to be shown */
     struct pln_breaker breaker;
 
@@ -454,6 +455,8 @@ void pln_pool_require(struct pln_pool *pool, const char *run_id);
 void pln_pool_checked(struct pln_pool *pool, const char *run_id);
 /* What was read may be believed where this was the same before and after, and not 0. */
 uint64_t pln_pool_trust(const struct pln_pool *pool);
+/* Waits for the end of a doubt, for as long as readers have patience. Returns whether it came. */
+bool pln_pool_await_trust(struct pln_pool *pool, pln_ns deadline);
 bool pln_pool_has(struct pln_pool *pool, uint32_t incarnation);
 size_t pln_pool_connections(struct pln_pool *pool);
 static inline bool pln_pool_is_open(struct pln_pool *pool) {

@@ -2,6 +2,7 @@
  * test_async.c - l2/async.c, courier.c, read_async.c: thousands of gets in flight on one connection
  * are answered each with its own. */
 #include <check.h>
+#include <sched.h>
 #include <stdio.h>
 
 #include "../../l2/internal.h"
@@ -167,8 +168,8 @@ static int read_first(struct ask *ask, int kind) {
     if (kind == 0) {
         return get_one(ask, 1);
     }
-    int result = kind == 1 ? pln_l2_get(a.l2, &key, soon(), &value)
-                           : pln_l2_get_many(a.l2, &key, 1, soon(), &value, &status);
+    int result = kind == 1 ? pln_l2_get(a.l2, &key, in_ms(20000), &value)
+                           : pln_l2_get_many(a.l2, &key, 1, in_ms(20000), &value, &status);
     status = result == PLN_OK ? status : result;
     snprintf(ask->error, sizeof ask->error, "%s", pln_error_text());
     if (status == PLN_OK) {
@@ -177,21 +178,60 @@ static int read_first(struct ask *ask, int kind) {
     return status;
 }
 
+/* A client whose connections are all still to be made, and whose link has looked at another server
+ * than they will find; the run id of that. */
+static struct pln_node *doubt_all(int kind, char run_id[PLN_RUN_ID + 1]) {
+    struct ask ask = {.left = 0};
+    fill();
+    reopen(server.url, 20000, 250);
+    ck_assert_int_eq(read_first(&ask, kind), PLN_OK);
+    struct pln_node *node = pln_redis_of(a.l2)->nodes[0];
+    snprintf(run_id, PLN_RUN_ID + 1, "%s", node->pool.slots[0].conn.run_id);
+    reopen(server.url, 20000, 250);
+    node = pln_redis_of(a.l2)->nodes[0];
+    pln_node_checked(node, "another");
+    return node;
+}
+
 START_TEST(a_server_that_was_not_looked_at_is_not_believed) {
     struct ask ask = {.left = 0};
     char run_id[PLN_RUN_ID + 1];
-    fill();
-    reopen(server.url, 5000, 250);
-    ck_assert_int_eq(read_first(&ask, _i), PLN_OK);
-    struct pln_node *node = pln_redis_of(a.l2)->nodes[0];
-    snprintf(run_id, sizeof run_id, "%s", node->pool.slots[0].conn.run_id);
-    reopen(server.url, 5000, 250);
-    node = pln_redis_of(a.l2)->nodes[0];
-    pln_node_checked(node, "another");
+    struct pln_node *node = doubt_all(_i, run_id);
     ck_assert_int_eq(read_first(&ask, _i), PLN_EL2DOWN);
     ck_assert_msg(strstr(ask.error, "was not looked at yet") != NULL, "%s", ask.error);
     pln_node_checked(node, run_id);
     ck_assert_int_eq(read_first(&ask, _i), PLN_OK);
+}
+END_TEST
+
+struct reader {
+    int kind, status;
+};
+
+static void *read_behind(void *arg) {
+    struct reader *reader = arg;
+    struct ask ask = {.left = 0};
+    reader->status = read_first(&ask, reader->kind);
+    return NULL;
+}
+
+/* _i: one, or many. */
+START_TEST(who_waits_for_an_answer_waits_for_that_look) {
+    char run_id[PLN_RUN_ID + 1];
+    struct reader reader = {.kind = _i + 1};
+    pthread_t thread;
+    struct pln_node *node = doubt_all(_i + 1, run_id);
+    /* relaxed: before the thread starts */
+    atomic_store_explicit(&node->pool.patience, 20000 * 1000000LL, memory_order_relaxed);
+    ck_assert_int_eq(pthread_create(&thread, NULL, read_behind, &reader), 0);
+    pln_ns deadline = in_ms(20000);
+    while (pln_pool_trust(&node->pool) != 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+    pln_node_checked(node, run_id);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(reader.status, PLN_OK);
 }
 END_TEST
 
@@ -237,6 +277,7 @@ int main(void) {
     tcase_add_test(tests, values_of_all_sizes_are_read);
     tcase_add_loop_test(tests, a_value_whose_tag_was_dropped_is_a_miss, 0, 2);
     tcase_add_loop_test(tests, a_server_that_was_not_looked_at_is_not_believed, 0, 3);
+    tcase_add_loop_test(tests, who_waits_for_an_answer_waits_for_that_look, 0, 2);
     tcase_add_test(tests, memory_answers_before_it_returns);
     tcase_add_test(tests, a_forked_child_is_refused);
     SRunner *runner = srunner_create(suite);
