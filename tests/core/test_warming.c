@@ -3,6 +3,7 @@
 #include "rig.h"
 #include "../../core/warm.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -280,9 +281,9 @@ END_TEST
 
 START_TEST(options_that_make_no_sense_are_refused) {
     struct pln_warm_report report;
-    struct pln_warm_options wrong[] = {{.flags = 64},       {.concurrency = 257},
-                                       {.rate = -1},        {.ready_at = 2},
-                                       {.deadline_ms = -1}, {.flags = PLN_WARM_L2_ONLY}};
+    struct pln_warm_options wrong[] = {
+        {.flags = 64},       {.concurrency = 257},        {.rate = -1},   {.ready_at = 2},
+        {.deadline_ms = -1}, {.flags = PLN_WARM_L2_ONLY}, {.rate = 9e-7}, {.rate = NAN}};
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
         ck_assert_int_eq(pln_warm(CACHE, &wrong[i], &report), PLN_EINVAL);
         ck_assert_int_eq(pln_warm_start(CACHE, &wrong[i]), PLN_EINVAL);
