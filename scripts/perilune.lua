@@ -78,6 +78,13 @@ local function json_text(text)
   end) .. '"'
 end
 
+-- Marks a table that is a list also where it is empty.
+local list = {}
+
+local function as_list(value)
+  return setmetatable(value, list)
+end
+
 local function json(value)
   if type(value) == "string" then
     return json_text(value)
@@ -88,7 +95,7 @@ local function json(value)
     return tostring(value == nil and "null" or value)
   end
   local parts = {}
-  if #value > 0 then
+  if #value > 0 or getmetatable(value) == list then
     for i, item in ipairs(value) do
       parts[i] = json(item)
     end
@@ -101,7 +108,7 @@ local function json(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
-program.json = json -- for the commands in files of their own
+program.json, program.as_list = json, as_list -- for the commands in files of their own
 
 ---------------------------------------------------------------------------------------------------
 -- commands
@@ -256,21 +263,21 @@ commands["policy test"] = {
         print(test.failure and "FAILED  " .. test.failure or "ok      " .. test.key)
       end
     end
-    print(given["--json"] and (#tests == 0 and '{"failed":0,"tests":[]}' or
-      json { tests = tests, failed = n_failed }) or
+    print(given["--json"] and json { tests = as_list(tests), failed = n_failed } or
       ("%s: %d test%s, %d failed"):format(rest[1], #tests, #tests == 1 and "" or "s", n_failed))
     return n_failed == 0 and OK or FAILED
   end,
 }
 
--- What explain's text says, as a table: its lines are columns, two blanks apart.
+-- What explain's text says, as a table: its lines are columns, two blanks apart. A value may have
+-- as many within, so what follows the last ones is where it is from.
 local function explained(text)
   local result = { fields = {} }
   result.rule, result.file, result.line = text:match "^rule '([^\n]*)' at ([^\n]*):(%d+)"
   result.line = math.tointeger(tonumber(result.line))
   result.class = text:match "^rule [^\n]*:%d+, class ([^\n]*)"
-  for name, value, where in text:gmatch "\n  ([^%s{]%S*) +([^\n]-)  +([^\n]+)" do
-    result.fields[name] = { value = value, from = where }
+  for name, value, where in text:gmatch "\n  ([^%s{]%S*) +([^\n]*)  +([^ \n][^\n]*)" do
+    result.fields[name] = { value = value:match "^(.-) *$", from = where }
   end
   return result
 end
