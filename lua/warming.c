@@ -187,6 +187,8 @@ static void read_options(lua_State *L, struct pln_warm_options *options, bool *i
     luaL_argcheck(L, concurrency <= 256, 2, "option 'concurrency' must be 1 to 256");
     options->concurrency = (unsigned) concurrency;
     options->deadline_ms = pln_lua_given_duration(L, 2, "deadline");
+    luaL_argcheck(L, options->deadline_ms > 0 || lua_getfield(L, 2, "deadline") == LUA_TNIL, 2,
+                  "option 'deadline' must be at least 1 ms");
     options->rate = read_number(L, "rate", 1e-6, 1e9,
                                 "a number of keys per second from 1e-6 to 1e9");
     options->ready_at = read_number(L, "ready_at", DBL_MIN, 1, "a share such as 0.9");

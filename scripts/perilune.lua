@@ -21,9 +21,10 @@ usage: perilune COMMAND [OPTIONS] ...
 
   run [-e chunk] [-l module] [-i] [-v] [-W] [-E] [script.lua [arguments]]
                           runs a script as lua does, with perilune at hand
-  warm -p POLICY          loads what the policy's cache.warm names, or a list
+  warm -p POLICY --redis URL
+                          loads into Redis what the policy's cache.warm names, or a list
       [--list FILE] [--top 5000] [--deadline 20s] [--rate 2000/s] [--concurrency 8]
-      [--l2-only] [--trusted] [--json]
+      [--trusted] [--json]
   get KEY                 prints a value; exits with 1 where there is none
       [--json]
   set KEY VALUE           stores a value; VALUE - reads standard input
@@ -331,6 +332,8 @@ local function find_command(arguments)
   local name = table.remove(arguments, 1)
   if name == "policy" and arguments[1] and not arguments[1]:find "^%-" then
     name = name .. " " .. table.remove(arguments, 1)
+  elseif name == "policy" then
+    refuse "policy wants check, test, explain or events"
   end
   if commands[name] then
     return commands[name]

@@ -79,6 +79,7 @@ spec.test("a program names keys by a list, a file or an iterator of its own", fu
     spec.raises("option 'rate' must be a number of keys per second from 1e-6 to 1e9", cache.warm,
       cache, { rate = rate })
   end
+  spec.raises("option 'deadline' must be at least 1 ms", cache.warm, cache, { deadline = "0.1ms" })
   spec.raises("option 'concurrency' must be 1 to 256", cache.warm, cache, { concurrency = 300 })
   spec.raises("unknown option 'key', did you mean 'keys'?", cache.warm, cache, { key = {} })
 end)
