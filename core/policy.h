@@ -109,7 +109,7 @@ struct pln_warm_plan {
     struct pln_warm_source *sources;
     size_t n_sources;
     unsigned concurrency; /* default 8 */
-    double rate;          /* keys per second; 0: no limit */
+    double rate;          /* keys per second, at least 1e-6; 0: no limit */
     pln_ms deadline_ms;   /* 0: none */
     double ready_at;      /* share of the keys that makes the cache ready; default 1 */
 };

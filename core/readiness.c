@@ -7,6 +7,7 @@
 #include "warm.h"
 
 #include <stdio.h>
+static const double LEAST_RATE = 1e-6; /* per second: the time between two loads fits in ns */
 
 struct pln_readiness {
     pthread_mutex_t lock; /* over: */
@@ -83,10 +84,12 @@ static int check(const struct pln_warm_options *options) {
         return pln_fail(PLN_EINVAL, "warm: concurrency: %u, at most %d", options->concurrency,
                         PLN_WARM_THREADS);
     }
-    if (!(options->rate >= 0) || options->deadline_ms < 0 || !(options->ready_at >= 0) ||
-        options->ready_at > 1) {
-        return pln_fail(PLN_EINVAL, "warm: rate and deadline must not be negative, ready_at is a "
-                                    "share");
+    if (options->rate != 0 && !(options->rate >= LEAST_RATE)) {
+        return pln_fail(PLN_EINVAL, "warm: rate: %g per second, at least %g", options->rate,
+                        LEAST_RATE);
+    }
+    if (options->deadline_ms < 0 || !(options->ready_at >= 0) || options->ready_at > 1) {
+        return pln_fail(PLN_EINVAL, "warm: deadline must not be negative, ready_at is a share");
     }
     return PLN_OK;
 }

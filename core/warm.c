@@ -8,7 +8,9 @@
 #include "thread.h"
 #include "warm.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 enum {
     DEFAULT_CONCURRENCY = 8,
@@ -156,6 +158,12 @@ static void tell_rows(const struct pln_warming *warming) {
     }
 }
 
+static void sleep_until(pln_ns time) {
+    struct timespec until = pln_timespec(time);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    }
+}
+
 /* While the link is not live L1 keeps nothing that L2 has, so what is read then warms L2 alone. */
 static void await_link(const struct pln_warming *warming) {
     const struct pln_cache *cache = warming->cache;
@@ -164,7 +172,7 @@ static void await_link(const struct pln_warming *warming) {
     bool fills_l1 = (warming->options->flags & PLN_WARM_L2_ONLY) == 0;
     while (cache->has_l2 && fills_l1 && pln_l1_generation(cache->l1) % 2 != 0 &&
            pln_clock_precise() < until) {
-        pln_warm_sleep_until(pln_deadline(LINK_LOOK_MS));
+        sleep_until(pln_deadline(LINK_LOOK_MS));
     }
 }
 

@@ -119,7 +119,6 @@ struct pln_warming {
 
 /* A thread's whole life; `arg` is a struct pln_warm_thread. */
 void *pln_warm_thread(void *arg);
-void pln_warm_sleep_until(pln_ns time);
 
 /* ---- warm.c ---- */
 

@@ -18,9 +18,7 @@
  */
 #include "warm.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 enum {
     BATCH = 64, /* keys asked for together */
@@ -87,31 +85,25 @@ static bool take(struct pln_warm_thread *self, struct batch *batch) {
     return has_batch;
 }
 
-void pln_warm_sleep_until(pln_ns time) {
-    struct timespec until = pln_timespec(time);
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
-    }
-}
-
 /* Waits for the moment at which one more key may be loaded; false where there will be none. */
 static bool await_turn(struct pln_warming *warming) {
     pthread_mutex_lock(&warming->lock);
-    pln_ns now = pln_clock_precise(), at = now;
+    pln_ns at = pln_clock_precise();
     if (warming->rate > 0) {
-        at = warming->next_at > now ? warming->next_at : now;
+        at = warming->next_at > at ? warming->next_at : at;
     }
     bool is_late = at >= warming->deadline;
-    bool may = !warming->is_stopped && !is_late;
-    if (may && warming->rate > 0) {
+    if (!warming->is_stopped && is_late) {
+        warming->report.deadline_passed = true;
+    } else if (!warming->is_stopped && warming->rate > 0) {
         warming->next_at = at + (pln_ns) (1e9 / warming->rate);
     }
-    if (is_late && !warming->is_stopped) {
-        warming->report.deadline_passed = true;
+    struct timespec until = pln_timespec(at);
+    while (!warming->is_stopped && !is_late && pln_clock_precise() < at) {
+        pthread_cond_clockwait(&warming->changed, &warming->lock, CLOCK_MONOTONIC, &until);
     }
+    bool may = !warming->is_stopped && !is_late;
     pthread_mutex_unlock(&warming->lock);
-    if (may && at > now) {
-        pln_warm_sleep_until(at);
-    }
     return may;
 }
 

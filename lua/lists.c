@@ -222,19 +222,20 @@ static void read_source(lua_State *L, size_t i, struct pln_warm_plan *plan) {
     lua_pop(L, 1);
 }
 
-/* "2000/s" or a number per second. */
+/* "2000/s" or a number per second, neither so small nor so large that the time between two is lost
+ * in ns. */
 static bool to_rate(lua_State *L, int index, double *rate) {
     char *end;
     if (lua_type(L, index) == LUA_TNUMBER) {
         *rate = lua_tonumber(L, index);
-        return *rate > 0 && *rate <= 1e9;
+        return *rate >= 1e-6 && *rate <= 1e9;
     }
     const char *text = pln_compile_text(L, index);
     if (text == NULL) {
         return false;
     }
     *rate = strtod(text, &end);
-    return end != text && *rate > 0 && *rate <= 1e9 && (*end == 0 || strcmp(end, "/s") == 0);
+    return end != text && *rate >= 1e-6 && *rate <= 1e9 && (*end == 0 || strcmp(end, "/s") == 0);
 }
 
 static void check_limit(lua_State *L, const char *field, bool is_good, const char *wanted) {
@@ -253,7 +254,8 @@ static void read_limits(lua_State *L, int body, struct pln_warm_plan *plan) {
     }
     lua_settop(L, body);
     if (pln_compile_field(L, body, "rate") != LUA_TNIL) {
-        check_limit(L, "rate", to_rate(L, -1, &plan->rate), "keys per second, such as \"2000/s\"");
+        check_limit(L, "rate", to_rate(L, -1, &plan->rate),
+                    "keys per second from 1e-6 to 1e9, such as \"2000/s\"");
     }
     lua_settop(L, body);
     if (pln_compile_field(L, body, "deadline") != LUA_TNIL) {

@@ -61,8 +61,19 @@ static int program_nearest(lua_State *L) {
     return 1;
 }
 
+/* duration(text) -> ms, or nil where it is none, or has no end */
+static int program_duration(lua_State *L) {
+    pln_ms duration;
+    if (!pln_parse_duration(luaL_checkstring(L, 1), &duration) || duration == PLN_FOREVER) {
+        return 0;
+    }
+    lua_pushinteger(L, duration);
+    return 1;
+}
+
 static const luaL_Reg program_functions[] = {
     {"catch_interrupt", program_catch_interrupt},
+    {"duration", program_duration},
     {"interrupted", program_interrupted},
     {"is_terminal", program_is_terminal},
     {"nearest", program_nearest},

@@ -46,10 +46,11 @@ static void set_integer(lua_State *L, const char *name, uint64_t value) {
 int pln_program_trace(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     lua_Integer value_bytes = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, value_bytes >= 1 && value_bytes <= 1 << 30, 2, "must be 1 byte to 1 GiB");
     struct pln_trace *trace = lua_newuserdatauv(L, sizeof *trace, 0);
     *trace = (struct pln_trace){.n = 0};
     set_gc(L, trace_class, trace_gc);
-    if (pln_trace_init(trace, path, (size_t) value_bytes) < 0) {
+    if (pln_trace_init(trace, path, (uint32_t) value_bytes) < 0) {
         return push_failure(L);
     }
     lua_createtable(L, 0, 6);

@@ -312,7 +312,7 @@ static int count_keys(struct pln_trace *trace, const char *path) {
     return PLN_OK;
 }
 
-int pln_trace_init(struct pln_trace *trace, const char *path, size_t value_bytes) {
+int pln_trace_init(struct pln_trace *trace, const char *path, uint32_t value_bytes) {
     struct text text = {.len = 0};
     *trace = (struct pln_trace){.n = 0};
     int status = read_text(path, &text);
@@ -321,7 +321,7 @@ int pln_trace_init(struct pln_trace *trace, const char *path, size_t value_bytes
         status = read_lines(trace, &text, path);
     }
     for (size_t i = 0; status == PLN_OK && !trace->has_sizes && i < trace->n; i++) {
-        trace->lines[i].size = (uint32_t) value_bytes;
+        trace->lines[i].size = value_bytes;
     }
     if (status == PLN_OK) {
         status = count_keys(trace, path);

@@ -33,9 +33,10 @@ struct pln_trace {
     char *text; /* where the keys are */
 };
 
-/* Reads a file; values have `value_bytes` where the trace has no sizes. Returns: PLN_OK; PLN_EINVAL
- * with "file:line: what is wrong", PLN_ENOMEM. Owns: what it made, for pln_trace_fini(). */
-int pln_trace_init(struct pln_trace *trace, const char *path, size_t value_bytes);
+/* Reads a file; values have `value_bytes`, at most 1 GiB, where the trace has no sizes. Returns:
+ * PLN_OK; PLN_EINVAL with "file:line: what is wrong", PLN_ENOMEM. Owns: what it made, for
+ * pln_trace_fini(). */
+int pln_trace_init(struct pln_trace *trace, const char *path, uint32_t value_bytes);
 void pln_trace_fini(struct pln_trace *trace);
 
 #endif

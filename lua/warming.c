@@ -10,6 +10,8 @@
  */
 #include "module.h"
 
+#include <float.h>
+
 /* ---- reports ---- */
 
 static void set_count(lua_State *L, const char *name, size_t count) {
@@ -157,12 +159,13 @@ static void read_keys(lua_State *L, struct pln_warm_options *options) {
     options->n_keys = (size_t) n;
 }
 
-static double read_number(lua_State *L, const char *name, double most, const char *wanted) {
+static double read_number(lua_State *L, const char *name, double least, double most,
+                          const char *wanted) {
     if (lua_getfield(L, 2, name) == LUA_TNIL) {
         return 0;
     }
     double number = lua_tonumber(L, -1);
-    if (lua_type(L, -1) != LUA_TNUMBER || !(number > 0) || number > most) {
+    if (lua_type(L, -1) != LUA_TNUMBER || !(number >= least) || number > most) {
         lua_pushfstring(L, "option '%s' must be %s", name, wanted);
         luaL_argerror(L, 2, lua_tostring(L, -1));
     }
@@ -184,8 +187,11 @@ static void read_options(lua_State *L, struct pln_warm_options *options, bool *i
     luaL_argcheck(L, concurrency <= 256, 2, "option 'concurrency' must be 1 to 256");
     options->concurrency = (unsigned) concurrency;
     options->deadline_ms = pln_lua_given_duration(L, 2, "deadline");
-    options->rate = read_number(L, "rate", 1e9, "a number of keys per second");
-    options->ready_at = read_number(L, "ready_at", 1, "a share such as 0.9");
+    luaL_argcheck(L, options->deadline_ms > 0 || lua_getfield(L, 2, "deadline") == LUA_TNIL, 2,
+                  "option 'deadline' must be at least 1 ms");
+    options->rate = read_number(L, "rate", 1e-6, 1e9,
+                                "a number of keys per second from 1e-6 to 1e9");
+    options->ready_at = read_number(L, "ready_at", DBL_MIN, 1, "a share such as 0.9");
     if (lua_getfield(L, 2, "file") != LUA_TNIL) {
         options->file = luaL_checkstring(L, -1);
     }

@@ -21,9 +21,10 @@ usage: perilune COMMAND [OPTIONS] ...
 
   run [-e chunk] [-l module] [-i] [-v] [-W] [-E] [script.lua [arguments]]
                           runs a script as lua does, with perilune at hand
-  warm -p POLICY          loads what the policy's cache.warm names, or a list
+  warm -p POLICY --redis URL
+                          loads into Redis what the policy's cache.warm names, or a list
       [--list FILE] [--top 5000] [--deadline 20s] [--rate 2000/s] [--concurrency 8]
-      [--l2-only] [--trusted] [--json]
+      [--trusted] [--json]
   get KEY                 prints a value; exits with 1 where there is none
       [--json]
   set KEY VALUE           stores a value; VALUE - reads standard input
@@ -78,6 +79,13 @@ local function json_text(text)
   end) .. '"'
 end
 
+-- Marks a table that is a list also where it is empty.
+local list = {}
+
+local function as_list(value)
+  return setmetatable(value, list)
+end
+
 local function json(value)
   if type(value) == "string" then
     return json_text(value)
@@ -88,7 +96,7 @@ local function json(value)
     return tostring(value == nil and "null" or value)
   end
   local parts = {}
-  if #value > 0 then
+  if #value > 0 or getmetatable(value) == list then
     for i, item in ipairs(value) do
       parts[i] = json(item)
     end
@@ -101,7 +109,7 @@ local function json(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
-program.json = json -- for the commands in files of their own
+program.json, program.as_list = json, as_list -- for the commands in files of their own
 
 ---------------------------------------------------------------------------------------------------
 -- commands
@@ -256,21 +264,21 @@ commands["policy test"] = {
         print(test.failure and "FAILED  " .. test.failure or "ok      " .. test.key)
       end
     end
-    print(given["--json"] and (#tests == 0 and '{"failed":0,"tests":[]}' or
-      json { tests = tests, failed = n_failed }) or
+    print(given["--json"] and json { tests = as_list(tests), failed = n_failed } or
       ("%s: %d test%s, %d failed"):format(rest[1], #tests, #tests == 1 and "" or "s", n_failed))
     return n_failed == 0 and OK or FAILED
   end,
 }
 
--- What explain's text says, as a table: its lines are columns, two blanks apart.
+-- What explain's text says, as a table: its lines are columns, two blanks apart. A value may have
+-- as many within, so what follows the last ones is where it is from.
 local function explained(text)
   local result = { fields = {} }
   result.rule, result.file, result.line = text:match "^rule '([^\n]*)' at ([^\n]*):(%d+)"
   result.line = math.tointeger(tonumber(result.line))
   result.class = text:match "^rule [^\n]*:%d+, class ([^\n]*)"
-  for name, value, where in text:gmatch "\n  ([^%s{]%S*) +([^\n]-)  +([^\n]+)" do
-    result.fields[name] = { value = value, from = where }
+  for name, value, where in text:gmatch "\n  ([^%s{]%S*) +([^\n]*)  +([^ \n][^\n]*)" do
+    result.fields[name] = { value = value:match "^(.-) *$", from = where }
   end
   return result
 end
@@ -324,6 +332,8 @@ local function find_command(arguments)
   local name = table.remove(arguments, 1)
   if name == "policy" and arguments[1] and not arguments[1]:find "^%-" then
     name = name .. " " .. table.remove(arguments, 1)
+  elseif name == "policy" then
+    refuse "policy wants check, test, explain or events"
   end
   if commands[name] then
     return commands[name]

@@ -96,6 +96,16 @@ local function parse(command, arguments)
   return given, rest
 end
 
+-- "1000" or "1000/s" -> 1000.0
+local function rate(text, what, example)
+  local number = tonumber(text:match "^([%d.eE+-]+)$" or text:match "^([%d.eE+-]+)/s$")
+  if not number or number < 1e-6 or number > 1e9 then
+    refuse("option '--rate' must be %s per second from 1e-6 to 1e9, such as \"%s\", got '%s'", what,
+      example, text)
+  end
+  return number
+end
+
 -- Opens the cache that the options describe. A wrong value there is wrong usage.
 local function open(given, needs_redis)
   if needs_redis and not given.open.redis then
@@ -117,5 +127,6 @@ local function check(result, message, code)
 end
 
 return {
-  complain = complain, refuse = refuse, fail = fail, parse = parse, open = open, check = check,
+  complain = complain, refuse = refuse, fail = fail, parse = parse, rate = rate, open = open,
+  check = check,
 }

@@ -13,6 +13,7 @@ local refuse, fail = arguments.refuse, arguments.fail
 local LEAST_BUDGET = 65536 -- of a cache
 local N_BUDGETS = 7        -- where none are given
 local OVERHEAD = 80        -- bytes of an entry beside its key and value, on average
+local MOST_VALUE_BYTES = 1 << 30
 
 ---------------------------------------------------------------------------------------------------
 -- options
@@ -20,6 +21,14 @@ local OVERHEAD = 80        -- bytes of an entry beside its key and value, on ave
 local function to_size(option, text)
   return program.size(text) or
     refuse("option '%s' must be a size such as \"64m\" or bytes, got '%s'", option, text)
+end
+
+local function to_value_size(text)
+  local size = to_size("--value-size", text)
+  if size < 1 or size > MOST_VALUE_BYTES then
+    refuse("option '--value-size' must be from 1 byte to 1g, got '%s'", text)
+  end
+  return size
 end
 
 -- "64m,256m" -> { bytes, ... }, the smallest first, each once
@@ -52,15 +61,6 @@ local function usual_budgets(trace)
     end
   end
   return budgets
-end
-
--- "1000" or "1000/s" -> 1000.0
-local function to_rate(text)
-  local rate = tonumber(text:match "^([%d.]+)$" or text:match "^([%d.]+)/s$")
-  if not rate or rate <= 0 then
-    refuse("option '--rate' must be requests per second, such as \"1000/s\", got '%s'", text)
-  end
-  return rate
 end
 
 local function check_given(given, rest)
@@ -226,10 +226,11 @@ return {
     check_given(given, rest)
     local settings = {
       open = given.open, l2 = given["--l2"], trusted = given["--trusted"],
-      value_bytes = to_size("--value-size", given["--value-size"] or "1k"),
-      rate = given["--rate"] and to_rate(given["--rate"]),
+      value_bytes = to_value_size(given["--value-size"] or "1k"),
+      rate = given["--rate"] and arguments.rate(given["--rate"], "requests", "1000/s"),
     }
     local budgets = given["--budget"] and to_budgets(given["--budget"])
+    arguments.open(given):close() -- a wrong option of the cache is told before all else
     program.catch_interrupt()
     local trace, info = program.trace(given["--trace"], settings.value_bytes)
     if not trace then

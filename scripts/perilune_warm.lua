@@ -7,8 +7,8 @@
 -- the command, which is there as program.warm.
 
 local program = ...
-local refuse, open, check = program.arguments.refuse, program.arguments.open,
-  program.arguments.check
+local arguments = program.arguments
+local refuse, open, check = arguments.refuse, arguments.open, arguments.check
 
 local OK, FAILED, PARTLY, LATE = 0, 1, 3, 4
 local LINE_EVERY = 5 -- seconds between two lines where there is no terminal
@@ -16,24 +16,13 @@ local LINE_EVERY = 5 -- seconds between two lines where there is no terminal
 ---------------------------------------------------------------------------------------------------
 -- options
 
-local seconds_of = { ms = 0.001, s = 1, m = 60, h = 3600 }
-
-local function to_seconds(text)
-  local number, unit = text:match "^([%d.]+)(%a*)$"
-  local seconds = tonumber(number) and tonumber(number) * (seconds_of[unit == "" and "s" or unit]
-    or -1)
-  if not seconds or seconds <= 0 then
-    refuse("option '--deadline' must be a duration such as \"20s\", got '%s'", text)
+local function check_duration(text)
+  local ms = program.duration(text)
+  if not ms or ms < 1 then
+    refuse("option '--deadline' must be a duration of at least 1 ms, such as \"20s\", got '%s'",
+      text)
   end
-  return seconds
-end
-
-local function to_rate(text)
-  local rate = tonumber((text:gsub("/s$", "")))
-  if not rate or rate <= 0 then
-    refuse("option '--rate' must be keys per second, such as \"2000/s\", got '%s'", text)
-  end
-  return rate
+  return text
 end
 
 local function to_count(name, text, most)
@@ -44,19 +33,27 @@ local function to_count(name, text, most)
   return count
 end
 
--- The options of cache:warm() that the command line asks for.
-local function wanted(given)
-  if given["--l2-only"] and not given.open.redis then
-    refuse "option '--l2-only' wants --redis URL: there is no L2 without it"
+local function check_given(given, rest)
+  if #rest > 0 then
+    refuse "warm takes no arguments; a list is given by --list FILE"
+  elseif not given["--policy"] then
+    refuse "warm wants -p POLICY"
+  elseif not given.open.redis then
+    refuse "warm wants --redis URL: what is loaded is for there"
   end
+end
+
+-- The options of cache:warm() that the command line asks for. Of Redis alone, since what this
+-- process has in its own memory ends with it: a value that did not get there has failed.
+local function wanted(given)
   return {
-    deadline = given["--deadline"] and to_seconds(given["--deadline"]),
-    rate = given["--rate"] and to_rate(given["--rate"]),
+    deadline = given["--deadline"] and check_duration(given["--deadline"]),
+    rate = given["--rate"] and arguments.rate(given["--rate"], "keys", "2000/s"),
     top = given["--top"] and to_count("--top", given["--top"], 10000000),
     concurrency = given["--concurrency"] and
       to_count("--concurrency", given["--concurrency"], 256),
     file = given["--list"],
-    l2_only = given["--l2-only"],
+    l2_only = true,
     notify = true,
   }
 end
@@ -146,14 +143,13 @@ return {
     ["--top"] = "value", ["--deadline"] = "value", ["--rate"] = "value",
     ["--concurrency"] = "value", ["--l2-only"] = "flag", ["--json"] = "flag" },
   run = function(given, rest)
-    if #rest > 0 or not given["--policy"] then
-      refuse "warm wants -p POLICY"
-    end
+    check_given(given, rest)
     local options = wanted(given)
     local cache <close> = open(given)
     check(cache:load_policy(given["--policy"], given["--trusted"]))
     local report = warm(cache, options)
     if given["--json"] then
+      program.as_list(report.sources)
       print(program.json(report))
     else
       print_summary(report)

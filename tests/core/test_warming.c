@@ -3,6 +3,7 @@
 #include "rig.h"
 #include "../../core/warm.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -208,13 +209,13 @@ START_TEST(a_second_run_goes_on_where_the_first_one_stopped) {
 END_TEST
 
 START_TEST(closing_the_cache_stops_what_runs_behind) {
-    ruleset->warm.rate = 20;
+    ruleset->warm.rate = 0.001; /* no turn but the first comes within the test's time */
     add_keys(0, 1000);
     ck_assert_int_eq(pln_warm_start(CACHE, NULL), PLN_OK);
     await_loads(1);
     pln_close(CACHE);
     CACHE = NULL;
-    ck_assert_int_lt(rig.n_loads, 1000);
+    ck_assert_int_eq(rig.n_loads, 1);
 }
 END_TEST
 
@@ -280,9 +281,9 @@ END_TEST
 
 START_TEST(options_that_make_no_sense_are_refused) {
     struct pln_warm_report report;
-    struct pln_warm_options wrong[] = {{.flags = 64},       {.concurrency = 257},
-                                       {.rate = -1},        {.ready_at = 2},
-                                       {.deadline_ms = -1}, {.flags = PLN_WARM_L2_ONLY}};
+    struct pln_warm_options wrong[] = {
+        {.flags = 64},       {.concurrency = 257},        {.rate = -1},   {.ready_at = 2},
+        {.deadline_ms = -1}, {.flags = PLN_WARM_L2_ONLY}, {.rate = 9e-7}, {.rate = NAN}};
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
         ck_assert_int_eq(pln_warm(CACHE, &wrong[i], &report), PLN_EINVAL);
         ck_assert_int_eq(pln_warm_start(CACHE, &wrong[i]), PLN_EINVAL);

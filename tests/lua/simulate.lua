@@ -202,6 +202,11 @@ spec.test("wrong usage, and what cannot be read or written, is told", function()
     [good .. "--budget 1x"] = "option '--budget' must be a size such as \"64m\" or bytes, got '1x'",
     [good .. "--budget 1k"] = "1k is less than 64k",
     [good .. "--rate fast"] = "option '--rate' must be requests per second",
+    [good .. "--rate 0.0000009/s"] = "'--rate' must be requests per second from 1e-6 to 1e9",
+    [good .. "--value-size 0"] = "option '--value-size' must be from 1 byte to 1g, got '0'",
+    [good .. "--value-size 4294967297"] = "option '--value-size' must be from 1 byte to 1g",
+    [good .. "--ttl fast"] = "ttl: must be a duration",
+    [("-p %s --trace /no/trace --pool many"):format(loading)] = "pool: must be a whole number",
     [good .. "--redis redis://x"] = "--l2 gives it one in memory",
     [good .. "--max-bytes 1m"] = "given by --budget",
     [good .. "--buget 1m"] = "did you mean '--budget'?",
@@ -213,7 +218,6 @@ spec.test("wrong usage, and what cannot be read or written, is told", function()
   for arguments, complaint in pairs {
     ["-p no.lua --trace " .. trace] = "no.lua",
     [("-p %s --trace %s/no"):format(loading, folder)] = "/no: No such file",
-    [good .. "--ttl fast"] = "ttl: must be a duration",
     [good .. "--svg /no/where.svg"] = "cannot write /no/where.svg",
     [("-p %s --trace %s"):format(loading, file("cut.xz", "\xfd7zXZ\0"))] = "cut.xz: ",
   } do

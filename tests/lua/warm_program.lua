@@ -65,25 +65,60 @@ spec.test("what failed is told, with the reason of the first", function()
   spec.same(code, 1)
 end)
 
-spec.test("--l2-only exits with 0 only where all is in Redis", function()
+spec.test("it exits with 0 only where all is in Redis", function()
   local list = file("mixed", "user:1\nhere:1\n")
-  local output, code = perilune(at .. "--ns d --l2-only --list " .. list .. " -p " .. policy)
-  spec.contains(output, "1 keys: 1 loaded")
-  spec.same(code, 0)
-  output, code = perilune("warm --redis unix:/nowhere.sock --l2-only -p " .. policy)
+  for ns, option in pairs { d = "", d2 = "--l2-only" } do
+    local output, code = perilune(("%s --ns %s %s --list %s -p %s"):format(at, ns, option, list,
+      policy))
+    spec.contains(output, "1 keys: 1 loaded")
+    spec.same(code, 0)
+    output, code = perilune(("warm --redis unix:/nowhere.sock %s -p %s"):format(option, policy))
+    spec.contains(output, "3 keys: 0 loaded, 0 were there, 3 failed")
+    spec.same(code, 1)
+    local _, exit, said = perilune(("warm %s -p %s"):format(option, policy))
+    spec.same(exit, 2)
+    spec.contains(said, "warm wants --redis URL")
+  end
+end)
+
+spec.test("values that Redis has no room for have failed", function()
+  local cli = "redis-cli -s " .. redis.socket .. " config set maxmemory "
+  spec.run(cli .. "1")
+  local output, code = perilune(at .. "--ns full -p " .. policy)
+  spec.run(cli .. "0")
   spec.contains(output, "3 keys: 0 loaded, 0 were there, 3 failed")
+  spec.contains(output, "the first failure: user:")
   spec.same(code, 1)
-  local _, exit, said = perilune("warm --l2-only -p " .. policy)
-  spec.same(exit, 2)
-  spec.contains(said, "'--l2-only' wants --redis URL")
+end)
+
+spec.test("the sources are a list also where the policy names none", function()
+  local output, code = perilune(at .. "--json -p " .. file("none.lua", 'cache.rule "*" {}'))
+  spec.contains(output, '"sources":[]')
+  spec.same(code, 0)
+end)
+
+spec.test("a deadline is any duration", function()
+  for i, deadline in ipairs { "1d", "2w", "3min", "0.5h", "90000" } do
+    local output, code = perilune(("%s --ns w%d --deadline %s -p %s"):format(at, i, deadline,
+      policy))
+    spec.contains(output, "3 keys: 3 loaded")
+    spec.same(code, 0)
+  end
 end)
 
 spec.test("a wrong value is wrong usage", function()
   for option, message in pairs {
-    ["--rate fast"] = "'--rate' must be keys per second",
+    ["--rate fast"] = "'--rate' must be keys per second from 1e-6 to 1e9",
+    ["--rate 9e-7/s"] = "'--rate' must be keys per second from 1e-6 to 1e9",
+    ["--rate 1e400"] = "'--rate' must be keys per second from 1e-6 to 1e9",
     ["--top 0"] = "'--top' must be a whole number from 1",
     ["--concurrency 300"] = "'--concurrency' must be a whole number from 1 to 256",
-    ["--deadline 0s"] = "'--deadline' must be a duration",
+    ["--deadline 0s"] = "'--deadline' must be a duration of at least 1 ms",
+    ["--deadline 0.0001"] = "'--deadline' must be a duration of at least 1 ms",
+    ["--deadline 1y"] = "'--deadline' must be a duration",
+    ["--deadline 1..2s"] = "'--deadline' must be a duration",
+    ["--deadline forever"] = "'--deadline' must be a duration",
+    ["keys.txt"] = "warm takes no arguments; a list is given by --list FILE",
     ["--l2only"] = "did you mean '--l2-only'?",
   } do
     local _, code, said = perilune(at .. "-p " .. policy .. " " .. option)

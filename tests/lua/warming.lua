@@ -75,7 +75,11 @@ spec.test("a program names keys by a list, a file or an iterator of its own", fu
     { keys = { "k:1", true } })
   spec.raises("my own fault", cache.warm, cache, { keys = function() error "my own fault" end })
   spec.raises("option 'keys' must be a list", cache.warm, cache, { keys = "k:1" })
-  spec.raises("option 'rate' must be a number of keys per second", cache.warm, cache, { rate = 0 })
+  for _, rate in ipairs { 0, 9e-7, 2e9, "fast" } do
+    spec.raises("option 'rate' must be a number of keys per second from 1e-6 to 1e9", cache.warm,
+      cache, { rate = rate })
+  end
+  spec.raises("option 'deadline' must be at least 1 ms", cache.warm, cache, { deadline = "0.1ms" })
   spec.raises("option 'concurrency' must be 1 to 256", cache.warm, cache, { concurrency = 300 })
   spec.raises("unknown option 'key', did you mean 'keys'?", cache.warm, cache, { key = {} })
 end)
@@ -122,8 +126,10 @@ spec.test("what is wrong with cache.warm is told, with its line", function()
       [=[warm: [1]: keys { ... }, file "...", zset "..." or previous { ... }, got 'x']=],
     ["cache.warm { rat = 3 }"] = "wrong.lua:1: warm: unknown field 'rat', did you mean 'rate'?",
     ["cache.warm { rate = 'fast' }"] =
-      [[wrong.lua:1: warm: rate: keys per second, such as "2000/s", got 'fast']],
-    ["cache.warm { rate = '20/m' }"] = [[keys per second, such as "2000/s", got '20/m']],
+      [[wrong.lua:1: warm: rate: keys per second from 1e-6 to 1e9, such as "2000/s", got 'fast']],
+    ["cache.warm { rate = '20/m' }"] = [[such as "2000/s", got '20/m']],
+    ["cache.warm { rate = '9e-7/s' }"] = [[such as "2000/s", got '9e-7/s']],
+    ["cache.warm { rate = 9e-7 }"] = [[such as "2000/s", got 9e-07]],
     ["cache.warm { concurrency = 0 }"] = "warm: concurrency: a whole number from 1 to 256, got 0",
     ["cache.warm { deadline = '2d' }"] =
       [[warm: deadline: a duration of at most 1 day, such as "20s", got '2d']],
