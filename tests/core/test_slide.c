@@ -144,7 +144,7 @@ START_TEST(hits_in_one_process_keep_a_value_alive_for_all) {
     rig.now += 8000;
     ck_assert_int_eq(left_of(B, "k", "l1"), 1500);
     rig_await(B, "slides", 1);
-    ck_assert_int_eq(left_of(A, "k", "l1"), 10000); /* told */
+    ck_assert_int_eq(left_of(A, "k", "l2"), 10000); /* told, and reads it anew */
     rig.now += 10000;
     rig_expect(A, "k", NULL, "miss");
     rig_expect(B, "k", NULL, "miss");
@@ -234,6 +234,17 @@ START_TEST(a_life_that_was_not_prolonged_holds_no_load_back) {
 }
 END_TEST
 
+START_TEST(a_copy_is_read_anew_where_another_process_has_prolonged_its_original) {
+    terms.l1_ttl_ms = 8000;
+    rule_on_both();
+    rig_set(A, "k:1", "v");
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 8000);
+    rig.now += 5000;
+    use(A, "k:1", 1);
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 8000);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("slide");
     TCase *apart = tcase_create("apart");
@@ -253,5 +264,6 @@ int main(void) {
     tcase_add_test(shared, a_hit_brings_nothing_back_that_was_expired_or_given_a_shorter_life);
     tcase_add_test(shared, with_l2_away_a_value_ends_in_time_and_is_asked_for_now_and_then);
     tcase_add_test(shared, a_life_that_was_not_prolonged_holds_no_load_back);
+    tcase_add_test(shared, a_copy_is_read_anew_where_another_process_has_prolonged_its_original);
     return rig_run(suite);
 }
