@@ -101,6 +101,7 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     }
     struct pln_l2_item *item = &value.item;
     struct pln_l2_item longer = prolonged(terms, item->age);
+    longer = pln_life_shared(terms, &longer);
     if (!pln_life_bound(terms, item) || item->fresh_left <= 0 || item->is_absent) {
         status = PLN_MISS;
     } else if (longer.fresh_left > item->fresh_left + hundredth(terms->ttl_ms)) {

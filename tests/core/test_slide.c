@@ -234,6 +234,18 @@ START_TEST(a_life_that_was_not_prolonged_holds_no_load_back) {
 }
 END_TEST
 
+START_TEST(what_hits_prolong_ends_in_l2_with_its_l2_ttl) {
+    terms.l2_ttl_ms = 10000;
+    terms.stale_ms = 30000;
+    rule_on_both();
+    rig_set(A, "k:1", "v");
+    rig.now += 5000;
+    use(A, "k:1", 1);
+    rig.now += 10000;
+    rig_expect(B, "k:1", NULL, "miss");
+}
+END_TEST
+
 START_TEST(a_copy_is_read_anew_where_another_process_has_prolonged_its_original) {
     terms.l1_ttl_ms = 8000;
     rule_on_both();
@@ -264,6 +276,7 @@ int main(void) {
     tcase_add_test(shared, a_hit_brings_nothing_back_that_was_expired_or_given_a_shorter_life);
     tcase_add_test(shared, with_l2_away_a_value_ends_in_time_and_is_asked_for_now_and_then);
     tcase_add_test(shared, a_life_that_was_not_prolonged_holds_no_load_back);
+    tcase_add_test(shared, what_hits_prolong_ends_in_l2_with_its_l2_ttl);
     tcase_add_test(shared, a_copy_is_read_anew_where_another_process_has_prolonged_its_original);
     return rig_run(suite);
 }
