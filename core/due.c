@@ -73,12 +73,12 @@ bool pln_early_draw(const struct pln_terms *terms, pln_ms left, double chance) {
 
 bool pln_due(struct pln_cache *cache, const struct pln_hashed *key, const struct pln_terms *terms,
              const struct pln_l1_hit *hit, pln_ms now) {
-    if (pln_failed_lately(cache, key, now)) {
-        pln_count(cache->counts, PLN_COUNT_LOADS_HELD, 1);
-        return false;
-    }
     if (terms->sliding && now < hit->life.stale) {
         pln_slide(cache, key, terms, hit, now);
+        return false;
+    }
+    if (pln_failed_lately(cache, key, now)) {
+        pln_count(cache->counts, PLN_COUNT_LOADS_HELD, 1);
         return false;
     }
     return terms->early <= 0 || now >= hit->life.stale ||

@@ -53,7 +53,8 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
         pln_ms due = pln_slide_point(terms, now, age, fresh_left);
         life.refresh = least(due > life.created ? due : life.created, life.stale);
     }
-    if (terms->early > 0 && life.stale != PLN_FOREVER) {
+    bool has_own_end = least(fresh_left, life_left) <= terms->l1_ttl_ms; /* else it is read anew */
+    if (terms->early > 0 && life.stale != PLN_FOREVER && has_own_end) {
         pln_ms due = life.stale - pln_early_window(terms);
         life.refresh = due > life.created ? due : least(life.created, life.stale);
     }

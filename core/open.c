@@ -31,15 +31,39 @@ static void on_expire(void *arg, struct pln_bytes bytes) {
     pln_flight_nudge(cache->flights, bytes);
 }
 
+/* A copy whose original has another life now. It is as old as it was, and its L1 ttl has begun when
+ * it was read (R12): of that is known that it lasts to its end, and for one from when it was made.
+ */
+static void retime_copy(struct pln_cache *cache, const struct pln_hashed *key,
+                        const struct pln_terms *terms, const struct pln_l1_hit *hit, pln_ms now,
+                        const struct pln_l2_item *item) {
+    struct pln_terms bounded = *terms;
+    pln_ms end = pln_after(hit->life.created, terms->l1_ttl_ms);
+    end = end > hit->life.end ? end : hit->life.end;
+    bounded.l1_ttl_ms = end == PLN_FOREVER ? terms->l1_ttl_ms : end - now;
+    struct pln_l1_life life = pln_life_of(&bounded, now, now - hit->life.created, item->fresh_left,
+                                          item->life_left);
+    (void) pln_l1_retime(cache->l1, key, now, life.refresh, life.stale, life.end);
+}
+
 static void on_extend(void *arg, struct pln_bytes bytes, pln_ms fresh, pln_ms life) {
     struct pln_cache *cache = arg;
     struct pln_hashed key = {bytes, pln_hash(bytes, cache->seed)};
+    struct pln_l2_item item = {.fresh_left = fresh, .life_left = life};
     struct pln_ruleset *ruleset;
     struct pln_match match;
-    const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
+    struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);
-    struct pln_l1_life times = pln_life_of(terms, now, 0, fresh, life);
-    (void) pln_l1_retime(cache->l1, &key, now, times.refresh, times.stale, times.end);
+    if (pln_l1_get(cache->l1, &key, now, PLN_L1_QUIET, NULL, 0, &hit) != PLN_OK) {
+        return;
+    }
+    const struct pln_terms *terms = pln_cache_match(cache, bytes, &match, &ruleset);
+    if (terms->sliding) {
+        (void) pln_l1_remove(cache->l1,
+                             &key); /* to be read anew; else it ends when it would have */
+    } else {
+        retime_copy(cache, &key, terms, &hit, now, &item);
+    }
     pln_ruleset_unref(ruleset);
 }
 

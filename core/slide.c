@@ -41,6 +41,18 @@ pln_ms pln_slide_point(const struct pln_terms *terms, pln_ms now, pln_ms age, pl
     return now + fresh_left - (ttl - ttl / 10);
 }
 
+/* Under what an attempt that failed is noted: not under the key, where it would count as a load
+ * that failed, which holds loads back and lets old values be served. */
+static struct pln_hashed mark_of(const struct pln_hashed *key) {
+    return (struct pln_hashed){key->key, ~key->hash};
+}
+
+static bool has_failed_lately(const struct pln_cache *cache, const struct pln_hashed *key,
+                              pln_ms now) {
+    struct pln_hashed mark = mark_of(key);
+    return pln_failed_lately(cache, &mark, now);
+}
+
 /* What a hit at `now` makes of the life of a value of this age. */
 static struct pln_l2_item prolonged(const struct pln_terms *terms, pln_ms age) {
     pln_ms ttl = ttl_of(terms);
@@ -89,6 +101,7 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     }
     struct pln_l2_item *item = &value.item;
     struct pln_l2_item longer = prolonged(terms, item->age);
+    longer = pln_life_shared(terms, &longer);
     if (!pln_life_bound(terms, item) || item->fresh_left <= 0 || item->is_absent) {
         status = PLN_MISS;
     } else if (longer.fresh_left > item->fresh_left + hundredth(terms->ttl_ms)) {
@@ -116,7 +129,8 @@ static void slide_run(struct pln_job *base, unsigned worker) {
     (void) pln_cache_key(cache, pln_bytes_of(job->key, job->len), &key);
     const struct pln_terms *terms = pln_cache_match(cache, key.key, &match, &ruleset);
     if (terms->sliding && slide_in_l2(cache, &key, terms) != PLN_OK) {
-        pln_failed_note(cache, &key, terms);
+        struct pln_hashed mark = mark_of(&key);
+        pln_failed_note(cache, &mark, terms);
         pln_l1_unclaim_refresh(cache->l1, &key);
     }
     pln_ruleset_unref(ruleset);
@@ -141,7 +155,8 @@ static void slide_behind(struct pln_cache *cache, const struct pln_hashed *key) 
 
 void pln_slide(struct pln_cache *cache, const struct pln_hashed *key, const struct pln_terms *terms,
                const struct pln_l1_hit *hit, pln_ms now) {
-    if (hit->is_absent || !pln_l1_claim_refresh(cache->l1, key)) {
+    if (hit->is_absent || has_failed_lately(cache, key, now) ||
+        !pln_l1_claim_refresh(cache->l1, key)) {
         return;
     }
     if (cache->has_l2 && terms->use_l2) {
@@ -154,7 +169,7 @@ void pln_slide(struct pln_cache *cache, const struct pln_hashed *key, const stru
 void pln_slide_read(struct pln_cache *cache, const struct pln_hashed *key,
                     const struct pln_terms *terms, const struct pln_l2_item *item) {
     pln_ms now = pln_now(&cache->host);
-    if (item->fresh_left > 0 && !item->is_absent && !pln_failed_lately(cache, key, now) &&
+    if (item->fresh_left > 0 && !item->is_absent && !has_failed_lately(cache, key, now) &&
         now >= pln_slide_point(terms, now, item->age, item->fresh_left)) {
         (void) pln_l1_claim_refresh(cache->l1, key); /* hits on the copy need not do it again */
         slide_behind(cache, key);

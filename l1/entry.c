@@ -84,7 +84,8 @@ static bool move_stale(struct entry *entry, pln_ms former, pln_ms stale) {
 
 static void move_others(struct entry *entry, pln_ms refresh, pln_ms end) {
     if (pln_l1_has_extra(entry)) {
-        /* relaxed both: any mix of old and new points is one that was or will be true */
+        /* relaxed both: a mix of points from two moves does no harm, since a refresh after `stale`
+         * counts as one at `stale` (read_extra) */
         atomic_store_explicit(&entry->refresh, refresh, memory_order_relaxed);
         atomic_store_explicit(&entry->end, end, memory_order_relaxed);
     }

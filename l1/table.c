@@ -176,11 +176,13 @@ static inline uint32_t behind(const struct entry *entry, uint32_t present) {
     return (uint16_t) (present - entry->generation);
 }
 
-/* What few entries say beside what all do; false where the entry is gone. */
+/* What few entries say beside what all do; false where the entry is gone. What is stale is due for
+ * refresh: an expiry in the middle of a prolongation leaves it a point of refresh that is later. */
 static __attribute__((noinline)) bool read_extra(const struct pln_l1 *l1, const struct entry *entry,
                                                  pln_ms now, struct pln_l1_hit *hit) {
     /* relaxed both: the state, looked at afterwards, decides whether they count */
-    hit->life.refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
+    pln_ms refresh = atomic_load_explicit(&entry->refresh, memory_order_relaxed);
+    hit->life.refresh = refresh < hit->life.stale ? refresh : hit->life.stale;
     hit->life.end = atomic_load_explicit(&entry->end, memory_order_relaxed);
     return now < hit->life.end && (entry->n_marks == 0 || !is_marked(l1, entry));
 }

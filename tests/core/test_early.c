@@ -140,6 +140,29 @@ START_TEST(what_lives_for_ever_is_never_loaded_early) {
 }
 END_TEST
 
+START_TEST(where_the_ttl_of_l1_ends_a_copy_the_value_is_read_and_not_loaded) {
+    int n = 0;
+    terms.l1_ttl_ms = 2000;
+    load_first(0, &n);
+    for (int left = TTL - 2000; left > 0; left -= 2000) {
+        rig.now += 1999;
+        for (int i = 0; i < 100; i++) { /* each would be certain to load, had the value ended */
+            ck_assert_str_eq(pln_source_name(get(A, &n).source), "l1");
+        }
+        rig.now += 1;
+        struct pln_result result = get(A, &n);
+        ck_assert_str_eq(pln_source_name(result.source), "l2");
+        ck_assert_int_eq(result.left_ms, 2000);
+    }
+    ck_assert_int_eq(n, 1);
+    rig.now += 1999;
+    for (int i = 0; i < 10 && n == 1; i++) {
+        get(A, &n);
+    }
+    ck_assert_int_eq(n, 2);
+}
+END_TEST
+
 /* ---- costs ---- */
 
 START_TEST(a_loads_cost_is_a_moving_average_that_outlives_a_reload) {
@@ -268,6 +291,7 @@ int main(void) {
     tcase_add_test(tests, an_early_load_that_fails_leaves_the_value_to_its_end);
     tcase_add_test(tests, a_rules_loader_loads_early_behind_the_caller);
     tcase_add_test(tests, what_lives_for_ever_is_never_loaded_early);
+    tcase_add_test(tests, where_the_ttl_of_l1_ends_a_copy_the_value_is_read_and_not_loaded);
     tcase_add_test(tests, a_loads_cost_is_a_moving_average_that_outlives_a_reload);
     tcase_add_test(tests, early_loads_come_when_the_arithmetic_says_and_spare_the_waiting);
     return rig_run(suite);

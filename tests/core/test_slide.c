@@ -112,6 +112,18 @@ END_TEST
 
 /* ---- in both tiers ---- */
 
+/* Waits until an attempt to prolong a life has failed. */
+static void await_failed_slide(struct pln_cache *cache, const char *name) {
+    pln_ns deadline = pln_deadline(10000);
+    struct pln_hashed key;
+    pln_cache_key(cache, pln_key(name), &key);
+    struct pln_hashed slide = {key.key, ~key.hash};
+    while (!pln_failed_lately(cache, &slide, rig.now)) {
+        ck_assert_int_lt(pln_clock_precise(), deadline);
+    }
+    ck_assert(!pln_failed_lately(cache, &key, rig.now)); /* no load has */
+}
+
 /* Reads in A's L1, and waits until what that set going is done. */
 static void use(struct pln_cache *cache, const char *key, uint64_t slides) {
     uint64_t replaced = rig_stat(cache, "l1_replaces");
@@ -132,7 +144,7 @@ START_TEST(hits_in_one_process_keep_a_value_alive_for_all) {
     rig.now += 8000;
     ck_assert_int_eq(left_of(B, "k", "l1"), 1500);
     rig_await(B, "slides", 1);
-    ck_assert_int_eq(left_of(A, "k", "l1"), 10000); /* told */
+    ck_assert_int_eq(left_of(A, "k", "l2"), 10000); /* told, and reads it anew */
     rig.now += 10000;
     rig_expect(A, "k", NULL, "miss");
     rig_expect(B, "k", NULL, "miss");
@@ -182,14 +194,8 @@ START_TEST(a_hit_brings_nothing_back_that_was_expired_or_given_a_shorter_life) {
     set_for(B, "cut", 2000);
     ck_assert_int_eq(left_of(A, "expired", "l1"), 5000);
     ck_assert_int_eq(left_of(A, "cut", "l1"), 5000);
-    rig_await(A, "l2_commands", 0);
-    pln_ns deadline = pln_deadline(10000);
-    struct pln_hashed keys[2];
-    pln_cache_key(A, pln_key("expired"), &keys[0]);
-    pln_cache_key(A, pln_key("cut"), &keys[1]);
-    while (!pln_failed_lately(A, &keys[0], rig.now) || !pln_failed_lately(A, &keys[1], rig.now)) {
-        ck_assert_int_lt(pln_clock_precise(), deadline);
-    }
+    await_failed_slide(A, "expired");
+    await_failed_slide(A, "cut");
     rig_expect(B, "expired", NULL, "miss");
     rig.now += 2000;
     rig_expect(B, "cut", NULL, "miss");
@@ -201,13 +207,8 @@ START_TEST(with_l2_away_a_value_ends_in_time_and_is_asked_for_now_and_then) {
     rig_set(A, "k", "v");
     pln_l2_mem_cut(A->l2, true);
     rig.now += 5000;
-    struct pln_hashed key;
-    pln_cache_key(A, pln_key("k"), &key);
     ck_assert_int_eq(left_of(A, "k", "l1"), 5000);
-    pln_ns deadline = pln_deadline(10000);
-    while (!pln_failed_lately(A, &key, rig.now)) {
-        ck_assert_int_lt(pln_clock_precise(), deadline);
-    }
+    await_failed_slide(A, "k");
     pln_l2_mem_cut(A->l2, false);
     rig.now += 999;
     ck_assert_int_eq(left_of(A, "k", "l1"), 4001);
@@ -215,6 +216,44 @@ START_TEST(with_l2_away_a_value_ends_in_time_and_is_asked_for_now_and_then) {
     rig.now += 1;
     use(A, "k", 1);
     ck_assert_int_eq(left_of(A, "k", "l1"), 10000);
+}
+END_TEST
+
+START_TEST(a_life_that_was_not_prolonged_holds_no_load_back) {
+    terms.stale_if_error_ms = 60000;
+    rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_set(A, "k:1", "v");
+    pln_l2_mem_hold(A->l2, true);
+    rig.now += 5000;
+    ck_assert_int_eq(pln_delete(B, pln_key("k:1")), PLN_OK);
+    ck_assert_int_eq(left_of(A, "k:1", "l1"), 5000);
+    await_failed_slide(A, "k:1");
+    ck_assert_int_eq(pln_expire(A, pln_key("k:1")), PLN_OK);
+    rig_expect(A, "k:1", "loaded 1", "loaded");
+    ck_assert_uint_eq(rig_stat(A, "loads_held"), 0);
+}
+END_TEST
+
+START_TEST(what_hits_prolong_ends_in_l2_with_its_l2_ttl) {
+    terms.l2_ttl_ms = 10000;
+    terms.stale_ms = 30000;
+    rule_on_both();
+    rig_set(A, "k:1", "v");
+    rig.now += 5000;
+    use(A, "k:1", 1);
+    rig.now += 10000;
+    rig_expect(B, "k:1", NULL, "miss");
+}
+END_TEST
+
+START_TEST(a_copy_is_read_anew_where_another_process_has_prolonged_its_original) {
+    terms.l1_ttl_ms = 8000;
+    rule_on_both();
+    rig_set(A, "k:1", "v");
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 8000);
+    rig.now += 5000;
+    use(A, "k:1", 1);
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 8000);
 }
 END_TEST
 
@@ -236,5 +275,8 @@ int main(void) {
     tcase_add_test(shared, the_greatest_age_holds_in_both_tiers);
     tcase_add_test(shared, a_hit_brings_nothing_back_that_was_expired_or_given_a_shorter_life);
     tcase_add_test(shared, with_l2_away_a_value_ends_in_time_and_is_asked_for_now_and_then);
+    tcase_add_test(shared, a_life_that_was_not_prolonged_holds_no_load_back);
+    tcase_add_test(shared, what_hits_prolong_ends_in_l2_with_its_l2_ttl);
+    tcase_add_test(shared, a_copy_is_read_anew_where_another_process_has_prolonged_its_original);
     return rig_run(suite);
 }

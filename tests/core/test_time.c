@@ -269,6 +269,36 @@ START_TEST(what_l2_keeps_past_its_greatest_age_is_not_served) {
 }
 END_TEST
 
+/* Whether who touches it has a copy with a longer L1 ttl, or none: others' become no younger. */
+START_TEST(a_touch_elsewhere_gives_a_copy_neither_a_new_l1_ttl_nor_a_new_age) {
+    struct pln_terms longer = terms;
+    terms.l1_ttl_ms = 6000;
+    rig_policy(&rig, A, rig_rule("k:{id}", &longer, 0));
+    rig_policy(&rig, B, rig_rule("k:{id}", &terms, 0));
+    rig_set(A, "k:1", "v");
+    rig.now += 1000;
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 6000); /* so B's copy ends at 7000 */
+    rig.now += 4000;
+    ck_assert_int_eq(pln_touch(A, pln_key("k:1"), 60000), PLN_OK);
+    ck_assert_int_eq(left_of(B, "k:1", "l1"), 2000);
+    ck_assert_int_eq(pln_touch(A, pln_key("k:1"), 1000), PLN_OK);
+    ck_assert_int_eq(left_of(B, "k:1", "l1"), 1000);
+    ck_assert_int_eq(pln_touch(A, pln_key("k:1"), 60000), PLN_OK);
+    rig.now += 2000;
+    ck_assert_int_eq(left_of(B, "k:1", "l2"), 6000);
+
+    terms.l1_ttl_ms = longer.l1_ttl_ms;
+    terms.max_age_ms = 12000;
+    rig_policy(&rig, B, rig_rule("k:{id}", &terms, 0));
+    rig_set(B, "k:2", "v");
+    rig.now += 9000;
+    ck_assert_int_eq(pln_touch(A, pln_key("k:2"), 60000), PLN_OK);
+    ck_assert_int_eq(left_of(B, "k:2", "l1"), 3000);
+    rig.now += 3000;
+    rig_expect(B, "k:2", NULL, "miss");
+}
+END_TEST
+
 START_TEST(what_l2_keeps_for_failures_is_served_without_another_try) {
     terms.stale_if_error_ms = 60000;
     rig_policy(&rig, A, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
@@ -307,6 +337,7 @@ int main(void) {
     tcase_add_test(two, a_value_lives_in_l2_no_longer_than_its_l2_ttl);
     tcase_add_test(two, nothing_prolongs_a_value_past_its_greatest_age);
     tcase_add_test(two, what_l2_keeps_past_its_greatest_age_is_not_served);
+    tcase_add_test(two, a_touch_elsewhere_gives_a_copy_neither_a_new_l1_ttl_nor_a_new_age);
     tcase_add_test(two, what_l2_keeps_for_failures_is_served_without_another_try);
     return rig_run(suite);
 }

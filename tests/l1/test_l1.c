@@ -133,6 +133,21 @@ START_TEST(a_refresh_is_claimed_once_until_it_is_opened_again) {
 }
 END_TEST
 
+/* As an expiry leaves it that came in the middle of a prolongation. */
+START_TEST(what_is_stale_is_due_for_refresh_whatever_its_other_points_say) {
+    struct pln_hashed key = key_of(1, bytes);
+    struct pln_l1_item item = item_of(pln_key("v"), 0, 50);
+    struct pln_l1_hit hit;
+    item.life.refresh = 5;
+    pln_l1_put(table.l1, &key, &item, 0, NULL, NULL);
+    ck_assert_int_eq(pln_l1_retime(table.l1, &key, 10, 80, 10, 90), PLN_OK);
+    ck_assert_int_eq(pln_l1_get(table.l1, &key, 10, 0, NULL, 0, &hit), PLN_OK);
+    ck_assert_int_eq(hit.life.stale, 10);
+    ck_assert_int_eq(hit.life.refresh, 10);
+    ck_assert_int_eq(hit.life.end, 90);
+}
+END_TEST
+
 START_TEST(when_an_entry_was_made_stays_put_however_often_its_end_moves) {
     const pln_ms made = 1000003, ttl = 1800000, month = 30LL * 86400000;
     struct pln_hashed key = key_of(1, bytes);
@@ -318,6 +333,7 @@ int main(void) {
     tcase_add_test(tests, a_mark_over_the_stamp_ends_an_entry);
     tcase_add_test(tests, a_check_that_fails_withdraws_the_new_value_and_leaves_the_old);
     tcase_add_test(tests, a_refresh_is_claimed_once_until_it_is_opened_again);
+    tcase_add_test(tests, what_is_stale_is_due_for_refresh_whatever_its_other_points_say);
     tcase_add_test(tests, when_an_entry_was_made_stays_put_however_often_its_end_moves);
     tcase_add_test(tests, a_borrowed_value_outlives_its_removal_and_is_counted_until_it_is_back);
     tcase_add_test(tests, a_sweep_gives_back_what_has_ended);
