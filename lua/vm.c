@@ -189,7 +189,9 @@ static int load_failed(struct vm *vm, const struct pln_call *call) {
     if (!call->is_answer) {
         pln_cache_policy_failed(vm->cache);
     }
-    if (call->is_overrun && turn_off(vm, call)) {
+    if (!call->is_overrun) {
+        pln_fuse_succeed(fuse_of(vm, call)); /* it was not stopped */
+    } else if (turn_off(vm, call)) {
         log_failure(vm, call, what, true);
     }
     return fail_load(call, what);
