@@ -70,6 +70,8 @@ static const struct {
      "while true do s:find(p, 1, true) end", SPENT},
     {"local s = ('a'):rep(8000000)", "return s:gsub('a', '%0%0%0%0')", SPENT},
     {"local s = ('a'):rep(8000000)", "return s:gsub('a', rawlen)", SPENT},
+    {"local s = ('a'):rep(8000000)", "return s:gsub('', '')", SPENT},
+    {"local s, t = ('a'):rep(200), ('b'):rep(80000)", "return s:gsub('', t)", SPENT},
     {"", "return ('x'):rep(300):find(('x?'):rep(300) .. 'y')", "policy.lua:3: pattern too complex"},
     /* sorting, and the other functions of tables */
     {"local t = {} for i = 1, 500000 do t[i] = 500000 - i // 7 end", "table.sort(t)", SPENT},
