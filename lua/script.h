@@ -309,9 +309,6 @@ void pln_compile_open(lua_State *L);
  * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
 int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset);
-/* Whether two readings stated the same. Statements made by loops over something that differs from
- * state to state would give rules other functions than they were checked with. */
-bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b);
 /* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
  * pln_rule_hooks; functions belong to the state that read the file. */
 void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook);
