@@ -50,7 +50,7 @@ static void clear_table(lua_State *L) {
     }
 }
 
-static void push_captures(lua_State *L, const struct pln_match *match) {
+void pln_call_push_captures(lua_State *L, const struct pln_match *match) {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &captures_key) == LUA_TNIL) {
         lua_pop(L, 1);
         make_captures(L);
@@ -69,7 +69,7 @@ static void push_captures(lua_State *L, const struct pln_match *match) {
 static void call_function(lua_State *L, const struct pln_call *call, int n_results) {
     pln_compile_push_function(L, call->match->index, call->hook);
     lua_pushlstring(L, call->key.data, call->key.len);
-    push_captures(L, call->match);
+    pln_call_push_captures(L, call->match);
     if (call->hook == PLN_RULE_LOAD) {
         pln_same_push_old(L, call->load);
     } else if (pln_lua_decode(L, call->value, call->format) < 0) {
@@ -80,8 +80,7 @@ static void call_function(lua_State *L, const struct pln_call *call, int n_resul
 
 /* ---- what functions return ---- */
 
-/* A ttl; 0 or less means that the value is not stored, which the core takes as a negative one. */
-static bool to_ttl(lua_State *L, int index, pln_ms *ttl) {
+bool pln_call_to_ttl(lua_State *L, int index, pln_ms *ttl) {
     if (lua_type(L, index) == LUA_TNUMBER && lua_tonumber(L, index) <= 0) {
         *ttl = -1;
         return true;
@@ -93,7 +92,7 @@ static bool to_ttl(lua_State *L, int index, pln_ms *ttl) {
     return true;
 }
 
-static const char ttl_wanted[] = "a duration such as \"15m\", seconds or nil is wanted";
+const char pln_call_ttl_wanted[] = "a duration such as \"15m\", seconds or nil is wanted";
 
 int pln_call_ttl(lua_State *L) {
     struct pln_call *call = lua_touserdata(L, 1);
@@ -103,15 +102,14 @@ int pln_call_ttl(lua_State *L) {
     if (lua_isnil(L, -1)) {
         return 0;
     }
-    if (!to_ttl(L, -1, &ttl)) {
-        return luaL_error(L, "%s, got %s", ttl_wanted, pln_compile_got(L, -1, got, sizeof got));
+    if (!pln_call_to_ttl(L, -1, &ttl)) {
+        return luaL_error(L, "%s, got %s", pln_call_ttl_wanted, pln_compile_got(L, -1, got, sizeof got));
     }
     pln_load_ttl(call->load, ttl);
     return 0;
 }
 
-/* Pushes a list's i-th text; raises where it is none of 1 to `longest` bytes. */
-static struct pln_bytes push_item(lua_State *L, int list, size_t i, size_t longest) {
+struct pln_bytes pln_call_push_item(lua_State *L, int list, size_t i, size_t longest) {
     struct pln_bytes item = {NULL, 0};
     char got[80];
     lua_rawgeti(L, list, (lua_Integer) i);
@@ -126,31 +124,36 @@ static struct pln_bytes push_item(lua_State *L, int list, size_t i, size_t longe
     return item;
 }
 
+size_t pln_call_check_list(lua_State *L, int list, size_t longest) {
+    char got[80];
+    if (lua_isnil(L, list)) {
+        return 0;
+    }
+    if (!lua_istable(L, list)) {
+        luaL_error(L, "a list of texts or nil is wanted, got %s",
+                   pln_compile_got(L, list, got, sizeof got));
+    }
+    size_t n = lua_rawlen(L, list);
+    if (n > PLN_MAX_TAGS) {
+        luaL_error(L, "at most %d are allowed, got %d", PLN_MAX_TAGS, (int) n);
+    }
+    for (size_t i = 1; i <= n; i++) {
+        pln_call_push_item(L, list, i, longest);
+        lua_pop(L, 1);
+    }
+    return n;
+}
+
 /* Adds a returned list to the load: all of it, or nothing where one item is wrong. */
 int pln_call_list(lua_State *L) {
     struct pln_call *call = lua_touserdata(L, 1);
     bool is_tags = call->hook == PLN_RULE_TAGS;
     size_t longest = is_tags ? PLN_MAX_TAG : PLN_MAX_KEY;
-    char got[80];
     call_function(L, call, 1);
     int list = lua_gettop(L);
-    if (lua_isnil(L, list)) {
-        return 0;
-    }
-    if (!lua_istable(L, list)) {
-        return luaL_error(L, "a list of texts or nil is wanted, got %s",
-                          pln_compile_got(L, list, got, sizeof got));
-    }
-    size_t n = lua_rawlen(L, list);
-    if (n > PLN_MAX_TAGS) {
-        return luaL_error(L, "at most %d are allowed, got %d", PLN_MAX_TAGS, (int) n);
-    }
+    size_t n = pln_call_check_list(L, list, longest);
     for (size_t i = 1; i <= n; i++) {
-        push_item(L, list, i, longest);
-        lua_pop(L, 1);
-    }
-    for (size_t i = 1; i <= n; i++) {
-        struct pln_bytes item = push_item(L, list, i, longest);
+        struct pln_bytes item = pln_call_push_item(L, list, i, longest);
         int status = is_tags ? pln_load_tag(call->load, item) : pln_load_related(call->load, item);
         if (status < 0) {
             return luaL_error(L, "%s", pln_error_text());
@@ -190,12 +193,12 @@ int pln_call_load(lua_State *L) {
         take_value(L, value, call);
     }
     if (!lua_isnil(L, value + 2)) {
-        if (to_ttl(L, value + 2, &ttl)) {
+        if (pln_call_to_ttl(L, value + 2, &ttl)) {
             pln_load_ttl(call->load, ttl);
             call->has_ttl = true;
         } else {
             snprintf(call->complaint, sizeof call->complaint, "third result: %s, got %s",
-                     ttl_wanted, pln_compile_got(L, value + 2, got, sizeof got));
+                     pln_call_ttl_wanted, pln_compile_got(L, value + 2, got, sizeof got));
         }
     }
     return 0;

@@ -59,16 +59,22 @@ void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size) {
     return is_full ? pln_compile_own(L, realloc(array, (n == 0 ? 1 : 2 * n) * size)) : array;
 }
 
+/* Code from a text, as of load(), has lines but no file. */
+static bool is_in_file(const lua_Debug *place) {
+    return place->currentline > 0 && (place->source[0] == '@' || place->source[0] == '=');
+}
+
 void pln_compile_here(lua_State *L) {
     struct pln_compiler *compiler = pln_compile_of(L);
-    lua_Debug place = {.currentline = 0};
-    for (int level = 1; place.currentline <= 0 && lua_getstack(L, level, &place); level++) {
+    lua_Debug place;
+    bool is_known = false; /* C called C, or such a text was a tail call: there is no line */
+    for (int level = 1; !is_known && lua_getstack(L, level, &place); level++) {
         lua_getinfo(L, "Sl", &place);
+        is_known = is_in_file(&place);
     }
-    bool is_known = place.currentline > 0; /* else C called C, and there is no line */
     compiler->statement.line = is_known ? place.currentline : 0;
     snprintf(compiler->statement.file, sizeof compiler->statement.file, "%s",
-             is_known ? place.source + 1 : compiler->source->file);
+             is_known ? place.source + 1 : compiler->reading[compiler->n_reading - 1]);
 }
 
 const char *pln_compile_place(const struct pln_compiler *compiler, const char *file, int line,
@@ -457,24 +463,4 @@ int pln_compile(struct pln_script *script, struct pln_source_text *source,
     pln_source_complete(source);
     *ruleset = compiler.ruleset;
     return PLN_OK;
-}
-
-bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b) {
-    if (a->n_rules != b->n_rules || a->n_events != b->n_events) {
-        return false;
-    }
-    for (size_t i = 0; i < a->n_events; i++) {
-        if (a->events[i].is_function != b->events[i].is_function ||
-            strcmp(a->events[i].name, b->events[i].name) != 0) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < a->n_rules; i++) {
-        if (a->rules[i].hooks != b->rules[i].hooks ||
-            strcmp(pln_template_text(a->rules[i].pattern),
-                   pln_template_text(b->rules[i].pattern)) != 0) {
-            return false;
-        }
-    }
-    return true;
 }

@@ -57,7 +57,7 @@ static void keep_row(void *arg, const char *key, int line, const char *failure) 
 
 /* test_policy(path, [trusted]) -> a list of { key, line, failure }, or nil, message, code */
 static int cache_test_policy(lua_State *L) {
-    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    pln_lua_opened(L, 1);
     const char *path = luaL_checkstring(L, 2);
     struct row row = {.L = L, .list = 4};
     lua_settop(L, 3);
@@ -67,7 +67,11 @@ static int cache_test_policy(lua_State *L) {
     uint32_t flags = lua_toboolean(L, 3) ? PLN_POLICY_TRUSTED : 0;
     lua_newtable(L);
     luaL_checkstack(L, 10, "test_policy");
+    /* looked at last: what was allocated may have closed it */
+    struct pln_lua_cache *self = pln_lua_opened(L, 1);
+    self->n_running++; /* a finalizer that runs meanwhile must not close the cache */
     int status = pln_test_policy(self->cache, path, flags, keep_row, &row);
+    self->n_running--;
     if (row.has_failed) {
         return lua_error(L);
     }

@@ -225,6 +225,7 @@ static int safe_gsub(lua_State *L) {
     pattern += is_anchored;
     luaL_buffinit(L, &result);
     while (n < most) {
+        size_t before = luaL_bufflen(&result);
         const char *end = match_at(&match, at, pattern);
         if (end != NULL && end != last) {
             n++;
@@ -235,6 +236,8 @@ static int safe_gsub(lua_State *L) {
         } else {
             break;
         }
+        /* the round itself too: an empty pattern has no steps */
+        pln_script_charge(L, 1 + (luaL_bufflen(&result) - before) / BYTES_A_STEP);
         if (is_anchored) {
             break;
         }

@@ -62,7 +62,7 @@ static int safe_move(lua_State *L) {
         lua_Integer n = last - from + 1;
         luaL_argcheck(L, to <= LUA_MAXINTEGER - n + 1, 4, "destination wrap around");
         /* from the end where the beginning would be overwritten before it is read */
-        bool is_upwards = to > last || to <= from || target != 1;
+        bool is_upwards = to > last || to <= from || !lua_rawequal(L, 1, target);
         for (lua_Integer i = 0; i < n; i++) {
             lua_Integer at = is_upwards ? i : n - 1 - i;
             lua_rawgeti(L, 1, from + at);

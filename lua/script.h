@@ -110,6 +110,9 @@ struct pln_script *pln_script_of(lua_State *L);
  * left on the stack. Returns: PLN_OK; PLN_EPOLICY with the text in script->error. */
 int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,
                     unsigned budget_ms);
+/* The processor time that has gone since the last call began; of trusted scripts 0: they have no
+ * budget. Threads: that of the call. */
+pln_ns pln_script_spent(const struct pln_script *script);
 /* Charges work in C to the budget, in steps of 1 to 10 ns, and raises where it is gone. Never in
  * trusted scripts. */
 void pln_script_charge(lua_State *L, size_t steps);
@@ -140,6 +143,15 @@ const char *pln_call_name(unsigned hook);
 int pln_call_ttl(lua_State *L);
 int pln_call_list(lua_State *L);
 int pln_call_load(lua_State *L);
+/* What functions are given, and what is believed of their results. Each may raise. */
+void pln_call_push_captures(lua_State *L, const struct pln_match *match);
+/* A ttl; 0 or less means that the value is not stored, which the core takes as a negative one. */
+bool pln_call_to_ttl(lua_State *L, int index, pln_ms *ttl);
+extern const char pln_call_ttl_wanted[];
+/* The length of a list that was returned, 0 for nil; raises where something is wrong with it. */
+size_t pln_call_check_list(lua_State *L, int list, size_t longest);
+/* Pushes its i-th text; raises where it is none of 1 to `longest` bytes. */
+struct pln_bytes pln_call_push_item(lua_State *L, int list, size_t i, size_t longest);
 
 /* ---- fuse.c: functions that fail again and again are not called for a while ---- */
 
@@ -170,10 +182,6 @@ int pln_call_original(lua_State *L);
 /* Makes the global table of a new state: the whitelist, or all of Lua where trusted. Raises. */
 void pln_sandbox_open(lua_State *L, bool is_trusted);
 
-/* ---- shared.c ---- */
-
-/* Adds shared to the table on top of the stack. Raises where memory is out. */
-void pln_shared_open(lua_State *L);
 /* A function put in the place of a library's, which becomes its upvalue. */
 struct pln_replacement {
     const char *name;
@@ -186,6 +194,11 @@ extern const struct pln_replacement pln_safe_tables[];  /* safe_tables.c */
 int pln_safe_date(lua_State *L);                        /* for os.date; safe_strings.c */
 /* Adds `log`, and a print into the log, to the globals on top of the stack. safe_log.c */
 void pln_safe_log_open(lua_State *L, bool is_trusted);
+
+/* ---- shared.c ---- */
+
+/* Adds shared to the table on top of the stack. Raises where memory is out. */
+void pln_shared_open(lua_State *L);
 
 /* ---- pattern.c: Lua's patterns, each step charged to the budget ---- */
 
@@ -309,9 +322,6 @@ void pln_compile_open(lua_State *L);
  * without hooks; PLN_EPOLICY, PLN_ENOMEM. */
 int pln_compile(struct pln_script *script, struct pln_source_text *source,
                 const struct pln_terms *base, struct pln_ruleset **ruleset);
-/* Whether two readings stated the same. Statements made by loops over something that differs from
- * state to state would give rules other functions than they were checked with. */
-bool pln_compile_is_same(const struct pln_ruleset *a, const struct pln_ruleset *b);
 /* Keeps the function on top of the stack (and pops it), pushes it again. `hook` is one of enum
  * pln_rule_hooks; functions belong to the state that read the file. */
 void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook);
@@ -416,6 +426,7 @@ int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script);
 void pln_tests_free(struct pln_compiler *compiler);
 /* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
 int pln_tests_verdict(const struct pln_ruleset *ruleset);
+
 /* ---- vm.c ---- */
 
 /* The script of a number under which hooks are called, made when it is first needed. `arg` is that

@@ -143,6 +143,10 @@ static pln_ns processor_time(void) {
     return (pln_ns) time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
+pln_ns pln_script_spent(const struct pln_script *script) {
+    return script->is_trusted ? 0 : processor_time() - script->started_processor;
+}
+
 static bool has_budget(const struct pln_script *script) {
     pln_ns budget = (pln_ns) script->budget_ms * 1000000, least = WALL_LEAST_MS * 1000000LL;
     pln_ns longest = WALL_FACTOR * budget > least ? WALL_FACTOR * budget : least;

@@ -12,7 +12,7 @@
 
 #include <stdio.h>
 
-enum { EXPECTS_CLASS = 1, EXPECTS_RULE = 2, EXPECTS_TAGS = 4 };
+enum { EXPECTS_CLASS = 1, EXPECTS_RULE = 2, EXPECTS_TAGS = 4, MOST_TESTS = 4096 };
 
 struct pln_expectation {
     char *key, *file; /* owned, as all below */
@@ -119,6 +119,9 @@ void pln_compile_test(lua_State *L, int body) {
     static const char *const names[] = {"class", "rule", "tags", "denied", "value", NULL};
     struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
+    if (compiler->n_expectations == MOST_TESTS) {
+        pln_compile_refuse(L, "a policy has at most %d tests", MOST_TESTS);
+    }
     compiler->expectations = pln_compile_grow(L, compiler->expectations, compiler->n_expectations,
                                               sizeof *compiler->expectations);
     struct pln_expectation *test = &compiler->expectations[compiler->n_expectations++];
@@ -137,6 +140,14 @@ void pln_compile_test(lua_State *L, int body) {
     }
 }
 
+static void free_answers(struct pln_expectation *test) {
+    while (test->answers.n_tags > 0) {
+        free(test->answers.tags[--test->answers.n_tags]);
+    }
+    free(test->answers.error);
+    test->answers.error = NULL;
+}
+
 void pln_tests_free(struct pln_compiler *compiler) {
     for (size_t i = 0; i < compiler->n_expectations; i++) {
         struct pln_expectation *test = &compiler->expectations[i];
@@ -144,10 +155,7 @@ void pln_tests_free(struct pln_compiler *compiler) {
             free(test->tags[k]);
         }
         free(test->tags);
-        while (test->answers.n_tags > 0) {
-            free(test->answers.tags[--test->answers.n_tags]);
-        }
-        free(test->answers.error);
+        free_answers(test);
         free(test->class_name);
         free(test->pattern);
         free(test->key);
@@ -171,11 +179,7 @@ static void call_function(lua_State *L, const struct question *question) {
     const struct pln_match *match = question->match;
     pln_compile_push_function(L, match->index, question->hook);
     lua_pushstring(L, question->test->key);
-    lua_createtable(L, 0, PLN_MAX_CAPTURES);
-    for (unsigned i = 0; i < match->n_captures; i++) {
-        lua_pushlstring(L, match->captures[i].data, match->captures[i].len);
-        lua_setfield(L, -2, pln_template_name(match->rule->pattern, i));
-    }
+    pln_call_push_captures(L, match);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &values_key);
     lua_rawgeti(L, -1, (lua_Integer) question->number);
     lua_remove(L, -2);
@@ -188,10 +192,8 @@ static int ask_ttl(lua_State *L) {
     char got[80];
     call_function(L, question);
     answers->has_ttl = !lua_isnil(L, -1);
-    if (lua_type(L, -1) == LUA_TNUMBER && lua_tonumber(L, -1) <= 0) {
-        answers->ttl = -1;
-    } else if (answers->has_ttl && !pln_lua_to_duration(L, -1, &answers->ttl)) {
-        return luaL_error(L, "a duration is wanted, got %s",
+    if (answers->has_ttl && !pln_call_to_ttl(L, -1, &answers->ttl)) {
+        return luaL_error(L, "%s, got %s", pln_call_ttl_wanted,
                           pln_compile_got(L, -1, got, sizeof got));
     }
     return 0;
@@ -200,44 +202,47 @@ static int ask_ttl(lua_State *L) {
 static int ask_tags(lua_State *L) {
     const struct question *question = lua_touserdata(L, 1);
     struct answers *answers = question->answers;
-    char got[80];
     call_function(L, question);
-    if (lua_isnil(L, -1)) {
-        return 0;
-    }
-    if (!lua_istable(L, -1) || lua_rawlen(L, -1) > PLN_MAX_TAGS) {
-        return luaL_error(L, "a list of at most %d texts is wanted, got %s", PLN_MAX_TAGS,
-                          pln_compile_got(L, -1, got, sizeof got));
-    }
-    for (size_t i = 1, n = lua_rawlen(L, -1); i <= n; i++) {
-        lua_rawgeti(L, -1, (lua_Integer) i);
-        const char *tag = lua_isinteger(L, -1) ? lua_tostring(L, -1) : pln_compile_text(L, -1);
-        if (tag == NULL) {
-            return luaL_error(L, "a list of texts is wanted, with %s in it",
-                              pln_compile_got(L, -1, got, sizeof got));
+    int list = lua_gettop(L);
+    size_t n = pln_call_check_list(L, list, PLN_MAX_TAG);
+    for (size_t i = 1; i <= n; i++) {
+        struct pln_bytes tag = pln_call_push_item(L, list, i, PLN_MAX_TAG);
+        if (memchr(tag.data, 0, tag.len) != NULL) {
+            return luaL_error(L, "[%d]: a test cannot compare a tag with a zero byte", (int) i);
         }
-        answers->tags[answers->n_tags] = pln_compile_own(L, strdup(tag));
+        answers->tags[answers->n_tags] = pln_compile_own(L, strdup(tag.data));
         answers->n_tags++;
         lua_pop(L, 1);
     }
     return 0;
 }
 
+/* All tests of a file have one budget: each asks within what those before have left. */
 static void ask(struct pln_script *script, struct question *question, unsigned hook,
-                lua_CFunction function) {
+                lua_CFunction function, pln_ns *left) {
+    unsigned left_ms = *left > 1000000 ? (unsigned) (*left / 1000000) : 1;
+    char text[2 * PLN_SCRIPT_ERROR];
     question->hook = hook;
-    if ((question->match->rule->hooks & hook) != 0 && question->answers->error == NULL &&
-        pln_script_call(script, function, question, PLN_SCRIPT_READ_MS) < 0) {
+    if ((question->match->rule->hooks & hook) == 0 || question->answers->error != NULL) {
+        return;
+    }
+    int status = pln_script_call(script, function, question, left_ms);
+    *left -= pln_script_spent(script);
+    if (status < 0 && script->is_over) {
+        snprintf(text, sizeof text, "%s: stopped: the tests together ran longer than %d s",
+                 script->over_at, PLN_SCRIPT_READ_MS / 1000);
+        question->answers->error = strdup(text);
+    } else if (status < 0) {
         question->answers->error = strdup(script->error);
     }
 }
 
 static void ask_functions(struct pln_script *script, const struct pln_match *match,
-                          struct pln_expectation *test, size_t number) {
+                          struct pln_expectation *test, size_t number, pln_ns *left) {
     struct question question = {match, test, number, 0, &test->answers};
     if (test->has_value && match->rule != NULL) {
-        ask(script, &question, PLN_RULE_TTL, ask_ttl);
-        ask(script, &question, PLN_RULE_TAGS, ask_tags);
+        ask(script, &question, PLN_RULE_TTL, ask_ttl, left);
+        ask(script, &question, PLN_RULE_TAGS, ask_tags, left);
     }
 }
 
@@ -412,7 +417,8 @@ static void compare(struct run *run) {
 }
 
 static int run_test(const struct pln_compiler *compiler, struct pln_script *script, size_t number,
-                    struct pln_policy_test *result) {
+                    pln_ns *left) {
+    struct pln_policy_test *result = &compiler->ruleset->tests[number];
     char *text = NULL;
     size_t len;
     struct pln_expectation *test = &compiler->expectations[number];
@@ -423,9 +429,10 @@ static int run_test(const struct pln_compiler *compiler, struct pln_script *scri
     }
     pln_ruleset_match(compiler->ruleset, pln_key(test->key), &run.match);
     run.terms = run.match.rule == NULL ? *compiler->base : run.match.rule->terms;
-    ask_functions(script, &run.match, test, number);
+    ask_functions(script, &run.match, test, number, left);
     run.terms.ttl_ms = test->answers.has_ttl ? test->answers.ttl : run.terms.ttl_ms;
     compare(&run);
+    free_answers(test);
     if (fclose(run.out) != 0) {
         free(text);
         return pln_fail(PLN_ENOMEM, "policy: no memory for a test");
@@ -440,13 +447,15 @@ static int run_test(const struct pln_compiler *compiler, struct pln_script *scri
 
 int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script) {
     struct pln_ruleset *ruleset = compiler->ruleset;
+    pln_ns left = (pln_ns) PLN_SCRIPT_READ_MS * 1000000;
     int status = PLN_OK;
     ruleset->tests = calloc(compiler->n_expectations + 1, sizeof *ruleset->tests);
     if (ruleset->tests == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for tests");
     }
-    for (size_t i = 0; i < compiler->n_expectations && status == PLN_OK; i++) {
-        status = run_test(compiler, script, i, &ruleset->tests[i]);
+    /* the first that takes all the time is the last: it fails, so the file is refused */
+    for (size_t i = 0; i < compiler->n_expectations && status == PLN_OK && !script->is_over; i++) {
+        status = run_test(compiler, script, i, &left);
         ruleset->n_tests++;
     }
     return status;

@@ -33,6 +33,57 @@ struct vm {
     unsigned budget_ms;     /* of ttl, tags and related */
 };
 
+/* ---- two readings of one file ----
+ *
+ * Statements made by loops over something that differs from state to state would give rules, alerts
+ * and sources other functions than they were checked with. */
+
+static bool has_same_events(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    for (size_t i = 0; i < a->n_events; i++) {
+        if (a->events[i].is_function != b->events[i].is_function ||
+            strcmp(a->events[i].name, b->events[i].name) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_same_rules(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    for (size_t i = 0; i < a->n_rules; i++) {
+        if (a->rules[i].hooks != b->rules[i].hooks ||
+            strcmp(pln_template_text(a->rules[i].pattern),
+                   pln_template_text(b->rules[i].pattern)) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_same_alerts(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    for (size_t i = 0; i < a->n_alerts; i++) {
+        if (a->alerts[i].metric != b->alerts[i].metric ||
+            a->alerts[i].has_call != b->alerts[i].has_call) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool has_same_warming(const struct pln_warm_plan *a, const struct pln_warm_plan *b) {
+    for (size_t i = 0; i < a->n_sources; i++) {
+        if (a->sources[i].kind != b->sources[i].kind) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_same(const struct pln_ruleset *a, const struct pln_ruleset *b) {
+    return a->n_rules == b->n_rules && a->n_events == b->n_events && a->n_alerts == b->n_alerts &&
+           a->warm.n_sources == b->warm.n_sources && has_same_events(a, b) &&
+           has_same_rules(a, b) && has_same_alerts(a, b) && has_same_warming(&a->warm, &b->warm);
+}
+
 /* ---- scripts ---- */
 
 static int make_script(struct vm *vm, struct pln_script **script) {
@@ -44,7 +95,7 @@ static int make_script(struct vm *vm, struct pln_script **script) {
     }
     created->is_quiet = true;
     status = pln_compile(created, &vm->source, &vm->base, &again);
-    if (status == PLN_OK && !pln_compile_is_same(vm->ruleset, again)) {
+    if (status == PLN_OK && !is_same(vm->ruleset, again)) {
         status = pln_fail(PLN_EPOLICY, "%s: it states other rules each time it is read",
                           vm->source.file);
     }
@@ -189,7 +240,9 @@ static int load_failed(struct vm *vm, const struct pln_call *call) {
     if (!call->is_answer) {
         pln_cache_policy_failed(vm->cache);
     }
-    if (call->is_overrun && turn_off(vm, call)) {
+    if (!call->is_overrun) {
+        pln_fuse_succeed(fuse_of(vm, call)); /* it was not stopped */
+    } else if (turn_off(vm, call)) {
         log_failure(vm, call, what, true);
     }
     return fail_load(call, what);

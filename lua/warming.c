@@ -193,7 +193,8 @@ static void read_options(lua_State *L, struct pln_warm_options *options, bool *i
                                 "a number of keys per second from 1e-6 to 1e9");
     options->ready_at = read_number(L, "ready_at", DBL_MIN, 1, "a share such as 0.9");
     if (lua_getfield(L, 2, "file") != LUA_TNIL) {
-        options->file = luaL_checkstring(L, -1);
+        luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "option 'file' must be a path");
+        options->file = lua_tostring(L, -1);
     }
     read_keys(L, options);
     if (lua_getfield(L, 2, "progress") == LUA_TFUNCTION) {

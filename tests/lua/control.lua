@@ -91,6 +91,21 @@ spec.test("test_policy lists a file's tests, and puts nothing in force", functio
   spec.raises("boolean expected", cache.test_policy, cache, users, 1)
 end)
 
+spec.test("a finalizer cannot close the cache while test_policy lists its tests", function()
+  local cache <close> = assert(perilune.open { log = false })
+  local tested = policy("many.lua",
+    "for i = 1, 4000 do cache.test('key' .. i) { ttl = '5m' } end")
+  collectgarbage("incremental", 150, 1000) -- the next time when half as much has come: rows
+  collectgarbage()
+  local closed
+  for _ = 1, 2 do -- the last may be kept by what is left in a register
+    setmetatable({}, { __gc = function() closed = pcall(cache.close, cache) end })
+  end
+  cache:test_policy(tested)
+  collectgarbage("incremental", 200, 100)
+  spec.same(closed, false)
+end)
+
 spec.test("a watched policy is read again when its file changes", function()
   local changing = policy("watched.lua", "cache.rule '*' { ttl = '1m' }")
   local cache <close> = perilune.open { policy = changing, policy_watch = "10ms", log = false }

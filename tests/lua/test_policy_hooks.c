@@ -3,6 +3,7 @@
 #include <check.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "fake_core.h"
 
@@ -270,12 +271,31 @@ START_TEST(each_worker_has_a_state_and_all_run_the_checked_text) {
 END_TEST
 
 START_TEST(a_file_that_reads_differently_each_time_is_refused) {
-    const char *text = "n = tostring({}):gsub('%W', '')\n"
-                       "cache.rule(\"x\" .. n) {}\n"
-                       "cache.rule \"key\" { load = function() return 'v' end }";
-    ck_assert_int_eq(fake_load_text(&cache, text, 0), PLN_EPOLICY);
-    ck_assert_str_eq(pln_error_text(), "policy.lua: it states other rules each time it is read");
-    ck_assert_int_eq(cache.n_refused, 1);
+    static const char *const statements[] = {
+        "cache.rule('x' .. tostring({}):gsub('%W', '')) {}",
+        "if is_first then cache.alert 'memory' { above = 0.5 } end",
+        "cache.alert(is_first and 'hit-ratio' or 'l1-hit-ratio') { below = 0.5 }",
+        "cache.alert 'memory' { above = 0.5, call = is_first and print or nil }",
+        "if is_first then cache.warm { keys { 'a' } } end",
+        "cache.warm { keys(is_first and print or { 'a' }) }",
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(statements); i++) {
+        char text[400], marker[80];
+        snprintf(marker, sizeof marker, "%s/read", cache.folder);
+        snprintf(text, sizeof text,
+                 "local file = io.open('%s')\n"
+                 "is_first = not file\n"
+                 "file = file or io.open('%s', 'w') file:close()\n"
+                 "%s\n"
+                 "cache.rule 'key' { load = function() return 'v' end }",
+                 marker, marker, statements[i]);
+        int status = fake_load_text(&cache, text, PLN_POLICY_TRUSTED);
+        unlink(marker);
+        ck_assert_msg(status == PLN_EPOLICY, "%s", statements[i]);
+        ck_assert_str_eq(pln_error_text(),
+                         "policy.lua: it states other rules each time it is read");
+        ck_assert_int_eq(cache.n_refused, (int) i + 1);
+    }
 }
 END_TEST
 
@@ -322,6 +342,22 @@ START_TEST(a_trusted_policy_has_all_of_lua) {
     ck_assert_int_eq(fake_load_key(&cache, 0, "f:/nowhere", &load), PLN_ELOADER);
     ck_assert_str_eq(pln_error_text(), "policy.lua:6: rule 'f:{path}': load: /nowhere: No such "
                                        "file or directory");
+}
+END_TEST
+
+START_TEST(what_a_trusted_policy_makes_from_a_text_has_the_place_of_its_load) {
+    static const char *const texts[][2] = {
+        {"\nload('\\n\\ncache.rule \\'x\\' { tll = 1 }')()", "policy.lua:2: "},
+        {"\nload('\\ncache.rule \\'x\\' { tll = 1 }', '=made')()", "made:2: "},
+        {"\nreturn load('cache.rule \\'x\\' { tll = 1 }')()", "policy.lua:0: "},
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(texts); i++) {
+        char text[100];
+        ck_assert_int_eq(fake_load_text(&cache, texts[i][0], PLN_POLICY_TRUSTED), PLN_EPOLICY);
+        snprintf(text, sizeof text, "%srule 'x': unknown field 'tll', did you mean 'ttl'?",
+                 texts[i][1]);
+        ck_assert_str_eq(pln_error_text(), text);
+    }
 }
 END_TEST
 
@@ -375,6 +411,7 @@ int main(void) {
     tcase_add_test(tests, statements_in_functions_are_refused);
     tcase_add_test(tests, print_and_log_go_to_the_caches_log_once);
     tcase_add_test(tests, a_trusted_policy_has_all_of_lua);
+    tcase_add_test(tests, what_a_trusted_policy_makes_from_a_text_has_the_place_of_its_load);
     tcase_add_test(tests, workers_run_at_the_same_time);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

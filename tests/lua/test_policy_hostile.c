@@ -70,6 +70,8 @@ static const struct {
      "while true do s:find(p, 1, true) end", SPENT},
     {"local s = ('a'):rep(8000000)", "return s:gsub('a', '%0%0%0%0')", SPENT},
     {"local s = ('a'):rep(8000000)", "return s:gsub('a', rawlen)", SPENT},
+    {"local s = ('a'):rep(8000000)", "return s:gsub('', '')", SPENT},
+    {"local s, t = ('a'):rep(200), ('b'):rep(80000)", "return s:gsub('', t)", SPENT},
     {"", "return ('x'):rep(300):find(('x?'):rep(300) .. 'y')", "policy.lua:3: pattern too complex"},
     /* sorting, and the other functions of tables */
     {"local t = {} for i = 1, 500000 do t[i] = 500000 - i // 7 end", "table.sort(t)", SPENT},
@@ -242,6 +244,25 @@ START_TEST(a_load_is_turned_off_where_it_must_be_stopped_not_where_it_fails) {
 }
 END_TEST
 
+START_TEST(a_load_that_ends_by_itself_is_well_again_even_where_it_fails) {
+    load_good("cache.rule \"x:{how}\" { load = function(key, m, old)\n"
+              "if m.how == 'eat' then local s = 'x' while true do s = s .. s end end\n"
+              "if m.how == 'nil' then return nil, 'away' end error('away', 0) end }");
+    for (int way = 0; way < 2; way++) {
+        const char *key = way == 0 ? "x:nil" : "x:error";
+        for (int i = 0; i < 5; i++) {
+            ck_assert_int_eq(fake_load_key(&cache, 0, "x:eat", &load), PLN_ELOADER);
+        }
+        ck_assert_int_eq(cache.counts[PLN_COUNT_POLICY_BREAKS], way + 1);
+        cache.now += 10000; /* one call is let through, and is not stopped */
+        for (int i = 0; i < 2; i++) {
+            ck_assert_int_eq(fake_load_key(&cache, 0, key, &load), PLN_ELOADER);
+            ck_assert_str_eq(pln_error_text(), "policy.lua:1: rule 'x:{how}': load: away");
+        }
+    }
+}
+END_TEST
+
 START_TEST(time_is_counted_apart) {
     load_good("cache.rule \"x\" { ttl = function() while true do end end,\n"
               "tags = function() error('no') end }");
@@ -339,6 +360,7 @@ int main(void) {
                         PLN_ARRAY_LEN(attacks));
     tcase_add_test(tests, a_function_that_goes_on_failing_is_turned_off_for_a_while);
     tcase_add_test(tests, a_load_is_turned_off_where_it_must_be_stopped_not_where_it_fails);
+    tcase_add_test(tests, a_load_that_ends_by_itself_is_well_again_even_where_it_fails);
     tcase_add_test(tests, time_is_counted_apart);
     tcase_add_test(tests, an_error_near_the_end_of_memory_has_its_text);
     tcase_add_test(tests, those_who_ask_meanwhile_are_answered_and_memory_comes_back);

@@ -51,6 +51,9 @@ static const char *const good[] = {
     "cache.test 'made:1' { value = { days = 2, tag = 't' }, tags = { 'made:1', '1', 't' } }",
     "cache.test 'made:1' { value = { days = 2 }, ttl = '2d' }",
     "cache.test 'made:1' { value = {}, ttl = '5m', tags = { 'made:1', '1' } }",
+    "cache.rule 'n:*' { tags = function() shared.set('n', 7) return { shared.get('n'), "
+    "shared.incr('n', 3), shared.incr 'n' } end, ttl = function() return shared.incr('n', 9) end }"
+    "cache.test 'n:1' { value = 1, tags = { '0', '3', '1' }, ttl = 9 }",
     "cache.test 'user:1' { value = 'v', tags = { 'users', 'user:1' } }",
     "cache.test 'secret:1' { denied = true } cache.test 'user:1' { denied = false, deny = false }",
     "for id = 1, 3 do cache.test('user:' .. id) { tags = { 'users', 'user:' .. id } } end",
@@ -99,8 +102,28 @@ static const struct {
      "policy.lua:15: test 'made:1': tags: expected made:1, 1, got made:1, 1, x (rule 'made:{id}', "
      "policy.lua:11)"},
     {"cache.test 'made:1' { value = { tag = {} }, tags = {} }",
-     "policy.lua:15: test 'made:1': a function of its rule: a list of "
-     "texts is wanted, with a table in it"},
+     "policy.lua:15: test 'made:1': a function of its rule: [3]: a text of 1 to 250 bytes is "
+     "wanted, got a table"},
+    {"cache.test 'made:1' { value = { tag = '' }, tags = {} }",
+     "policy.lua:15: test 'made:1': a function of its rule: [3]: a text of 1 to 250 bytes is "
+     "wanted, got ''"},
+    {"cache.test 'made:1' { value = { tag = ('x'):rep(5000) }, tags = {} }",
+     "policy.lua:15: test 'made:1': a function of its rule: [3]: a text of 1 to 250 bytes is "
+     "wanted, got 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'"},
+    {"cache.test 'made:1' { value = { tag = 'a\\0b' }, tags = {} }",
+     "policy.lua:15: test 'made:1': a function of its rule: [3]: a test cannot compare a tag with "
+     "a zero byte"},
+    {"cache.test 'made:1' { value = { days = 3654 }, ttl = '1d' }",
+     "policy.lua:15: test 'made:1': a function of its rule: a duration such as \"15m\", seconds or "
+     "nil is wanted, got '3654d'"},
+    {"cache.test 'kept:1' { value = 1, ttl = '1d' }\n"
+     "cache.rule 'kept:{id}' { ttl = function(k, m) m.id = 2 end }",
+     "policy.lua:15: test 'kept:1': a function of its rule: policy.lua:16: the captures of a key "
+     "cannot be changed"},
+    {"cache.test 'slow:1' { value = 1, ttl = '1d' }\ncache.test 'slow:2' { value = 1, ttl = '1d' }\n"
+     "cache.rule 'slow:{id}' { ttl = function() while true do end end }",
+     "policy.lua:15: test 'slow:1': a function of its rule: policy.lua:17: stopped: the tests "
+     "together ran longer than 1 s"},
     {"cache.test 'made:1' { value = 7, ttl = '1d' }",
      "policy.lua:15: test 'made:1': a function of its rule: "
      "policy.lua:12: attempt to index a number value (local 'v')"},
@@ -134,6 +157,8 @@ static const struct {
      "policy.lua:15: test 'x': denied: true or false, got 'no'"},
     {"cache.test 'x' {}", "policy.lua:15: test 'x': it expects nothing: give it a field, as in "
                           "cache.test \"user:1\" { class = \"page\" }"},
+    {"for i = 1, 4097 do cache.test('x' .. i) { ttl = '5m' } end",
+     "policy.lua:15: test 'x4097': a policy has at most 4096 tests"},
     {"cache.test 'x'", "policy.lua:15: test 'x' at line 15 has no body"},
     {"cache.test { ttl = 1 }", "policy.lua:15: test: a name is wanted, as in cache.test \"user:1\" "
                                "{ ttl = \"15m\" }, got a table"},
@@ -176,6 +201,20 @@ START_TEST(a_test_may_stand_above_the_rules) {
 }
 END_TEST
 
+/* Each takes 0.3 s of its processor, so the fourth is the last. */
+START_TEST(the_functions_that_tests_ask_have_one_budget) {
+    ck_assert_int_eq(load_with("cache.rule 'slow:{id}' { ttl = function()\n"
+                               "local till = os.clock() + 0.3 while os.clock() < till do end\n"
+                               "end }\n"
+                               "for i = 1, 9 do\n"
+                               "cache.test('slow:' .. i) { value = 1, ttl = '5m' } end"),
+                     PLN_EPOLICY);
+    ck_assert_str_eq(pln_error_text(),
+                     "policy.lua:19: test 'slow:4': a function of its rule: policy.lua:16: "
+                     "stopped: the tests together ran longer than 1 s");
+}
+END_TEST
+
 static void keep_line(void *arg, const char *key, int line, const char *failure) {
     char *text = arg;
     size_t at = strlen(text);
@@ -213,6 +252,7 @@ int main(void) {
                         PLN_ARRAY_LEN(failing));
     tcase_add_loop_test(tests, a_wrong_test_is_refused_with_its_line, 0, PLN_ARRAY_LEN(wrong));
     tcase_add_test(tests, a_test_may_stand_above_the_rules);
+    tcase_add_test(tests, the_functions_that_tests_ask_have_one_budget);
     tcase_add_test(tests, testing_tells_of_each_and_puts_nothing_in_force);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -106,6 +106,12 @@ spec.test("ready says when it is, also of what is warmed in the background", fun
   end
 end)
 
+spec.test("a file that is none is told as the other options are", function()
+  local cache <close> = open(rule)
+  spec.raises("(option 'file' must be a path)", cache.warm, cache,
+    { file = {} })
+end)
+
 spec.test("one memory's L2 alone is warmed", function()
   local cache <close> = open(rule .. 'cache.rule "here:*" { l2 = false, ttl = "1h" }\n' ..
     'cache.warm { keys { "k:1", "here:1" } }', { redis = "memory:warming" })
