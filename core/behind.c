@@ -93,9 +93,10 @@ void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_
     pln_stamp_take(cache->inval, key->hash, &stamp);
     struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, false, &leads);
     if (flight == NULL) {
+        pln_l1_unclaim_refresh(cache->l1, key);
         return;
     }
-    if (leads) {
+    if (leads) { /* else the one that is under way ends the caller's claim, as it would its own */
         struct pln_request request = {
             .cache = cache,
             .key = *key,

@@ -193,8 +193,10 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     } else if (outcome.status < 0) {
         pln_fail(outcome.status, "%s", outcome.text);
     }
+    if (kept != NULL && outcome.status < 0) {
+        pln_l1_unclaim_refresh(cache->l1, &request->key); /* there may have been no flight */
+    }
     if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
-        pln_l1_unclaim_refresh(cache->l1, &request->key);
         return serve_l1(request, hit, now, request->is_refresh ? PLN_FROM_L1 : PLN_FROM_STALE, kept,
                         result);
     }

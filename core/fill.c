@@ -396,14 +396,18 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
         fill->fallback.value = NULL;
     }
     pln_outcome_fini(&fill->fallback);
-    if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
-        pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
-    }
+    /* What stays in L1 may be claimed anew, whoever claimed it and whatever became of the load: its
+     * value may not have been kept. Once before those who wait go on, who may look at once, and
+     * once more after, for who has claimed it in between and joined this flight: who joins leaves
+     * its claim to the flight. On an entry that this load brought it does no harm: should it be
+     * claimed already, who claims it again joins that load. */
+    pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
     if ((status == PLN_OK || status == PLN_ABSENT) &&
         pln_shadow_samples(fill->cache, fill->request->key.hash)) {
         pln_shadow_fetched(fill->cache, &fill->request->key, pln_value_len(outcome->value));
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
+    pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
 }
 
 bool pln_fill_has_loader(const struct pln_request *request) {
