@@ -45,6 +45,7 @@ static void job_run(struct pln_job *base, unsigned worker) {
     if (status != PLN_OK && pln_fill_has_loader(&job->request)) {
         pln_fill_finish(&job->fill);
     } else {
+        outcome.lacked_loader = status != PLN_OK;
         pln_fill_end(&job->fill, status, &outcome);
     }
     job_free(job);

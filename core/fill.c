@@ -387,7 +387,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     if (status < 0) {
         pln_outcome_fail(outcome, status);
     } else if (status == PLN_MISS) {
-        *outcome = (struct pln_outcome){.status = PLN_MISS, .source = PLN_FROM_MISS};
+        outcome->status = PLN_MISS;
+        outcome->source = PLN_FROM_MISS;
     }
     if ((status < 0 || status == PLN_MISS) && fill->fallback.value != NULL &&
         past < (status < 0 ? pln_life_grace(terms) : terms->stale_ms) &&
@@ -462,6 +463,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_fill_hand_over(&fill, false, true);
     } else {
         outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
+        outcome.lacked_loader = true;
         pln_fill_end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }

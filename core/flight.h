@@ -17,6 +17,7 @@ struct pln_outcome {
     struct pln_l1_life life;
     uint8_t source;            /* enum pln_source */
     bool is_leaders_own;       /* a failure of the leader's alone: its time was over */
+    bool lacked_loader;        /* nothing was found, and the leader had no loader */
     char text[PLN_ERROR_TEXT]; /* where status is negative */
 };
 

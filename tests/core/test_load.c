@@ -352,6 +352,61 @@ START_TEST(a_refresh_that_joins_a_load_which_brings_nothing_is_followed_by_anoth
 }
 END_TEST
 
+static void *bring_own(void *arg) {
+    struct pln_result result;
+    int status = pln_get_or_load(CACHE, pln_key("k:1"), NULL, bring, arg, &result);
+    pln_release(CACHE, result.value);
+    return status == PLN_OK && result.source == PLN_FROM_LOADER ? NULL : arg;
+}
+
+START_TEST(who_brings_a_loader_is_not_told_what_a_leader_without_one_was) {
+    pthread_t own, rules;
+    void *wrong;
+    _Atomic int n = 0;
+    if (_i == 1) { /* a named loader that is not registered, which is a failure */
+        struct pln_rule rule = rig_rule("k:{id}", &terms, PLN_RULE_LOAD);
+        rule.loader = strdup("x");
+        rig_policy(&rig, CACHE, rule);
+    }
+    struct pln_request request = ask_only("k:1");
+    static const struct pln_get_options plain = {0};
+    request.options = &plain;
+    struct pln_flight *flight = begin(&request);
+    pthread_create(&own, NULL, bring_own, &n);
+    rig_await(CACHE, "load_waits", 1);
+    end(&request, flight);
+    pthread_join(own, &wrong);
+    ck_assert_ptr_null(wrong);
+    ck_assert_int_eq(n, 1);
+    if (_i == 0) {
+        rig_policy(&rig, CACHE, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+        ck_assert_int_eq(pln_clear(CACHE), PLN_OK);
+        request = ask_only("k:1");
+        flight = begin(&request);
+        pthread_create(&rules, NULL, get_k, CACHE);
+        rig_await(CACHE, "load_waits", 2);
+        end(&request, flight);
+        pthread_join(rules, &wrong);
+        ck_assert_ptr_null(wrong);
+        ck_assert_int_eq(rig.n_loads, 1);
+    }
+}
+END_TEST
+
+START_TEST(who_brings_no_loader_either_is_told_what_the_leader_was) {
+    pthread_t thread;
+    void *wrong;
+    struct pln_request request = ask_only("k:1");
+    struct pln_flight *flight = begin(&request);
+    pthread_create(&thread, NULL, get_k, CACHE);
+    rig_await(CACHE, "load_waits", 1);
+    end(&request, flight);
+    pthread_join(thread, &wrong);
+    ck_assert_ptr_nonnull(wrong);
+    ck_assert_uint_eq(rig_stat(CACHE, "misses"), 1);
+}
+END_TEST
+
 START_TEST(a_cache_that_closes_ends_the_loads_it_has_not_begun) {
     rig_policy(&rig, CACHE, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
     pthread_mutex_lock(&rig.gate);
@@ -391,6 +446,8 @@ int main(void) {
     tcase_add_test(tests, a_refresh_whose_value_is_not_kept_is_followed_by_another);
     tcase_add_test(tests, a_callers_load_whose_value_is_not_kept_is_followed_by_another);
     tcase_add_test(tests, a_refresh_that_joins_a_load_which_brings_nothing_is_followed_by_another);
+    tcase_add_loop_test(tests, who_brings_a_loader_is_not_told_what_a_leader_without_one_was, 0, 2);
+    tcase_add_test(tests, who_brings_no_loader_either_is_told_what_the_leader_was);
     tcase_add_test(tests, a_cache_that_closes_ends_the_loads_it_has_not_begun);
     return rig_run(suite);
 }
