@@ -39,6 +39,7 @@ static void job_run(struct pln_job *base, unsigned worker) {
     int status = PLN_MISS;
     job->fill.worker = (int) worker;
     give_time(&job->request);
+    pln_flight_begin(job->request.cache->flights, job->fill.flight);
     if (job->asks_l2_first) {
         status = pln_fill_ask(&job->fill, PLN_READ_PRIMARY, &outcome);
     }

@@ -117,6 +117,23 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
+/* A flight to lead or to follow; NULL: no memory. */
+static struct pln_flight *join(const struct pln_request *request, bool *leads) {
+    struct pln_cache *cache = request->cache;
+    struct pln_stamp stamp;
+    pln_stamp_take(cache->inval, request->key.hash, &stamp);
+    bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
+    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
+                                                leads);
+    if (flight != NULL && !*leads && pln_workers_has_caller(cache->workers) &&
+        !pln_flight_has_begun(cache->flights, flight)) {
+        pln_flight_leave(cache->flights, flight); /* it may wait for this very worker */
+        flight = pln_flight_lead(cache->flights, &stamp, &request->key, may_lag);
+        *leads = true;
+    }
+    return flight;
+}
+
 /* Leads the key's flight or follows it. Returns as pln_flight_wait(). */
 static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bool *leads) {
     struct pln_cache *cache = request->cache;
@@ -126,16 +143,12 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         .has_stale = request->has_stale,
         .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
     };
-    struct pln_stamp stamp;
     *leads = true;
     if (pln_nested_check(cache, request->key.key) < 0) {
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
     }
-    pln_stamp_take(cache->inval, request->key.hash, &stamp);
-    bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
-                                                leads);
+    struct pln_flight *flight = join(request, leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
         return PLN_OK;

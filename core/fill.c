@@ -442,6 +442,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct pln_outcome outcome = {0};
     if (request->loads_as > 0 && pln_fill_has_loader(request)) {
         fill.worker = (int) request->loads_as - 1;
+        pln_flight_begin(request->cache->flights, flight);
         pln_fill_finish(&fill);
         return;
     }
@@ -450,6 +451,9 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {
         pln_fill_hand_over(&fill, true, true); /* all of it may take too long for the caller */
         return;
+    }
+    if (request->loader != NULL) {
+        pln_flight_begin(request->cache->flights, flight);
     }
     int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
     if (status == PLN_OK) {
