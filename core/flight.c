@@ -253,13 +253,15 @@ void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
     }
 }
 
-/* When a caller takes a stale value, as things stand. */
+static bool is_offered_locked(const struct pln_flight *flight,
+                              const struct pln_patience *patience) {
+    return patience->takes_stale && flight->offer != NULL;
+}
+
+/* When a caller's patience is over, as things stand. */
 static pln_ns soft_end_locked(const struct pln_flight *flight,
                               const struct pln_patience *patience) {
-    bool is_offered = patience->takes_stale && flight->offer != NULL;
-    if (is_offered && flight->is_offered_at_once) {
-        return flight->began;
-    }
+    bool is_offered = is_offered_locked(flight, patience);
     return patience->soft_ms > 0 && (is_offered || patience->has_stale)
                ? flight->began + patience->soft_ms * 1000000
                : PLN_FOREVER;
@@ -268,10 +270,13 @@ static pln_ns soft_end_locked(const struct pln_flight *flight,
 int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
                     const struct pln_patience *patience, struct pln_outcome *outcome) {
     int status = PLN_OK;
+    bool is_at_once = false;
     pthread_mutex_lock(&flights->lock);
-    while (!flight->is_done && status == PLN_OK) {
+    while (!flight->is_done && !is_at_once && status == PLN_OK) {
         pln_ns soft = soft_end_locked(flight, patience), now = pln_clock_precise();
-        if (now >= soft) {
+        if (flight->is_offered_at_once && is_offered_locked(flight, patience)) {
+            is_at_once = true;
+        } else if (now >= soft) {
             status = PLN_PENDING;
         } else if (now >= patience->deadline) {
             status = PLN_ETIMEOUT;
@@ -279,9 +284,9 @@ int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
             wait_locked(flights, flight, soft < patience->deadline ? soft : patience->deadline);
         }
     }
-    if (status == PLN_OK) {
+    if (status == PLN_OK && !is_at_once) {
         *outcome = flight->outcome;
-    } else if (status == PLN_PENDING && !patience->has_stale) {
+    } else if (is_at_once || (status == PLN_PENDING && !patience->has_stale)) {
         *outcome = (struct pln_outcome){
             .value = flight->offer, .life = flight->offer_life, .source = PLN_FROM_STALE};
     }

@@ -68,8 +68,9 @@ struct pln_patience {
     bool takes_stale; /* one that is offered will do */
 };
 
-/* Waits for it. Returns: PLN_OK; PLN_PENDING (a stale value will do: the caller's own, or else that
- * in the outcome); PLN_ETIMEOUT. */
+/* Waits for it. Returns: PLN_OK (how it ended, or a stale value that is offered at once);
+ * PLN_PENDING (the caller's patience is over, and a stale value will do: its own, or else that in
+ * the outcome); PLN_ETIMEOUT. */
 int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
                     const struct pln_patience *patience, struct pln_outcome *outcome);
 /* The leader waits for another process: until nudged, or the deadline. */
