@@ -11,9 +11,17 @@ static size_t stack_bytes; /* of the worker that ran the policy's loader */
 #define CACHE rig.caches[0]
 
 /* One worker, so that whoever waits for another waits for ever. */
-static void setup(void) {
+static void open_rig(bool has_l2) {
     struct pln_options options = {.ttl_ms = 10000, .load_timeout_ms = 60000, .workers = 1};
-    rig_open(&rig, 1, false, &options);
+    rig_open(&rig, 1, has_l2, &options);
+}
+
+static void setup(void) {
+    open_rig(false);
+}
+
+static void setup_l2(void) {
+    open_rig(true);
 }
 
 static void teardown(void) {
@@ -154,6 +162,7 @@ START_TEST(the_only_worker_does_not_wait_for_a_load_that_waits_for_a_worker) {
     pthread_join(user, &wrong);
     ck_assert_ptr_null(wrong);
     ck_assert_uint_eq(rig_stat(CACHE, "load_waits"), 0);
+    ck_assert_uint_eq(rig_stat(CACHE, "loads"), rig.server != NULL ? 2 : 3);
 }
 END_TEST
 
@@ -192,8 +201,12 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("nested");
-    TCase *tests = tcase_create("nested");
+    TCase *tests = tcase_create("nested"), *l2 = tcase_create("over L2");
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, l2);
+    tcase_set_timeout(l2, 30);
+    tcase_add_checked_fixture(l2, setup_l2, teardown);
+    tcase_add_test(l2, the_only_worker_does_not_wait_for_a_load_that_waits_for_a_worker);
     tcase_set_timeout(tests, 30);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_loader_that_asks_for_its_own_key_is_told_at_once);
