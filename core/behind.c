@@ -39,12 +39,14 @@ static void job_run(struct pln_job *base, unsigned worker) {
     int status = PLN_MISS;
     job->fill.worker = (int) worker;
     give_time(&job->request);
+    pln_flight_begin(job->request.cache->flights, job->fill.flight);
     if (job->asks_l2_first) {
         status = pln_fill_ask(&job->fill, PLN_READ_PRIMARY, &outcome);
     }
     if (status != PLN_OK && pln_fill_has_loader(&job->request)) {
         pln_fill_finish(&job->fill);
     } else {
+        outcome.lacked_loader = status != PLN_OK;
         pln_fill_end(&job->fill, status, &outcome);
     }
     job_free(job);
@@ -93,9 +95,10 @@ void pln_fill_behind(struct pln_cache *cache, const struct pln_hashed *key, pln_
     pln_stamp_take(cache->inval, key->hash, &stamp);
     struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, key, false, &leads);
     if (flight == NULL) {
+        pln_l1_unclaim_refresh(cache->l1, key);
         return;
     }
-    if (leads) {
+    if (leads) { /* else the one that is under way ends the caller's claim, as it would its own */
         struct pln_request request = {
             .cache = cache,
             .key = *key,

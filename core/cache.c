@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "flight.h"
+#include "fill.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
@@ -117,8 +117,25 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
+/* A flight to lead or to follow; NULL: no memory. */
+static struct pln_flight *join(const struct pln_request *request, bool *leads) {
+    struct pln_cache *cache = request->cache;
+    struct pln_stamp stamp;
+    pln_stamp_take(cache->inval, request->key.hash, &stamp);
+    bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
+    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
+                                                leads);
+    if (flight != NULL && !*leads && pln_workers_has_caller(cache->workers) &&
+        !pln_flight_has_begun(cache->flights, flight)) {
+        pln_flight_leave(cache->flights, flight); /* it may wait for this very worker */
+        flight = pln_flight_lead(cache->flights, &stamp, &request->key, may_lag);
+        *leads = true;
+    }
+    return flight;
+}
+
 /* Leads the key's flight or follows it. Returns as pln_flight_wait(). */
-static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
+static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bool *leads) {
     struct pln_cache *cache = request->cache;
     struct pln_patience patience = {
         .deadline = request->deadline,
@@ -126,21 +143,17 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
         .has_stale = request->has_stale,
         .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
     };
-    struct pln_stamp stamp;
-    bool leads;
+    *leads = true;
     if (pln_nested_check(cache, request->key.key) < 0) {
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
     }
-    pln_stamp_take(cache->inval, request->key.hash, &stamp);
-    bool may_lag = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY;
-    struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
-                                                &leads);
+    struct pln_flight *flight = join(request, leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
         return PLN_OK;
     }
-    if (leads) {
+    if (*leads) {
         pln_fill_lead(request, flight);
     } else {
         pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
@@ -150,14 +163,25 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome) {
     return status;
 }
 
-/* The same until a flight has ended for all: one whose leader had less time than this caller, and
- * gave up, is followed by another. */
+/* True where another flight may bring what the last one did not: its leader had less time than this
+ * caller, and gave up, or had no loader where this one, who followed, has. */
+static bool may_do_better(const struct pln_request *request, const struct pln_outcome *outcome,
+                          bool has_led) {
+    if (outcome->status != PLN_MISS && outcome->status >= 0) {
+        return false;
+    }
+    return outcome->is_leaders_own || (outcome->lacked_loader && !has_led &&
+                                       (request->loader != NULL || pln_fill_has_loader(request)));
+}
+
+/* The same until a flight has ended for all. */
 static int fly(struct pln_request *request, struct pln_outcome *outcome) {
     int status;
+    bool leads;
     do {
         *outcome = (struct pln_outcome){0};
-        status = fly_once(request, outcome);
-    } while (status == PLN_OK && outcome->status < 0 && outcome->is_leaders_own &&
+        status = fly_once(request, outcome, &leads);
+    } while (status == PLN_OK && may_do_better(request, outcome, leads) &&
              pln_clock_precise() < request->deadline);
     return status;
 }
@@ -193,8 +217,11 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
     } else if (outcome.status < 0) {
         pln_fail(outcome.status, "%s", outcome.text);
     }
-    if (kept != NULL && outcome.status < 0 && may_serve_after_failure(request, hit, now)) {
-        pln_l1_unclaim_refresh(cache->l1, &request->key);
+    if (kept != NULL && outcome.status < 0) {
+        pln_l1_unclaim_refresh(cache->l1, &request->key); /* there may have been no flight */
+    }
+    bool has_failed = outcome.status < 0 || (outcome.status == PLN_MISS && request->is_refresh);
+    if (kept != NULL && has_failed && may_serve_after_failure(request, hit, now)) {
         return serve_l1(request, hit, now, request->is_refresh ? PLN_FROM_L1 : PLN_FROM_STALE, kept,
                         result);
     }

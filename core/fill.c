@@ -387,7 +387,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
     if (status < 0) {
         pln_outcome_fail(outcome, status);
     } else if (status == PLN_MISS) {
-        *outcome = (struct pln_outcome){.status = PLN_MISS, .source = PLN_FROM_MISS};
+        outcome->status = PLN_MISS;
+        outcome->source = PLN_FROM_MISS;
     }
     if ((status < 0 || status == PLN_MISS) && fill->fallback.value != NULL &&
         past < (status < 0 ? pln_life_grace(terms) : terms->stale_ms) &&
@@ -396,14 +397,18 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
         fill->fallback.value = NULL;
     }
     pln_outcome_fini(&fill->fallback);
-    if (fill->request->is_refresh && status != PLN_OK && status != PLN_ABSENT) {
-        pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
-    }
+    /* What stays in L1 may be claimed anew, whoever claimed it and whatever became of the load: its
+     * value may not have been kept. Once before those who wait go on, who may look at once, and
+     * once more after, for who has claimed it in between and joined this flight: who joins leaves
+     * its claim to the flight. On an entry that this load brought it does no harm: should it be
+     * claimed already, who claims it again joins that load. */
+    pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
     if ((status == PLN_OK || status == PLN_ABSENT) &&
         pln_shadow_samples(fill->cache, fill->request->key.hash)) {
         pln_shadow_fetched(fill->cache, &fill->request->key, pln_value_len(outcome->value));
     }
     pln_flight_finish_take(fill->cache->flights, fill->flight, outcome);
+    pln_l1_unclaim_refresh(fill->cache->l1, &fill->request->key);
 }
 
 bool pln_fill_has_loader(const struct pln_request *request) {
@@ -437,6 +442,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct pln_outcome outcome = {0};
     if (request->loads_as > 0 && pln_fill_has_loader(request)) {
         fill.worker = (int) request->loads_as - 1;
+        pln_flight_begin(request->cache->flights, flight);
         pln_fill_finish(&fill);
         return;
     }
@@ -445,6 +451,9 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {
         pln_fill_hand_over(&fill, true, true); /* all of it may take too long for the caller */
         return;
+    }
+    if (request->loader != NULL) {
+        pln_flight_begin(request->cache->flights, flight);
     }
     int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
     if (status == PLN_OK) {
@@ -458,6 +467,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_fill_hand_over(&fill, false, true);
     } else {
         outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
+        outcome.lacked_loader = true;
         pln_fill_end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }

@@ -4,10 +4,13 @@
  * wait.
  *
  * A flight is found by its key while it may still be joined; it lives until its last user has left.
- * Three things take it out of the table: its end; a caller who finds that the key, any tag or all
- * was invalidated since it began; and one who wants the primary's word where the flight asks a
- * replica. Such a caller may know of a newer value (its own delete has returned, say), so it begins
- * a flight of its own instead of waiting for an old answer.
+ * Four things take it out of the table: its end; a caller who finds that the key, any tag or all
+ * was invalidated since it began; one who wants the primary's word where the flight asks a replica;
+ * and a worker, where the flight's load has yet to begin. The second and third may know of a newer
+ * value (their own delete has returned, say), so they begin a flight of their own instead of
+ * waiting for an old answer. A worker does so because the load may be a job in the workers' queue:
+ * were all of them to wait for such, none would be left to run it. The job still runs: it finds in
+ * L2 what the worker brought, and loads once more only where there is no L2.
  *
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
@@ -31,6 +34,7 @@ struct pln_flight {
     unsigned refs;
     unsigned nudges; /* ends of other processes' leases heard of */
     bool is_listed;
+    bool has_begun; /* its load runs */
     bool is_done;
     struct pln_outcome outcome;
     struct pln_value *offer; /* a stale value, or NULL */
@@ -84,9 +88,11 @@ size_t pln_flights_count(struct pln_flights *flights) {
     return n;
 }
 
-static struct pln_flight *flight_new(const struct pln_hashed *key, const struct pln_stamp *stamp) {
+static struct pln_flight *flight_new(const struct pln_hashed *key, const struct pln_stamp *stamp,
+                                     bool may_lag) {
     struct pln_flight *flight = calloc(1, sizeof *flight + key->key.len);
     if (flight == NULL) {
+        pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
         return NULL;
     }
     memcpy(flight + 1, key->key.data, key->key.len);
@@ -94,6 +100,7 @@ static struct pln_flight *flight_new(const struct pln_hashed *key, const struct 
     flight->epoch = stamp->epoch;
     flight->mark_clock = stamp->mark_clock;
     flight->generation = stamp->generation;
+    flight->may_lag = may_lag;
     flight->began = pln_clock_precise();
     flight->refs = 1;
     pthread_cond_init(&flight->changed, NULL);
@@ -130,26 +137,30 @@ static bool is_current(const struct pln_flight *flight, const struct pln_stamp *
            flight->generation == stamp->generation;
 }
 
+/* Lists a new flight, in the place of one that is listed. */
+static void list_locked(struct pln_flights *flights, struct pln_flight *flight,
+                        struct pln_flight *former) {
+    if (former != NULL) {
+        unlist_locked(flights, former); /* its own users go on with it */
+    }
+    HASH_ADD_KEYPTR(hh, flights->by_key, flight->key.key.data, flight->key.key.len, flight);
+    flight->is_listed = true;
+    flights->n_live++;
+}
+
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
                                    const struct pln_hashed *key, bool may_lag, bool *leads) {
-    struct pln_flight *created = flight_new(key, stamp);
+    struct pln_flight *created = flight_new(key, stamp, may_lag);
     if (created == NULL) {
-        pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
         return NULL;
     }
-    created->may_lag = may_lag;
     pthread_mutex_lock(&flights->lock);
     struct pln_flight *joined = find_locked(flights, key->key);
     if (joined != NULL && is_current(joined, stamp) && (may_lag || !joined->may_lag)) {
         joined->refs++;
     } else {
-        if (joined != NULL) {
-            unlist_locked(flights, joined); /* its own users go on with it */
-        }
+        list_locked(flights, created, joined);
         joined = created;
-        HASH_ADD_KEYPTR(hh, flights->by_key, joined->key.key.data, joined->key.key.len, joined);
-        joined->is_listed = true;
-        flights->n_live++;
         created = NULL;
     }
     pthread_mutex_unlock(&flights->lock);
@@ -159,6 +170,30 @@ struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln
         flight_free(created);
     }
     return joined;
+}
+
+struct pln_flight *pln_flight_lead(struct pln_flights *flights, const struct pln_stamp *stamp,
+                                   const struct pln_hashed *key, bool may_lag) {
+    struct pln_flight *created = flight_new(key, stamp, may_lag);
+    if (created != NULL) {
+        pthread_mutex_lock(&flights->lock);
+        list_locked(flights, created, find_locked(flights, key->key));
+        pthread_mutex_unlock(&flights->lock);
+    }
+    return created;
+}
+
+void pln_flight_begin(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    flight->has_begun = true;
+    pthread_mutex_unlock(&flights->lock);
+}
+
+bool pln_flight_has_begun(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    bool has_begun = flight->has_begun || flight->is_done;
+    pthread_mutex_unlock(&flights->lock);
+    return has_begun;
 }
 
 const struct pln_hashed *pln_flight_key(const struct pln_flight *flight) {
@@ -218,13 +253,15 @@ void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
     }
 }
 
-/* When a caller takes a stale value, as things stand. */
+static bool is_offered_locked(const struct pln_flight *flight,
+                              const struct pln_patience *patience) {
+    return patience->takes_stale && flight->offer != NULL;
+}
+
+/* When a caller's patience is over, as things stand. */
 static pln_ns soft_end_locked(const struct pln_flight *flight,
                               const struct pln_patience *patience) {
-    bool is_offered = patience->takes_stale && flight->offer != NULL;
-    if (is_offered && flight->is_offered_at_once) {
-        return flight->began;
-    }
+    bool is_offered = is_offered_locked(flight, patience);
     return patience->soft_ms > 0 && (is_offered || patience->has_stale)
                ? flight->began + patience->soft_ms * 1000000
                : PLN_FOREVER;
@@ -233,10 +270,13 @@ static pln_ns soft_end_locked(const struct pln_flight *flight,
 int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
                     const struct pln_patience *patience, struct pln_outcome *outcome) {
     int status = PLN_OK;
+    bool is_at_once = false;
     pthread_mutex_lock(&flights->lock);
-    while (!flight->is_done && status == PLN_OK) {
+    while (!flight->is_done && !is_at_once && status == PLN_OK) {
         pln_ns soft = soft_end_locked(flight, patience), now = pln_clock_precise();
-        if (now >= soft) {
+        if (flight->is_offered_at_once && is_offered_locked(flight, patience)) {
+            is_at_once = true;
+        } else if (now >= soft) {
             status = PLN_PENDING;
         } else if (now >= patience->deadline) {
             status = PLN_ETIMEOUT;
@@ -244,9 +284,9 @@ int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
             wait_locked(flights, flight, soft < patience->deadline ? soft : patience->deadline);
         }
     }
-    if (status == PLN_OK) {
+    if (status == PLN_OK && !is_at_once) {
         *outcome = flight->outcome;
-    } else if (status == PLN_PENDING && !patience->has_stale) {
+    } else if (is_at_once || (status == PLN_PENDING && !patience->has_stale)) {
         *outcome = (struct pln_outcome){
             .value = flight->offer, .life = flight->offer_life, .source = PLN_FROM_STALE};
     }

@@ -17,6 +17,7 @@ struct pln_outcome {
     struct pln_l1_life life;
     uint8_t source;            /* enum pln_source */
     bool is_leaders_own;       /* a failure of the leader's alone: its time was over */
+    bool lacked_loader;        /* nothing was found, and the leader had no loader */
     char text[PLN_ERROR_TEXT]; /* where status is negative */
 };
 
@@ -40,6 +41,14 @@ void pln_flights_thaw(struct pln_flights *flights, bool is_child);
  * out. Owns: a reference, for pln_flight_leave(). */
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
                                    const struct pln_hashed *key, bool may_lag, bool *leads);
+/* Begins one even where there is another, which is left to its own users. Returns, Owns: likewise.
+ */
+struct pln_flight *pln_flight_lead(struct pln_flights *flights, const struct pln_stamp *stamp,
+                                   const struct pln_hashed *key, bool may_lag);
+/* Its load runs now, in a thread that needs no other one to go on. */
+void pln_flight_begin(struct pln_flights *flights, struct pln_flight *flight);
+/* True from then on. Until then it may wait for a worker, so no worker may wait for it. */
+bool pln_flight_has_begun(struct pln_flights *flights, struct pln_flight *flight);
 const struct pln_hashed *pln_flight_key(const struct pln_flight *flight);
 void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight);
 void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight);
@@ -59,13 +68,21 @@ struct pln_patience {
     bool takes_stale; /* one that is offered will do */
 };
 
-/* Waits for it. Returns: PLN_OK; PLN_PENDING (a stale value will do: the caller's own, or else that
- * in the outcome); PLN_ETIMEOUT. */
+/* Waits for it. Returns: PLN_OK (how it ended, or a stale value that is offered at once);
+ * PLN_PENDING (the caller's patience is over, and a stale value will do: its own, or else that in
+ * the outcome); PLN_ETIMEOUT. */
 int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
                     const struct pln_patience *patience, struct pln_outcome *outcome);
 /* The leader waits for another process: until nudged, or the deadline. */
 void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
 void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
+
+/* ---- worker.c: for those who wait for what a worker does ---- */
+
+/* Whether the calling thread is one that runs the pool's jobs. */
+bool pln_workers_has_caller(const struct pln_workers *workers);
+/* Takes a job back that no worker has begun: it is the caller's again. False where one has. */
+bool pln_workers_withdraw(struct pln_workers *workers, struct pln_job *job);
 
 /* ---- admit.c ---- */
 

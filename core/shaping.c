@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * shaping.c - what the functions of a rule say of a value that a caller brought: they run on a
- * worker, where the policy's states are, and the caller waits.
+ * worker, where the policy's states are, and the caller waits. No longer than for a load, until a
+ * worker has begun: all of them may wait for a load that this caller is in the midst of.
  */
+#include "flight.h"
 #include "hosts.h"
+
+#include <time.h>
 
 struct shape_job {
     struct pln_job job;
@@ -41,6 +45,19 @@ static void drop(struct pln_job *base) {
     end(job, pln_fail(PLN_ECLOSED, "set: the cache is being closed"));
 }
 
+/* Waits for the end; false once the deadline has passed. */
+static bool has_ended(struct shape_job *job, pln_ns deadline) {
+    struct timespec until = pln_timespec(deadline);
+    int waited = 0;
+    pthread_mutex_lock(&job->lock);
+    while (!job->is_done && waited == 0) {
+        waited = pthread_cond_clockwait(&job->changed, &job->lock, CLOCK_MONOTONIC, &until);
+    }
+    bool is_done = job->is_done;
+    pthread_mutex_unlock(&job->lock);
+    return is_done;
+}
+
 int pln_shape_by_rule(struct pln_cache *cache, const struct pln_ruleset *ruleset,
                       const struct pln_match *match, struct pln_bytes key, struct pln_bytes value,
                       uint8_t format, struct pln_load *load) {
@@ -54,12 +71,13 @@ int pln_shape_by_rule(struct pln_cache *cache, const struct pln_ruleset *ruleset
     pthread_mutex_init(&job.lock, NULL);
     pthread_cond_init(&job.changed, NULL);
     int status = pln_workers_submit(cache->workers, &job.job, true);
-    if (status == PLN_OK) {
-        pthread_mutex_lock(&job.lock);
-        while (!job.is_done) {
-            pthread_cond_wait(&job.changed, &job.lock);
+    pln_ms most = match->rule->terms.load_timeout_ms;
+    if (status == PLN_OK && !has_ended(&job, pln_deadline(most)) &&
+        pln_workers_withdraw(cache->workers, &job.job)) {
+        status = pln_fail(PLN_ETIMEOUT, "shape: no worker was free for %lld ms", (long long) most);
+    } else if (status == PLN_OK) {
+        while (!has_ended(&job, PLN_FOREVER)) { /* it runs, and has hold of what is the caller's */
         }
-        pthread_mutex_unlock(&job.lock);
         status = job.status < 0 ? pln_fail(job.status, "%s", job.text) : PLN_OK;
     }
     pthread_cond_destroy(&job.changed);

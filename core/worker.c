@@ -4,7 +4,8 @@
  *
  * Each worker has a number, by which a policy keeps a script state for it alone. Two queues: loads
  * that a caller waits for go first; where that caller is a worker itself, in the midst of a job, it
- * runs the other one in between: all workers might wait like it. The first worker also sweeps L1
+ * runs the other one in between: all workers might wait like it. For the same reason it does not
+ * wait for another's load that has yet to begin (flight.c). The first worker also sweeps L1
  * once a second, so that ended entries give their memory back where nobody asks for them, and a
  * table that is being replaced goes; then it has popular keys loaded that are due, carries out what
  * Redis did not take before, looks whether the policy wants to be told of something, and saves what
@@ -14,6 +15,7 @@
  * submits an urgent job runs it.
  */
 #include "alert.h"
+#include "flight.h"
 #include "own.h"
 #include "simulate.h"
 #include "thread.h"
@@ -53,6 +55,22 @@ struct pln_workers {
 static void queue_init(struct queue *queue) {
     queue->first = NULL;
     queue->last = &queue->first;
+}
+
+/* Takes a job out of its midst; false where it is not in it. */
+static bool queue_remove(struct queue *queue, struct pln_job *job) {
+    struct pln_job **place = &queue->first;
+    while (*place != NULL && *place != job) {
+        place = &(*place)->next;
+    }
+    if (*place == NULL) {
+        return false;
+    }
+    *place = job->next;
+    if (job->next == NULL) {
+        queue->last = place;
+    }
+    return true;
 }
 
 static struct pln_job *queue_take(struct queue *queue) {
@@ -176,12 +194,29 @@ void pln_workers_free(struct pln_workers *pool) {
     free(pool);
 }
 
+/* The pool's worker that the calling thread is, or NULL. */
+static const struct pln_worker *self_in(const struct pln_workers *pool) {
+    const struct pln_worker *self = *pln_own(PLN_OWN_WORKER); /* NULL: none */
+    return self != NULL && self->pool == pool ? self : NULL;
+}
+
+bool pln_workers_has_caller(const struct pln_workers *pool) {
+    return pool->has_no_threads || self_in(pool) != NULL;
+}
+
+bool pln_workers_withdraw(struct pln_workers *pool, struct pln_job *job) {
+    pthread_mutex_lock(&pool->lock);
+    bool is_found = queue_remove(&pool->urgent, job) || queue_remove(&pool->behind, job);
+    pool->depth -= is_found;
+    pthread_mutex_unlock(&pool->lock);
+    return is_found;
+}
+
 int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
     int status = PLN_OK;
-    const struct pln_worker *self = *pln_own(PLN_OWN_WORKER); /* NULL: none */
-    bool is_worker = self != NULL && self->pool == pool;
-    if (is_urgent && (is_worker || pool->has_no_threads)) {
-        job->run(job, is_worker ? self->number : 0);
+    if (is_urgent && pln_workers_has_caller(pool)) {
+        const struct pln_worker *self = self_in(pool);
+        job->run(job, self != NULL ? self->number : 0);
         return PLN_OK;
     }
     pthread_mutex_lock(&pool->lock);

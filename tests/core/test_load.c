@@ -5,6 +5,7 @@
 
 #include "../../core/flight.h"
 
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 
@@ -273,6 +274,139 @@ START_TEST(a_value_over_a_rules_limit_is_handed_out_and_not_kept) {
 }
 END_TEST
 
+/* What is loaded is handed out and not kept: the claim on the entry that stays is given back. */
+static void have_old(void) {
+    terms.stale_ms = 5000;
+    terms.max_bytes = 4;
+    rig_policy(&rig, CACHE, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+    rig_set(CACHE, "k:1", "old");
+    rig.now += 12000;
+}
+
+static void await_landing(void) {
+    pln_ns deadline = pln_deadline(10000);
+    while (pln_flights_count(CACHE->flights) > 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+}
+
+START_TEST(a_refresh_whose_value_is_not_kept_is_followed_by_another) {
+    have_old();
+    for (uint64_t n = 1; n <= 3; n++) {
+        rig_expect(CACHE, "k:1", "old", "stale");
+        rig_await(CACHE, "loads", n);
+        await_landing();
+    }
+}
+END_TEST
+
+START_TEST(a_callers_load_whose_value_is_not_kept_is_followed_by_another) {
+    _Atomic int n = 0;
+    struct pln_result result;
+    have_old();
+    for (int i = 1; i <= 3; i++) {
+        ck_assert_int_eq(pln_get_or_load(CACHE, pln_key("k:1"), NULL, bring, &n, &result), PLN_OK);
+        ck_assert_str_eq(pln_source_name(result.source), "loaded");
+        pln_release(CACHE, result.value);
+        ck_assert_int_eq(n, i);
+    }
+}
+END_TEST
+
+/* The read of a caller who brings no loader, and asks for none. */
+static struct pln_request ask_only(const char *key) {
+    static const struct pln_get_options options = {.flags = PLN_GET_NO_LOAD};
+    struct pln_request request = {.cache = CACHE, .options = &options, .deadline = PLN_FOREVER};
+    ck_assert_int_eq(pln_cache_key(CACHE, pln_key(key), &request.key), PLN_OK);
+    request.terms = pln_cache_match(CACHE, request.key.key, &request.match, &request.ruleset);
+    return request;
+}
+
+static struct pln_flight *begin(const struct pln_request *request) {
+    struct pln_stamp stamp;
+    bool leads;
+    pln_stamp_take(CACHE->inval, request->key.hash, &stamp);
+    struct pln_flight *flight = pln_flight_join(CACHE->flights, &stamp, &request->key, false,
+                                                &leads);
+    ck_assert(leads);
+    return flight;
+}
+
+static void end(struct pln_request *request, struct pln_flight *flight) {
+    pln_fill_lead(request, flight);
+    pln_flight_leave(CACHE->flights, flight);
+    pln_ruleset_unref(request->ruleset);
+}
+
+START_TEST(a_refresh_that_joins_a_load_which_brings_nothing_is_followed_by_another) {
+    have_old();
+    struct pln_request request = ask_only("k:1");
+    struct pln_flight *flight = begin(&request);
+    rig_expect(CACHE, "k:1", "old", "stale"); /* its claim waits for the flight */
+    end(&request, flight);
+    ck_assert_uint_eq(rig_stat(CACHE, "refreshes"), 0);
+    rig_expect(CACHE, "k:1", "old", "stale");
+    rig_await(CACHE, "loads", 1);
+    await_landing();
+}
+END_TEST
+
+static void *bring_own(void *arg) {
+    struct pln_result result;
+    int status = pln_get_or_load(CACHE, pln_key("k:1"), NULL, bring, arg, &result);
+    pln_release(CACHE, result.value);
+    return status == PLN_OK && result.source == PLN_FROM_LOADER ? NULL : arg;
+}
+
+START_TEST(who_brings_a_loader_is_not_told_what_a_leader_without_one_was) {
+    pthread_t own, rules;
+    void *wrong;
+    _Atomic int n = 0;
+    if (_i == 1) { /* a named loader that is not registered, which is a failure */
+        struct pln_rule rule = rig_rule("k:{id}", &terms, PLN_RULE_LOAD);
+        rule.loader = strdup("x");
+        rig_policy(&rig, CACHE, rule);
+    }
+    struct pln_request request = ask_only("k:1");
+    static const struct pln_get_options plain = {0};
+    request.options = &plain;
+    struct pln_flight *flight = begin(&request);
+    pthread_create(&own, NULL, bring_own, &n);
+    rig_await(CACHE, "load_waits", 1);
+    end(&request, flight);
+    pthread_join(own, &wrong);
+    ck_assert_ptr_null(wrong);
+    ck_assert_int_eq(n, 1);
+    if (_i == 0) {
+        rig_policy(&rig, CACHE, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
+        ck_assert_int_eq(pln_clear(CACHE), PLN_OK);
+        request = ask_only("k:1");
+        flight = begin(&request);
+        pthread_create(&rules, NULL, get_k, CACHE);
+        rig_await(CACHE, "load_waits", 2);
+        end(&request, flight);
+        pthread_join(rules, &wrong);
+        ck_assert_ptr_null(wrong);
+        ck_assert_int_eq(rig.n_loads, 1);
+    }
+}
+END_TEST
+
+START_TEST(who_brings_no_loader_either_is_told_what_the_leader_was) {
+    pthread_t thread;
+    void *wrong;
+    struct pln_request request = ask_only("k:1");
+    struct pln_flight *flight = begin(&request);
+    pthread_create(&thread, NULL, get_k, CACHE);
+    rig_await(CACHE, "load_waits", 1);
+    end(&request, flight);
+    pthread_join(thread, &wrong);
+    ck_assert_ptr_nonnull(wrong);
+    ck_assert_uint_eq(rig_stat(CACHE, "misses"), 1);
+}
+END_TEST
+
 START_TEST(a_cache_that_closes_ends_the_loads_it_has_not_begun) {
     rig_policy(&rig, CACHE, rig_rule("k:{id}", &terms, PLN_RULE_LOAD));
     pthread_mutex_lock(&rig.gate);
@@ -309,6 +443,11 @@ int main(void) {
     tcase_add_test(tests, related_keys_are_loaded_ahead);
     tcase_add_test(tests, a_rules_functions_shape_what_is_set);
     tcase_add_test(tests, a_value_over_a_rules_limit_is_handed_out_and_not_kept);
+    tcase_add_test(tests, a_refresh_whose_value_is_not_kept_is_followed_by_another);
+    tcase_add_test(tests, a_callers_load_whose_value_is_not_kept_is_followed_by_another);
+    tcase_add_test(tests, a_refresh_that_joins_a_load_which_brings_nothing_is_followed_by_another);
+    tcase_add_loop_test(tests, who_brings_a_loader_is_not_told_what_a_leader_without_one_was, 0, 2);
+    tcase_add_test(tests, who_brings_no_loader_either_is_told_what_the_leader_was);
     tcase_add_test(tests, a_cache_that_closes_ends_the_loads_it_has_not_begun);
     return rig_run(suite);
 }
