@@ -7,6 +7,7 @@
 #include "warm.h"
 
 #include <stdio.h>
+
 static const double LEAST_RATE = 1e-6; /* per second: the time between two loads fits in ns */
 
 struct pln_readiness {
