@@ -97,6 +97,7 @@ struct pln_l2_options client_options(struct client *client, const char *url) {
 
 void client_fini(struct client *client) {
     pln_l2_close(client->l2);
+    client->l2 = NULL;
     pln_counts_free(client->counts);
     pthread_cond_destroy(&client->heard);
     pthread_mutex_destroy(&client->lock);

@@ -2,11 +2,28 @@
  * row.c - see row.h. */
 #include "row.h"
 
+#include "../../l2/internal.h"
+
 #include <hiredis/hiredis.h>
 #include <stdio.h>
 
+/* All that were opened; those that are closed have no l2. */
+static struct client *clients[8];
+static size_t n_clients;
+
+static void note_client(struct client *client) {
+    for (size_t i = 0; i < n_clients; i++) {
+        if (clients[i] == client) {
+            return;
+        }
+    }
+    ck_assert_uint_lt(n_clients, PLN_ARRAY_LEN(clients));
+    clients[n_clients++] = client;
+}
+
 void row_open(struct client *client, const char *url, const struct row_options *options) {
     client_init(client);
+    note_client(client);
     struct pln_l2_options l2_options = client_options(client, url);
     l2_options.log_length = options->has_no_log ? 0 : 1000;
     l2_options.tracking = options->tracking;
@@ -104,6 +121,20 @@ void row_log(struct server *server, const char *id, const uint8_t *bytes, size_t
     tell(server, "XADD %s %s m %b", "ns:log", id, bytes, len);
 }
 
+/* Whether no question of a heartbeat is without its answer. */
+static bool is_quiet(void) {
+    bool is_quiet = true;
+    for (size_t i = 0; i < n_clients; i++) {
+        struct pln_redis *redis = clients[i]->l2 == NULL ? NULL : pln_redis_of(clients[i]->l2);
+        if (redis != NULL) {
+            pthread_mutex_lock(&redis->pulser.lock);
+            is_quiet = is_quiet && redis->nodes[0]->pulse.turn == PLN_PULSE_IDLE;
+            pthread_mutex_unlock(&redis->pulser.lock);
+        }
+    }
+    return is_quiet;
+}
+
 static bool is_settled(struct server *server) {
     char *list = pln_test_redis_command(server, "CLIENT LIST TYPE pubsub");
     char *rest = NULL;
@@ -114,7 +145,7 @@ static bool is_settled(struct server *server) {
         n_settled += strstr(line, "cmd=ping") != NULL;
     }
     free(list);
-    return n >= 2 && n_settled == n;
+    return n >= 2 && n_settled == n && is_quiet(); /* in this order: asked for, then answered */
 }
 
 void row_settle(struct server *server) {

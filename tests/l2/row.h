@@ -37,8 +37,8 @@ void row_kill_link(struct server *server, int nth);
 size_t row_message(uint8_t bytes[64], const char *key, uint64_t number);
 void row_publish(struct server *server, const uint8_t *bytes, size_t len);
 void row_log(struct server *server, const char *id, const uint8_t *bytes, size_t len);
-/* Waits until every link, of which there are two at least, has sent its first heartbeat: what is
- * done after that it does not hear of before the next. */
+/* Waits until every link, of which there are two at least, has sent its first heartbeat, and has
+ * its answer: what is done after that it does not hear of before the next. */
 void row_settle(struct server *server);
 /* Gives the next number to a message that nobody hears; it is in the log, or not even there.
  * The links have settled before. */

@@ -246,10 +246,12 @@ START_TEST(foreign_entries_in_the_log_are_not_taken_for_ours) {
     ck_assert(client_hears(&a, "+"));
     expect_story(&a, "k:one - +");
     ck_assert_uint_eq(client_count(&a, PLN_COUNT_BUS_LOST_WRITES), 0);
+    row_settle(&server);
     free(pln_test_redis_command(&server, "XADD ns:log %llu-0 a b c d",
                                 (unsigned long long) row_number(&server, "HINCRBY ns:tags @ 1")));
     row_kill_link(&server, 1); /* the younger one now */
     ck_assert(client_hears(&a, "- +"));
+    row_settle(&server);
     row_command(&server, "XADD ns:log 99999999999999999-0 m far");
     row_tell(&b, &a, "two"); /* its log begins anew */
     expect_story(&a, "- + k:two");
