@@ -42,8 +42,7 @@ static int add_row(lua_State *L) {
 }
 
 /* Called in the midst of the core, so nothing may be raised through it. */
-static void keep_row(void *arg, const char *key, const char *file, int line,
-                     const char *failure) {
+static void keep_row(void *arg, const char *key, const char *file, int line, const char *failure) {
     struct row *row = arg;
     if (row->has_failed) {
         return;
