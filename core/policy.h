@@ -171,7 +171,8 @@ struct pln_alert_news {
 
 /* cache.test: what the file itself says of one key. It has been run when the file has been read. */
 struct pln_policy_test {
-    char *key; /* owned, as the next */
+    char *key;        /* owned, as failure */
+    const char *file; /* in the memory of the key, behind it */
     int line;
     char *failure; /* NULL: it held; else "policy.lua:40: test 'user:1': ttl: expected ..." */
 };

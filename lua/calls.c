@@ -103,7 +103,8 @@ int pln_call_ttl(lua_State *L) {
         return 0;
     }
     if (!pln_call_to_ttl(L, -1, &ttl)) {
-        return luaL_error(L, "%s, got %s", pln_call_ttl_wanted, pln_compile_got(L, -1, got, sizeof got));
+        return luaL_error(L, "%s, got %s", pln_call_ttl_wanted,
+                          pln_compile_got(L, -1, got, sizeof got));
     }
     pln_load_ttl(call->load, ttl);
     return 0;

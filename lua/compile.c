@@ -9,7 +9,10 @@
  */
 #include "script.h"
 
+#include <malloc.h>
 #include <stdio.h>
+
+enum { TEMPLATE_BYTES = 256 }; /* about what one takes, beside its text, which it has twice */
 
 static const char functions_key = 0; /* its address is the key in the registry */
 
@@ -47,17 +50,43 @@ _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...) {
     raise_text(L, compiler, text);
 }
 
+/* ---- memory in C: what a policy states takes no more than its state may ---- */
+
+/* Counts more bytes; where they are too many, frees what is fresh and refuses. */
+static void charge(lua_State *L, size_t bytes, void *fresh) {
+    const struct pln_script *script = pln_script_of(L);
+    if (script->compiler == NULL || script->is_trusted) {
+        return; /* the former: a test is asking, and little of that is kept */
+    }
+    script->compiler->used_bytes += bytes;
+    if (script->compiler->used_bytes > PLN_SCRIPT_MEMORY) {
+        free(fresh);
+        pln_compile_refuse(L, "what the policy states takes over %d MB", PLN_SCRIPT_MEMORY >> 20);
+    }
+}
+
 void *pln_compile_own(lua_State *L, void *memory) {
     if (memory == NULL) {
         luaL_error(L, "not enough memory");
     }
+    charge(L, malloc_usable_size(memory), memory);
     return memory;
 }
 
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size) {
-    bool is_full = (n & (n - 1)) == 0; /* it holds a power of two */
-    return is_full ? pln_compile_own(L, realloc(array, (n == 0 ? 1 : 2 * n) * size)) : array;
+    size_t more = (n == 0 ? 1 : n) * size;
+    if ((n & (n - 1)) != 0) { /* it holds a power of two, and is not full */
+        return array;
+    }
+    charge(L, more, NULL);
+    void *grown = realloc(array, n * size + more);
+    if (grown == NULL) {
+        luaL_error(L, "not enough memory");
+    }
+    return grown;
 }
+
+/* ---- places ---- */
 
 /* Code from a text, as of load(), has lines but no file. */
 static bool is_in_file(const lua_Debug *place) {
@@ -232,6 +261,7 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
             pln_compile_refuse(L, "%s[%zu]: a text such as \"user:{id}\", got %s", field, i,
                                pln_compile_got(L, -1, got, sizeof got));
         }
+        charge(L, TEMPLATE_BYTES + 2 * strlen(text), NULL);
         *list = pln_compile_grow(L, *list, *n, sizeof **list);
         if (make_template(text, pattern, &(*list)[*n]) < 0) {
             pln_compile_refuse(L, "%s[%zu]: %s", field, i, pln_error_text());

@@ -41,6 +41,14 @@ bool pln_lua_to_duration(lua_State *L, int index, pln_ms *duration);
 bool pln_lua_to_size(lua_State *L, int index, size_t *size);
 bool pln_lua_to_share(lua_State *L, int index, double *share);
 
+/* ---- policy.c: a policy's tests ---- */
+
+typedef void (*pln_policy_visit)(void *arg, const char *key, const char *file, int line,
+                                 const char *failure);
+/* As pln_test_policy(); the visitor is also told the file of the test. */
+int pln_policy_test(struct pln_cache *cache, const char *path, uint32_t flags,
+                    pln_policy_visit visit, void *arg);
+
 /* ---- same.c: the value that a loader is to replace ---- */
 
 /* Pushes not_modified. Raises where memory is out. */

@@ -21,16 +21,18 @@ struct row {
     lua_State *L;
     int list; /* its stack index in the frame of test_policy() */
     bool is_any, has_failed;
-    const char *key, *failure;
+    const char *key, *file, *failure;
     int line;
 };
 
 /* stack: row (light), list */
 static int add_row(lua_State *L) {
     const struct row *row = lua_touserdata(L, 1);
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 4);
     lua_pushstring(L, row->key);
     lua_setfield(L, -2, "key");
+    lua_pushstring(L, row->file);
+    lua_setfield(L, -2, "file");
     lua_pushinteger(L, row->line);
     lua_setfield(L, -2, "line");
     lua_pushstring(L, row->failure);
@@ -40,13 +42,14 @@ static int add_row(lua_State *L) {
 }
 
 /* Called in the midst of the core, so nothing may be raised through it. */
-static void keep_row(void *arg, const char *key, int line, const char *failure) {
+static void keep_row(void *arg, const char *key, const char *file, int line, const char *failure) {
     struct row *row = arg;
     if (row->has_failed) {
         return;
     }
     row->is_any = true;
     row->key = key;
+    row->file = file;
     row->line = line;
     row->failure = failure;
     lua_pushcfunction(row->L, add_row);
@@ -55,7 +58,7 @@ static void keep_row(void *arg, const char *key, int line, const char *failure) 
     row->has_failed = lua_pcall(row->L, 2, 0, 0) != LUA_OK; /* the error stays, for later */
 }
 
-/* test_policy(path, [trusted]) -> a list of { key, line, failure }, or nil, message, code */
+/* test_policy(path, [trusted]) -> a list of { key, file, line, failure }, or nil, message, code */
 static int cache_test_policy(lua_State *L) {
     pln_lua_opened(L, 1);
     const char *path = luaL_checkstring(L, 2);
@@ -70,7 +73,7 @@ static int cache_test_policy(lua_State *L) {
     /* looked at last: what was allocated may have closed it */
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     self->n_running++; /* a finalizer that runs meanwhile must not close the cache */
-    int status = pln_test_policy(self->cache, path, flags, keep_row, &row);
+    int status = pln_policy_test(self->cache, path, flags, keep_row, &row);
     self->n_running--;
     if (row.has_failed) {
         return lua_error(L);

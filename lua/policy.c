@@ -42,8 +42,8 @@ int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags) {
     return status;
 }
 
-int pln_test_policy(struct pln_cache *cache, const char *path, uint32_t flags, pln_test_visit visit,
-                    void *arg) {
+int pln_policy_test(struct pln_cache *cache, const char *path, uint32_t flags,
+                    pln_policy_visit visit, void *arg) {
     struct pln_ruleset *ruleset;
     int status = check_arguments(cache, path, flags);
     if (status == PLN_OK) {
@@ -54,9 +54,27 @@ int pln_test_policy(struct pln_cache *cache, const char *path, uint32_t flags, p
     }
     for (size_t i = 0; i < ruleset->n_tests; i++) {
         const struct pln_policy_test *test = &ruleset->tests[i];
-        visit(arg, test->key, test->line, test->failure);
+        visit(arg, test->key, test->file, test->line, test->failure);
     }
     status = pln_tests_verdict(ruleset);
     pln_ruleset_unref(ruleset);
     return status;
+}
+
+struct visitor {
+    pln_test_visit visit;
+    void *arg;
+};
+
+static void visit_plainly(void *arg, const char *key, const char *file, int line,
+                          const char *failure) {
+    const struct visitor *visitor = arg;
+    (void) file;
+    visitor->visit(visitor->arg, key, line, failure);
+}
+
+int pln_test_policy(struct pln_cache *cache, const char *path, uint32_t flags, pln_test_visit visit,
+                    void *arg) {
+    struct visitor visitor = {visit, arg};
+    return pln_policy_test(cache, path, flags, visit_plainly, &visitor);
 }

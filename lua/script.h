@@ -20,7 +20,7 @@ enum {
     PLN_SCRIPT_NAME = 512,         /* bytes of a statement's name */
     PLN_SCRIPT_DEPTH = 16,         /* files that include each other */
     PLN_SCRIPT_FILES = 64,         /* files that a policy includes */
-    PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state */
+    PLN_SCRIPT_MEMORY = 64 << 20,  /* cap on one sandboxed state, and on its statements in C */
     PLN_SCRIPT_SOURCE = 256 << 10, /* cap on a sandboxed policy's text */
     PLN_SCRIPT_RESERVE = 64 << 10, /* more than that, for the text of an error */
     PLN_SCRIPT_READ_MS = 1000,     /* budget for reading a file */
@@ -303,7 +303,8 @@ struct pln_compiler {
     size_t n_classes;
     struct pln_expectation *expectations; /* tests.c */
     size_t n_expectations;
-    int warm_line; /* 0: no cache.warm so far */
+    size_t used_bytes; /* of C memory, by what was stated so far */
+    int warm_line;     /* 0: no cache.warm so far */
     char warm_file[PLN_SCRIPT_NAME + 1];
     char element[32]; /* of cache.rules: "rules[3]" */
     struct {
@@ -339,7 +340,8 @@ void pln_compile_word(lua_State *L, const char *word);
 _Noreturn void pln_compile_refuse(lua_State *L, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 struct pln_compiler *pln_compile_of(lua_State *L);
-/* Hands a fresh pointer through, or raises where it is NULL. */
+/* Hands a fresh pointer of malloc's through. Raises where it is NULL, or is too much (then it is
+ * freed) with what the policy has stated before. */
 void *pln_compile_own(lua_State *L, void *memory);
 /* Room for one more element in an array of n that has grown by this function alone. */
 void *pln_compile_grow(lua_State *L, void *array, size_t n, size_t size);

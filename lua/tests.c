@@ -12,7 +12,8 @@
 
 #include <stdio.h>
 
-enum { EXPECTS_CLASS = 1, EXPECTS_RULE = 2, EXPECTS_TAGS = 4, MOST_TESTS = 4096 };
+enum { EXPECTS_CLASS = 1, EXPECTS_RULE = 2, EXPECTS_TAGS = 4 };
+enum { MOST_TESTS = 4096, BUDGET_MS = 1000 };
 
 struct pln_expectation {
     char *key, *file; /* owned, as all below */
@@ -220,20 +221,25 @@ static int ask_tags(lua_State *L) {
 /* All tests of a file have one budget: each asks within what those before have left. */
 static void ask(struct pln_script *script, struct question *question, unsigned hook,
                 lua_CFunction function, pln_ns *left) {
-    unsigned left_ms = *left > 1000000 ? (unsigned) (*left / 1000000) : 1;
-    char text[2 * PLN_SCRIPT_ERROR];
+    static const char too_long[] = "stopped: the tests together ran longer than 1 s";
+    char **error = &question->answers->error;
     question->hook = hook;
-    if ((question->match->rule->hooks & hook) == 0 || question->answers->error != NULL) {
+    if ((question->match->rule->hooks & hook) == 0 || *error != NULL) {
         return;
     }
+    if (*left <= 0) {
+        *error = strdup(too_long);
+        return;
+    }
+    unsigned left_ms = (unsigned) (*left / 1000000) + 1;
     int status = pln_script_call(script, function, question, left_ms);
     *left -= pln_script_spent(script);
     if (status < 0 && script->is_over) {
-        snprintf(text, sizeof text, "%s: stopped: the tests together ran longer than %d s",
-                 script->over_at, PLN_SCRIPT_READ_MS / 1000);
-        question->answers->error = strdup(text);
+        if (asprintf(error, "%s: %s", script->over_at, too_long) < 0) {
+            *error = NULL;
+        }
     } else if (status < 0) {
-        question->answers->error = strdup(script->error);
+        *error = strdup(script->error);
     }
 }
 
@@ -423,7 +429,11 @@ static int run_test(const struct pln_compiler *compiler, struct pln_script *scri
     size_t len;
     struct pln_expectation *test = &compiler->expectations[number];
     struct run run = {.test = test};
-    *result = (struct pln_policy_test){.key = strdup(test->key), .line = test->line};
+    result->line = test->line;
+    if (asprintf(&result->key, "%s%c%s", test->key, 0, test->file) < 0) {
+        result->key = NULL;
+    }
+    result->file = result->key == NULL ? NULL : result->key + strlen(test->key) + 1;
     if (result->key == NULL || (run.out = open_memstream(&text, &len)) == NULL) {
         return pln_fail(PLN_ENOMEM, "policy: no memory for a test");
     }
@@ -447,7 +457,7 @@ static int run_test(const struct pln_compiler *compiler, struct pln_script *scri
 
 int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script) {
     struct pln_ruleset *ruleset = compiler->ruleset;
-    pln_ns left = (pln_ns) PLN_SCRIPT_READ_MS * 1000000;
+    pln_ns left = (pln_ns) BUDGET_MS * 1000000;
     int status = PLN_OK;
     ruleset->tests = calloc(compiler->n_expectations + 1, sizeof *ruleset->tests);
     if (ruleset->tests == NULL) {

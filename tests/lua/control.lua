@@ -78,9 +78,11 @@ end)
 
 spec.test("test_policy lists a file's tests, and puts nothing in force", function()
   local cache <close> = perilune.open { policy = users, log = false }
-  local tested = policy("tested.lua", "cache.test 'a' { ttl = '5m' }\ncache.test 'b' { ttl = 1 }")
-  spec.returns({ { { key = "a", line = 1 }, { key = "b", line = 2,
-    failure = "tested.lua:2: test 'b': ttl: expected 1s, got 5m (cache)" } } },
+  policy("part.lua", "\ncache.test 'b' { ttl = 1 }")
+  local tested = policy("tested.lua", "cache.test 'a' { ttl = '5m' }\ninclude 'part.lua'")
+  spec.returns({ { { key = "a", file = "tested.lua", line = 1 },
+    { key = "b", file = "part.lua", line = 2,
+      failure = "part.lua:2: test 'b': ttl: expected 1s, got 5m (cache)" } } },
     cache:test_policy(tested))
   spec.returns({ {} }, cache:test_policy(users))
   local tests, message, code = cache:test_policy(policy("wrong.lua", "this is no Lua"))

@@ -277,7 +277,8 @@ cache.test "other" { rule = false }
   expect("policy test " .. tested, "ok      user:1\nok      other\n" .. tested ..
     ": 2 tests, 0 failed\n", 0)
   expect("policy test --json " .. tested,
-    '{"failed":0,"tests":[{"key":"user:1","line":2},{"key":"other","line":3}]}\n', 0)
+    '{"failed":0,"tests":[{"file":"tested.lua","key":"user:1","line":2},' ..
+    '{"file":"tested.lua","key":"other","line":3}]}\n', 0)
   local failure = "failing.lua:2: test 'user:2': ttl: expected 15m, got 5m (cache)"
   local failing = script("failing.lua", [[
 cache.test "user:1" { ttl = "5m" }

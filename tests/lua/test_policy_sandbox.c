@@ -154,6 +154,32 @@ START_TEST(a_function_out_of_time_or_memory_leaves_a_working_policy) {
 }
 END_TEST
 
+/* One text in Lua that C would keep a copy of for each place where it stands. */
+START_TEST(what_a_policy_states_takes_no_more_memory_than_its_state) {
+    static const char *const texts[][2] = {
+        {"local k, t = ('x'):rep(4096), {} for i = 1, 20000 do t[i] = k end\n"
+         "cache.warm { keys(t) }",
+         "warm"},
+        {"local k, t = ('x'):rep(1 << 20), {} for i = 1, 64 do t[i] = k end\n"
+         "cache.test 'x' { tags = t }",
+         "test 'x'"},
+        {"local k, t = ('x'):rep(250), {} for i = 1, 64 do t[i] = k end\n"
+         "for i = 1, 9999 do cache.on('e' .. i) { tags = t, keys = t } end",
+         NULL},
+    };
+    for (size_t i = 0; i < PLN_ARRAY_LEN(texts); i++) {
+        char text[200];
+        ck_assert_int_eq(fake_load_text(&cache, texts[i][0], 0), PLN_EPOLICY);
+        snprintf(text, sizeof text, "policy.lua:2: %s: what the policy states takes over 64 MB",
+                 texts[i][1]);
+        ck_assert_msg(texts[i][1] == NULL ? strstr(pln_error_text(), "takes over 64 MB") != NULL
+                                          : strcmp(pln_error_text(), text) == 0,
+                      "%zu: %s", i, pln_error_text());
+        ck_assert_int_eq(fake_load_text(&cache, "cache.rule 'x' {}", 0), PLN_OK);
+    }
+}
+END_TEST
+
 START_TEST(a_huge_error_is_cut_and_its_bytes_escaped) {
     ck_assert_int_eq(fake_load_text(&cache, "error('a\\r\\n\\0b' .. ('x'):rep(10000000), 0)", 0),
                      PLN_EPOLICY);
@@ -172,6 +198,7 @@ int main(void) {
     tcase_add_test(tests, what_is_harmless_is_there);
     tcase_add_test(tests, attacks_end_and_change_nothing);
     tcase_add_test(tests, a_function_out_of_time_or_memory_leaves_a_working_policy);
+    tcase_add_test(tests, what_a_policy_states_takes_no_more_memory_than_its_state);
     tcase_add_test(tests, a_huge_error_is_cut_and_its_bytes_escaped);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
