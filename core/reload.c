@@ -28,9 +28,9 @@ enum { RETRY_LOOKS = 8 }; /* at what was refused */
 
 struct pln_reloads {
     struct pln_cache *cache;
-    pln_ms watch;               /* 0: files are not looked at */
-    uint64_t seen, refused;     /* stamps; the thread's own, as the next */
-    unsigned n_looks;           /* since it was refused */
+    pln_ms watch;           /* 0: files are not looked at */
+    uint64_t seen, refused; /* stamps; the thread's own, as the next */
+    unsigned n_looks;       /* since it was refused */
     pthread_t thread;
     pthread_mutex_t lock; /* over: */
     pthread_cond_t changed;

@@ -51,19 +51,6 @@ START_TEST(a_set_that_failed_takes_the_place_of_an_older_value_with_what_is_left
 }
 END_TEST
 
-START_TEST(a_set_of_a_key_that_is_denied_since_is_a_delete) {
-    rig_set(A, "k", "old");
-    rig.now += LONG;
-    cut(true);
-    fail_set("k", "secret");
-    rig.now += LONG;
-    terms.is_denied = true;
-    rig_policy(&rig, A, rig_rule("k", &terms, 0));
-    heal();
-    rig_expect(B, "k", NULL, "miss");
-}
-END_TEST
-
 START_TEST(the_own_copy_of_what_was_read_meanwhile_goes_too) {
     rig_set(A, "k", "old");
     rig.now += LONG;
@@ -475,7 +462,6 @@ int main(void) {
     tcase_add_test(tests, a_delete_that_failed_is_carried_out_and_told);
     tcase_add_test(
         tests, a_set_that_failed_takes_the_place_of_an_older_value_with_what_is_left_of_its_life);
-    tcase_add_test(tests, a_set_of_a_key_that_is_denied_since_is_a_delete);
     tcase_add_test(tests, the_own_copy_of_what_was_read_meanwhile_goes_too);
     tcase_add_test(tests, an_expire_that_failed_makes_it_stale_later);
     tcase_add_test(tests, a_tag_and_a_clear_that_failed_are_carried_out);

@@ -9,6 +9,19 @@
 
 /* ---- bounds ---- */
 
+START_TEST(a_set_of_a_key_that_is_denied_since_is_a_delete) {
+    rig_set(A, "k", "old");
+    rig.now += LONG;
+    cut(true);
+    fail_set("k", "secret");
+    rig.now += LONG;
+    terms.is_denied = true;
+    rig_policy(&rig, A, rig_rule("k", &terms, 0));
+    heal();
+    rig_expect(B, "k", NULL, "miss");
+}
+END_TEST
+
 START_TEST(past_the_bound_all_that_waits_becomes_one_clear) {
     char key[16];
     recover_reopen(4, 0);
@@ -302,6 +315,7 @@ int main(void) {
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(tests, recover_setup, recover_teardown);
     tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, a_set_of_a_key_that_is_denied_since_is_a_delete);
     tcase_add_test(tests, past_the_bound_all_that_waits_becomes_one_clear);
     tcase_add_test(tests, a_value_past_the_bound_of_bytes_is_kept_as_a_delete);
     tcase_add_test(tests, a_clear_swallows_what_is_older_and_not_what_is_newer);
