@@ -208,10 +208,10 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
         pln_count(cache->counts, PLN_COUNT_SOFT_TIMEOUTS, 1);
     }
     now = pln_now(&cache->host);
-    if (flown == PLN_PENDING && outcome.value == NULL) {
+    if (flown == PLN_PENDING && outcome.value == NULL && kept != NULL) {
         return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
     }
-    if (flown == PLN_ETIMEOUT) {
+    if (flown != PLN_OK && outcome.value == NULL) {
         outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
                                   (long long) request->timeout_ms);
     } else if (outcome.status < 0) {

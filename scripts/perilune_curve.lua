@@ -114,7 +114,8 @@ local function draw_axes(add, xs, points)
     (top + height - bottom) / 2)
 end
 
--- The figures beside the points, where there is room: the higher curve's above, the other's below.
+-- The figures beside the points, where there is room: the higher curve's above, the other's below
+-- it, but for those that would cover the budgets.
 local function draw_figures(add, series, xs)
   for i = 1, #xs do
     if #xs > 1 and (xs[math.min(i + 1, #xs)] - xs[math.max(i - 1, 1)]) /
@@ -125,7 +126,8 @@ local function draw_figures(add, series, xs)
   for i, x in ipairs(xs) do
     for s, one in ipairs(series) do
       local ratio, other = one.points[i].ratio, series[3 - s] and series[3 - s].points[i].ratio
-      local is_above = not other or ratio > other or (ratio == other and s == 1)
+      local is_above = not other or ratio > other or (ratio == other and s == 1) or
+        (ratio < 0.05 and other > 0.1)
       if other ~= ratio or s == 1 then
         add('<text x="%.1f" y="%.1f" text-anchor="middle" font-size="12" stroke="#fff" '
           .. 'stroke-width="4" paint-order="stroke">%.1f</text>', x,

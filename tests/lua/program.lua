@@ -8,8 +8,9 @@ local program = assert(os.getenv "PERILUNE", "PERILUNE must name the program")
 local folder, remove_folder = spec.folder()
 
 -- Runs perilune; the specs' own LUA_PATH and LUA_CPATH are not handed on.
+-- A suite that nohup runs ignores SIGHUP, which is not what is tried here.
 local function perilune(arguments, input)
-  return spec.run(("%senv -u LUA_PATH -u LUA_CPATH -u LUA_INIT '%s' %s"):format(
+  return spec.run(("%senv --default-signal=HUP -u LUA_PATH -u LUA_CPATH -u LUA_INIT '%s' %s"):format(
     input and ("printf '%s' | "):format(input) or "", program, arguments))
 end
 
