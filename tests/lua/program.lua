@@ -10,8 +10,9 @@ local folder, remove_folder = spec.folder()
 -- Runs perilune; the specs' own LUA_PATH and LUA_CPATH are not handed on.
 -- A suite that nohup runs ignores SIGHUP, which is not what is tried here.
 local function perilune(arguments, input)
-  return spec.run(("%senv --default-signal=HUP -u LUA_PATH -u LUA_CPATH -u LUA_INIT '%s' %s"):format(
-    input and ("printf '%s' | "):format(input) or "", program, arguments))
+  local env = "env --default-signal=HUP -u LUA_PATH -u LUA_CPATH -u LUA_INIT"
+  return spec.run(("%s%s '%s' %s"):format(input and ("printf '%s' | "):format(input) or "", env,
+    program, arguments))
 end
 
 -- What a run prints and how it exits, and what its standard error contains.
