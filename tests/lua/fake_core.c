@@ -210,3 +210,21 @@ int pln_load_related(struct pln_load *load, struct pln_bytes key) {
     join(load->related, key);
     return PLN_OK;
 }
+
+void fake_load_good(struct pln_cache *cache, const char *policy) {
+    ck_assert_msg(fake_load_text(cache, policy, 0) == PLN_OK, "%s", pln_error_text());
+}
+
+void fake_expect_refusal(struct pln_cache *cache, const char *policy, const char *text) {
+    int status = fake_load_text(cache, policy, 0);
+    ck_assert_msg(status == PLN_EPOLICY, "%s gave %d", policy, status);
+    ck_assert_msg(strcmp(pln_error_text(), text) == 0, "%s\n got: %s\nnot: %s", policy,
+                  pln_error_text(), text);
+}
+
+const struct pln_rule *fake_rule_of(const struct pln_cache *cache, const char *key) {
+    struct pln_match match;
+    pln_ruleset_match(cache->ruleset, pln_key(key), &match);
+    ck_assert_msg(match.rule != NULL, "no rule for %s", key);
+    return match.rule;
+}

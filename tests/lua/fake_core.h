@@ -50,4 +50,10 @@ int fake_shape_key(struct pln_cache *cache, const char *key, struct pln_bytes va
                    struct pln_load *load);
 void fake_empty(struct pln_load *load);
 
+/* The policy is right; or it is refused, with this text to the letter. */
+void fake_load_good(struct pln_cache *cache, const char *policy);
+void fake_expect_refusal(struct pln_cache *cache, const char *policy, const char *text);
+/* The rule that a key has, which there is. */
+const struct pln_rule *fake_rule_of(const struct pln_cache *cache, const char *key);
+
 #endif

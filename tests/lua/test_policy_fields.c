@@ -16,37 +16,20 @@ static void teardown(void) {
     fake_close(&cache);
 }
 
-static void load_good(const char *text) {
-    ck_assert_msg(fake_load_text(&cache, text, 0) == PLN_OK, "%s", pln_error_text());
-}
-
-static void expect_refusal(const char *source, const char *text) {
-    int status = fake_load_text(&cache, source, 0);
-    ck_assert_msg(status == PLN_EPOLICY, "%s gave %d", source, status);
-    ck_assert_msg(strcmp(pln_error_text(), text) == 0, "%s\n got: %s\nnot: %s", source,
-                  pln_error_text(), text);
-}
-
-static const struct pln_rule *rule_of(const char *key) {
-    struct pln_match match;
-    pln_ruleset_match(cache.ruleset, pln_key(key), &match);
-    ck_assert_msg(match.rule != NULL, "no rule for %s", key);
-    return match.rule;
-}
-
 /* ---- admit ---- */
 
 START_TEST(what_is_admitted_may_stand_together_and_is_inherited) {
-    load_good("cache.class \"c\" { admit = { min_uses = 3, max_bytes = \"4k\" } }\n"
-              "cache.rule \"a\" { class = \"c\", min_uses = 2 }\n"
-              "cache.rule \"s:*\" { class = \"c\", admit = { deny = true } }");
-    ck_assert_uint_eq(rule_of("a")->terms.min_uses, 2);
-    ck_assert_uint_eq(rule_of("a")->terms.max_bytes, 4096);
-    ck_assert(!rule_of("a")->terms.is_denied);
-    ck_assert_uint_eq(rule_of("s:1")->terms.min_uses, 3);
-    ck_assert(rule_of("s:1")->terms.is_denied);
-    ck_assert_ptr_nonnull(strstr(rule_of("s:1")->origins, "min_uses 3 (class c, policy.lua:1)\n"
-                                                          "deny true (policy.lua:3)\n"));
+    fake_load_good(&cache, "cache.class \"c\" { admit = { min_uses = 3, max_bytes = \"4k\" } }\n"
+                           "cache.rule \"a\" { class = \"c\", min_uses = 2 }\n"
+                           "cache.rule \"s:*\" { class = \"c\", admit = { deny = true } }");
+    ck_assert_uint_eq(fake_rule_of(&cache, "a")->terms.min_uses, 2);
+    ck_assert_uint_eq(fake_rule_of(&cache, "a")->terms.max_bytes, 4096);
+    ck_assert(!fake_rule_of(&cache, "a")->terms.is_denied);
+    ck_assert_uint_eq(fake_rule_of(&cache, "s:1")->terms.min_uses, 3);
+    ck_assert(fake_rule_of(&cache, "s:1")->terms.is_denied);
+    ck_assert_ptr_nonnull(strstr(fake_rule_of(&cache, "s:1")->origins,
+                                 "min_uses 3 (class c, policy.lua:1)\n"
+                                 "deny true (policy.lua:3)\n"));
 }
 END_TEST
 
@@ -68,19 +51,20 @@ START_TEST(fields_of_time_that_exclude_or_need_each_other_are_told) {
          "policy.lua:1: class 'c': retry: between 0 and 1 hour, got '2h'"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
-        expect_refusal(wrong[i][0], wrong[i][1]);
+        fake_expect_refusal(&cache, wrong[i][0], wrong[i][1]);
     }
-    load_good(
+    fake_load_good(
+        &cache,
         "cache.class \"c\" { refresh = 0.8 }\n"
         "cache.rule \"a\" { class = \"c\", keep_hot = \"10m\" }\n"
         "cache.rule \"b\" { class = \"c\", refresh = 0, early = 1.5 }\n"
         "cache.rule \"c\" { sliding = true, max_age = \"1d\", l2_ttl = \"1h\", retry = 0 }\n");
-    ck_assert_int_eq(rule_of("a")->terms.keep_hot_ms, 600000);
-    ck_assert_double_eq(rule_of("b")->terms.early, 1.5);
-    ck_assert(rule_of("c")->terms.sliding);
-    ck_assert_int_eq(rule_of("c")->terms.max_age_ms, 86400000);
-    ck_assert_int_eq(rule_of("c")->terms.l2_ttl_ms, 3600000);
-    ck_assert_int_eq(rule_of("c")->terms.retry_ms, 0);
+    ck_assert_int_eq(fake_rule_of(&cache, "a")->terms.keep_hot_ms, 600000);
+    ck_assert_double_eq(fake_rule_of(&cache, "b")->terms.early, 1.5);
+    ck_assert(fake_rule_of(&cache, "c")->terms.sliding);
+    ck_assert_int_eq(fake_rule_of(&cache, "c")->terms.max_age_ms, 86400000);
+    ck_assert_int_eq(fake_rule_of(&cache, "c")->terms.l2_ttl_ms, 3600000);
+    ck_assert_int_eq(fake_rule_of(&cache, "c")->terms.retry_ms, 0);
 }
 END_TEST
 

@@ -18,36 +18,19 @@ static void teardown(void) {
     fake_close(&cache);
 }
 
-static void load_good(const char *text) {
-    ck_assert_msg(fake_load_text(&cache, text, 0) == PLN_OK, "%s", pln_error_text());
-}
-
-static void expect_refusal(const char *source, const char *text) {
-    int status = fake_load_text(&cache, source, 0);
-    ck_assert_msg(status == PLN_EPOLICY, "%s gave %d", source, status);
-    ck_assert_msg(strcmp(pln_error_text(), text) == 0, "%s\n got: %s\nnot: %s", source,
-                  pln_error_text(), text);
-}
-
-static const struct pln_rule *rule_of(const char *key) {
-    struct pln_match match;
-    pln_ruleset_match(cache.ruleset, pln_key(key), &match);
-    ck_assert_msg(match.rule != NULL, "no rule for %s", key);
-    return match.rule;
-}
-
 /* ---- loader ---- */
 
 START_TEST(a_rule_may_name_a_loader) {
-    load_good("local db = loader 'db'\n"
-              "cache.rule 'a:{id}' { load = db }\n"
-              "cache.rule 'b' { load = loader 'b', tags = function() end }");
-    ck_assert_str_eq(rule_of("a:1")->loader, "db");
-    ck_assert_uint_eq(rule_of("a:1")->hooks, PLN_RULE_LOAD);
-    ck_assert_str_eq(rule_of("b")->loader, "b");
-    ck_assert_ptr_nonnull(strstr(rule_of("b")->origins, "load loader 'b' (policy.lua:3)\n"
-                                                        "tags function (policy.lua:3)\n"));
-    ck_assert_ptr_null(strstr(rule_of("b")->origins, "load function"));
+    fake_load_good(&cache, "local db = loader 'db'\n"
+                           "cache.rule 'a:{id}' { load = db }\n"
+                           "cache.rule 'b' { load = loader 'b', tags = function() end }");
+    ck_assert_str_eq(fake_rule_of(&cache, "a:1")->loader, "db");
+    ck_assert_uint_eq(fake_rule_of(&cache, "a:1")->hooks, PLN_RULE_LOAD);
+    ck_assert_str_eq(fake_rule_of(&cache, "b")->loader, "b");
+    ck_assert_ptr_nonnull(strstr(fake_rule_of(&cache, "b")->origins,
+                                 "load loader 'b' (policy.lua:3)\n"
+                                 "tags function (policy.lua:3)\n"));
+    ck_assert_ptr_null(strstr(fake_rule_of(&cache, "b")->origins, "load function"));
 }
 END_TEST
 
@@ -64,7 +47,7 @@ START_TEST(a_loader_without_a_name_is_refused) {
          "policy.lua:1: rule 'x': load: a function, or loader \"name\", got a warm source"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
-        expect_refusal(wrong[i][0], wrong[i][1]);
+        fake_expect_refusal(&cache, wrong[i][0], wrong[i][1]);
     }
 }
 END_TEST
@@ -73,15 +56,17 @@ END_TEST
 
 START_TEST(rules_as_data_mean_what_statements_mean) {
     char origins[2048];
-    load_good("cache.class \"page\" { ttl = \"15m\", stale = \"2m\" }\n"
-              "cache.rule \"user:{id}\" { class = \"page\", tags = { \"u:{id}\" }, l2 = false }\n"
-              "cache.rule \"*\" { ttl = \"30s\", load = loader \"db\" }");
-    snprintf(origins, sizeof origins, "%s", rule_of("user:1")->origins);
-    load_good(
+    fake_load_good(
+        &cache, "cache.class \"page\" { ttl = \"15m\", stale = \"2m\" }\n"
+                "cache.rule \"user:{id}\" { class = \"page\", tags = { \"u:{id}\" }, l2 = false }\n"
+                "cache.rule \"*\" { ttl = \"30s\", load = loader \"db\" }");
+    snprintf(origins, sizeof origins, "%s", fake_rule_of(&cache, "user:1")->origins);
+    fake_load_good(
+        &cache,
         "cache.rules { classes = { page = { ttl = \"15m\", stale = \"2m\" } }, rules = {\n"
         "  { pattern = \"user:{id}\", class = \"page\", tags = { \"u:{id}\" }, l2 = false },\n"
         "  { pattern = \"*\", ttl = \"30s\", load = loader \"db\" } } }");
-    const struct pln_rule *user = rule_of("user:1");
+    const struct pln_rule *user = fake_rule_of(&cache, "user:1");
     ck_assert_uint_eq(cache.ruleset->n_rules, 2);
     ck_assert_int_eq(user->terms.ttl_ms, 900000);
     ck_assert_int_eq(user->terms.stale_if_error_ms, 120000);
@@ -89,7 +74,7 @@ START_TEST(rules_as_data_mean_what_statements_mean) {
     ck_assert_str_eq(user->class_name, "page");
     ck_assert_str_eq(pln_template_text(user->tags[0]), "u:{id}");
     ck_assert_int_eq(user->line, 1);
-    ck_assert_str_eq(rule_of("x")->loader, "db");
+    ck_assert_str_eq(fake_rule_of(&cache, "x")->loader, "db");
     for (char *at = origins; (at = strstr(at, "lua:2")) != NULL;) {
         at[4] = '1'; /* which is all that differs */
     }
@@ -98,18 +83,18 @@ START_TEST(rules_as_data_mean_what_statements_mean) {
 END_TEST
 
 START_TEST(rules_as_data_join_those_that_are_stated) {
-    load_good("cache.class \"page\" { ttl = \"15m\" }\n"
-              "cache.rules { rules = { { pattern = \"a\", class = \"page\" } } }\n"
-              "cache.rules { classes = { short = { ttl = 5 } } }\n"
-              "cache.rule \"b\" { class = \"short\" }\n"
-              "local list = {}\n"
-              "for i = 1, 50 do list[i] = { pattern = \"n\" .. i, ttl = i } end\n"
-              "cache.rules { rules = list }\n"
-              "cache.rules {}");
-    ck_assert_int_eq(rule_of("a")->terms.ttl_ms, 900000);
-    ck_assert_int_eq(rule_of("b")->terms.ttl_ms, 5000);
-    ck_assert_int_eq(rule_of("n50")->terms.ttl_ms, 50000);
-    ck_assert_int_eq(rule_of("n50")->line, 7);
+    fake_load_good(&cache, "cache.class \"page\" { ttl = \"15m\" }\n"
+                           "cache.rules { rules = { { pattern = \"a\", class = \"page\" } } }\n"
+                           "cache.rules { classes = { short = { ttl = 5 } } }\n"
+                           "cache.rule \"b\" { class = \"short\" }\n"
+                           "local list = {}\n"
+                           "for i = 1, 50 do list[i] = { pattern = \"n\" .. i, ttl = i } end\n"
+                           "cache.rules { rules = list }\n"
+                           "cache.rules {}");
+    ck_assert_int_eq(fake_rule_of(&cache, "a")->terms.ttl_ms, 900000);
+    ck_assert_int_eq(fake_rule_of(&cache, "b")->terms.ttl_ms, 5000);
+    ck_assert_int_eq(fake_rule_of(&cache, "n50")->terms.ttl_ms, 50000);
+    ck_assert_int_eq(fake_rule_of(&cache, "n50")->line, 7);
     ck_assert_uint_eq(cache.ruleset->n_rules, 52);
 }
 END_TEST
@@ -160,7 +145,7 @@ START_TEST(what_is_wrong_in_data_is_told_with_its_place) {
         {"cache.rule \"x\"\ncache.rules {}", "policy.lua:1: rule 'x' at line 1 has no body"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
-        expect_refusal(wrong[i][0], wrong[i][1]);
+        fake_expect_refusal(&cache, wrong[i][0], wrong[i][1]);
     }
 }
 END_TEST
@@ -174,7 +159,7 @@ START_TEST(every_plain_field_says_what_it_wants) {
         snprintf(source, sizeof source, "\ncache.class 'c' { %s = {} }", field->name);
         snprintf(text, sizeof text, "policy.lua:2: class 'c': %s: %s, got a table", field->name,
                  pln_policy_field_wanted(field));
-        expect_refusal(source, text);
+        fake_expect_refusal(&cache, source, text);
         ck_assert_msg((field->is_valid == NULL) == (field->range == NULL), "%s", field->name);
     }
 }
@@ -218,7 +203,7 @@ START_TEST(what_is_wrong_in_a_body_is_told_with_what_was_expected) {
          "\"15m\" }, got a second argument"},
     };
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
-        expect_refusal(wrong[i][0], wrong[i][1]);
+        fake_expect_refusal(&cache, wrong[i][0], wrong[i][1]);
     }
 }
 END_TEST
@@ -234,7 +219,7 @@ START_TEST(what_functions_share_is_not_for_the_file_as_it_is_read) {
     for (size_t i = 0; i < PLN_ARRAY_LEN(names); i++) {
         snprintf(source, sizeof source, "\nshared.%s('n', 1)", names[i]);
         snprintf(text, sizeof text, "policy.lua:2: shared.%s%s", names[i], late);
-        expect_refusal(source, text);
+        fake_expect_refusal(&cache, source, text);
     }
 }
 END_TEST
@@ -292,15 +277,15 @@ static const char good_policy[] = "include \"classes.lua\"\n"
 START_TEST(a_policy_of_several_files_is_read_as_one) {
     struct pln_load load = {.n_tags = 0};
     make_parts(good_parts, PLN_ARRAY_LEN(good_parts));
-    load_good(good_policy);
+    fake_load_good(&cache, good_policy);
     ck_assert_uint_eq(cache.ruleset->n_rules, 3);
-    ck_assert_str_eq(rule_of("admin:1")->file, "rules/users.lua");
-    ck_assert_int_eq(rule_of("admin:1")->line, 3);
+    ck_assert_str_eq(fake_rule_of(&cache, "admin:1")->file, "rules/users.lua");
+    ck_assert_int_eq(fake_rule_of(&cache, "admin:1")->line, 3);
     ck_assert_ptr_nonnull(
-        strstr(rule_of("admin:1")->origins, "ttl 15m (class page, classes.lua:3)\n"));
+        strstr(fake_rule_of(&cache, "admin:1")->origins, "ttl 15m (class page, classes.lua:3)\n"));
     ck_assert_ptr_nonnull(
-        strstr(rule_of("admin:1")->origins, "load function (rules/users.lua:3)\n"));
-    ck_assert_str_eq(rule_of("other")->file, "policy.lua");
+        strstr(fake_rule_of(&cache, "admin:1")->origins, "load function (rules/users.lua:3)\n"));
+    ck_assert_str_eq(fake_rule_of(&cache, "other")->file, "policy.lua");
     ck_assert_str_eq(cache.ruleset->events[0].file, "rules/users.lua");
     /* every state reads the texts of the first reading, and no file */
     drop_parts(good_parts, PLN_ARRAY_LEN(good_parts));
@@ -379,9 +364,10 @@ START_TEST(what_is_wrong_in_a_file_is_told_with_its_name) {
     };
     make_parts(bad_parts, PLN_ARRAY_LEN(bad_parts));
     for (size_t i = 0; i < PLN_ARRAY_LEN(wrong); i++) {
-        expect_refusal(wrong[i][0], wrong[i][1]);
+        fake_expect_refusal(&cache, wrong[i][0], wrong[i][1]);
     }
-    load_good(
+    fake_load_good(
+        &cache,
         "pcall(include, \"raises.lua\") pcall(include, \"raises.lua\") include \"sub/rule.lua\"");
     drop_parts(bad_parts, PLN_ARRAY_LEN(bad_parts));
 }
@@ -396,16 +382,16 @@ START_TEST(the_number_of_files_and_their_depth_are_bounded) {
         chain[i] = (struct part){names[i], texts[i]};
     }
     make_parts(chain, 20);
-    expect_refusal("include \"0.lua\"",
-                   "14.lua:1: include: files include each other 16 deep at most");
+    fake_expect_refusal(&cache, "include \"0.lua\"",
+                        "14.lua:1: include: files include each other 16 deep at most");
     drop_parts(chain, 20);
     for (int i = 0; i < 65; i++) {
         snprintf(names[i], sizeof names[i], "%d.lua", i);
         row[i] = (struct part){names[i], ""};
     }
     make_parts(row, 65);
-    expect_refusal("for i = 0, 64 do include(i .. \".lua\") end",
-                   "policy.lua:1: include: a policy includes at most 64 files");
+    fake_expect_refusal(&cache, "for i = 0, 64 do include(i .. \".lua\") end",
+                        "policy.lua:1: include: a policy includes at most 64 files");
     drop_parts(row, 65);
 }
 END_TEST
@@ -418,12 +404,12 @@ START_TEST(a_trusted_policy_includes_what_it_likes) {
     ck_assert_msg(fake_load_text(&cache, text, PLN_POLICY_TRUSTED) == PLN_OK, "%s",
                   pln_error_text());
     snprintf(text, sizeof text, "%s/sub/x.lua", cache.folder);
-    ck_assert_str_eq(rule_of("x")->file, text);
+    ck_assert_str_eq(fake_rule_of(&cache, "x")->file, text);
     snprintf(text, sizeof text, "include \"..%s/sub/x.lua\"", strrchr(cache.folder, '/'));
     ck_assert_msg(fake_load_text(&cache, text, PLN_POLICY_TRUSTED) == PLN_OK, "%s",
                   pln_error_text());
     snprintf(text, sizeof text, "..%s/sub/x.lua", strrchr(cache.folder, '/'));
-    ck_assert_str_eq(rule_of("x")->file, text);
+    ck_assert_str_eq(fake_rule_of(&cache, "x")->file, text);
     drop_parts(parts, 2);
 }
 END_TEST
