@@ -11,7 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "fill.h"
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
@@ -144,6 +144,9 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
     };
     *leads = true;
+    if (request->loads_as == 0) {
+        pln_fills_yield();
+    }
     if (pln_nested_check(cache, request->key.key) < 0) {
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;

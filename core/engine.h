@@ -8,7 +8,8 @@
  *   cache.c    every read: the way of a key through the tiers
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
- *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
+ *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker;
+ *              fills.c many of them, with one round trip for all leases, and one for all commits
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take

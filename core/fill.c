@@ -5,11 +5,10 @@
  *     stamp ─► L2 get ── fresh ─► install in L1 ─────────────────────────────► done
  *                │ miss or stale
  *                ▼
- *              lease ── held elsewhere ─► sleep until told, look again
- *                │ ours
- *                ▼
- *              stamp ─► L2 get once more (the last holder may just have stored it)
- *                │ still missing
+ *              stamp ─► lease ── held elsewhere ─► sleep until told, look again
+ *                         │ ours; where there is a value, L2 get once more (the last holder may
+ *                         │ just have stored it)
+ *                ┌────────┘ still missing
  *                ▼
  *              loader ─► commit, if the lease is still valid ─► install in L1 ─► done
  *
@@ -25,7 +24,7 @@
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
-#include "fill.h"
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
@@ -140,20 +139,30 @@ static void end_lease(struct fill *fill) {
     }
 }
 
+static int ask_lease(struct fill *fill) {
+    if (pln_fills_grant(fill)) {
+        return PLN_OK;
+    }
+    take_stamp(fill); /* again: what is read from here on may be kept */
+    return pln_l2_lease(fill->cache->l2, &fill->request->key, fill->request->terms->lease_ms,
+                        pln_cache_l2_deadline(fill->cache, fill->request->deadline), &fill->lease);
+}
+
 /* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
  * (with a lease, or without where L2 is away). Negative: the deadline. */
 static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     bool has_waited = false;
     while (uses_l2(fill)) {
-        int status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
-                                  pln_cache_l2_deadline(fill->cache, request->deadline),
-                                  &fill->lease);
+        int status = ask_lease(fill);
         if (status < 0) {
             fill->is_l2_away = true;
             break;
         }
         fill->has_lease = status == PLN_OK;
+        if (fill->has_lease && fill->lease.is_empty) {
+            return PLN_MISS;
+        }
         if (status == PLN_PENDING) {
             pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, has_waited ? 0 : 1);
             has_waited = true;
@@ -161,8 +170,8 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
             pln_ns until = pln_clock_precise() + nap * 1000000;
             pln_flight_sleep(fill->cache->flights, fill->flight,
                              until < request->deadline ? until : request->deadline);
+            take_stamp(fill);
         }
-        take_stamp(fill); /* again: what is read from here on may be kept */
         status = ask_l2(fill, PLN_READ_PRIMARY, outcome);
         if (status == PLN_OK) {
             end_lease(fill);
@@ -296,7 +305,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .format = load->value->format,
         .is_absent = is_absent,
     };
-    if (commit(fill, &item)) {
+    if (!pln_fills_take(fill, &item, load) && commit(fill, &item)) {
         pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &item, life);
     }
 }
