@@ -9,7 +9,7 @@
 ---@alias perilune.Key string|integer
 ---@alias perilune.Value string|number|boolean|table|nil
 ---@alias perilune.How "l1"|"l2"|"loaded"|"stale"|"negative"|"miss"
----@alias perilune.Code "miss"|"absent"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader_failed"|"policy"|"closed"|"busy"|"system"|"denied"|"lost"
+---@alias perilune.Code "miss"|"negative"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader"|"policy"|"closed"|"busy"|"system"|"denied"|"lost"
 ---@alias perilune.Loader fun(key: string, ...: any): perilune.Value, any, perilune.Duration?
 
 ---@class perilune
@@ -92,6 +92,9 @@ function perilune.memory(name) end
 ---@return string? err
 ---@return perilune.Code? code
 function perilune.notify(message) end
+
+---@return number seconds On a clock that is never set.
+function perilune.clock() end
 
 ---Reads the policies of all caches of this state's process again.
 ---@return integer? n How many are in force anew.
