@@ -63,9 +63,9 @@ static void look_again(struct pln_fills *fills) {
             ones[n++] = &fills->ones[i];
         }
     }
-    if (n == 0 ||
-        pln_l2_get_many(fills->cache->l2, keys, n, pln_cache_l2_deadline(fills->cache, PLN_FOREVER),
-                        values, statuses) != PLN_OK) {
+    if (n == 0 || pln_l2_get_many(pln_cache_l2(fills->cache), keys, n,
+                                  pln_cache_l2_deadline(fills->cache, PLN_FOREVER), values,
+                                  statuses) != PLN_OK) {
         return;
     }
     for (size_t i = 0; i < n; i++) {
@@ -97,7 +97,7 @@ static void take_leases(struct pln_fills *fills) {
         }
         pln_ruleset_unref(ruleset);
     }
-    pln_l2_lease_many(fills->cache->l2, keys, lengths, n,
+    pln_l2_lease_many(pln_cache_l2(fills->cache), keys, lengths, n,
                       pln_cache_l2_deadline(fills->cache, PLN_FOREVER), leases, statuses);
     for (size_t i = 0; i < n; i++) {
         if (statuses[i] == PLN_OK) {
@@ -222,7 +222,7 @@ static void store(struct pln_fills *fills) {
     if (n == 0) {
         return;
     }
-    pln_l2_commit_many(fills->cache->l2, keys, leases, items, n,
+    pln_l2_commit_many(pln_cache_l2(fills->cache), keys, leases, items, n,
                        pln_cache_l2_deadline(fills->cache, PLN_FOREVER), statuses);
     for (size_t i = 0, at = 0; i < fills->n; i++) {
         if (fills->ones[i].state == BROUGHT) {
@@ -237,7 +237,7 @@ static void settle(struct pln_fills *fills) {
         struct one *one = &fills->ones[i];
         if (one->state == HELD) {
             /* should this fail the lease ends by itself */
-            (void) pln_l2_release(fills->cache->l2, &one->key, &one->lease,
+            (void) pln_l2_release(pln_cache_l2(fills->cache), &one->key, &one->lease,
                                   pln_cache_l2_deadline(fills->cache, PLN_FOREVER));
             one->state = WANTED;
         }
