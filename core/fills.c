@@ -109,6 +109,7 @@ static void take_leases(struct pln_fills *fills) {
 
 struct pln_fills *pln_fills_begin(struct pln_cache *cache, const struct pln_bytes *keys, size_t n) {
     struct pln_fills *fills = NULL;
+    pln_wake(cache);
     if (cache->has_l2 && n > 1 && n <= PLN_FILLS_MOST && own() == NULL) {
         fills = calloc(1, sizeof *fills + n * sizeof fills->ones[0]);
     }
