@@ -8,7 +8,7 @@
 ---- opening and closing
 local perilune, name = ...
 local a <close> = assert(perilune.open(name))
-local b = assert(perilune.open(name, { ttl = "5m", log = false }))
+local b = assert(perilune.open(name, { ttl = "5m" }))
 local own <close> = perilune.open { name = "own", max_bytes = "1m", workers = 1, log = false }
 tostring(a)
 b:close()
@@ -34,7 +34,7 @@ cache:get_many({ "short", "long", "table", 1 }, { no_stale = true })
 cache:touch("short", "1m")
 cache:expire "short"
 cache:delete "short"
-cache:delete_many { "long", 1 }
+cache:delete_many { "long", "other" }
 cache:invalidate_tag "a"
 cache:invalidate_prefix "tab"
 cache:invalidate_pattern "t*e"
