@@ -50,7 +50,9 @@ local function alarm(seconds)
     end)
 end
 
--- wrap(cache): the same methods, which wait by copas.receive.
+--- The same methods, which wait by copas.receive.
+---@param cache perilune.Cache
+---@return perilune.Cache
 function adapter.wrap(cache)
     local state = { is_closing = false }
     return waiting.wrap(cache, function(op)

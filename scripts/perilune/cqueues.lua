@@ -15,7 +15,9 @@ local waiting = require "perilune.waiting"
 
 local adapter = {}
 
--- wrap(cache): the same methods, which wait by cqueues.poll.
+--- The same methods, which wait by cqueues.poll.
+---@param cache perilune.Cache
+---@return perilune.Cache
 function adapter.wrap(cache)
     local descriptor
 

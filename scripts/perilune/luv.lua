@@ -31,7 +31,9 @@ local function resume(thread)
     end
 end
 
--- wrap(cache): the same methods, which wait by a poll handle.
+--- The same methods, which wait by a poll handle.
+---@param cache perilune.Cache
+---@return perilune.Cache
 function adapter.wrap(cache)
     local sleepers = {} -- by op, the coroutine that waits for it
     local poll, timer -- made when first used
