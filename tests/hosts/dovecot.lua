@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- dovecot.lua - the cache behind Dovecot's logins, as scripts/hosts/dovecot.md shows it, in the auth
--- process itself (blocking=no) and in its workers (blocking=yes).
+-- dovecot.lua - the cache behind Dovecot's logins, as scripts/hosts/dovecot.md shows it: in the
+-- auth process itself (blocking=no), and in its workers (blocking=yes).
 
 local host = require "host"
 local page = require "page"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- prosody.lua - the cache in Prosody, as scripts/hosts/prosody.md shows it: its handlers and loaders
--- wait by util.async, and the server goes on meanwhile.
+-- prosody.lua - the cache in Prosody, as scripts/hosts/prosody.md shows it: its handlers and its
+-- loaders wait by util.async, and the server goes on meanwhile.
 
 local host = require "host"
 local page = require "page"
