@@ -47,8 +47,11 @@ local article = articles_of(variables)
 
 spec.test("a load that takes long keeps a request for 50 ms, and nobody else", function()
   spec.run("mkfifo " .. articles .. "/slow.html")
+  spec.wait_until("L1 has the greeting", function()
+    return select(3, article "greeting") == "l1"
+  end)
   spec.returns({ 503, "", "timeout", "1" }, article "slow")
-  spec.returns({ 200, "Good night.\n", "l1" }, article "night")
+  spec.returns({ 200, "Good night.\n", "l1" }, article "greeting")
   spec.returns({ 503, "", "timeout", "1" }, article "slow") -- it joins the load that is under way
   write("slow", "At last.\n")
   spec.wait_until("the load has ended", function()

@@ -1,8 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- lua5.4.lua - the module in the plain lua5.4, as scripts/hosts/lua5.4.md shows it, and what makes
--- it fit for every program that embeds a Lua: no liblua of its own, one name shown, and a place that
--- Debian's interpreter looks at. No script of ours needs `perilune run`.
+-- it fit for every program that embeds a Lua: no liblua of its own, one name shown, and a place
+-- that Debian's interpreter looks at. No script of ours needs `perilune run`.
 
 local host = require "host"
 local page = require "page"

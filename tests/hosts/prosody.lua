@@ -15,7 +15,7 @@ local redis = spec.redis()
 local slow = host.slow()
 local folder, remove = spec.folder()
 local variables = { PORT = host.port(), DIR = folder, REDIS = redis.url,
-  PROFILES = slow.url .. "/" }
+  PROFILES = slow.url .. "/", AS_ROOT = "yes" }
 local server
 
 local function url(name)
