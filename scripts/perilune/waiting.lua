@@ -46,6 +46,7 @@ function waiting.wrap(cache, wait, host)
     host = host or {}
     local can_wait = host.can_wait or coroutine.isyieldable
     local busy = setmetatable({}, { __mode = "k" }) -- ops that somebody waits for
+    local loading = setmetatable({}, { __mode = "k" }) -- by coroutine, the set of keys it loads
     local is_closing, is_closed = false, false
     local object = {}
 
@@ -79,12 +80,28 @@ function waiting.wrap(cache, wait, host)
         end,
     }
 
-    -- The results of an op, when they are there. Given nil, message, code it returns those.
-    local function settle(op, ...)
+    -- Runs the loader, in this coroutine.
+    local function load(op, key)
+        local thread = coroutine.running()
+        local keys = loading[thread] or {}
+        loading[thread] = keys
+        keys[tostring(key)] = true
+        op:load()
+        keys[tostring(key)] = nil
+    end
+
+    -- The results of an op, when they are there; `key` is that of a get. Given nil, message, code in
+    -- the place of an op it returns those.
+    local function settle(key, op, ...)
         if not op then
             return op, ...
         elseif op:ready() then
             return op:result()
+        end
+        local own = loading[coroutine.running()]
+        if own and own[tostring(key)] then -- it would wait for itself
+            op:cancel()
+            error(("the loader of '%s' asks for '%s' itself"):format(key, key), 3)
         end
         busy[op] = true
         -- the fourth value of a for is closed with it, which also Lua 5.3 can read
@@ -95,7 +112,7 @@ function waiting.wrap(cache, wait, host)
                 op:cancel()
                 return let_go(op, nil, "the cache was closed meanwhile", "closed")
             elseif op:wants_load() then
-                op:load()
+                load(op, key)
             else
                 wait(op)
             end
@@ -108,18 +125,18 @@ function waiting.wrap(cache, wait, host)
         end
     end
 
-    function object.get(_, ...)
+    function object.get(_, key, ...)
         check_open()
         if can_wait() then
-            return settle(cache:get_async(...))
+            return settle(key, cache:get_async(key, ...))
         end
-        return cache:get(...)
+        return cache:get(key, ...)
     end
 
     function object.get_many(_, ...)
         check_open()
         if can_wait() then
-            return settle(cache:get_many_async(...))
+            return settle(nil, cache:get_many_async(...))
         end
         return cache:get_many(...)
     end
@@ -128,7 +145,7 @@ function waiting.wrap(cache, wait, host)
         object[name] = function(_, ...)
             check_open()
             if can_wait() then
-                return settle(cache:call_async(name, ...))
+                return settle(nil, cache:call_async(name, ...))
             end
             return cache[name](cache, ...)
         end
@@ -138,7 +155,7 @@ function waiting.wrap(cache, wait, host)
     function object.wrap(_, f, options)
         local wrapped = cache:wrap(f, options) -- checks the options
         local rest = options_of_get(options)
-        local function load(_, ...) -- is given the key first; a wrapped function gives no ttl
+        local function call(_, ...) -- is given the key first; a wrapped function gives no ttl
             local value, err = f(...)
             return value, err
         end
@@ -149,7 +166,7 @@ function waiting.wrap(cache, wait, host)
         }, {
             __index = wrapped,
             __call = function(_, ...)
-                return object:get(wrapped.key(...), rest, load, ...)
+                return object:get(wrapped.key(...), rest, call, ...)
             end,
             __name = "perilune.wrapped",
             __metatable = false,

@@ -120,6 +120,18 @@ function calls.check(driver)
     end)
   end)
 
+  spec.test("a loader that asks for its own key is told so", function()
+    local cache <close> = open()
+    driver.run(function()
+      local value, message, code = cache:get(7, function()
+        driver.pause()
+        return cache:get "7"
+      end)
+      spec.same({ value, code }, { nil, "loader" })
+      spec.contains(message, "the loader of '7' asks for '7' itself")
+    end)
+  end)
+
   spec.test("what a loader raises comes back with where, and what it returns as it is", function()
     local cache <close> = open()
     driver.run(function()
