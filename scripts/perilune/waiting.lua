@@ -90,8 +90,8 @@ function waiting.wrap(cache, wait, host)
         keys[tostring(key)] = nil
     end
 
-    -- The results of an op, when they are there; `key` is that of a get. Given nil, message, code in
-    -- the place of an op it returns those.
+    -- The results of an op, when they are there; `key` is that of a get. Given nil, message, code
+    -- in the place of an op it returns those.
     local function settle(key, op, ...)
         if not op then
             return op, ...
@@ -99,7 +99,7 @@ function waiting.wrap(cache, wait, host)
             return op:result()
         end
         local own = loading[coroutine.running()]
-        if own and own[tostring(key)] then -- it would wait for itself
+        if own and key ~= nil and own[tostring(key)] then -- it would wait for itself
             op:cancel()
             error(("the loader of '%s' asks for '%s' itself"):format(key, key), 3)
         end
