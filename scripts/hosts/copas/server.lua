@@ -29,7 +29,8 @@ local function fetch(path)
         return nil, err
     end
     copas.send(source, ("GET %s HTTP/1.0\r\n\r\n"):format(path))
-    local text = copas.receive(source, "*a") or ""
+    local whole, _, part = copas.receive(source, "*a")
+    local text = whole or part -- if the end comes by itself, what came before is the part
     source:close()
     local status = text:match "^HTTP/%S+ (%d+)"
     if status == "200" then
