@@ -72,6 +72,7 @@ static void after_in_child(void) {
     after(true);
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_l1_after_fork(cache->l1);
+        cache->n_forks++;
         if (cache->has_l2) {
             cache->l2 = pln_l2_gone();
             pln_inval_down(cache->inval);

@@ -322,9 +322,9 @@ static inline int pln_l2_get_many(struct pln_l2 *l2, const struct pln_hashed *ke
 /* Begins a get; at its deadline it ends with PLN_ETIMEOUT, and its answer, should it come, is
  * dropped. There is no order between it and other commands: who has written a key and wants to read
  * it begins the get after the write has returned. In memory done() is called before this returns.
- * Returns: PLN_OK: done() is called, exactly once. Else it never is: PLN_EBUSY (too many wait),
- * PLN_EL2DOWN (breaker open, or closing), PLN_ETIMEOUT (the deadline has passed), PLN_ETOOBIG,
- * PLN_ESYSTEM (no thread).
+ * Returns: PLN_OK: done() is called, exactly once. Else it never is: PLN_EBUSY (too many wait, or
+ * memory is slow), PLN_EL2DOWN (breaker open, or closing), PLN_ETIMEOUT (the deadline has passed),
+ * PLN_ETOOBIG, PLN_ESYSTEM (no thread).
  * Threads: any, does not wait for the server. */
 static inline int pln_l2_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
     return l2->ops->get_async(l2, get);

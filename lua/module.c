@@ -102,6 +102,8 @@ static int load_policy(lua_State *L, struct pln_cache *cache) {
 static void close_cache(struct pln_lua_cache *self) {
     struct pln_cache *cache = self->cache;
     self->cache = NULL;
+    pln_news_free(self->news);
+    self->news = NULL;
     pln_close(cache);
 }
 
@@ -190,11 +192,23 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
-    const luaL_Reg *const lists[] = {
-        life,           pln_lua_reads, pln_lua_writes, pln_lua_wraps,    pln_lua_controls,
-        pln_lua_keys,   pln_lua_locks, pln_lua_limits, pln_lua_sessions, pln_lua_data,
-        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings,
-        pln_lua_shadows};
+    const luaL_Reg *const lists[] = {life,
+                                     pln_lua_reads,
+                                     pln_lua_writes,
+                                     pln_lua_wraps,
+                                     pln_lua_controls,
+                                     pln_lua_keys,
+                                     pln_lua_locks,
+                                     pln_lua_limits,
+                                     pln_lua_sessions,
+                                     pln_lua_data,
+                                     pln_lua_hashes,
+                                     pln_lua_scans,
+                                     pln_lua_boards,
+                                     pln_lua_policies,
+                                     pln_lua_warmings,
+                                     pln_lua_shadows,
+                                     pln_lua_asyncs};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
