@@ -78,8 +78,8 @@ static int take_off(struct get_op *get) {
     if (is_host) {
         pln_flight_host(cache->flights, get->flight, &get->watcher, request->deadline);
     }
-    struct pln_steps *steps = pln_steps_lead(request, get->flight, get->is_named);
-    get->steps = is_host ? steps : NULL;
+    struct pln_steps *steps = NULL;
+    pln_steps_lead(request, get->flight, get->is_named, is_host ? &get->steps : &steps);
     return PLN_OK;
 }
 
@@ -253,7 +253,8 @@ int pln_begin_get(struct pln_news *news, struct pln_bytes key,
 
 /* Whether the host of the op may go on with its load. */
 static bool may_take(const struct pln_op *op) {
-    return op->kind == &kind && op->at != NULL && pln_news_check(op->news) == PLN_OK && !op->is_ready;
+    return op->kind == &kind && op->at != NULL && pln_news_check(op->news) == PLN_OK &&
+           !op->is_ready;
 }
 
 const char *pln_op_loader(const struct pln_op *op) {

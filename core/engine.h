@@ -47,8 +47,8 @@
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
  * taken with that of the sources of events (feeder.c) held, all that come after a shadow's
- * (shadow.c): it is the first, and that of news (news.c), which may be taken with the flights' held:
- * it is the last.
+ * (shadow.c): it is the first, and that of news (news.c), which may be taken with the flights'
+ * held: it is the last.
  *
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)

@@ -152,6 +152,7 @@ void pln_op_ready(struct pln_op *op, int status) {
 }
 
 static void unlist(struct pln_op *op) {
+    assert(op->at != NULL);
     *op->at = op->next;
     if (op->next != NULL) {
         op->next->at = op->at;

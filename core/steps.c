@@ -232,8 +232,8 @@ static int take_tags(struct pln_steps *steps, const struct pln_get_options *opti
     return status;
 }
 
-struct pln_steps *pln_steps_lead(const struct pln_request *request, struct pln_flight *flight,
-                                 bool is_named) {
+void pln_steps_lead(const struct pln_request *request, struct pln_flight *flight, bool is_named,
+                    struct pln_steps **of_host) {
     struct pln_cache *cache = request->cache;
     struct pln_outcome outcome = {0};
     struct pln_steps *steps = malloc(sizeof *steps);
@@ -241,7 +241,7 @@ struct pln_steps *pln_steps_lead(const struct pln_request *request, struct pln_f
         struct pln_request copy = *request;
         struct fill fill = {.request = &copy, .cache = cache, .flight = flight, .worker = -1};
         pln_fill_end(&fill, pln_fail(PLN_ENOMEM, "get: no memory to start a load"), &outcome);
-        return NULL;
+        return;
     }
     *steps = (struct pln_steps){.job = {.run = run, .drop = drop},
                                 .request = *request,
@@ -257,15 +257,15 @@ struct pln_steps *pln_steps_lead(const struct pln_request *request, struct pln_f
     int status = take_tags(steps, request->options);
     if (status < 0) {
         end(steps, status, &outcome);
-        return NULL;
+        return;
     }
     if (pln_fill_leaves_all(&steps->fill)) {
         pln_fill_hand_over(&steps->fill, true, true);
         steps_free(steps);
-        return NULL;
+        return;
     }
+    *of_host = steps; /* first: nothing is known of them once they are on their way */
     ask(steps);
-    return steps;
 }
 
 /* ---- the host's turn ---- */

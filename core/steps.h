@@ -14,10 +14,10 @@ struct pln_steps;
 int pln_steps_host_loads(void *arg, struct pln_bytes key, struct pln_load *load);
 
 /* Leads a flight to its end. Copies what it needs of the request. `is_named`: the host's loader is
- * one that the rule calls for. Returns what the functions below want; it may have gone already but
- * when it is the host's turn (flight.h), and there it is the host's own. NULL: it has ended. */
-struct pln_steps *pln_steps_lead(const struct pln_request *request, struct pln_flight *flight,
-                                 bool is_named);
+ * one that the rule calls for. *of_host is what the functions below want, of the host, when it is
+ * its turn (flight.h); at other times it may have gone. */
+void pln_steps_lead(const struct pln_request *request, struct pln_flight *flight, bool is_named,
+                    struct pln_steps **of_host);
 
 /* By the host, who has taken its turn. The first looks again whether another process is still
  * loading. The second gives what a loader fills, until the third takes it, with the loader's

@@ -78,11 +78,11 @@ static int push_code(lua_State *L, const char *message, const char *code) {
 /* Pushes what a get brought, whose value is given back. */
 static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
                     struct pln_result *result) {
-    if (status < 0) {
-        return pln_lua_push_status(L, status);
-    }
     if (status != PLN_OK) {
-        return push_outcome(L, pln_status_name(status));
+        pln_release(cache->cache, result->value); /* of what is absent: no bytes */
+        result->value = NULL;
+        return status < 0 ? pln_lua_push_status(L, status)
+                          : push_outcome(L, pln_status_name(status));
     }
     if (result->value == NULL) {
         return push_code(L, "get: the value was lost when memory ran out", "no_memory");

@@ -167,13 +167,15 @@ END_TEST
 
 START_TEST(who_asks_late_for_the_descriptor_has_the_news_yet) {
     struct begun got = async_begin(A, news, PLN_BEGIN_LOADS, NULL);
-    async_begin(A, news, PLN_BEGIN_LOADS, NULL);
+    struct begun same = async_begin(A, news, PLN_BEGIN_LOADS, NULL);
     pln_ns until = pln_deadline(10000);
     while (pln_op_look(got.op) != PLN_OP_WANTS_LOAD) {
         ck_assert(pln_clock_precise() < until);
     }
     async_load(got.op, "mine", 0); /* the other is told */
     ck_assert(async_is_told(news));
+    async_expect(news, &got, "mine", "loaded");
+    async_expect(news, &same, "mine", "loaded");
 }
 END_TEST
 
