@@ -13,10 +13,16 @@ if spec.run "id -u" ~= "0\n" then
   host.skip "Dovecot runs as several users, and is started by root"
 end
 
+local module = assert(package.searchpath("perilune", package.cpath))
+
 for _, blocking in ipairs { "no", "yes" } do
   local redis = spec.redis()
   local folder, remove = spec.folder()
-  local variables = { DIR = folder, BLOCKING = blocking, REDIS = redis.url }
+  -- who looks up is not root: the module and the Redis are where all can come
+  spec.run(("cp '%s' '%s'; chmod 755 '%s'; chmod 777 '%s'"):format(module, folder,
+    redis.socket:match "^(.*)/", redis.socket))
+  local variables = { DIR = folder, BLOCKING = blocking, REDIS = redis.url,
+    LUA_CPATH_5_4 = folder .. "/?.so;;" }
   local server
 
   local function test(name, body)
