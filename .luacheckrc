@@ -12,9 +12,7 @@ files["scripts/warmers/from_sqlite.lua"] = policy
 files["scripts/warmers/from_previous.lua"] = policy
 files["scripts/examples/packages_policy.lua"] = policy
 files["scripts/examples/events_policy.lua"] = policy
-<<<<<<< HEAD
 files["lua/types"] = { ignore = { "111", "112", "113", "211", "212", "231", "241", "631" } }
-=======
 
 -- what hosts give their scripts, and take from them
 files["scripts/hosts/lighttpd/site.lua"] = { globals = { "lighty" } }
@@ -24,4 +22,3 @@ files["scripts/hosts/prosody/prosody.cfg.lua"] = { ignore = { "111", "113" } } -
 files["scripts/hosts/dovecot/auth.lua"] = {
     globals = { "auth_passdb_lookup", "auth_userdb_lookup" }, read_globals = { "dovecot" },
 }
->>>>>>> w-adapters
