@@ -22,7 +22,7 @@ local function close_from(first)
   end
 end
 
-CLOSING = setmetatable({}, {
+local closing = setmetatable({}, {
   __pow = function(_, object)
     if object then
       assert(debug.getmetatable(object).__close, "cannot be closed")
@@ -51,5 +51,5 @@ local file = assert(io.open(arg[1]))
 local text = file:read "a"
 file:close()
 text = text:gsub("(local [%w_]+) <close> =", "%1 = CLOSING ^"):gsub(" <const>", "")
-arg[0] = table.remove(arg, 1)
-assert(load(text, "@" .. arg[0], "t"))(table.unpack(arg))
+local environment = setmetatable({ CLOSING = closing, arg = { [0] = arg[1] } }, { __index = _G })
+assert(load(text, "@" .. arg[1], "t", environment))()

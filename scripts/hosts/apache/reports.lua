@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: MIT
+--
+-- reports.lua - GET /reports/NAME, for Apache's mod_lua. See apache.conf.
+--
+-- A Lua state lives for a request by default, so all that lasts is in the cache: opened by its name
+-- it is the process's, and already running but for the first request. While a handler waits, its
+-- thread (or process, with prefork) does nothing else; the others go on.
+local perilune = require "perilune"
+
+local function open()
+    return assert(perilune.open("reports", {
+        redis = os.getenv "REDIS",
+        ttl = "5m",
+        negative = "10s",
+        stale_if_error = "1h",
+    }))
+end
+
+-- Makes a report; here of a file, but it may take its time: for each report one request makes it.
+local function make(_, name)
+    local file = io.open(os.getenv "SOURCE" .. "/" .. name)
+    if not file then
+        return nil -- there is no such report
+    end
+    local text = file:read "a"
+    file:close()
+    return text:upper()
+end
+
+-- luacheck: globals report status, read_globals apache2
+function report(r)
+    local name = r.uri:match "([a-z]+)$"
+    local body, problem, how = open():get("report:" .. name, make, name)
+    r.headers_out["X-Cache"] = how
+    if body then
+        r.content_type = "text/plain; charset=utf-8"
+        r:write(body)
+        return apache2.OK
+    elseif how == "negative" then
+        return 404
+    end
+    r:err("reports: " .. problem)
+    return 503
+end
+
+-- For those who look after it.
+function status(r)
+    r.content_type = "text/plain; charset=utf-8"
+    r:write(("mode %s\n%s"):format(open():stats().mode, open():prometheus()))
+    return apache2.OK
+end
