@@ -9,11 +9,6 @@ local perilune = require "perilune"
 
 -- luacheck: read_globals core
 
-local origin, port = os.getenv "ORIGIN", nil
-if not origin:find "^/" then
-    origin, port = origin:match "^(.*):(%d+)$"
-end
-
 -- By name: the states of all threads find the same cache.
 local open = assert(perilune.open("pages", {
     redis = os.getenv "REDIS",
@@ -27,7 +22,7 @@ local cache = require "perilune.haproxy".wrap(open)
 local function load(path)
     local socket = core.tcp()
     socket:settimeout(10)
-    local good, problem = socket:connect(origin, port)
+    local good, problem = socket:connect(os.getenv "ORIGIN")
     if good then
         good, problem = socket:send("GET " .. path .. " HTTP/1.0\r\nhost: origin\r\n\r\n")
     end

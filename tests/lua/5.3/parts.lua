@@ -1,23 +1,26 @@
 -- SPDX-License-Identifier: MIT
 --
--- parts.lua - the parts of the module that are written in Lua are read by a host's 5.3 as well.
+-- parts.lua - what a host with a Lua 5.3 gets beside the module: its parts that are written in Lua
+-- are read by 5.3 as well, and the module for 5.4, found by mistake, is refused and does no harm.
 --
--- usage: lua5.3 parts.lua ROOT
+-- usage: lua5.3 parts.lua ROOT MODULE     MODULE: for 5.4
+
+local spec = require "spec"
 
 local folder = arg[1] .. "/scripts/perilune"
-local pipe = assert(io.popen("ls '" .. folder .. "'"))
-local n, n_failed = 0, 0
-for name in pipe:lines() do
-  if name:find "%.lua$" then
-    local good, message = loadfile(folder .. "/" .. name)
-    n = n + 1
-    n_failed = n_failed + (good and 0 or 1)
-    print(("%sok %d - %s is read"):format(good and "" or "not ", n, name))
-    if not good then
-      print("# " .. message)
-    end
-  end
+for name in (spec.run("ls '" .. folder .. "'")):gmatch "([%w_]+%.lua)\n" do
+  spec.test(name .. " is read", function()
+    assert(loadfile(folder .. "/" .. name))
+  end)
 end
-pipe:close()
-print("1.." .. n)
-os.exit(n > 0 and n_failed == 0)
+
+spec.test("the module for 5.4 is refused", function()
+  local open, message = package.loadlib(arg[2], "luaopen_perilune")
+  if open then
+    spec.raises("version mismatch", open)
+  else
+    spec.contains(message, "undefined symbol")
+  end
+end)
+
+spec.finish()
