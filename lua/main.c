@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * main.c - the program perilune. `run` is C (run.c), and so is having no command at all; the others
- * are in scripts/perilune.lua, which is part of this program and is called with the arguments and
+ * are in scripts/perilune_program.lua, part of this program, which is called with the arguments and
  * with a table of what it cannot do in Lua, and of what scripts/perilune_NAME.lua return, by NAME.
  */
 #include "internal.h"

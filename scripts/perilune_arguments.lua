@@ -3,8 +3,8 @@
 -- perilune_arguments.lua - what the program perilune makes of a command line: a command's options
 -- and the rest, the cache that the options describe, and complaints.
 --
--- It is part of the program: called with the table that perilune.lua is called with, it returns
--- what is there as program.arguments.
+-- It is part of the program: called with the table that perilune_program.lua is called with, it
+-- returns what is there as program.arguments.
 
 local program = ...
 local perilune = require "perilune"
@@ -15,7 +15,7 @@ local function complain(format, ...)
   io.stderr:write("perilune: ", format:format(...), "\n")
 end
 
--- Raised for wrong usage; caught at the end of perilune.lua.
+-- Raised for wrong usage; caught at the end of perilune_program.lua.
 local function refuse(format, ...)
   error({ usage = format:format(...) }, 0)
 end

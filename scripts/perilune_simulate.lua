@@ -3,8 +3,8 @@
 -- perilune_simulate.lua - the command `perilune simulate`: what a policy would have done with
 -- recorded requests, at several budgets, beside another policy if there is one.
 --
--- It is part of the program: called with the table that perilune.lua is called with, it returns
--- the command, which is there as program.simulate. The replay itself is C (lua/simulate.c).
+-- It is part of the program: called with the table that perilune_program.lua is called with, it
+-- returns the command, which is there as program.simulate. The replay itself is C (lua/simulate.c).
 
 local program = ...
 local arguments, curve = program.arguments, program.curve

@@ -3,8 +3,8 @@
 -- perilune_warm.lua - `perilune warm`: loads what a policy, or a list, names, and tells how far it
 -- is: people by a line on a terminal, the service manager by messages, programs by an exit code.
 --
--- It is part of the program: called with the table that perilune.lua is called with, it returns
--- the command, which is there as program.warm.
+-- It is part of the program: called with the table that perilune_program.lua is called with, it
+-- returns the command, which is there as program.warm.
 
 local program = ...
 local arguments = program.arguments

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- perilune.lua - the commands of the program perilune, but for `run`, which is C (lua/run.c).
+-- perilune_program.lua - the commands of the program perilune, but for `run`, which is C
+-- (lua/run.c).
 --
 -- It is part of the program: called with a table of what Lua lacks (lua/main.c) and the command
 -- line; what it returns is the exit code. Results go to standard output, all else to standard
