@@ -7,29 +7,31 @@
 -- thread (or process, with prefork) does nothing else; the others go on.
 local perilune = require "perilune"
 
+-- luacheck: globals report status, read_globals apache2
+
 local function open()
     return assert(perilune.open("reports", {
         redis = os.getenv "REDIS",
         ttl = "5m",
         negative = "10s",
-        stale_if_error = "1h",
+        stale_if_error = "1h", -- while the source is away
     }))
 end
 
--- Makes a report; here of a file, but it may take its time: for each report one request makes it.
+-- Has a report made; it may take its time, for of all who ask one does this. Returns nil where there
+-- is no such report, nil and what went wrong.
 local function make(_, name)
-    local file = io.open(os.getenv "SOURCE" .. "/" .. name)
-    if not file then
-        return nil -- there is no such report
+    local body, status = require "socket.http".request(os.getenv "SOURCE" .. name)
+    if status == 200 then
+        return body
+    elseif status == 404 then
+        return nil
     end
-    local text = file:read "a"
-    file:close()
-    return text:upper()
+    return nil, "the source: " .. status
 end
 
--- luacheck: globals report status, read_globals apache2
 function report(r)
-    local name = r.uri:match "([a-z]+)$"
+    local name = r.uri:match "^/reports/(.*)$"
     local body, problem, how = open():get("report:" .. name, make, name)
     r.headers_out["X-Cache"] = how
     if body then
