@@ -23,26 +23,33 @@ local LOOK_MS = 2 -- a wait's length, and so the most that an answer may lie the
 local STEP_MS = 10 -- between two pieces of the cache's work, where no thread does it
 local ASK_MS = 1000 -- between two questions whether it is so
 
-local function wait()
-    core.msleep(LOOK_MS)
-end
+-- wrap(cache): the same methods, which wait by core.msleep.
+function haproxy.wrap(cache)
+    local is_ours, is_closed = false, false -- is_ours: whether the cache's work is left to us
 
-local function drive(cache)
-    while true do
-        local is_ours = cache:stats().mode == "caller"
+    local function work()
+        while not is_closed do
+            is_ours = cache:stats().mode == "caller"
+            if is_ours then
+                cache:step(0)
+            end
+            core.msleep(is_ours and STEP_MS or ASK_MS)
+        end
+    end
+
+    local function wait()
         if is_ours then
             cache:step(0)
         end
-        core.msleep(is_ours and STEP_MS or ASK_MS)
+        core.msleep(LOOK_MS)
     end
-end
 
--- wrap(cache): the same methods, which wait by core.msleep.
-function haproxy.wrap(cache)
-    core.register_task(function()
-        drive(cache)
-    end)
-    return waiting.wrap(cache, wait)
+    core.register_task(work)
+    return waiting.wrap(cache, wait, {
+        leave = function()
+            is_closed = true
+        end,
+    })
 end
 
 return haproxy

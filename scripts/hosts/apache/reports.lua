@@ -18,8 +18,8 @@ local function open()
     }))
 end
 
--- Has a report made; it may take its time, for of all who ask one does this. Returns nil where there
--- is no such report, nil and what went wrong.
+-- Has a report made, which may take its time: of all who ask one does this. Returns nil where there
+-- is no such report; nil and what went wrong.
 local function make(_, name)
     local body, status = require "socket.http".request(os.getenv "SOURCE" .. name)
     if status == 200 then
