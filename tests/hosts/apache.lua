@@ -7,39 +7,14 @@ local host = require "host"
 local perilune = require "perilune"
 local spec = require "spec"
 
-local MODULES = "/usr/lib/apache2/modules"
 host.need_file("/usr/sbin/apache2", "apache2-bin")
-host.need_file(MODULES .. "/mod_lua.so", "apache2-bin")
+host.need_file("/usr/lib/apache2/modules/mod_lua.so", "apache2-bin")
 host.need_program("curl", "curl")
 local module = os.getenv "PERILUNE_LUA53" or host.skip "the module for Lua 5.3 is not built"
 
 local root = spec.run(("realpath '%s'"):format(host.root)):match "[^\n]+"
-local is_root = spec.run "id -u" == "0\n"
+local example = root .. "/scripts/hosts/apache"
 local redis = spec.redis()
-
-local CONFIG = [[
-ServerRoot "@FOLDER@"
-ServerName cache
-Listen 127.0.0.1:@PORT@
-PidFile "@FOLDER@/pid"
-ErrorLog "@FOLDER@/error.log"
-LogLevel notice
-LoadModule mpm_@MPM@_module @MODULES@/mod_mpm_@MPM@.so
-LoadModule authz_core_module @MODULES@/mod_authz_core.so
-LoadModule lua_module @MODULES@/mod_lua.so
-@LIMITS@
-@USER@
-LuaPackageCPath "@MODULE@/?.so"
-LuaPackagePath "@ROOT@/scripts/?.lua"
-Include "@FOLDER@/reports.conf"
-]]
-
--- Few of them, so that what one has in its L1 is soon asked for again.
-local LIMITS = {
-  prefork = "StartServers 6\nMinSpareServers 1\nMaxSpareServers 6\nMaxRequestWorkers 6",
-  event = "StartServers 1\nServerLimit 1\nThreadsPerChild 8\nMaxRequestWorkers 8\n" ..
-    "MinSpareThreads 1\nMaxSpareThreads 8",
-}
 
 local function read(path)
   local file <close> = assert(io.open(path))
@@ -50,17 +25,13 @@ end
 local function start(mpm, scope, upstream)
   local folder, remove = spec.folder()
   local port = host.port()
-  local example = root .. "/scripts/hosts/apache"
-  local reports = read(example .. "/apache.conf"):gsub("LuaScope once", "LuaScope " .. scope)
-  spec.write(folder .. "/reports.conf", reports)
-  spec.write(folder .. "/apache.conf", (CONFIG:gsub("@(%u+)@", {
-    FOLDER = folder, PORT = tostring(port), MPM = mpm, MODULES = MODULES, LIMITS = LIMITS[mpm],
-    USER = is_root and "User nobody\nGroup nogroup" or "", MODULE = module, ROOT = root,
-  })))
   spec.run(("chmod -R a+rwX %s %s"):format(folder, redis.socket:match "^(.*)/")) -- for nobody
-  local program = host.start { "/usr/sbin/apache2", "-d", folder, "-f", folder .. "/apache.conf",
-    "-D", "FOREGROUND", port = port,
-    env = { REDIS = redis.url, REPORTS = example, SOURCE = upstream.url .. "/" } }
+  local program = host.start { "/usr/sbin/apache2", "-f", example .. "/server.conf",
+    "-D", "FOREGROUND", port = port, env = {
+      LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = root .. "/scripts/?.lua;;",
+      PORT = port, DIR = folder, MPM = mpm, REPORTS = example, SCOPE = scope,
+      SOURCE = upstream.url .. "/", REDIS = redis.url,
+    } }
   local server = { program = program, url = ("http://127.0.0.1:%d/"):format(port) }
   function server.get(path)
     local answer = host.get(server.url .. path)

@@ -31,7 +31,7 @@ end
 local function start(how, upstream)
   local port = host.port()
   local command = { "haproxy", "-f", config_with(how.load), "-db", port = port, env = {
-    LUA_CPATH_5_3 = module .. "/?.so", LUA_PATH_5_3 = host.root .. "scripts/?.lua",
+    LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = host.root .. "scripts/?.lua;;",
     LISTEN = "127.0.0.1:" .. port, PAGES = example, ORIGIN = "127.0.0.1:" .. upstream.port,
     REDIS = redis.url,
   } }
