@@ -12,3 +12,12 @@ files["scripts/warmers/from_sqlite.lua"] = policy
 files["scripts/warmers/from_previous.lua"] = policy
 files["scripts/examples/packages_policy.lua"] = policy
 files["scripts/examples/events_policy.lua"] = policy
+
+-- what hosts give their scripts, and take from them
+files["scripts/hosts/lighttpd/site.lua"] = { globals = { "lighty" } }
+files["scripts/hosts/lighttpd/site_policy.lua"] = policy
+files["scripts/hosts/prosody/mod_profiles.lua"] = { globals = { "module" } }
+files["scripts/hosts/prosody/prosody.cfg.lua"] = { ignore = { "111", "113" } } -- all are settings
+files["scripts/hosts/dovecot/auth.lua"] = {
+    globals = { "auth_passdb_lookup", "auth_userdb_lookup" }, read_globals = { "dovecot" },
+}

@@ -5,6 +5,7 @@
  *     local find = cache:wrap(find_user, {prefix = "user", ttl = "15m"})
  *     find(7)             the key is user:7, where a policy's rule "user:{id}" finds it
  *     find.invalidate(7)
+ *     find.key(7)         "user:7"
  *
  * Arguments become a key that no other arguments become: numbers, booleans and nil as they are
  * written; in strings every byte that could be taken for something else (':', '%', control bytes)
@@ -16,7 +17,7 @@
 #include <ctype.h>
 #include <math.h>
 
-/* Upvalues of the two functions of a wrapped one, after those that all methods have. */
+/* Upvalues of the functions of a wrapped one, after those that all methods have. */
 enum {
     CACHE = PLN_LUA_N_UPVALUES + 1,
     FUNCTION,
@@ -149,6 +150,12 @@ static int wrapped_call(lua_State *L) {
     return pln_lua_get_loading(L, self, &options, &loading);
 }
 
+/* The key that a call with these arguments has. */
+static int wrapped_key(lua_State *L) {
+    push_key(L, 1);
+    return 1;
+}
+
 static int wrapped_invalidate(lua_State *L) {
     push_key(L, 1);
     int key = lua_gettop(L);
@@ -191,6 +198,8 @@ static void push_wrapped(lua_State *L) {
     lua_newtable(L);
     push_closure(L, wrapped_invalidate);
     lua_setfield(L, -2, "invalidate");
+    push_closure(L, wrapped_key);
+    lua_setfield(L, -2, "key");
     lua_newtable(L);
     push_closure(L, wrapped_call);
     lua_setfield(L, -2, "__call");

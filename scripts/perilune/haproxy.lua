@@ -11,40 +11,31 @@
 -- HAProxy has no event that a descriptor could raise in Lua, so whoever waits looks again after a
 -- while. An answer of Redis is mostly there at the first look.
 --
--- It also refuses new threads once it has given up root, and serves in a child where it runs as
--- master and worker. Then the cache's work (what other processes have changed, refreshing) is done
--- by a task of HAProxy's, a little at a time.
+-- To whom is not root it refuses new threads once it serves, as the system's limit of them. Then
+-- what threads would do behind is done by a task of HAProxy's, a piece at a time.
 local waiting = require "perilune.waiting"
 
 -- luacheck: read_globals core
 local haproxy = {}
 
 local LOOK_MS = 2 -- a wait's length, and so the most that an answer may lie there
-local STEP_MS = 10 -- between two pieces of the cache's work, where no thread does it
-local ASK_MS = 1000 -- between two questions whether it is so
+local LEAST_MS, MOST_MS = 5, 1000 -- between two pieces of work
 
--- wrap(cache): the same methods, which wait by core.msleep.
+local function wait()
+    core.msleep(LOOK_MS)
+end
+
+--- The same methods, which wait by core.msleep.
+---@param cache perilune.Cache
+---@return perilune.Cache
 function haproxy.wrap(cache)
-    local is_ours, is_closed = false, false -- is_ours: whether the cache's work is left to us
-
-    local function work()
+    local is_closed = false
+    core.register_task(function()
         while not is_closed do
-            is_ours = cache:stats().mode == "caller"
-            if is_ours then
-                cache:step(0)
-            end
-            core.msleep(is_ours and STEP_MS or ASK_MS)
+            local seconds = cache:step() -- none where threads do it: then it looks again some time
+            core.msleep(math.tointeger(math.max(LEAST_MS, math.min(seconds * 1000, MOST_MS)) // 1))
         end
-    end
-
-    local function wait()
-        if is_ours then
-            cache:step(0)
-        end
-        core.msleep(LOOK_MS)
-    end
-
-    core.register_task(work)
+    end)
     return waiting.wrap(cache, wait, {
         leave = function()
             is_closed = true

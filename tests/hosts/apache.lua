@@ -4,6 +4,7 @@
 -- processes (prefork) and with threads (event), through a graceful restart and a stop.
 
 local host = require "host"
+local page = require "page"
 local perilune = require "perilune"
 local spec = require "spec"
 
@@ -128,6 +129,21 @@ for _, mpm in ipairs { "prefork", "event" } do
     end)
   end
 end
+
+spec.test("what the page shows goes as shown", function()
+  redis.command "flushall"
+  local upstream <close> = host.upstream()
+  local folder, remove = spec.folder()
+  local _ <close> = setmetatable({}, { __close = remove })
+  spec.run("chmod 755 " .. folder)
+  local port = host.port()
+  local program <close> = page.play("apache", {
+    LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = root .. "/scripts/?.lua;;",
+    PORT = port, DIR = folder, MPM = "event", SCOPE = "once", REPORTS = example,
+    SOURCE = upstream.url .. "/", REDIS = redis.url,
+  }, { port = port })
+  spec.same(program:is_running(), true)
+end)
 
 redis.stop()
 spec.finish()

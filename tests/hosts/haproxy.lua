@@ -4,6 +4,7 @@
 -- thread, in the foreground and as master and worker, as root and as nobody, who gets no threads.
 
 local host = require "host"
+local page = require "page"
 local perilune = require "perilune"
 local spec = require "spec"
 
@@ -45,7 +46,7 @@ local function start(how, upstream)
   return host.start(command), "http://127.0.0.1:" .. port
 end
 
--- Pages of one server: page(path) -> status, body, where it is from, what L1 had before.
+-- Pages of one server: get(path) -> status, body, where it is from, what L1 had before.
 local function pages_of(url)
   return function(path)
     local answer = host.get(url .. path)
@@ -53,16 +54,24 @@ local function pages_of(url)
   end
 end
 
+-- Without threads there is no link over which others could say what has changed, and then L1 serves
+-- nothing that is older than `max_staleness`.
+local function check_hit(get, body)
+  local status, got, how = get("/" .. body:match "%a+")
+  spec.same({ status, got }, { 200, body })
+  assert(how == "l1" or how == "l2", how)
+end
+
 -- Four loads at once, and two more who want one of the four. The origin holds them all, so they
 -- are seen to be under way together; and whoever asks for what is there has it meanwhile.
-local function check_together(url, page, upstream)
+local function check_together(url, get, upstream)
   local paths, urls = { "a", "b", "c", "d", "a", "a" }, {}
   for i, path in ipairs(paths) do
     urls[i] = url .. "/held/" .. path
   end
   local answers = host.begin(urls)
   upstream.wait_for(4)
-  spec.returns({ 200, "hit 1", "l1", "l1" }, page "/hit")
+  check_hit(get, "hit 1")
   spec.same(upstream.waiting(), 4)
   upstream.release()
   for i, answer in ipairs(answers()) do
@@ -74,14 +83,14 @@ local function check_together(url, page, upstream)
 end
 
 -- Another process, here this one, makes a page void.
-local function check_invalidation(page, upstream)
+local function check_invalidation(get, upstream)
   local there <close> = assert(perilune.open { redis = redis.url, log = false })
   upstream.set_version(2)
   assert(there:delete "/hit")
   spec.wait_until("the page is loaded anew", function()
-    return select(2, page "/hit") == "hit 2"
+    return select(2, get "/hit") == "hit 2"
   end)
-  spec.returns({ 200, "other 1", "l1", "l1" }, page "/other")
+  check_hit(get, "other 1")
 end
 
 -- As the kernel tells it of a process that nobody has waited for yet.
@@ -104,15 +113,20 @@ local function run(how)
   redis.command "flushall"
   local upstream <close> = host.upstream()
   local program <close>, url = start(how, upstream)
-  local page = pages_of(url)
-  spec.returns({ 200, "hit 1", "loaded", "miss" }, page "/hit")
-  spec.returns({ 200, "hit 1", "l1", "l1" }, page "/hit")
-  spec.returns({ 200, "other 1", "loaded", "miss" }, page "/other")
-  spec.same(select(3, page "/nobody"), "negative")
-  spec.returns({ 404, "no such page\n", "negative", "negative" }, page "/nobody")
-  check_together(url, page, upstream)
-  check_invalidation(page, upstream)
-  spec.contains(select(2, page "/.cache"), "mode " .. how.mode)
+  local get = pages_of(url)
+  spec.returns({ 200, "hit 1", "loaded", "miss" }, get "/hit")
+  check_hit(get, "hit 1")
+  spec.returns({ 200, "other 1", "loaded", "miss" }, get "/other")
+  spec.same(select(3, get "/nobody"), "negative")
+  spec.same({ get "/nobody" }, { 404, "no such page\n", "negative", select(4, get "/nobody") })
+  check_together(url, get, upstream)
+  check_invalidation(get, upstream)
+  spec.contains(select(2, get "/.cache"), "mode " .. how.mode .. "\n")
+  if how.mode == "threads" then
+    spec.wait_until("L1 has a page", function()
+      return select(4, get "/other") == "l1"
+    end)
+  end
   check_stop(program, how)
 end
 
@@ -127,6 +141,18 @@ for _, load in ipairs { "lua-load", "lua-load-per-thread" } do
     end
   end
 end
+
+spec.test("what the page shows goes as shown", function()
+  redis.command "flushall"
+  local upstream <close> = host.upstream()
+  local port = host.port()
+  local program <close> = page.play("haproxy", {
+    LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = "scripts/?.lua;;", REDIS = redis.url,
+    LISTEN = "127.0.0.1:" .. port, PAGES = "scripts/hosts/haproxy",
+    ORIGIN = "127.0.0.1:" .. upstream.port,
+  }, { port = port })
+  spec.same(program:is_running(), true)
+end)
 
 redis.stop()
 remove()

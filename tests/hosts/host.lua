@@ -238,39 +238,32 @@ end
 
 -- ---- a slow source ----
 
--- Starts upstream.lua, whose head says what it answers: { url =, port = }, and
--- how many requests it holds, how often it was asked for a path, and the three that tell it.
-function host.upstream()
+-- Starts slow.lua, whose head says what it answers to which path: { url =, port = }, and what it
+-- has seen: how many requests are under way, the most at once, and the total.
+function host.slow()
   host.need_module("socket", "lua-socket")
   local port = host.port()
-  local file = host.root .. "tests/hosts/upstream.lua"
-  local upstream = host.start { "lua5.4", file, port, port = port }
-  local function ask(...)
-    local answer = host.get(upstream.url .. "/" .. table.concat({ ... }, "/"))
-    assert(answer.status == 200, answer.errors)
-    return answer.body
+  local slow = host.start { "lua5.4", host.root .. "tests/hosts/slow.lua", port, port = port }
+  slow.port = port
+  slow.url = "http://127.0.0.1:" .. port
+  function slow.seen()
+    local numbers = {}
+    for number in host.get(slow.url .. "/seen").body:gmatch "%d+" do
+      numbers[#numbers + 1] = tonumber(number)
+    end
+    return table.unpack(numbers)
   end
-  upstream.port = port
-  upstream.url = "http://127.0.0.1:" .. port
-  function upstream.waiting()
-    return tonumber(ask "waiting")
-  end
-  function upstream.asked(path)
-    return tonumber(ask("asked" .. path))
-  end
-  function upstream.set_version(version)
-    ask("version", version)
-  end
-  function upstream.release()
-    ask "release"
-  end
-  -- Waits until it holds so many.
-  function upstream.wait_for(n)
-    spec.wait_until(n .. " requests are held", function()
-      return upstream.waiting() == n
+  -- Waits until so many requests are under way.
+  function slow.wait_for(n)
+    spec.wait_until(n .. " requests are under way", function()
+      return slow.seen() == n
     end)
   end
-  return upstream
+  -- Answers what it holds.
+  function slow.release()
+    host.get(slow.url .. "/release")
+  end
+  return slow
 end
 
 return host

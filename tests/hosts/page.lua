@@ -4,38 +4,25 @@
 --
 -- A block "console" of a page is a session: after "$ " stands a command (which goes on after a line
 -- that ends in "\"), under it what it prints, in which "..." is any text. A command that ends in
--- " &" is a server: it is started, and goes on behind. Commands run in the tree's folder, with the
--- environment that the test was given; `perilune` is the program that was built.
+-- " &" is a program that stays: it is started, and is the result. Commands run at the top of the
+-- tree, with the variables that are given; `perilune` is the program that was built.
 
+local host = require "host"
 local spec = require "spec"
 
 local page = {}
 
-local root = assert(arg[0]:match "^(.*)tests/hosts/")
-root = root == "" and "." or root
-page.root = root
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
--- The sessions of a page, each a list of { command, what it prints }.
-local function sessions(text)
+-- The steps of a page's sessions, in order: { command, what it prints }.
+local function steps_of(text)
   local list = {}
   for body in text:gmatch "\n```console\n(.-\n)```\n" do
-    local session = {}
     for line in body:gsub("\\\n%s*", ""):gmatch "(.-)\n" do
       if line:find "^%$ " then
-        session[#session + 1] = { line:sub(3), "" }
+        list[#list + 1] = { line:sub(3), "" }
       else
-        local step = assert(session[#session], "a session begins with a command")
-        step[2] = step[2] .. line .. "\n"
+        list[#list][2] = list[#list][2] .. line .. "\n"
       end
     end
-    list[#list + 1] = session
   end
   return list
 end
@@ -45,31 +32,43 @@ local function is_like(text, wanted)
   return text:find("^" .. pattern .. "$") ~= nil
 end
 
--- Runs a command as the pages mean it; returns what it prints, standard error as well.
-function page.run(command)
-  return (spec.run(("{ cd '%s'; perilune() { '%s' \"$@\"; }; %s\n} 2>&1"):format(root,
-    os.getenv "PERILUNE", command)))
+-- Before each command: where it runs, and what it finds there.
+local function preamble(variables)
+  local lines = {
+    ("cd '%s' || exit"):format(host.root == "" and "." or host.root),
+    ("perilune() { '%s' \"$@\"; }"):format(os.getenv "PERILUNE"),
+  }
+  for name, value in pairs(variables) do
+    lines[#lines + 1] = ("export %s='%s'"):format(name, value)
+  end
+  return table.concat(lines, "\n") .. "\n"
 end
 
--- Plays the sessions of scripts/hosts/NAME.md, in order. start(command): starts a server, and waits
--- until it answers.
-function page.play(name, start)
-  local list = sessions(read(root .. "/scripts/hosts/" .. name .. ".md"))
-  assert(#list > 0, name .. ".md shows no session")
-  for _, session in ipairs(list) do
-    for _, step in ipairs(session) do
-      local command, wanted = step[1], step[2]
-      local server = command:match "^(.*) &$"
-      if server then
-        start(server)
-      else
-        local output = page.run(command)
-        if not is_like(output, wanted) then
-          error(("%s.md: $ %s\nprinted:\n%swanted:\n%s"):format(name, command, output, wanted), 2)
-        end
+-- Runs a command as the pages mean it; returns what it prints, standard error as well.
+function page.run(command, variables)
+  return (spec.run(("{ %s%s\n} 2>&1"):format(preamble(variables), command)))
+end
+
+-- Plays scripts/hosts/NAME.md. `ready` says when a program that it starts is, as host.start wants
+-- it: { port = } or { says = }. Returns what it started last.
+function page.play(name, variables, ready)
+  local program
+  local file <close> = assert(io.open(host.root .. "scripts/hosts/" .. name .. ".md"))
+  for _, step in ipairs(steps_of(file:read "a")) do
+    local command, wanted = step[1], step[2]
+    local stays = command:match "^(.*) &$"
+    if stays then
+      program = host.start { "sh", "-c", preamble(variables) .. "exec env " .. stays,
+        port = ready.port, says = ready.says }
+    else
+      local output = page.run(command, variables)
+      if not is_like(output, wanted) then
+        error(("%s.md: $ %s\nprinted:\n%swanted:\n%s%s"):format(name, command, output, wanted,
+          program and "its program said:\n" .. program:said() or ""), 2)
       end
     end
   end
+  return program
 end
 
 return page

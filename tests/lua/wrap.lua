@@ -34,6 +34,16 @@ spec.test("keys are readable, so that a policy's rules find them", function()
   spec.same(select(3, cache:peek "user:ann:true"), "l1")
 end)
 
+spec.test("the key of a call can be asked for", function()
+  local wrapped = cache:wrap(counter(), { prefix = "user" })
+  spec.returns({ "user:ann:1%3A2" }, wrapped.key("ann", "1:2"))
+  local by_id = cache:wrap(counter(), { prefix = "user", key = function(user)
+    return user.id
+  end })
+  spec.returns({ "user:5" }, by_id.key { id = 5 })
+  spec.raises("a table makes no key", wrapped.key, {})
+end)
+
 spec.test("no two lists of arguments share a key", function()
   local f, count = counter()
   local wrapped = cache:wrap(f, { prefix = "apart" })

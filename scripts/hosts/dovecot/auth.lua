@@ -42,7 +42,8 @@ end
 function auth_userdb_lookup(request)
     local account, message, how = find(request)
     if account then
-        return dovecot.auth.USERDB_RESULT_OK, { uid = "nobody", gid = "nogroup", home = account.home }
+        return dovecot.auth.USERDB_RESULT_OK,
+            { uid = "nobody", gid = "nogroup", home = account.home }
     elseif how == "negative" then
         return dovecot.auth.USERDB_RESULT_USER_UNKNOWN, "no such user"
     end

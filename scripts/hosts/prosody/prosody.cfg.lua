@@ -4,6 +4,8 @@
 --   PLUGINS   the folder of mod_profiles.lua
 --   REDIS     the URL of the Redis that processes share
 --   PROFILES  the URL of the server that has the profiles
+--   AS_ROOT   "yes": may run as root, for a try in a container
+run_as_root = ENV_AS_ROOT == "yes"
 pidfile = ENV_DIR .. "/prosody.pid"
 data_path = ENV_DIR
 log = { info = "*console" }

@@ -1,0 +1,213 @@
+-- SPDX-License-Identifier: MIT
+--
+-- perilune/waiting.lua - a cache whose calls wait in the way of a host: what its adapters share.
+--
+--     local cache = waiting.wrap(cache, function(op)
+--         -- returns once op:pollfd() may be read, or op:timeout() seconds are over, or earlier
+--     end)
+--
+-- The object has the methods of the cache. Those that may have to wait begin an op (get_async and
+-- its neighbours) and wait for it by that function, which stops the coroutine it is called in; so
+-- the others go on. What L1 answers is there at once, and the host does not hear of it. A loader
+-- runs in the coroutine that asked, and may wait as that may. Outside of a coroutine nothing can be
+-- stopped: there a method blocks, as the cache's own does.
+--
+-- A coroutine that ends while it waits (by coroutine.close, or by an error of the host's) cancels
+-- what it waited for. Lua 5.3 reads this file too; there the collector does that, later.
+
+local waiting = {}
+
+-- Methods that wait and have no op of their own: a worker of the engine runs them.
+local CALLED = {
+    "set", "delete", "delete_many", "expire", "touch", "invalidate_tag", "invalidate_prefix",
+    "invalidate_pattern", "clear", "raise",
+}
+
+local function always()
+    return true
+end
+
+-- Options of a wrapped function without those that are not get's.
+local function options_of_get(options)
+    local rest = {}
+    for name, value in pairs(options) do
+        rest[name] = value
+    end
+    rest.prefix, rest.key = nil, nil
+    return rest
+end
+
+-- wrap(cache, wait, [host]): the object. What else a host may do, each a function or nil:
+--   can_wait()   whether who calls could be stopped now (coroutine.isyieldable)
+--   wake()       has all that wait look again; the cache is being closed
+--   forget(op)   nobody waits for this op any more: its coroutine was closed
+--   leave()      lets go of the descriptor, which is closed next
+function waiting.wrap(cache, wait, host)
+    host = host or {}
+    local can_wait = host.can_wait or coroutine.isyieldable
+    local busy = setmetatable({}, { __mode = "k" }) -- ops that somebody waits for
+    local loading = setmetatable({}, { __mode = "k" }) -- by coroutine, the set of keys it loads
+    local is_closing, is_closed = false, false
+    local object = {}
+
+    local function shut()
+        is_closed = true
+        if host.leave then
+            host.leave()
+        end
+        return cache:close()
+    end
+
+    -- An op is over. The last one closes a cache that is to be closed.
+    local function let_go(op, ...)
+        busy[op] = nil
+        if is_closing and not is_closed and next(busy) == nil then
+            shut()
+        end
+        return ...
+    end
+
+    local guard_class = {
+        __close = function(guard)
+            local op = guard.op
+            if busy[op] then
+                if host.forget then
+                    host.forget(op)
+                end
+                op:cancel()
+                let_go(op)
+            end
+        end,
+    }
+
+    -- Runs the loader, in this coroutine.
+    local function load(op, key)
+        local thread = coroutine.running()
+        local keys = loading[thread] or {}
+        loading[thread] = keys
+        keys[tostring(key)] = true
+        op:load()
+        keys[tostring(key)] = nil
+    end
+
+    -- The results of an op, when they are there; `key` is that of a get. Given nil, message, code
+    -- in the place of an op it returns those.
+    local function settle(key, op, ...)
+        if not op then
+            return op, ...
+        elseif op:ready() then
+            return op:result()
+        end
+        local own = loading[coroutine.running()]
+        if own and key ~= nil and own[tostring(key)] then -- it would wait for itself
+            op:cancel()
+            error(("the loader of '%s' asks for '%s' itself"):format(key, key), 3)
+        end
+        busy[op] = true
+        -- the fourth value of a for is closed with it, which also Lua 5.3 can read
+        for _ in always, nil, nil, setmetatable({ op = op }, guard_class) do
+            if op:ready() then
+                return let_go(op, op:result())
+            elseif is_closing then
+                op:cancel()
+                return let_go(op, nil, "the cache was closed meanwhile", "closed")
+            elseif op:wants_load() then
+                load(op, key)
+            else
+                wait(op)
+            end
+        end
+    end
+
+    local function check_open()
+        if is_closing then
+            error("attempt to use a closed cache", 3)
+        end
+    end
+
+    function object.get(_, key, ...)
+        check_open()
+        if can_wait() then
+            return settle(key, cache:get_async(key, ...))
+        end
+        return cache:get(key, ...)
+    end
+
+    function object.get_many(_, ...)
+        check_open()
+        if can_wait() then
+            return settle(nil, cache:get_many_async(...))
+        end
+        return cache:get_many(...)
+    end
+
+    for _, name in ipairs(CALLED) do
+        object[name] = function(_, ...)
+            check_open()
+            if can_wait() then
+                return settle(nil, cache:call_async(name, ...))
+            end
+            return cache[name](cache, ...)
+        end
+    end
+
+    -- wrap(function, options): called, it waits as get does.
+    function object.wrap(_, f, options)
+        local wrapped = cache:wrap(f, options) -- checks the options
+        local rest = options_of_get(options)
+        local function call(_, ...) -- is given the key first; a wrapped function gives no ttl
+            local value, err = f(...)
+            return value, err
+        end
+        return setmetatable({
+            invalidate = function(...)
+                return object:delete(wrapped.key(...))
+            end,
+        }, {
+            __index = wrapped,
+            __call = function(_, ...)
+                return object:get(wrapped.key(...), rest, call, ...)
+            end,
+            __name = "perilune.wrapped",
+            __metatable = false,
+        })
+    end
+
+    -- Those who wait are told nil, message, "closed", and the last of them closes the cache.
+    function object.close()
+        if is_closing then
+            return true
+        end
+        is_closing = true
+        if next(busy) == nil then
+            return shut()
+        end
+        if host.wake then
+            host.wake()
+        end
+        return true
+    end
+
+    return setmetatable(object, {
+        __index = function(_, name) -- all that does not wait is the cache's own
+            local method = cache[name]
+            if type(method) ~= "function" then
+                return method
+            end
+            object[name] = function(_, ...)
+                return method(cache, ...)
+            end
+            return object[name]
+        end,
+        __close = function()
+            object.close()
+        end,
+        __tostring = function()
+            return tostring(cache)
+        end,
+        __name = "perilune.cache",
+        __metatable = false,
+    })
+end
+
+return waiting

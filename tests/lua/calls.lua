@@ -1,0 +1,305 @@
+-- SPDX-License-Identifier: MIT
+--
+-- calls.lua - what calls through an adapter do in any host that has coroutines: they wait in its
+-- way, and not for each other.
+--
+--     calls.check {
+--       wrap = the adapter's,
+--       run = function(f, ...)  runs functions as coroutines of the host's, until all have ended;
+--                               raises what one raised
+--       pause = function()      lets the others go on for a moment
+--       turns = function()      how often the host was asked to wait so far
+--     }
+
+local perilune = require "perilune"
+local spec = require "spec"
+
+local calls = {}
+
+local null = spec.null
+
+function calls.check(driver)
+  local redis = spec.redis()
+
+  local function open(options)
+    local all = { redis = redis.url, ns = "calls", log = false, timeout = "10s" }
+    for name, value in pairs(options or {}) do
+      all[name] = value
+    end
+    local cache = assert(perilune.open(all))
+    spec.wait_until("the link is live", function()
+      return cache:stats().bus_ok == 1
+    end)
+    return driver.wrap(cache)
+  end
+
+  -- Lets the others go on until the condition holds.
+  local function pause_until(what, condition)
+    local deadline = perilune.clock() + 30
+    while not condition() do
+      assert(perilune.clock() < deadline, "waited 30 s: " .. what)
+      driver.pause()
+    end
+  end
+
+  local function until_l1(cache, key)
+    spec.wait_until("L1 has " .. key, function()
+      return select(3, cache:get(key)) == "l1"
+    end)
+  end
+
+  spec.test("four loads are under way at once, and a hit does not wait for them", function()
+    local cache <close> = open()
+    cache:set("hit", "v")
+    until_l1(cache, "hit")
+    local under_way, is_over, functions = 0, false, {}
+    for i = 1, 4 do
+      functions[i] = function()
+        spec.returns({ "value " .. i, null, "loaded" }, cache:get("k" .. i, function()
+          under_way = under_way + 1
+          pause_until("the hit was answered", function()
+            return is_over
+          end)
+          return "value " .. i
+        end))
+      end
+    end
+    functions[5] = function()
+      pause_until("four loads are under way", function()
+        return under_way == 4
+      end)
+      local turns = driver.turns()
+      spec.returns({ "v", null, "l1" }, cache:get "hit")
+      spec.same(driver.turns(), turns, "the host was asked")
+      is_over = true
+    end
+    driver.run(table.unpack(functions))
+    spec.same(under_way, 4)
+  end)
+
+  spec.test("two coroutines want one key, and its loader waits", function()
+    local cache <close> = open()
+    local n_loads, n_asked, n_got = 0, 0, 0
+    local function get()
+      n_asked = n_asked + 1
+      local value = cache:get("shared", function()
+        n_loads = n_loads + 1
+        pause_until("both have asked", function()
+          return n_asked == 2
+        end)
+        for _ = 1, 20 do
+          driver.pause()
+        end
+        return "v"
+      end)
+      spec.same(value, "v")
+      n_got = n_got + 1
+    end
+    driver.run(get, get)
+    spec.same({ n_loads, n_got }, { 1, 2 })
+  end)
+
+  spec.test("a loader may ask for what another coroutine loads", function()
+    local cache <close> = open()
+    local has_begun = false
+    driver.run(function()
+      cache:get("inner", function()
+        has_begun = true
+        for _ = 1, 20 do
+          driver.pause()
+        end
+        return "inner"
+      end)
+    end, function()
+      pause_until("the inner load has begun", function()
+        return has_begun
+      end)
+      spec.same(cache:get("outer", function()
+        return "outer of " .. cache:get("inner", error)
+      end), "outer of inner")
+    end)
+  end)
+
+  spec.test("a loader that asks for its own key is told so", function()
+    local cache <close> = open()
+    driver.run(function()
+      local value, message, code = cache:get(7, function()
+        driver.pause()
+        return cache:get "7"
+      end)
+      spec.same({ value, code }, { nil, "loader" })
+      spec.contains(message, "the loader of '7' asks for '7' itself")
+    end)
+  end)
+
+  spec.test("what a loader raises comes back with where, and what it returns as it is", function()
+    local cache <close> = open()
+    driver.run(function()
+      local value, message, code = cache:get("raises", function()
+        driver.pause()
+        error "no luck"
+      end)
+      spec.same({ value, code }, { nil, "loader" })
+      spec.contains(message, "no luck")
+      spec.contains(message, "stack traceback")
+      spec.returns({ null, "no database", "loader" }, cache:get("returns", function()
+        driver.pause()
+        return nil, "no database"
+      end))
+      spec.returns({ null, null, "negative" }, cache:get("nothing", function()
+        driver.pause()
+      end))
+    end)
+  end)
+
+  spec.test("the loader is given key and arguments, and may say how long it lives", function()
+    local cache <close> = open()
+    driver.run(function()
+      spec.same(cache:get("given", { ttl = "1h" }, function(key, a, b)
+        driver.pause()
+        return { key, a, b }, nil, 100
+      end, 1, "two"), { "given", 1, "two" })
+      local left = select(5, cache:peek "given")
+      assert(left > 90 and left <= 100, left)
+    end)
+  end)
+
+  spec.test("who waits for a load that lasts is told so in time, and the load goes on", function()
+    local cache <close> = open { load_timeout = "50ms" }
+    local has_begun, is_told, first = false, false, nil
+    driver.run(function()
+      first = table.pack(cache:get("long", function()
+        has_begun = true
+        pause_until("the other was told", function()
+          return is_told
+        end)
+        return "v"
+      end))
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      local value, message, code = cache:get("long", error)
+      spec.same({ value, code }, { nil, "timeout" })
+      assert(message)
+      is_told = true
+    end)
+    assert(first.n >= 3)
+  end)
+
+  spec.test("an op that is cancelled leaves the others be", function()
+    local cache <close> = open()
+    local n_got, has_begun = 0, false
+    driver.run(function()
+      spec.same(cache:get("cancel", function()
+        has_begun = true
+        pause_until("the other gave up", function()
+          return n_got == 1
+        end)
+        return "v"
+      end), "v")
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      local op = cache:get_async("cancel", error)
+      spec.same(op:ready(), false)
+      op:cancel()
+      n_got = 1
+    end)
+  end)
+
+  spec.test("writes wait likewise, and many keys come at once", function()
+    local cache <close> = open()
+    driver.run(function()
+      local turns = driver.turns()
+      spec.returns({ true }, cache:set("w:1", "one", { ttl = "1m", tags = { "w" } }))
+      assert(driver.turns() > turns, "the host was not asked to wait")
+      spec.returns({ true }, cache:set("w:2", { 2 }))
+      spec.same(cache:get_many { "w:1", "w:2", "w:3" }, { "one", { 2 } })
+      spec.returns({ true }, cache:invalidate_tag "w")
+      spec.returns({ null, null, "miss" }, cache:get "w:1")
+      spec.returns({ true }, cache:delete "w:2")
+      spec.returns({ null, null, "miss" }, cache:get "w:2")
+    end)
+  end)
+
+  spec.test("a function is wrapped", function()
+    local cache <close> = open()
+    local n_calls = 0
+    local square = cache:wrap(function(n)
+      n_calls = n_calls + 1
+      driver.pause()
+      return n * n
+    end, { prefix = "square" })
+    driver.run(function()
+      spec.same(square(3), 9)
+    end, function()
+      spec.same(square(3), 9)
+      spec.returns({ true }, square.invalidate(3))
+      spec.same(square(3), 9)
+    end)
+    spec.same(n_calls, 2)
+  end)
+
+  spec.test("another process's delete is heard", function()
+    local cache <close> = open()
+    cache:set("shared", "v")
+    until_l1(cache, "shared")
+    local _, code = spec.run(("%s del --redis %s --ns calls shared"):format(os.getenv "PERILUNE",
+      redis.url))
+    spec.same(code, 0)
+    driver.run(function()
+      pause_until("it is heard", function()
+        return select(3, cache:get "shared") == "miss"
+      end)
+    end)
+  end)
+
+  spec.test("a cache is closed under those who wait", function()
+    local cache = open()
+    local has_begun, told = false, nil
+    driver.run(function()
+      cache:get("closing", function()
+        has_begun = true
+        pause_until("the other is told", function()
+          return told ~= nil
+        end)
+        return "v"
+      end)
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      told = select(3, cache:get("closing", error))
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      for _ = 1, 20 do
+        driver.pause()
+      end
+      cache:close()
+    end)
+    spec.same(told, "closed")
+    spec.raises("closed cache", cache.get, cache, "k")
+    -- nothing of it is left in the loop
+    local another <close> = open()
+    driver.run(function()
+      spec.same(another:get("k", function()
+        driver.pause()
+        return "v"
+      end), "v")
+    end)
+  end)
+
+  spec.test("outside of a coroutine a call blocks", function()
+    local cache <close> = open()
+    spec.returns({ true }, cache:set("main", "v"))
+    spec.same(cache:get "main", "v")
+  end)
+
+  redis.stop()
+end
+
+return calls
