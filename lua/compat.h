@@ -32,14 +32,16 @@ static inline bool pln_lua_is_memory_error(lua_State *L, int status) {
  * given the function. For the end of a list that ends with NULL. */
 #define PLN_LUA_RANDOMSEED NULL
 
-/* Its buffers raise a text like any other. */
+/* A text like any other is what its buffers raise, and what lua_error() raises again. */
 static inline bool pln_lua_is_memory_error(lua_State *L, int status) {
-    static const char said[] = "not enough memory for buffer allocation";
+    static const char of_buffer[] = "not enough memory for buffer allocation";
     if (status != LUA_ERRRUN || lua_type(L, -1) != LUA_TSTRING) {
         return status == LUA_ERRMEM;
     }
-    size_t len = lua_rawlen(L, -1), wanted = sizeof said - 1;
-    return len >= wanted && strcmp(lua_tostring(L, -1) + len - wanted, said) == 0;
+    const char *text = lua_tostring(L, -1);
+    size_t len = strlen(text), len_wanted = sizeof of_buffer - 1;
+    return strcmp(text, "not enough memory") == 0 ||
+           (len >= len_wanted && strcmp(text + len - len_wanted, of_buffer) == 0);
 }
 
 #define LUA_GNAME "_G"
