@@ -263,6 +263,7 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                                   .loader = loader,
                                   .loader_arg = arg,
                                   .loads_as = loads_as};
+    pln_wake(cache);
     request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
@@ -284,6 +285,9 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                        result->source == PLN_FROM_NEGATIVE ? tier : result->source, result->len);
     }
     pln_ruleset_unref(request.ruleset);
+    if (!request.is_from_l1) {
+        pln_step_a_little(cache, request.options->timeout_ms == 0 && loads_as == 0);
+    }
     return status;
 }
 

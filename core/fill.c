@@ -88,7 +88,7 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
     struct pln_l2_value value;
     struct pln_l1_life life;
     pln_ns began = pln_clock_precise();
-    int status = pln_l2_get_near(fill->cache->l2, &request->key, how,
+    int status = pln_l2_get_near(pln_cache_l2(fill->cache), &request->key, how,
                                  pln_cache_l2_deadline(fill->cache, request->deadline), &value);
     if (status !=
         PLN_EL2DOWN) { /* which takes no time, and says nothing of how long answers take */
@@ -134,7 +134,7 @@ int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outco
 static void end_lease(struct fill *fill) {
     if (fill->has_lease) {
         /* should this fail the lease ends by itself */
-        (void) pln_l2_release(fill->cache->l2, &fill->request->key, &fill->lease,
+        (void) pln_l2_release(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
         fill->has_lease = false;
     }
@@ -146,9 +146,9 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     bool has_waited = false;
     while (uses_l2(fill)) {
-        int status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
-                                  pln_cache_l2_deadline(fill->cache, request->deadline),
-                                  &fill->lease);
+        int status = pln_l2_lease(
+            pln_cache_l2(fill->cache), &request->key, request->terms->lease_ms,
+            pln_cache_l2_deadline(fill->cache, request->deadline), &fill->lease);
         if (status < 0) {
             fill->is_l2_away = true;
             break;
@@ -250,8 +250,8 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
     struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
-                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
+    int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
+                               &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);
