@@ -44,9 +44,11 @@ local function preamble(variables)
   return table.concat(lines, "\n") .. "\n"
 end
 
--- Runs a command as the pages mean it; returns what it prints, standard error as well.
+-- Runs a command as the pages mean it; returns what it prints, standard error as well. One that
+-- waits for what never comes is ended after a minute.
 function page.run(command, variables)
-  return (spec.run(("{ %s%s\n} 2>&1"):format(preamble(variables), command)))
+  local script = (preamble(variables) .. command):gsub("'", "'\\''")
+  return (spec.run(("timeout 60 sh -c '%s' 2>&1"):format(script)))
 end
 
 -- Plays scripts/hosts/NAME.md. `ready` says when a program that it starts is, as host.start wants
@@ -63,8 +65,12 @@ function page.play(name, variables, ready)
     else
       local output = page.run(command, variables)
       if not is_like(output, wanted) then
+        local said = program and "its program said:\n" .. program:said() or ""
+        if program then
+          program:stop()
+        end
         error(("%s.md: $ %s\nprinted:\n%swanted:\n%s%s"):format(name, command, output, wanted,
-          program and "its program said:\n" .. program:said() or ""), 2)
+          said), 2)
       end
     end
   end
