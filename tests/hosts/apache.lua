@@ -66,7 +66,7 @@ end
 
 -- Another process, here this one, makes a report void. Returns the new one.
 local function check_invalidation(server)
-  local there <close> = assert(perilune.open { redis = redis.url, log = false })
+  local there <close> = assert(perilune.open { redis = redis.url, ns = "reports", log = false })
   assert(there:delete "report:sales")
   local body
   spec.wait_until("the report is made anew", function()
