@@ -22,16 +22,16 @@ local redis = spec.redis()
 local folder, remove = spec.folder()
 spec.run(("chmod -R a+rwX %s %s"):format(folder, redis.socket:match "^(.*)/")) -- for nobody
 
--- The example's configuration, with the Lua file loaded by this word.
-local function config_with(load)
+-- The example's configuration, with the Lua file loaded by this word, and this line more.
+local function config_with(load, line)
   local file <close> = assert(io.open(example .. "haproxy.cfg"))
-  local text = file:read "a":gsub("lua%-load ", load .. " ")
+  local text = file:read "a":gsub("lua%-load ", load .. " "):gsub("\nglobal\n", "%0" .. line)
   return spec.write(folder .. "/" .. load .. ".cfg", text)
 end
 
 local function start(how, origin)
   local port = host.port()
-  local command = { "haproxy", "-f", config_with(how.load), "-db", port = port, env = {
+  local command = { "haproxy", "-f", config_with(how.load, how.line or ""), "-db", port = port, env = {
     LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = host.root .. "scripts/?.lua;;",
     LISTEN = "127.0.0.1:" .. port, PAGES = example, ORIGIN = "127.0.0.1:" .. origin.port,
     REDIS = redis.url,
@@ -147,6 +147,11 @@ for _, load in ipairs { "lua-load", "lua-load-per-thread" } do
     end
   end
 end
+
+spec.test("nobody has threads where forking is wanted", function()
+  run { load = "lua-load", user = "nobody", is_master = true, mode = "threads",
+    line = "insecure-fork-wanted\n" }
+end)
 
 spec.test("what the page shows goes as shown", function()
   redis.command "flushall"
