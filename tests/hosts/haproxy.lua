@@ -25,13 +25,13 @@ spec.run(("chmod -R a+rwX %s %s"):format(folder, redis.socket:match "^(.*)/")) -
 -- The example's configuration, with the Lua file loaded by this word, and this line more.
 local function config_with(load, line)
   local file <close> = assert(io.open(example .. "haproxy.cfg"))
-  local text = file:read "a":gsub("lua%-load ", load .. " "):gsub("\nglobal\n", "%0" .. line)
+  local text = file:read "a":gsub("lua%-load ", load .. " "):gsub("\nglobal\n", "%0" .. (line or ""))
   return spec.write(folder .. "/" .. load .. ".cfg", text)
 end
 
 local function start(how, origin)
   local port = host.port()
-  local command = { "haproxy", "-f", config_with(how.load, how.line or ""), "-db", port = port, env = {
+  local command = { "haproxy", "-f", config_with(how.load, how.line), "-db", port = port, env = {
     LUA_CPATH_5_3 = module .. "/?.so;;", LUA_PATH_5_3 = host.root .. "scripts/?.lua;;",
     LISTEN = "127.0.0.1:" .. port, PAGES = example, ORIGIN = "127.0.0.1:" .. origin.port,
     REDIS = redis.url,
