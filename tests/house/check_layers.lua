@@ -30,7 +30,7 @@ local rules = {
     { "^core/", { "^core/", "^l1/l1%.h$", "^l2/l2%.h$" } },
     { "^l1/", { "^l1/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
     { "^l2/", { "^l2/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
-    { "^lua/internal%.h$", { "^core/perilune[_%l]*%.h$", "^core/base/" } },
+    { "^lua/internal%.h$", { "^core/perilune[_%l]*%.h$", "^core/base/", "^lua/compat%.h$" } },
     { "^lua/", POLICY },
     { "^tests/", { "" } },
 }
