@@ -187,6 +187,30 @@ function calls.check(driver)
     assert(first.n >= 3)
   end)
 
+  spec.test("who may be served what is stale does not wait for a load that lasts", function()
+    local cache <close> = open { ttl = "50ms", stale = "1h", soft_timeout = "10ms" }
+    cache:set("old", "old")
+    spec.wait_until("it is stale", function()
+      return select(3, cache:peek "old") == "stale"
+    end)
+    local has_begun, is_served = false, false
+    driver.run(function()
+      spec.returns({ "new", null, "loaded" }, cache:get("old", function()
+        has_begun = true
+        pause_until("the other is served", function()
+          return is_served
+        end)
+        return "new"
+      end))
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      spec.returns({ "old", null, "stale" }, cache:get("old", error))
+      is_served = true
+    end)
+  end)
+
   spec.test("an op that is cancelled leaves the others be", function()
     local cache <close> = open()
     local n_got, has_begun = 0, false

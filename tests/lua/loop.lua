@@ -35,4 +35,9 @@ require "calls".check {
     return n_turns
   end,
 }
+
+spec.test("the example of the reference prints what it shows", function()
+  spec.example(assert(arg[0]:match "^(.*)tests/lua/") .. "lua/reference/adapters.md")
+end)
+
 spec.finish()
