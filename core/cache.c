@@ -257,6 +257,7 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
 void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_get_options *options, pln_loader loader, void *arg) {
     struct pln_request *request = &way->request;
+    pln_wake(cache);
     *way = (struct pln_way){.request = {.cache = cache,
                                         .key = *key,
                                         .options = options != NULL ? options : &no_options,
@@ -317,6 +318,9 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
         status = pln_way_settle(&way, flown, &outcome, result);
     }
     pln_way_end(&way, status, result);
+    if (!way.request.is_from_l1) {
+        pln_step_a_little(cache, way.request.options->timeout_ms == 0 && loads_as == 0);
+    }
     return status;
 }
 

@@ -114,7 +114,7 @@ int pln_fill_answered(struct fill *fill, pln_ns began, int status, struct pln_l2
 static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_l2_value value;
     pln_ns began = pln_clock_precise();
-    int status = pln_l2_get_near(fill->cache->l2, &fill->request->key, how,
+    int status = pln_l2_get_near(pln_cache_l2(fill->cache), &fill->request->key, how,
                                  pln_cache_l2_deadline(fill->cache, fill->request->deadline),
                                  &value);
     return pln_fill_answered(fill, began, status, &value, outcome);
@@ -205,8 +205,8 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
     struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
-                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
+    int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
+                               &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);

@@ -12,7 +12,7 @@ enum { LOOK_AGAIN_MS = 50 };
 void pln_fill_end_lease(struct fill *fill) {
     if (fill->has_lease) {
         /* should this fail the lease ends by itself */
-        (void) pln_l2_release(fill->cache->l2, &fill->request->key, &fill->lease,
+        (void) pln_l2_release(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
         fill->has_lease = false;
     }
@@ -33,7 +33,7 @@ int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     int status = PLN_EL2DOWN;
     if (pln_fill_uses_l2(fill)) {
-        status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
+        status = pln_l2_lease(pln_cache_l2(fill->cache), &request->key, request->terms->lease_ms,
                               pln_cache_l2_deadline(fill->cache, request->deadline), &fill->lease);
         fill->is_l2_away = status < 0;
     }

@@ -217,6 +217,7 @@ int pln_warm_run(struct pln_cache *cache, const struct pln_warm_options *options
                  struct pln_warm_report *report) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     struct pln_warming warming = {.cache = cache, .options = options};
+    pln_wake(cache); /* it waits for the link */
     warming.began = pln_clock_precise();
     choose(&warming, &ruleset->warm);
     pthread_mutex_init(&warming.lock, NULL);

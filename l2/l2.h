@@ -9,7 +9,7 @@
  * business: this side only reports, in the order in which things happened.
  *
  *   url.c    where the servers are and how to log in
- *   lookup.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, and bytes over them
+ *   lookup.c, descriptors.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, bytes
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes; shape.c answers of RESP3 in the shape of RESP2
@@ -248,20 +248,23 @@ struct pln_l2_health {
     unsigned replicas;    /* that are read from */
 };
 
-/* Opens a client; nothing is connected until start, and then only behind the caller's back.
+/* Opens a client; nothing is connected, and no thread begun, until start or the first command.
  * Returns: PLN_OK; PLN_EINVAL (a URL or option, named), PLN_ENOMEM. */
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
 
-/* What a forked child has in the place of any client: refuses every command with PLN_EL2DOWN. One
- * for all; closing it does nothing. */
+/* What stands in the place of a client that could not be made: refuses every command with
+ * PLN_EL2DOWN. One for all; closing it does nothing. */
 struct pln_l2 *pln_l2_gone(void);
+/* Around a fork. In the child all descriptors of its parent's clients are closed, without a word to
+ * the servers; the clients are of no more use there, and their memory is left alone. */
+void pln_l2_freeze(void);
+void pln_l2_thaw(bool is_child);
 
 /* Memory in the place of Redis: clients of one server see each other's writes and messages. In all
  * below, NULL in the place of a client means all of the server's, and those to come. */
 struct pln_l2_mem_server;
 int pln_l2_mem_server_new(struct pln_l2_mem_server **server);
-/* Gives it a name for messages; before its first client. */
-void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name);
+void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name); /* at first */
 void pln_l2_mem_server_free(struct pln_l2_mem_server *server); /* after its clients */
 int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
                    struct pln_l2 **l2);
@@ -296,12 +299,10 @@ void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
 
 /* Ends the gets under way (PLN_EL2DOWN), stops the threads, frees the client. NULL is allowed. */
 static inline void pln_l2_close(struct pln_l2 *l2) {
-    if (l2 != NULL) {
-        l2->ops->close(l2);
-    }
+    l2 == NULL ? (void) 0 : l2->ops->close(l2);
 }
 
-/* Starts the link's thread. Events may come from now on; the first is on_up or nothing. */
+/* Starts the link's thread; PLN_ESYSTEM: try again later. Of its events the first is on_up. */
 static inline int pln_l2_start(struct pln_l2 *l2) {
     return l2->ops->start(l2);
 }
@@ -374,8 +375,7 @@ static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key,
 }
 
 /* New durations from now; tells the others. Where `least` is not 0, only to what is fresh, and is
- * so for at least that long from when it was made to when it is stale. Returns: PLN_OK, PLN_MISS.
- */
+ * for at least that long from when it was made to when it is stale. Returns: PLN_OK, PLN_MISS. */
 static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
                                pln_ms life, pln_ms least, pln_ns deadline) {
     return l2->ops->touch(l2, key, fresh, life, least, deadline);

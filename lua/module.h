@@ -15,6 +15,7 @@
  * memory.c   a server in memory, for tests
  * locks.c    locks
  * shadow.c   a candidate policy beside the live one
+ * engine.c   what all of the process shares, and who does its work
  * limits.c   counters and limits of a rate
  * sessions.c sessions
  * given.c    what these three share
@@ -187,6 +188,10 @@ int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
 
 /* call_async(method, ...) -> op | nil, message, code */
 int pln_lua_call_async(lua_State *L);
+/* ---- engine.c ---- */
+
+/* perilune.shutdown(name) */
+int pln_lua_shutdown(lua_State *L);
 
 /* ---- policies.c ---- */
 
@@ -270,6 +275,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_asyncs[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[];
 
 #endif
