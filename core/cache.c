@@ -264,6 +264,7 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                                   .loader_arg = arg,
                                   .loads_as = loads_as};
     request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
+    request.key.is_plain = request.terms->is_plain;
     request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
                                                          : request.terms->load_timeout_ms;
     request.deadline = pln_deadline(request.timeout_ms);

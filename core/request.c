@@ -35,3 +35,15 @@ enum pln_read pln_cache_read(const struct pln_get_options *options, const struct
     return read == PLN_READ_REPLICA || read == PLN_READ_NEAREST ? (enum pln_read) read
                                                                 : PLN_READ_PRIMARY;
 }
+
+int pln_codec_of(struct pln_cache *cache, struct pln_bytes key, bool *is_plain) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
+    int codec = terms->codec == PLN_CODEC_JSON ? PLN_CODEC_JSON : PLN_CODEC_MSGPACK;
+    if (is_plain != NULL) {
+        *is_plain = terms->is_plain;
+    }
+    pln_ruleset_unref(ruleset);
+    return codec;
+}

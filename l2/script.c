@@ -42,6 +42,7 @@ static const struct {
                         "if ARGV[4] ~= '' then\n"
                         "  local h = head()\n"
                         "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
+                        "  if ARGV[6] == '' then exists = redis.call('EXISTS', V) == 1 end\n"
                         "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
                         "end\n"
                         "if c == 0 then c = clock(T)\n"
@@ -177,6 +178,7 @@ static const struct {
                             "  return changed(false)\n"
                             "end\n"
                             "return changed(redis.call('DEL', V) == 0)\n"},
+    [PLN_SCRIPT_PLAIN] = {"get", NAMES "return {redis.call('GET', V), redis.call('PTTL', V)}\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -216,7 +218,7 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
                          uint8_t after[PLN_ENVELOPE_AFTER_MAX]) {
     pln_ms age = item->age < 0 ? 0 : item->age;
     pln_envelope_before(item, before);
-    pln_script_add(call, pln_bytes_of(before, PLN_ENVELOPE_BEFORE));
+    pln_script_add(call, pln_bytes_of(before, call->key->is_plain ? 0 : PLN_ENVELOPE_BEFORE));
     pln_script_add_number(call, age < PLN_L2_LONGEST ? age : PLN_L2_LONGEST);
     pln_script_add_duration(call, item->fresh_left);
     pln_script_add_duration(call, item->life_left < 1 ? 1 : item->life_left);
@@ -326,7 +328,7 @@ int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pl
                    struct pln_reply **reply) {
     struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
     bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
-                     call->script == PLN_SCRIPT_BEAT;
+                     call->script == PLN_SCRIPT_BEAT || call->script == PLN_SCRIPT_PLAIN;
     struct pln_request request = {
         .write = write_call,
         .arg = &running,

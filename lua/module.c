@@ -88,6 +88,25 @@ static bool own_flag(lua_State *L, const char *name, bool when_absent) {
     return flag;
 }
 
+/* How many bytes of values are remembered with their tables. */
+static size_t decoded_option(lua_State *L) {
+    enum { DEFAULT_BYTES = 1 << 20 };
+    size_t bytes = DEFAULT_BYTES;
+    int type = lua_getfield(L, 1, "decoded");
+    bool is_none = type == LUA_TSTRING && strcmp(lua_tostring(L, -1), "none") == 0;
+    if (is_none) {
+        bytes = 0;
+    } else if (type != LUA_TNIL && !pln_lua_to_size(L, -1, &bytes)) {
+        const char *got = luaL_tolstring(L, -1, NULL);
+        lua_pushfstring(L,
+                        "option 'decoded' must be a size such as \"1m\", or \"none\", got %s '%s'",
+                        luaL_typename(L, -2), got);
+        luaL_argerror(L, 1, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    return bytes;
+}
+
 /* Loads the policy that the options name, if any. stack: 1 options */
 static int load_policy(lua_State *L, struct pln_cache *cache) {
     uint32_t flags = own_flag(L, "trusted", false) ? PLN_POLICY_TRUSTED : 0;
@@ -99,9 +118,10 @@ static int load_policy(lua_State *L, struct pln_cache *cache) {
     return pln_load_policy(cache, lua_tostring(L, -1), flags);
 }
 
-static void close_cache(struct pln_lua_cache *self) {
+static void close_cache(lua_State *L, struct pln_lua_cache *self) {
     struct pln_cache *cache = self->cache;
     self->cache = NULL;
+    pln_lua_decoded_free(L, self);
     pln_close(cache);
 }
 
@@ -116,8 +136,10 @@ static int module_open(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     pln_lua_open_options(L, 1, &options);
     options.log = own_flag(L, "log", true) ? NULL : log_nothing;
+    size_t decoded_bytes = decoded_option(L);
     struct pln_lua_cache *self = push_cache(L);
     int cache = lua_gettop(L);
+    self->decoded_bytes = decoded_bytes;
     snprintf(self->name, sizeof self->name, "%s", options.name == NULL ? "perilune" : options.name);
     int status = pln_open(&options, &self->cache);
     if (status == PLN_EINVAL) {
@@ -128,7 +150,7 @@ static int module_open(lua_State *L) {
     }
     if (status < 0) {
         int n = pln_lua_push_failure(L, status); /* before closing, which may fail in other words */
-        close_cache(self);
+        close_cache(L, self);
         return n;
     }
     lua_pushvalue(L, cache);
@@ -140,7 +162,7 @@ static int cache_close(lua_State *L) {
     if (self->n_running > 0) {
         return luaL_error(L, "cannot close a cache while a function that it called is running");
     }
-    close_cache(self);
+    close_cache(L, self);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -148,7 +170,7 @@ static int cache_close(lua_State *L) {
 static int cache_gc(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_handle(L, 1);
     if (self->n_running == 0) {
-        close_cache(self);
+        close_cache(L, self);
     }
     return 0;
 }
@@ -190,11 +212,23 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
-    const luaL_Reg *const lists[] = {
-        life,           pln_lua_reads, pln_lua_writes, pln_lua_wraps,    pln_lua_controls,
-        pln_lua_keys,   pln_lua_locks, pln_lua_limits, pln_lua_sessions, pln_lua_data,
-        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings,
-        pln_lua_shadows};
+    const luaL_Reg *const lists[] = {life,
+                                     pln_lua_reads,
+                                     pln_lua_writes,
+                                     pln_lua_wraps,
+                                     pln_lua_controls,
+                                     pln_lua_keys,
+                                     pln_lua_locks,
+                                     pln_lua_limits,
+                                     pln_lua_sessions,
+                                     pln_lua_data,
+                                     pln_lua_hashes,
+                                     pln_lua_scans,
+                                     pln_lua_boards,
+                                     pln_lua_policies,
+                                     pln_lua_warmings,
+                                     pln_lua_shadows,
+                                     pln_lua_copies};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -221,6 +255,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, pln_lua_memory);
     lua_setfield(L, -2, "memory");
+    lua_pushcfunction(L, pln_lua_copy_function);
+    lua_setfield(L, -2, "copy");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);
