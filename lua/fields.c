@@ -44,6 +44,10 @@ static bool is_priority(double number) {
     return number >= INT8_MIN && number <= INT8_MAX;
 }
 
+static bool is_built_in(double compression) {
+    return pln_has_compression((int) compression);
+}
+
 #define POSITIVE "more than 0 and at most 10 years, or \"forever\""
 #define ANY_LENGTH "between 0 and 10 years, or \"forever\""
 #define SHORT "more than 0 and at most 1 hour"
@@ -81,7 +85,7 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"sliding", PLN_FIELD_BOOLEAN, AT(sliding), NULL, NULL},
     {"keep_hot", PLN_FIELD_DURATION, AT(keep_hot_ms), is_any_length, ANY_LENGTH},
     {"compress", PLN_FIELD_SIZE, AT(compress_bytes), NULL, NULL},
-    {"compression", PLN_FIELD_COMPRESSION, AT(compression), NULL, "one that this build has"},
+    {"compression", PLN_FIELD_COMPRESSION, AT(compression), is_built_in, "one that is built in"},
     {"codec", PLN_FIELD_CODEC, AT(codec), NULL, NULL},
     {"plain", PLN_FIELD_BOOLEAN, AT(is_plain), NULL, NULL},
 };
@@ -161,14 +165,15 @@ static const char *name_of(enum pln_field_kind kind, int i) {
                                            : pln_codec_name(i);
 }
 
-static enum pln_read_result read_name(enum pln_field_kind kind, lua_State *L, int index,
+static enum pln_read_result read_name(const struct pln_policy_field *field, lua_State *L, int index,
                                       uint8_t *number) {
+    enum pln_field_kind kind = field->kind;
     const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
     for (int i = 1; name_of(kind, i) != NULL; i++) {
         if (strcmp(name_of(kind, i), name) == 0) {
             *number = (uint8_t) i;
-            return kind == PLN_FIELD_COMPRESSION && !pln_has_compression(i) ? PLN_READ_WRONG_RANGE
-                                                                            : PLN_READ_OK;
+            return field->is_valid == NULL || field->is_valid(i) ? PLN_READ_OK
+                                                                 : PLN_READ_WRONG_RANGE;
         }
     }
     return PLN_READ_WRONG_KIND;
@@ -189,7 +194,7 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
     case PLN_FIELD_READ:
     case PLN_FIELD_COMPRESSION:
     case PLN_FIELD_CODEC:
-        return read_name(field->kind, L, index, place);
+        return read_name(field, L, index, place);
     case PLN_FIELD_FACTOR:
         return read_factor(field, L, index, place);
     default:
@@ -265,7 +270,7 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
     case PLN_FIELD_COMPRESSION:
     case PLN_FIELD_CODEC: {
         const char *name = name_of(field->kind, *(const uint8_t *) place);
-        snprintf(text, size, "%s", name == NULL ? "0" : name);
+        snprintf(text, size, "%s", name == NULL ? "default" : name);
         break;
     }
     case PLN_FIELD_NUMBER:

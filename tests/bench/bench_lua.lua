@@ -7,7 +7,8 @@
 -- usage: perilune run bench_lua.lua [10k] [1m] [--build FOLDER]
 --
 -- All are called in the same loop, in turn, over the same sequence of keys: 16 bytes, Zipf 0.99.
--- The loop's own cost is in every figure. A goal is printed beside each ratio that has one. One line per measurement goes to standard output.
+-- The loop's own cost is in every figure. One line per measurement goes to standard output; a ratio
+-- that has a goal shows it.
 
 local perilune = require "perilune"
 
@@ -148,7 +149,9 @@ end
 
 -- A program of its own, which takes its turn when it is told to; nil where it cannot run.
 local function start_resty(n_keys, chosen)
-  local probe = [[luajit -e 'ngx = {} print((pcall(require, "resty.lrucache")))' 2>&1]]
+  -- where ./dev has put it: Debian 12's package wants a LuaJIT that Debian 12 has not
+  local luajit = ("LUA_PATH='%s/resty/usr/share/lua/5.1/?.lua;;' luajit"):format(build)
+  local probe = luajit .. [[ -e 'ngx = {} print((pcall(require, "resty.lrucache")))' 2>&1]]
   if first_line(probe) ~= "true" then
     note "no lua-resty-lrucache under LuaJIT: left out"
     return nil
@@ -159,8 +162,8 @@ local function start_resty(n_keys, chosen)
   file:close()
   assert(os.execute("mkfifo " .. folder .. "/answers"))
   local script = arg[0]:gsub("bench_lua%.lua$", "bench_resty.lua")
-  local program = assert(io.popen(("luajit %s %d %s/requests >%s/answers"):format(script, n_keys,
-    folder, folder), "w"))
+  local program = assert(io.popen(("%s %s %d %s/requests >%s/answers"):format(luajit, script,
+    n_keys, folder, folder), "w"))
   local answers = assert(io.open(folder .. "/answers"))
   local resty = {}
   function resty.run()
