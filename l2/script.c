@@ -178,7 +178,10 @@ static const struct {
                             "  return changed(false)\n"
                             "end\n"
                             "return changed(redis.call('DEL', V) == 0)\n"},
-    [PLN_SCRIPT_PLAIN] = {"get", NAMES "return {redis.call('GET', V), redis.call('PTTL', V)}\n"},
+    /* what is no string is none of ours, and no failure */
+    [PLN_SCRIPT_PLAIN] = {"get", NAMES "local v = redis.pcall('GET', V)\n"
+                                       "if type(v) == 'table' then v = false end\n"
+                                       "return {v, redis.call('PTTL', V)}\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {

@@ -174,6 +174,22 @@ START_TEST(a_value_that_does_not_get_smaller_is_stored_as_it_is) {
 }
 END_TEST
 
+START_TEST(a_set_that_redis_takes_later_is_compressed_then) {
+    open_two(PLN_COMPRESSION_DEFAULT);
+    struct pln_cache *cache = rig.caches[0];
+    char *text = make_text(5000);
+    rig_set(cache, "k", "old");
+    rig.now += 10000;
+    pln_l2_mem_cut(cache->l2, true);
+    ck_assert_int_eq(pln_set(cache, pln_key("k"), pln_key(text), NULL), PLN_EL2DOWN);
+    pln_l2_mem_cut(cache->l2, false);
+    rig_await(cache, "recovery_done", 1);
+    rig_expect(rig.caches[1], "k", text, "l2");
+    ck_assert_uint_eq(rig_stat(rig.caches[1], "decompressed"), 1);
+    free(text);
+}
+END_TEST
+
 /* Puts an item with such a packing where the cache will read it. */
 static void put_packed(struct pln_cache *cache, const char *key, int packing,
                        struct pln_bytes bytes) {
@@ -249,6 +265,7 @@ int main(void) {
     tcase_add_loop_test(tests, what_one_instance_compresses_another_reads, 0, 2);
     tcase_add_loop_test(tests, what_a_loader_brings_is_compressed_too, 0, 2);
     tcase_add_test(tests, a_value_that_does_not_get_smaller_is_stored_as_it_is);
+    tcase_add_test(tests, a_set_that_redis_takes_later_is_compressed_then);
     tcase_add_loop_test(tests, a_damaged_value_is_a_miss_and_loaded_anew, 0, 2);
     tcase_add_test(tests, what_this_build_lacks_is_refused_by_name);
     tcase_add_test(tests, what_this_build_cannot_read_is_told);
