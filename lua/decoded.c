@@ -72,14 +72,20 @@ void pln_lua_decoded_free(lua_State *L, struct pln_lua_cache *self) {
  * Between the choice of a slot and its use nothing may run the collector, whose finalizers may call
  * this handle: so what follows uses only the raw functions, which do not. */
 
+enum part { KEY = 1, TABLE, BYTES };
+
+static lua_Integer place(size_t i, enum part part) {
+    return (lua_Integer) i * 3 + part;
+}
+
 /* stack: the registry's table at `table` */
 static void drop(lua_State *L, struct pln_lua_decoded *decoded, int table, size_t i) {
-    lua_rawgeti(L, table, (lua_Integer) (3 * i + 1));
+    lua_rawgeti(L, table, place(i, KEY));
     lua_pushnil(L);
     lua_rawset(L, table);
-    for (lua_Integer at = 1; at <= 3; at++) {
+    for (enum part part = KEY; part <= BYTES; part++) {
         lua_pushboolean(L, 0);
-        lua_rawseti(L, table, (lua_Integer) (3 * i) + at);
+        lua_rawseti(L, table, place(i, part));
     }
     decoded->bytes -= decoded->slots[i].len;
     decoded->n--;
@@ -123,35 +129,33 @@ static size_t make_room(lua_State *L, struct pln_lua_decoded *decoded, int table
 
 /* ---- known tables ---- */
 
-/* Pushes the registry's table, and the slot of a key; or pushes nothing. */
-static bool find(lua_State *L, const struct pln_lua_decoded *decoded, int key, size_t *i) {
+/* Pushes the registry's table and, above it, the slot of the key; or pushes nothing. */
+static bool find(lua_State *L, const struct pln_lua_decoded *decoded, int key) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, decoded->ref);
     lua_pushvalue(L, key);
     if (lua_rawget(L, -2) != LUA_TNUMBER) {
         lua_pop(L, 2);
         return false;
     }
-    *i = (size_t) lua_tointeger(L, -1);
-    lua_pop(L, 1);
     return true;
 }
 
-/* Pushes the table that was made of these bytes for the key. Raises nothing. */
+/* Pushes the table that was made of these bytes for the key. Raises nothing. What it leaves below
+ * that table goes with the caller's frame: to clear it away is a tenth of a hit. */
 static bool push_known(lua_State *L, struct pln_lua_cache *self, int key, struct pln_bytes bytes,
                        uint8_t format) {
-    size_t i;
-    if (self->decoded == NULL || key == 0 || !find(L, self->decoded, key, &i)) {
+    if (self->decoded == NULL || key == 0 || !find(L, self->decoded, key)) {
         return false;
     }
+    size_t i = (size_t) lua_tointeger(L, -1);
     struct slot *slot = &self->decoded->slots[i];
     if (slot->len != bytes.len || slot->format != format ||
         memcmp(slot->data, bytes.data, bytes.len) != 0) {
-        lua_pop(L, 1);
+        lua_pop(L, 2);
         return false;
     }
     slot->is_used = true;
-    lua_rawgeti(L, -1, (lua_Integer) (3 * i + 2));
-    lua_replace(L, -2);
+    lua_rawgeti(L, -2, place(i, TABLE));
     return true;
 }
 
@@ -159,7 +163,6 @@ static bool push_known(lua_State *L, struct pln_lua_cache *self, int key, struct
 static void remember(lua_State *L, struct pln_lua_cache *self, int key, struct pln_bytes bytes,
                      uint8_t format) {
     int value = lua_gettop(L);
-    size_t i;
     if (self->decoded == NULL && decoded_new(L, self) == NULL) {
         return;
     }
@@ -169,16 +172,16 @@ static void remember(lua_State *L, struct pln_lua_cache *self, int key, struct p
         lua_settop(L, value);
         return;
     }
-    if (find(L, decoded, key, &i)) {
-        drop(L, decoded, lua_gettop(L), i);
-        lua_pop(L, 1);
+    if (find(L, decoded, key)) {
+        drop(L, decoded, value + 2, (size_t) lua_tointeger(L, -1));
+        lua_pop(L, 2);
     }
     lua_rawgeti(L, LUA_REGISTRYINDEX, decoded->ref);
     int table = lua_gettop(L);
-    i = make_room(L, decoded, table, bytes.len, self->decoded_bytes);
-    for (int at = 1; at <= 3; at++) {
-        lua_pushvalue(L, at == 1 ? key : at == 2 ? value : value + 1);
-        lua_rawseti(L, table, (lua_Integer) (3 * i) + at);
+    size_t i = make_room(L, decoded, table, bytes.len, self->decoded_bytes);
+    for (enum part part = KEY; part <= BYTES; part++) {
+        lua_pushvalue(L, part == KEY ? key : part == TABLE ? value : value + 1);
+        lua_rawseti(L, table, place(i, part));
     }
     lua_pushvalue(L, key);
     lua_pushinteger(L, (lua_Integer) i);

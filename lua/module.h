@@ -168,8 +168,8 @@ int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool i
 /* A borrowed value, if the status is PLN_OK; it is given back, whatever happens. */
 int pln_lua_push_read(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy, int status,
                       struct pln_result *result);
-/* Pushes a borrowed value alone, which stays borrowed: in a protected call. Returns as
- * pln_lua_decode(). */
+/* Pushes a borrowed value alone, which stays borrowed, on top of what it may leave: in a protected
+ * call. Returns as pln_lua_decode(). */
 int pln_lua_push_value(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
                        const struct pln_result *result);
 void pln_lua_decoded_free(lua_State *L, struct pln_lua_cache *self);

@@ -391,7 +391,7 @@ static int build_answers(lua_State *L) {
             } else {
                 how = pln_status_name(PLN_EL2);
             }
-            lua_pop(L, 1);
+            lua_settop(L, 4);
         }
         lua_pushstring(L, how);
         lua_rawseti(L, 4, (lua_Integer) i + 1);
