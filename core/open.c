@@ -141,6 +141,9 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .retry_ms = options->retry_ms,
         .early = options->early,
         .sliding = options->sliding,
+        .compress_bytes = options->compress_bytes,
+        .compression = (uint8_t) (1 + pln_option_index(pln_compressions, options->compression)),
+        .codec = (uint8_t) (1 + pln_option_index(pln_codecs, options->codec)),
     };
 }
 
