@@ -213,18 +213,12 @@ static int push_value(lua_State *L, struct pln_lua_cache *self, int key, bool is
 
 /* ---- answers of reads ---- */
 
-static int push_how(lua_State *L, int source) {
-    lua_pushnil(L);
-    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
-    return 3;
-}
-
 int pln_lua_push_no_value(lua_State *L, int status) {
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
     lua_pushnil(L);
-    return push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
+    return pln_lua_push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
 }
 
 /* A value that Lua cannot read is no misuse of ours: another program wrote it. */
@@ -235,12 +229,10 @@ static int push_unreadable(lua_State *L) {
 
 int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
                        struct pln_bytes bytes, const struct pln_result *result) {
-    if (result->format == PLN_LUA_RAW) {
-        lua_pushlstring(L, bytes.len == 0 ? "" : bytes.data, bytes.len);
-    } else if (push_value(L, self, key, is_copy, bytes, result->format) < 0) {
+    if (push_value(L, self, key, is_copy, bytes, result->format) < 0) {
         return push_unreadable(L);
     }
-    return push_how(L, result->source);
+    return pln_lua_push_how(L, result->source);
 }
 
 struct borrowed {
@@ -293,7 +285,7 @@ int pln_lua_push_read(lua_State *L, struct pln_lua_cache *self, int key, bool is
         pln_release(self->cache, result->value);
         return pln_lua_push_no_value(L, status);
     }
-    return push_borrowed(L, self, key, is_copy, result) ? push_how(L, result->source)
+    return push_borrowed(L, self, key, is_copy, result) ? pln_lua_push_how(L, result->source)
                                                         : push_unreadable(L);
 }
 
