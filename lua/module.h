@@ -169,6 +169,12 @@ int pln_lua_shutdown(lua_State *L);
  * the stack index of the key as a string, by which a table is known again; 0: none. The calling
  * function needs the methods' upvalues. */
 int pln_lua_push_no_value(lua_State *L, int status);
+/* nil, and where the value below it is from. */
+static inline int pln_lua_push_how(lua_State *L, int source) {
+    lua_pushnil(L);
+    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
+    return 3;
+}
 /* Bytes that are the caller's. */
 int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
                        struct pln_bytes bytes, const struct pln_result *result);

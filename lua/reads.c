@@ -60,6 +60,10 @@ static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
         refuse_own_key(L, self, key);
     }
     int status = pln_get_copy(self->cache, key, options, buffer, sizeof buffer, &result);
+    if (status == PLN_OK && result.format == PLN_LUA_RAW) {
+        lua_pushlstring(L, buffer, result.len);
+        return pln_lua_push_how(L, result.source);
+    }
     if (status == PLN_OK) {
         return pln_lua_push_bytes(L, self, KEY, is_copy, (struct pln_bytes){buffer, result.len},
                                   &result);
