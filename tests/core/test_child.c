@@ -208,7 +208,7 @@ START_TEST(what_was_missed_between_fork_and_link_ends_with_the_link) {
     rig_expect(cache, "k", "old", "l1");
     pid_t child = fork();
     if (child == 0) {
-        struct pln_result result;
+        struct pln_result result = {.value = NULL};
         bool is_good = take_turn(to_child) && pln_peek(cache, pln_key("k"), &result) == PLN_OK;
         pln_release(cache, result.value);
         is_good = is_good && await("bus_ok", 1) && has("k", "new");
