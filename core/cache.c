@@ -11,10 +11,11 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
-#include "fill.h"
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
+#include "way.h"
 
 static const struct pln_get_options no_options = {0};
 
@@ -27,7 +28,8 @@ static int tally(struct pln_cache *cache, int status, const struct pln_result *r
         [PLN_FROM_L2] = PLN_COUNT_L2_HITS,         [PLN_FROM_LOADER] = PLN_COUNT_LOADS_SERVED,
         [PLN_FROM_STALE] = PLN_COUNT_STALE_SERVED,
     };
-    pln_count(cache->counts, status < 0 ? PLN_COUNT_FAILURES : heads[result->source], 1);
+    bool has_failed = status < 0 || status == PLN_PENDING;
+    pln_count(cache->counts, has_failed ? PLN_COUNT_FAILURES : heads[result->source], 1);
     return status;
 }
 
@@ -126,7 +128,8 @@ static struct pln_flight *join(const struct pln_request *request, bool *leads) {
     struct pln_flight *flight = pln_flight_join(cache->flights, &stamp, &request->key, may_lag,
                                                 leads);
     if (flight != NULL && !*leads && pln_workers_has_caller(cache->workers) &&
-        !pln_flight_has_begun(cache->flights, flight)) {
+        !pln_flight_has_begun(cache->flights, flight) &&
+        !pln_flight_is_own(cache->flights, flight)) {
         pln_flight_leave(cache->flights, flight); /* it may wait for this very worker */
         flight = pln_flight_lead(cache->flights, &stamp, &request->key, may_lag);
         *leads = true;
@@ -144,6 +147,9 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
     };
     *leads = true;
+    if (request->loads_as == 0) {
+        pln_fills_yield();
+    }
     if (pln_nested_check(cache, request->key.key) < 0) {
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
@@ -163,10 +169,8 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
     return status;
 }
 
-/* True where another flight may bring what the last one did not: its leader had less time than this
- * caller, and gave up, or had no loader where this one, who followed, has. */
-static bool may_do_better(const struct pln_request *request, const struct pln_outcome *outcome,
-                          bool has_led) {
+bool pln_way_may_do_better(const struct pln_request *request, const struct pln_outcome *outcome,
+                           bool has_led) {
     if (outcome->status != PLN_MISS && outcome->status >= 0) {
         return false;
     }
@@ -181,7 +185,7 @@ static int fly(struct pln_request *request, struct pln_outcome *outcome) {
     do {
         *outcome = (struct pln_outcome){0};
         status = fly_once(request, outcome, &leads);
-    } while (status == PLN_OK && may_do_better(request, outcome, leads) &&
+    } while (status == PLN_OK && pln_way_may_do_better(request, outcome, leads) &&
              pln_clock_precise() < request->deadline);
     return status;
 }
@@ -194,99 +198,135 @@ static bool may_serve_after_failure(const struct pln_request *request, const str
            (now < hit->life.stale || now - hit->life.stale < pln_life_grace(request->terms));
 }
 
-static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hit,
-                        struct pln_value *kept, struct pln_result *result) {
+/* Before it flies. */
+static void prepare(struct pln_way *way) {
+    struct pln_request *request = &way->request;
+    pln_ms now = pln_now(&request->cache->host);
+    request->has_stale = request->soft_ms > 0 && way->kept != NULL &&
+                         may_serve_after_failure(request, &way->hit, now) &&
+                         !pln_life_in_doubt(request->cache, request->terms, request->options,
+                                            &way->hit, now);
+    pln_admit_note(request->cache, &request->key, request->terms);
+}
+
+/* The failure of one whose wait is over, or would be in vain. */
+static int give_up(const struct pln_request *request, int flown) {
+    return flown == PLN_EBUSY
+               ? pln_fail(PLN_PENDING, "get: the key is being loaded by this thread, in a call "
+                                       "that goes on once this one has returned")
+               : pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
+                          (long long) request->timeout_ms);
+}
+
+int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
+                   struct pln_result *result) {
+    struct pln_request *request = &way->request;
     struct pln_cache *cache = request->cache;
-    struct pln_outcome outcome = {0};
+    struct pln_value *kept = way->kept;
     pln_ms now = pln_now(&cache->host);
-    request->has_stale = request->soft_ms > 0 && kept != NULL &&
-                         may_serve_after_failure(request, hit, now) &&
-                         !pln_life_in_doubt(cache, request->terms, request->options, hit, now);
-    pln_admit_note(cache, &request->key, request->terms);
-    int flown = fly(request, &outcome);
+    way->kept = NULL;
     if (flown == PLN_PENDING) {
         pln_count(cache->counts, PLN_COUNT_SOFT_TIMEOUTS, 1);
     }
-    now = pln_now(&cache->host);
-    if (flown == PLN_PENDING && outcome.value == NULL && kept != NULL) {
-        return serve_l1(request, hit, now, PLN_FROM_STALE, kept, result);
+    if (flown == PLN_PENDING && outcome->value == NULL && kept != NULL) {
+        return serve_l1(request, &way->hit, now, PLN_FROM_STALE, kept, result);
     }
-    if (flown != PLN_OK && outcome.value == NULL) {
-        outcome.status = pln_fail(PLN_ETIMEOUT, "get: no value within %lld ms",
-                                  (long long) request->timeout_ms);
-    } else if (outcome.status < 0) {
-        pln_fail(outcome.status, "%s", outcome.text);
+    if (flown != PLN_OK && outcome->value == NULL) {
+        outcome->status = give_up(request, flown);
+    } else if (outcome->status < 0) {
+        pln_fail(outcome->status, "%s", outcome->text);
     }
-    if (kept != NULL && outcome.status < 0) {
+    bool has_failed = outcome->status < 0 || outcome->status == PLN_PENDING;
+    if (kept != NULL && has_failed) {
         pln_l1_unclaim_refresh(cache->l1, &request->key); /* there may have been no flight */
     }
-    bool has_failed = outcome.status < 0 || (outcome.status == PLN_MISS && request->is_refresh);
-    if (kept != NULL && has_failed && may_serve_after_failure(request, hit, now)) {
-        return serve_l1(request, hit, now, request->is_refresh ? PLN_FROM_L1 : PLN_FROM_STALE, kept,
-                        result);
+    has_failed = has_failed || (outcome->status == PLN_MISS && request->is_refresh);
+    if (kept != NULL && has_failed && may_serve_after_failure(request, &way->hit, now)) {
+        return serve_l1(request, &way->hit, now, request->is_refresh ? PLN_FROM_L1 : PLN_FROM_STALE,
+                        kept, result);
     }
     pln_release(cache, kept);
-    if (outcome.source == PLN_FROM_STALE && now >= outcome.life.stale &&
+    if (outcome->source == PLN_FROM_STALE && now >= outcome->life.stale &&
         (request->options->flags & PLN_GET_NO_STALE) != 0) {
-        pln_outcome_fini(&outcome);
-        outcome.status = PLN_MISS;
+        pln_outcome_fini(outcome);
+        outcome->status = PLN_MISS;
     }
-    if (outcome.status == PLN_OK || outcome.status == PLN_ABSENT) {
-        return serve_outcome(cache, &outcome, result);
+    if (outcome->status == PLN_OK || outcome->status == PLN_ABSENT) {
+        return serve_outcome(cache, outcome, result);
     }
     *result = (struct pln_result){.source = PLN_FROM_MISS};
-    return tally(cache, outcome.status, result);
+    return tally(cache, outcome->status, result);
 }
 
-static int read_matched(struct pln_request *request, struct pln_result *result) {
+void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, pln_loader loader, void *arg) {
+    struct pln_request *request = &way->request;
+    pln_wake(cache);
+    *way = (struct pln_way){.request = {.cache = cache,
+                                        .key = *key,
+                                        .options = options != NULL ? options : &no_options,
+                                        .loader = loader,
+                                        .loader_arg = arg}};
+    pln_wake(cache);
+    request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
+    request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
+                                                           : request->terms->load_timeout_ms;
+    request->deadline = pln_deadline(request->timeout_ms);
+    request->soft_ms = request->options->soft_timeout_ms > 0 ? request->options->soft_timeout_ms
+                                                             : request->terms->soft_timeout_ms;
+    request->is_wanted = (request->options->flags & PLN_GET_KEEP) != 0;
+    pln_loader_choose(request);
+}
+
+int pln_way_look(struct pln_way *way, struct pln_result *result) {
+    struct pln_request *request = &way->request;
     struct pln_cache *cache = request->cache;
-    struct pln_l1_hit hit;
-    struct pln_value *value = NULL;
     pln_ms now = pln_now(&cache->host);
+    if (request->terms->is_denied) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        return tally(cache, pln_admit_refuse(cache, &request->match, "get"), result);
+    }
     if ((request->options->flags & PLN_GET_NO_L1) == 0 && request->terms->use_l1 &&
-        pln_l1_borrow(cache->l1, &request->key, now, 0, &hit, &value) == PLN_OK) {
-        enum verdict verdict = judge(request, &hit, now);
+        pln_l1_borrow(cache->l1, &request->key, now, 0, &way->hit, &way->kept) == PLN_OK) {
+        enum verdict verdict = judge(request, &way->hit, now);
         if (verdict != KEEP) {
-            return serve_l1(request, &hit, now,
+            struct pln_value *value = way->kept;
+            way->kept = NULL;
+            return serve_l1(request, &way->hit, now,
                             verdict == SERVE_STALE ? PLN_FROM_STALE : PLN_FROM_L1, value, result);
         }
     }
-    return load_or_keep(request, &hit, value, result);
+    prepare(way);
+    return PLN_PENDING;
+}
+
+void pln_way_end(struct pln_way *way, int status, const struct pln_result *result) {
+    const struct pln_request *request = &way->request;
+    if (pln_shadow_samples(request->cache, request->key.hash)) {
+        uint8_t tier = request->is_from_l1 ? PLN_FROM_L1 : PLN_FROM_LOADER;
+        pln_shadow_saw(request->cache, &request->key, request->options, status,
+                       result->source == PLN_FROM_NEGATIVE ? tier : result->source, result->len);
+    }
+    pln_ruleset_unref(request->ruleset);
 }
 
 static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                         const struct pln_get_options *options, pln_loader loader, void *arg,
                         unsigned loads_as, struct pln_result *result) {
-    struct pln_request request = {.cache = cache,
-                                  .key = *key,
-                                  .options = options != NULL ? options : &no_options,
-                                  .loader = loader,
-                                  .loader_arg = arg,
-                                  .loads_as = loads_as};
-    pln_wake(cache);
-    request.terms = pln_cache_match(cache, key->key, &request.match, &request.ruleset);
-    request.timeout_ms = request.options->timeout_ms > 0 ? request.options->timeout_ms
-                                                         : request.terms->load_timeout_ms;
-    request.deadline = pln_deadline(request.timeout_ms);
-    request.soft_ms = request.options->soft_timeout_ms > 0 ? request.options->soft_timeout_ms
-                                                           : request.terms->soft_timeout_ms;
-    request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
-    int status;
-    if (request.terms->is_denied) {
-        *result = (struct pln_result){.source = PLN_FROM_MISS};
-        status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
-    } else {
-        pln_loader_choose(&request);
-        status = read_matched(&request, result);
+    struct pln_way way;
+    pln_way_begin(&way, cache, key, options, loader, arg);
+    way.request.loads_as = loads_as;
+    int status = pln_way_look(&way, result);
+    if (status == PLN_PENDING) {
+        struct pln_outcome outcome = {0};
+        int flown = fly(&way.request, &outcome);
+        status = pln_way_settle(&way, flown, &outcome, result);
     }
-    if (pln_shadow_samples(cache, key->hash)) {
-        uint8_t tier = request.is_from_l1 ? PLN_FROM_L1 : PLN_FROM_LOADER;
-        pln_shadow_saw(cache, key, options, status,
-                       result->source == PLN_FROM_NEGATIVE ? tier : result->source, result->len);
-    }
-    pln_ruleset_unref(request.ruleset);
-    if (!request.is_from_l1) {
-        pln_step_a_little(cache, request.options->timeout_ms == 0 && loads_as == 0);
+    bool is_from_l1 = way.request.is_from_l1;
+    bool may_take_time = way.request.options->timeout_ms == 0 && loads_as == 0;
+    pln_way_end(&way, status, result);
+    if (!is_from_l1) {
+        pln_step_a_little(cache, may_take_time);
     }
     return status;
 }
@@ -332,29 +372,36 @@ int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
     return status == PLN_OK && result->len > size ? PLN_TRUNCATED : status;
 }
 
+int pln_way_plain(struct pln_cache *cache, const struct pln_hashed *key,
+                  const struct pln_get_options *options, struct pln_result *result) {
+    struct pln_l1_hit hit;
+    struct pln_value *value;
+    pln_ms now = pln_now(&cache->host);
+    if (!may_be_plain(cache, options, key->hash) ||
+        pln_l1_borrow(cache->l1, key, now, 0, &hit, &value) != PLN_OK) {
+        return PLN_PENDING;
+    }
+    if (!is_plain(cache, &hit, now)) {
+        pln_release(cache, value);
+        return PLN_PENDING;
+    }
+    *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
+    pln_life_describe(&hit.life, now, result);
+    return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+}
+
 int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
                     const struct pln_get_options *options, pln_loader loader, void *arg,
                     struct pln_result *result) {
     struct pln_hashed hashed;
-    struct pln_l1_hit hit;
-    struct pln_value *value;
     int status = pln_cache_key(cache, key, &hashed);
     if (status < 0) {
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, status, result);
     }
-    if (may_be_plain(cache, options, hashed.hash)) {
-        pln_ms now = pln_now(&cache->host);
-        if (pln_l1_borrow(cache->l1, &hashed, now, 0, &hit, &value) == PLN_OK) {
-            if (is_plain(cache, &hit, now)) {
-                *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
-                pln_life_describe(&hit.life, now, result);
-                return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
-            }
-            pln_release(cache, value);
-        }
-    }
-    return read_through(cache, &hashed, options, loader, arg, 0, result);
+    status = pln_way_plain(cache, &hashed, options, result);
+    return status != PLN_PENDING ? status
+                                 : read_through(cache, &hashed, options, loader, arg, 0, result);
 }
 
 int pln_get(struct pln_cache *cache, struct pln_bytes key, const struct pln_get_options *options,

@@ -8,7 +8,10 @@
  *   cache.c    every read: the way of a key through the tiers
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
- *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
+ *   fill.c     the leader's way: stamp, L2, lease (lease.c), loader, commit, install; behind.c on a
+ *              worker; steps.c in steps that no thread waits for; fills.c many of them, with one
+ *              round trip for all leases, and one for all commits
+ *   async.c    reads without waiting; task.c what a worker does for them; news.c how it is told
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
@@ -46,8 +49,9 @@
  *              two differ
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
- * taken with that of the sources of events (feeder.c) held, and all that come after a shadow's
- * (shadow.c): it is the first, but for that under which a cache is begun (wake.c).
+ * taken with that of the sources of events (feeder.c) held, all that come after a shadow's
+ * (shadow.c): it is the first, but for that under which a cache is begun (wake.c), and that of news
+ * (news.c), which may be taken with the flights' held: it is the last.
  *
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
@@ -321,6 +325,7 @@ struct pln_cache {
     uint64_t seed;
     struct pln_host host;
     struct pln_cache *next; /* of all caches of the process: fork.c */
+    unsigned n_forks;       /* how many times the process became a child: news.c */
 
     atomic_bool is_awake;      /* in this process: wake.h */
     struct pln_start *start;   /* likewise */

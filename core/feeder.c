@@ -226,10 +226,12 @@ static void follow_locked(struct pln_feeders *feeders) {
 
 void pln_feeders_follow(struct pln_feeders *feeders) {
     struct pln_ruleset *ruleset = pln_cache_policy(feeders->cache);
-    if (ruleset->n_sources > 0) {
-        pln_wake(feeders->cache); /* before the lock, which comes after that of who begins it */
-    }
+    bool has_any = ruleset->n_sources > 0 && feeders->cache->has_l2;
     pln_ruleset_unref(ruleset);
+    /* before the lock, which comes after that of who begins it */
+    if (has_any && pln_wake_first(feeders->cache)) {
+        return;
+    }
     pthread_mutex_lock(&feeders->lock);
     follow_locked(feeders);
     pthread_mutex_unlock(&feeders->lock);

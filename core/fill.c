@@ -5,11 +5,10 @@
  *     stamp ─► L2 get ── fresh ─► install in L1 ─────────────────────────────► done
  *                │ miss or stale
  *                ▼
- *              lease ── held elsewhere ─► sleep until told, look again
- *                │ ours
- *                ▼
- *              stamp ─► L2 get once more (the last holder may just have stored it)
- *                │ still missing
+ *              stamp ─► lease ── held elsewhere ─► sleep until told, look again
+ *                         │ ours; where there is a value, L2 get once more (the last holder may
+ *                         │ just have stored it)
+ *                ┌────────┘ still missing
  *                ▼
  *              loader ─► commit, if the lease is still valid ─► install in L1 ─► done
  *
@@ -25,26 +24,21 @@
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
-#include "fill.h"
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
 
 #include "alert.h"
 
-/* So long does a process sleep that waits for another's load, before it looks again unasked. The
- * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
- * would sleep to the end of a lease whose holder, or server, is long dead. */
-enum { LOOK_AGAIN_MS = 50 };
-
 /* ---- L2 ---- */
 
-static bool uses_l2(const struct fill *fill) {
+bool pln_fill_uses_l2(const struct fill *fill) {
     return fill->cache->has_l2 && fill->request->terms->use_l2 && !fill->is_l2_away &&
            (fill->request->options->flags & PLN_GET_NO_L2) == 0;
 }
 
-static void take_stamp(struct fill *fill) {
+void pln_fill_stamp(struct fill *fill) {
     pln_stamp_take(fill->cache->inval, fill->request->key.hash, &fill->stamp);
 }
 
@@ -82,14 +76,10 @@ static void offer_fallback(struct fill *fill, pln_ms now) {
     }
 }
 
-/* Asks L2. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value is the fallback. */
-static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
+int pln_fill_answered(struct fill *fill, pln_ns began, int status, struct pln_l2_value *value,
+                      struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
-    struct pln_l2_value value;
     struct pln_l1_life life;
-    pln_ns began = pln_clock_precise();
-    int status = pln_l2_get_near(pln_cache_l2(fill->cache), &request->key, how,
-                                 pln_cache_l2_deadline(fill->cache, request->deadline), &value);
     if (status !=
         PLN_EL2DOWN) { /* which takes no time, and says nothing of how long answers take */
         pln_alerts_note_l2(fill->cache->alerts, pln_clock_precise() - began);
@@ -98,25 +88,35 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         fill->is_l2_away = status < 0;
         return status;
     }
-    if (!pln_life_bound(request->terms, &value.item)) {
-        pln_l2_value_fini(&value);
+    if (!pln_life_bound(request->terms, &value->item)) {
+        pln_l2_value_fini(value);
         return PLN_MISS;
     }
     pln_ms now = pln_now(&fill->cache->host);
-    if (is_answer(fill, &value.item, now)) {
-        pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
-        status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
+    if (is_answer(fill, &value->item, now)) {
+        pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, value, &life);
+        status = outcome_of_l2(outcome, &value->item, &life, PLN_FROM_L2);
     } else {
-        life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
-                           value.item.life_left);
-        status = outcome_of_l2(&fill->fallback, &value.item, &life, PLN_FROM_STALE);
+        life = pln_life_of(request->terms, now, value->item.age, value->item.fresh_left,
+                           value->item.life_left);
+        status = outcome_of_l2(&fill->fallback, &value->item, &life, PLN_FROM_STALE);
         if (status == PLN_OK) {
             offer_fallback(fill, now);
             status = PLN_MISS;
         }
     }
-    pln_l2_value_fini(&value);
+    pln_l2_value_fini(value);
     return status;
+}
+
+/* Asks L2. Returns as pln_fill_answered(). */
+static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
+    struct pln_l2_value value;
+    pln_ns began = pln_clock_precise();
+    int status = pln_l2_get_near(pln_cache_l2(fill->cache), &fill->request->key, how,
+                                 pln_cache_l2_deadline(fill->cache, fill->request->deadline),
+                                 &value);
+    return pln_fill_answered(fill, began, status, &value, outcome);
 }
 
 bool pln_fill_is_late(const struct fill *fill) {
@@ -124,62 +124,11 @@ bool pln_fill_is_late(const struct fill *fill) {
 }
 
 int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
-    if (!uses_l2(fill)) {
+    if (!pln_fill_uses_l2(fill)) {
         return PLN_MISS;
     }
-    take_stamp(fill);
+    pln_fill_stamp(fill);
     return ask_l2(fill, how, outcome);
-}
-
-static void end_lease(struct fill *fill) {
-    if (fill->has_lease) {
-        /* should this fail the lease ends by itself */
-        (void) pln_l2_release(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
-                              pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
-        fill->has_lease = false;
-    }
-}
-
-/* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
- * (with a lease, or without where L2 is away). Negative: the deadline. */
-static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
-    struct pln_request *request = fill->request;
-    bool has_waited = false;
-    while (uses_l2(fill)) {
-        int status = pln_l2_lease(
-            pln_cache_l2(fill->cache), &request->key, request->terms->lease_ms,
-            pln_cache_l2_deadline(fill->cache, request->deadline), &fill->lease);
-        if (status < 0) {
-            fill->is_l2_away = true;
-            break;
-        }
-        fill->has_lease = status == PLN_OK;
-        if (status == PLN_PENDING) {
-            pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, has_waited ? 0 : 1);
-            has_waited = true;
-            pln_ms nap = fill->lease.left < LOOK_AGAIN_MS ? fill->lease.left + 1 : LOOK_AGAIN_MS;
-            pln_ns until = pln_clock_precise() + nap * 1000000;
-            pln_flight_sleep(fill->cache->flights, fill->flight,
-                             until < request->deadline ? until : request->deadline);
-        }
-        take_stamp(fill); /* again: what is read from here on may be kept */
-        status = ask_l2(fill, PLN_READ_PRIMARY, outcome);
-        if (status == PLN_OK) {
-            end_lease(fill);
-            return PLN_OK;
-        }
-        if (fill->has_lease) {
-            return PLN_MISS;
-        }
-        if (pln_fill_is_late(fill)) {
-            return pln_fail(PLN_ETIMEOUT,
-                            "get: another process has been loading the key for longer "
-                            "than %lld ms",
-                            (long long) request->timeout_ms);
-        }
-    }
-    take_stamp(fill);
-    return PLN_MISS;
 }
 
 /* ---- loading ---- */
@@ -204,19 +153,24 @@ static int call_loader(const struct fill *fill, struct pln_load *load) {
     return status;
 }
 
+int pln_fill_check_load(int status, const struct pln_load *load) {
+    if (status == PLN_OK && load->value == NULL) {
+        return pln_fail(PLN_ELOADER, "get: the loader succeeded without a value");
+    }
+    return status <= 0 || status == PLN_ABSENT
+               ? status
+               : pln_fail(PLN_ELOADER, "get: the loader returned status %d", status);
+}
+
 static int run_loader(struct fill *fill, struct pln_load *load) {
     struct pln_request *request = fill->request;
-    pln_count(fill->cache->counts, PLN_COUNT_LOADS, 1);
     int status = call_loader(fill, load);
     if (request->loader == NULL) {
         return status;
     }
-    if (status == PLN_OK && load->value == NULL) {
-        return pln_fail(PLN_ELOADER, "get: the loader succeeded without a value");
-    }
-    if (status != PLN_OK && status != PLN_ABSENT) {
-        return status < 0 ? status
-                          : pln_fail(PLN_ELOADER, "get: the loader returned status %d", status);
+    status = pln_fill_check_load(status, load);
+    if (status < 0) {
+        return status;
     }
     for (size_t i = 0; i < request->options->n_tags; i++) {
         int tagged = pln_load_tag(load, request->options->tags[i]);
@@ -282,7 +236,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     bool is_kept = is_admitted(fill);
     pln_count(fill->cache->counts, PLN_COUNT_LOADS_UNKEPT, is_kept ? 0 : 1);
     if (!is_kept || ttl < 0 || (limit > 0 && value.len > limit)) {
-        end_lease(fill);
+        pln_fill_end_lease(fill);
         return;
     }
     struct pln_l2_item item = {
@@ -296,7 +250,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .format = load->value->format,
         .is_absent = is_absent,
     };
-    if (commit(fill, &item)) {
+    if (!pln_fills_take(fill, &item, load) && commit(fill, &item)) {
         pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &item, life);
     }
 }
@@ -332,49 +286,59 @@ static struct pln_value *find_old(struct fill *fill) {
     return old;
 }
 
-/* Runs the loader, on what there is. */
-static int bring_value(struct fill *fill, struct pln_load *load) {
-    struct pln_value *old = find_old(fill);
-    load->old = old;
-    fill->has_old = old != NULL;
-    pln_ns began = pln_clock_precise();
-    int status = run_loader(fill, load);
-    pln_alerts_note_load(fill->cache->alerts, pln_clock_precise() - began);
-    load->old = NULL;
-    pln_release(fill->cache, old);
+void pln_fill_load_begins(struct fill *fill, struct pln_load *load) {
+    fill->old = find_old(fill);
+    fill->has_old = fill->old != NULL;
+    load->old = fill->old;
+    fill->load_began = pln_now(&fill->cache->host);
+    fill->load_began_ns = pln_clock_precise();
+    pln_count(fill->cache->counts, PLN_COUNT_LOADS, 1);
+}
+
+void pln_fill_load_ends(struct fill *fill, struct pln_load *load, int status) {
+    pln_alerts_note_load(fill->cache->alerts, pln_clock_precise() - fill->load_began_ns);
     pln_count(fill->cache->counts, PLN_COUNT_LOADS_SAME, status == PLN_OK && load->is_same ? 1 : 0);
-    return status;
+    load->old = NULL;
+    pln_release(fill->cache, fill->old);
+    fill->old = NULL;
+}
+
+int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
+                   struct pln_outcome *outcome) {
+    struct pln_request *request = fill->request;
+    bool is_absent = status == PLN_ABSENT;
+    if (is_absent) {
+        status = pln_load_value(load, pln_bytes_of(NULL, 0), 0);
+    }
+    if (status == PLN_OK) {
+        status = pln_load_rule_tags(load, &request->match);
+    }
+    if (status < 0) {
+        pln_failed_note(fill->cache, &request->key, request->terms);
+        pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
+        pln_fill_end_lease(fill);
+        return status;
+    }
+    pln_failed_clear(fill->cache, &request->key);
+    pln_cost_note(request->terms, pln_now(&fill->cache->host) - fill->load_began);
+    *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
+                                    .source = PLN_FROM_LOADER};
+    store_loaded(fill, load, is_absent, fill->load_began, &outcome->life);
+    outcome->value = load->value;
+    load->value = NULL;
+    if (!request->is_ahead) { /* or a list of pages would be loaded to its end */
+        load_related(fill->cache, load);
+    }
+    return PLN_OK;
 }
 
 /* Runs the loader and stores what it brings. */
 static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_load load = {0};
-    struct pln_request *request = fill->request;
-    pln_ms began = pln_now(&fill->cache->host);
-    int status = bring_value(fill, &load);
-    bool is_absent = status == PLN_ABSENT;
-    if (is_absent) {
-        status = pln_load_value(&load, pln_bytes_of(NULL, 0), 0);
-    }
-    if (status == PLN_OK) {
-        status = pln_load_rule_tags(&load, &request->match);
-    }
-    if (status < 0) {
-        pln_failed_note(fill->cache, &request->key, request->terms);
-        pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
-        end_lease(fill);
-    } else {
-        pln_failed_clear(fill->cache, &request->key);
-        pln_cost_note(request->terms, pln_now(&fill->cache->host) - began);
-        *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
-                                        .source = PLN_FROM_LOADER};
-        store_loaded(fill, &load, is_absent, began, &outcome->life);
-        outcome->value = load.value;
-        load.value = NULL;
-        if (!request->is_ahead) { /* or a list of pages would be loaded to its end */
-            load_related(fill->cache, &load);
-        }
-    }
+    pln_fill_load_begins(fill, &load);
+    int status = run_loader(fill, &load);
+    pln_fill_load_ends(fill, &load, status);
+    status = pln_fill_store(fill, &load, status, outcome);
     pln_load_fini(&load);
     return status;
 }
@@ -418,7 +382,7 @@ bool pln_fill_has_loader(const struct pln_request *request) {
 
 void pln_fill_finish(struct fill *fill) {
     struct pln_outcome outcome = {0};
-    int status = get_lease(fill, &outcome);
+    int status = pln_fill_get_lease(fill, &outcome);
     if (status == PLN_MISS) {
         status = load_value(fill, &outcome);
     } else {
@@ -436,6 +400,32 @@ static bool is_held(const struct fill *fill) {
            pln_failed_lately(fill->cache, &request->key, now);
 }
 
+bool pln_fill_leaves_all(struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    return request->has_stale && request->loader == NULL &&
+           (pln_fill_uses_l2(fill) || pln_fill_has_loader(request)) &&
+           (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0;
+}
+
+bool pln_fill_asked(struct fill *fill, int status, struct pln_outcome *outcome) {
+    const struct pln_request *request = fill->request;
+    if (status == PLN_OK) {
+        pln_fill_end(fill, status, outcome);
+    } else if (is_held(fill)) {
+        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
+        pln_fill_end(fill, pln_fail(PLN_ELOADER, "get: the last load failed just now"), outcome);
+    } else if (request->loader != NULL) {
+        return true;
+    } else if (pln_fill_has_loader(request)) {
+        pln_fill_hand_over(fill, false, true);
+    } else {
+        outcome->is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(fill);
+        outcome->lacked_loader = true;
+        pln_fill_end(fill, status < 0 ? status : pln_loader_missing(request), outcome);
+    }
+    return false;
+}
+
 void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
     struct fill fill = {
         .request = request, .cache = request->cache, .flight = flight, .worker = -1};
@@ -446,9 +436,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_fill_finish(&fill);
         return;
     }
-    if (request->has_stale && request->loader == NULL &&
-        (uses_l2(&fill) || pln_fill_has_loader(request)) &&
-        (request->options->flags & (PLN_GET_NO_L2 | PLN_GET_NO_LOAD)) == 0) {
+    if (pln_fill_leaves_all(&fill)) {
         pln_fill_hand_over(&fill, true, true); /* all of it may take too long for the caller */
         return;
     }
@@ -456,18 +444,7 @@ void pln_fill_lead(struct pln_request *request, struct pln_flight *flight) {
         pln_flight_begin(request->cache->flights, flight);
     }
     int status = pln_fill_ask(&fill, pln_cache_read(request->options, request->terms), &outcome);
-    if (status == PLN_OK) {
-        pln_fill_end(&fill, status, &outcome);
-    } else if (is_held(&fill)) {
-        pln_count(request->cache->counts, PLN_COUNT_LOADS_HELD, 1);
-        pln_fill_end(&fill, pln_fail(PLN_ELOADER, "get: the last load failed just now"), &outcome);
-    } else if (request->loader != NULL) {
+    if (pln_fill_asked(&fill, status, &outcome)) {
         pln_fill_finish(&fill);
-    } else if (pln_fill_has_loader(request)) {
-        pln_fill_hand_over(&fill, false, true);
-    } else {
-        outcome.is_leaders_own = status == PLN_ETIMEOUT && pln_fill_is_late(&fill);
-        outcome.lacked_loader = true;
-        pln_fill_end(&fill, status < 0 ? status : pln_loader_missing(request), &outcome);
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * fill.h - what fill.c and behind.c share: a fill under way, and its steps.
+ * fill.h - what fill.c, lease.c, behind.c and steps.c share: a fill under way, and its steps.
  */
 #ifndef PLN_FILL_H
 #define PLN_FILL_H
@@ -15,10 +15,14 @@ struct fill {
     struct pln_stamp stamp;
     struct pln_l2_lease lease;
     bool has_lease;
+    bool has_waited;             /* for another's */
     bool has_old;                /* there was a value of the key before */
     bool is_l2_away;             /* failed in this fill: not asked again */
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */
+    struct pln_value *old;       /* while the loader runs: what it is shown */
+    pln_ms load_began;
+    pln_ns load_began_ns;
 };
 
 /* ---- fill.c ---- */
@@ -26,6 +30,18 @@ struct fill {
 /* Asks L2, where the request allows it. PLN_OK: the outcome is set. PLN_MISS: go on; a stale value
  * is the fallback. Negative: L2 failed. */
 int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outcome);
+/* What of it remains where somebody else waits for L2: the stamp comes before the question, and the
+ * answer, whose value this frees, is taken as by pln_fill_ask(). */
+bool pln_fill_uses_l2(const struct fill *fill);
+void pln_fill_stamp(struct fill *fill);
+int pln_fill_answered(struct fill *fill, pln_ns began, int status, struct pln_l2_value *value,
+                      struct pln_outcome *outcome);
+/* Whether all of it is left to a worker, since it may take too long for a caller who is to be
+ * served something stale. */
+bool pln_fill_leaves_all(struct fill *fill);
+/* What follows L2's first answer. True where the call's own loader is to run, from the lease on;
+ * else the fill is ended, or a worker's. */
+bool pln_fill_asked(struct fill *fill, int status, struct pln_outcome *outcome);
 /* Whether the request's time is over. */
 bool pln_fill_is_late(const struct fill *fill);
 /* Whether the policy has a loader for the key, and the call allows it. */
@@ -34,6 +50,28 @@ bool pln_fill_has_loader(const struct pln_request *request);
 void pln_fill_finish(struct fill *fill);
 /* Ends the flight; turns a failure or miss into L2's stale value, where the terms allow that. */
 void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome);
+
+/* Around a load: what is there already is shown to it. */
+void pln_fill_load_begins(struct fill *fill, struct pln_load *load);
+void pln_fill_load_ends(struct fill *fill, struct pln_load *load, int status);
+/* What a call's own loader returned, or PLN_ELOADER where it cannot be. */
+int pln_fill_check_load(int status, const struct pln_load *load);
+/* Stores what was loaded, and ends the lease. Returns PLN_OK with the outcome, or the failure. */
+int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
+                   struct pln_outcome *outcome);
+
+/* ---- lease.c ---- */
+
+/* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
+ * (with a lease, or without where L2 is away). Negative: the deadline. */
+int pln_fill_get_lease(struct fill *fill, struct pln_outcome *outcome);
+/* The same in pieces: PLN_PENDING: another has it, so sleep until pln_fill_nap(), or until nudged,
+ * and try again. */
+int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome);
+pln_ns pln_fill_nap(const struct fill *fill);
+int pln_fill_retry_lease(struct fill *fill, struct pln_outcome *outcome);
+/* Gives it back, where it is held. */
+void pln_fill_end_lease(struct fill *fill);
 
 /* ---- behind.c ---- */
 

@@ -14,6 +14,13 @@
  *
  * One mutex guards the table and all flights: it is off the hit path, held for a few hundred
  * nanoseconds, and a miss costs a round trip anyway.
+ *
+ * Some who wait do not sleep: they watch a flight, are told that something has happened, and look
+ * (async.c). One of them may lead, and have the load run by its own program, in pieces between
+ * which no thread has hold of it (steps.c). So its flight says whose turn it is. A thread that
+ * sleeps until such a load has ended, and is the one that is to run it, would sleep until its
+ * deadline; it is told instead. Nor is such a flight joined for longer than a load may take: a
+ * program may lose sight of what it began.
  */
 #include "flight.h"
 
@@ -41,6 +48,13 @@ struct pln_flight {
     struct pln_value *offer; /* a stale value, or NULL */
     struct pln_l1_life offer_life;
     bool is_offered_at_once;
+    struct pln_watcher *watchers;
+    struct pln_watcher *host; /* of them, who runs the load; NULL: a worker does, or a caller */
+    enum pln_turn turn;       /* likewise all below: where there is a host, or was */
+    bool is_given_up;
+    pthread_t host_thread; /* in which it was seen last */
+    pln_ns host_until;     /* not to be joined from then on; 0: it has no host */
+    pln_ns rests_until;
 };
 
 struct pln_flights {
@@ -48,22 +62,9 @@ struct pln_flights {
     struct pln_flight *by_key;
     size_t n_live;
     unsigned n_forks; /* written by a child alone, before it has threads */
+    size_t n_asking;  /* questions to L2 that nobody waits for */
+    pthread_cond_t answered;
 };
-
-void pln_outcome_fini(struct pln_outcome *outcome) {
-    if (outcome->value != NULL) {
-        pln_value_drop(outcome->value);
-        outcome->value = NULL;
-    }
-}
-
-void pln_outcome_fail(struct pln_outcome *outcome, int status) {
-    assert(status < 0);
-    pln_outcome_fini(outcome);
-    outcome->status = status;
-    outcome->source = PLN_FROM_MISS;
-    memcpy(outcome->text, pln_error_text(), sizeof outcome->text);
-}
 
 int pln_flights_new(struct pln_flights **flights) {
     struct pln_flights *created = calloc(1, sizeof *created);
@@ -71,13 +72,15 @@ int pln_flights_new(struct pln_flights **flights) {
         return pln_fail(PLN_ENOMEM, "open: no memory for the table of loads");
     }
     pthread_mutex_init(&created->lock, NULL);
+    pthread_cond_init(&created->answered, NULL);
     *flights = created;
     return PLN_OK;
 }
 
 void pln_flights_free(struct pln_flights *flights) {
     if (flights != NULL) {
-        assert(flights->by_key == NULL && flights->n_live == 0);
+        assert(flights->by_key == NULL && flights->n_live == 0 && flights->n_asking == 0);
+        pthread_cond_destroy(&flights->answered);
         pthread_mutex_destroy(&flights->lock);
         free(flights);
     }
@@ -111,7 +114,7 @@ static struct pln_flight *flight_new(const struct pln_hashed *key, const struct 
 }
 
 static void flight_free(struct pln_flight *flight) {
-    assert(flight->refs == 0 && !flight->is_listed);
+    assert(flight->refs == 0 && !flight->is_listed && flight->watchers == NULL);
     pln_outcome_fini(&flight->outcome);
     if (flight->offer != NULL) {
         pln_value_drop(flight->offer);
@@ -134,10 +137,18 @@ static void unlist_locked(struct pln_flights *flights, struct pln_flight *flight
 }
 
 /* True where nothing was invalidated since it began that may concern its key. Its tags are not yet
- * known, so that is any tag. */
+ * known, so that is any tag. And no host has had it for too long. */
 static bool is_current(const struct pln_flight *flight, const struct pln_stamp *stamp) {
     return flight->epoch == stamp->epoch && flight->mark_clock == stamp->mark_clock &&
-           flight->generation == stamp->generation;
+           flight->generation == stamp->generation &&
+           (flight->host_until == 0 || pln_clock_precise() < flight->host_until);
+}
+
+static void tell_all_locked(struct pln_flight *flight) {
+    for (struct pln_watcher *at = flight->watchers; at != NULL; at = at->next) {
+        at->tell(at);
+    }
+    pthread_cond_broadcast(&flight->changed);
 }
 
 /* Lists a new flight, in the place of one that is listed. */
@@ -232,8 +243,9 @@ void pln_flight_finish_take(struct pln_flights *flights, struct pln_flight *flig
     assert(!flight->is_done);
     flight->outcome = *outcome;
     flight->is_done = true;
+    flight->turn = PLN_TURN_OURS;
     unlist_locked(flights, flight);
-    pthread_cond_broadcast(&flight->changed);
+    tell_all_locked(flight);
     pthread_mutex_unlock(&flights->lock);
     outcome->value = NULL;
 }
@@ -252,7 +264,7 @@ void pln_flight_offer(struct pln_flights *flights, struct pln_flight *flight,
     flight->offer = stale->value;
     flight->offer_life = stale->life;
     flight->is_offered_at_once = is_at_once;
-    pthread_cond_broadcast(&flight->changed);
+    tell_all_locked(flight);
     pthread_mutex_unlock(&flights->lock);
     if (former != NULL) {
         pln_value_drop(former);
@@ -273,31 +285,54 @@ static pln_ns soft_end_locked(const struct pln_flight *flight,
                : PLN_FOREVER;
 }
 
-int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
-                    const struct pln_patience *patience, struct pln_outcome *outcome) {
-    int status = PLN_OK;
-    bool is_at_once = false;
-    pthread_mutex_lock(&flights->lock);
-    while (!flight->is_done && !is_at_once && status == PLN_OK) {
-        pln_ns soft = soft_end_locked(flight, patience), now = pln_clock_precise();
-        if (flight->is_offered_at_once && is_offered_locked(flight, patience)) {
-            is_at_once = true;
-        } else if (now >= soft) {
-            status = PLN_PENDING;
-        } else if (now >= patience->deadline) {
-            status = PLN_ETIMEOUT;
-        } else {
-            wait_locked(flights, flight, soft < patience->deadline ? soft : patience->deadline);
-        }
-    }
-    if (status == PLN_OK && !is_at_once) {
+/* What has become of it for one who waits. Returns as pln_flight_wait(); PLN_MISS: nothing yet, and
+ * *until says when to look again, where nothing happens before. */
+static int look_locked(const struct pln_flight *flight, const struct pln_patience *patience,
+                       struct pln_outcome *outcome, pln_ns *until) {
+    pln_ns soft = soft_end_locked(flight, patience), now = pln_clock_precise();
+    bool is_at_once = flight->is_offered_at_once && is_offered_locked(flight, patience);
+    int status = PLN_MISS;
+    *until = soft < patience->deadline ? soft : patience->deadline;
+    if (flight->is_done) {
+        status = PLN_OK;
         *outcome = flight->outcome;
-    } else if (is_at_once || (status == PLN_PENDING && !patience->has_stale)) {
-        *outcome = (struct pln_outcome){
-            .value = flight->offer, .life = flight->offer_life, .source = PLN_FROM_STALE};
+    } else if (is_at_once || now >= soft) {
+        status = is_at_once ? PLN_OK : PLN_PENDING;
+        if (is_at_once || !patience->has_stale) {
+            *outcome = (struct pln_outcome){
+                .value = flight->offer, .life = flight->offer_life, .source = PLN_FROM_STALE};
+        }
+    } else if (now >= patience->deadline) {
+        status = PLN_ETIMEOUT;
     }
     if (outcome->value != NULL) {
         pln_value_ref(outcome->value);
+    }
+    return status;
+}
+
+static bool is_own_locked(const struct pln_flight *flight) {
+    return flight->turn != PLN_TURN_OURS && pthread_equal(flight->host_thread, pthread_self());
+}
+
+bool pln_flight_is_own(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    bool is_own = is_own_locked(flight);
+    pthread_mutex_unlock(&flights->lock);
+    return is_own;
+}
+
+int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_patience *patience, struct pln_outcome *outcome) {
+    int status;
+    pln_ns until;
+    pthread_mutex_lock(&flights->lock);
+    while ((status = look_locked(flight, patience, outcome, &until)) == PLN_MISS) {
+        if (is_own_locked(flight)) {
+            status = PLN_EBUSY;
+            break;
+        }
+        wait_locked(flights, flight, until);
     }
     pthread_mutex_unlock(&flights->lock);
     return status;
@@ -318,7 +353,124 @@ void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key) {
     struct pln_flight *flight = find_locked(flights, key);
     if (flight != NULL) {
         flight->nudges++;
+        if (flight->turn == PLN_TURN_RESTS) {
+            flight->host->tell(flight->host);
+        }
         pthread_cond_broadcast(&flight->changed);
+    }
+    pthread_mutex_unlock(&flights->lock);
+}
+
+/* ---- those who do not sleep ---- */
+
+void pln_flight_watch(struct pln_flights *flights, struct pln_flight *flight,
+                      struct pln_watcher *watcher) {
+    pthread_mutex_lock(&flights->lock);
+    watcher->next = flight->watchers;
+    watcher->at = &flight->watchers;
+    if (watcher->next != NULL) {
+        watcher->next->at = &watcher->next;
+    }
+    flight->watchers = watcher;
+    pthread_mutex_unlock(&flights->lock);
+}
+
+void pln_flight_unwatch(struct pln_flights *flights, struct pln_flight *flight,
+                        struct pln_watcher *watcher) {
+    pthread_mutex_lock(&flights->lock);
+    *watcher->at = watcher->next;
+    if (watcher->next != NULL) {
+        watcher->next->at = watcher->at;
+    }
+    if (flight->host == watcher) {
+        flight->host = NULL;
+    }
+    pthread_mutex_unlock(&flights->lock);
+}
+
+int pln_flight_look(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_watcher *watcher, const struct pln_patience *patience,
+                    struct pln_outcome *outcome, struct pln_glance *glance) {
+    struct pln_patience own = *patience;
+    pthread_mutex_lock(&flights->lock);
+    bool is_host = flight->host == watcher;
+    if (is_host) {
+        flight->host_thread = pthread_self();
+        own = (struct pln_patience){.deadline = flight->turn == PLN_TURN_OUT ? PLN_FOREVER
+                                                                             : patience->deadline};
+    }
+    int status = look_locked(flight, &own, outcome, &glance->until);
+    glance->turn = is_host ? flight->turn : PLN_TURN_OURS;
+    if (glance->turn == PLN_TURN_RESTS && flight->rests_until < glance->until) {
+        glance->until = flight->rests_until;
+    }
+    pthread_mutex_unlock(&flights->lock);
+    return status;
+}
+
+/* ---- loads that the host runs ---- */
+
+void pln_flight_host(struct pln_flights *flights, struct pln_flight *flight,
+                     struct pln_watcher *host, pln_ns until) {
+    pthread_mutex_lock(&flights->lock);
+    flight->host = host;
+    flight->host_thread = pthread_self();
+    flight->host_until = until;
+    pthread_mutex_unlock(&flights->lock);
+}
+
+bool pln_flight_turn(struct pln_flights *flights, struct pln_flight *flight, enum pln_turn turn,
+                     pln_ns rests_until) {
+    pthread_mutex_lock(&flights->lock);
+    bool is_wanted = !flight->is_given_up;
+    assert(flight->turn == PLN_TURN_OURS && !flight->is_done);
+    if (is_wanted) {
+        flight->turn = turn;
+        flight->rests_until = rests_until;
+        flight->host->tell(flight->host);
+        pthread_cond_broadcast(&flight->changed); /* who sleeps in the host's thread is told */
+    }
+    pthread_mutex_unlock(&flights->lock);
+    return is_wanted;
+}
+
+bool pln_flight_take(struct pln_flights *flights, struct pln_flight *flight, enum pln_turn from,
+                     enum pln_turn to) {
+    pthread_mutex_lock(&flights->lock);
+    bool is_taken = flight->turn == from && (from != PLN_TURN_RESTS || flight->nudges > 0 ||
+                                             pln_clock_precise() >= flight->rests_until);
+    if (is_taken) {
+        flight->turn = to;
+        flight->nudges = 0;
+    }
+    pthread_mutex_unlock(&flights->lock);
+    return is_taken;
+}
+
+bool pln_flight_give_up(struct pln_flights *flights, struct pln_flight *flight) {
+    pthread_mutex_lock(&flights->lock);
+    bool is_at_rest = flight->turn != PLN_TURN_OURS;
+    flight->turn = PLN_TURN_OURS;
+    flight->is_given_up = true;
+    pthread_mutex_unlock(&flights->lock);
+    return is_at_rest;
+}
+
+/* ---- questions that nobody waits for ---- */
+
+void pln_flights_ask(struct pln_flights *flights, bool begins) {
+    pthread_mutex_lock(&flights->lock);
+    flights->n_asking += begins ? 1 : (size_t) -1;
+    if (flights->n_asking == 0) {
+        pthread_cond_broadcast(&flights->answered);
+    }
+    pthread_mutex_unlock(&flights->lock);
+}
+
+void pln_flights_await_answers(struct pln_flights *flights) {
+    pthread_mutex_lock(&flights->lock);
+    while (flights->n_asking > 0) {
+        pthread_cond_wait(&flights->answered, &flights->lock);
     }
     pthread_mutex_unlock(&flights->lock);
 }
@@ -340,6 +492,8 @@ void pln_flights_thaw(struct pln_flights *flights, bool is_child) {
         }
         flights->n_live = 0;
         flights->n_forks++;
+        flights->n_asking = 0;
+        pthread_cond_init(&flights->answered, NULL);
     }
     pthread_mutex_unlock(&flights->lock);
 }

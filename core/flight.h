@@ -8,7 +8,7 @@
 
 #include "engine.h"
 
-/* ---- flight.c ---- */
+/* ---- request.c ---- */
 
 /* How a read or load ended. Owns its value. */
 struct pln_outcome {
@@ -24,6 +24,8 @@ struct pln_outcome {
 void pln_outcome_fini(struct pln_outcome *outcome);
 /* Ends in a failure whose text pln_fail() has just kept. */
 void pln_outcome_fail(struct pln_outcome *outcome, int status);
+
+/* ---- flight.c ---- */
 
 struct pln_flight;  /* one key being loaded */
 struct pln_flights; /* all of them */
@@ -70,12 +72,61 @@ struct pln_patience {
 
 /* Waits for it. Returns: PLN_OK (how it ended, or a stale value that is offered at once);
  * PLN_PENDING (the caller's patience is over, and a stale value will do: its own, or else that in
- * the outcome); PLN_ETIMEOUT. */
+ * the outcome); PLN_ETIMEOUT; PLN_EBUSY (this thread is the one that is to run the load). */
 int pln_flight_wait(struct pln_flights *flights, struct pln_flight *flight,
                     const struct pln_patience *patience, struct pln_outcome *outcome);
 /* The leader waits for another process: until nudged, or the deadline. */
 void pln_flight_sleep(struct pln_flights *flights, struct pln_flight *flight, pln_ns deadline);
 void pln_flight_nudge(struct pln_flights *flights, struct pln_bytes key);
+
+/* One who waits and does not sleep, but is told when it is time to look. */
+struct pln_watcher {
+    struct pln_watcher *next, **at; /* of those of its flight; under the lock of the flights */
+    /* Called with that lock held, in the thread in which something has happened. */
+    void (*tell)(struct pln_watcher *watcher);
+};
+
+/* Whose turn it is with a load that the host's program runs. */
+enum pln_turn {
+    PLN_TURN_OURS,   /* a question or a job is under way, or there is no host */
+    PLN_TURN_RESTS,  /* another process is loading; look again later, or when told */
+    PLN_TURN_WANTED, /* the host is to load */
+    PLN_TURN_OUT,    /* it does */
+};
+
+struct pln_glance {
+    enum pln_turn turn; /* of the host; ours to all others */
+    pln_ns until;       /* look again then, should nothing be told before */
+};
+
+/* Begins and ends to tell a watcher, who has joined the flight. */
+void pln_flight_watch(struct pln_flights *flights, struct pln_flight *flight,
+                      struct pln_watcher *watcher);
+void pln_flight_unwatch(struct pln_flights *flights, struct pln_flight *flight,
+                        struct pln_watcher *watcher);
+/* As pln_flight_wait() without waiting: PLN_MISS: nothing yet. A host is shown nothing stale, and
+ * has no deadline while it loads. */
+int pln_flight_look(struct pln_flights *flights, struct pln_flight *flight,
+                    const struct pln_watcher *watcher, const struct pln_patience *patience,
+                    struct pln_outcome *outcome, struct pln_glance *glance);
+/* Whether the calling thread is the one that is to go on with it. */
+bool pln_flight_is_own(struct pln_flights *flights, struct pln_flight *flight);
+/* The leader's watcher runs the load itself; until then others may join. */
+void pln_flight_host(struct pln_flights *flights, struct pln_flight *flight,
+                     struct pln_watcher *host, pln_ns until);
+/* Our turn is over. False: the host has given it up, so it stays ours, to be ended. */
+bool pln_flight_turn(struct pln_flights *flights, struct pln_flight *flight, enum pln_turn turn,
+                     pln_ns rests_until);
+/* The host goes on. False: it is not (or, resting, not yet) its turn. */
+bool pln_flight_take(struct pln_flights *flights, struct pln_flight *flight, enum pln_turn from,
+                     enum pln_turn to);
+/* The host goes. True: it was its turn, so it ends the flight; else who is at it does. */
+bool pln_flight_give_up(struct pln_flights *flights, struct pln_flight *flight);
+
+/* A question to L2 that nobody waits for begins, or has its answer; and a cache that closes awaits
+ * all answers: what comes after them needs the workers. */
+void pln_flights_ask(struct pln_flights *flights, bool begins);
+void pln_flights_await_answers(struct pln_flights *flights);
 
 /* ---- worker.c: for those who wait for what a worker does ---- */
 

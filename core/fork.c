@@ -95,6 +95,7 @@ static void after_in_child(void) {
         if (hooks->after_fork != NULL) {
             hooks->after_fork(cache->policy->hooks_arg);
         }
+        cache->n_forks++;
         if (cache->has_l2) {
             pln_inval_down(cache->inval);
             pln_recovery_down(cache->recovery);

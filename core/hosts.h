@@ -19,6 +19,8 @@
 void pln_loaders_free(struct pln_cache *cache);
 /* Lets the call's own loaders by name answer where the rule calls for one. */
 void pln_loader_choose(struct pln_request *request);
+/* What the rule's other functions make of what such a loader has brought; waits for a worker. */
+int pln_loader_shape(const struct pln_request *request, int status, struct pln_load *load);
 /* Whether a worker can load the request's key. */
 bool pln_loader_can_run(const struct pln_request *request);
 /* The end of a read that brought nothing and can load nothing: a miss, or a failure where the rule

@@ -100,24 +100,28 @@ int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln
     return status;
 }
 
-/* The call's: its value is shaped as one that a worker loads. */
-static int load_in_caller(void *arg, struct pln_bytes key, struct pln_load *load) {
-    const struct pln_request *request = arg;
+int pln_loader_shape(const struct pln_request *request, int status, struct pln_load *load) {
     const struct pln_rule *rule = request->match.rule;
-    const struct pln_get_options *options = request->options;
     uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS | PLN_RULE_RELATED;
-    int status = check(options->load_by_name(options->load_arg, rule->loader, key, load), load,
-                       rule->loader);
+    status = check(status, load, rule->loader);
     if (status != PLN_OK || (rule->hooks & shaping) == 0) {
         return status;
     }
     pln_ms said = load->ttl_ms;
     status = pln_shape_by_rule(
-        request->cache, request->ruleset, &request->match, key,
+        request->cache, request->ruleset, &request->match, request->key.key,
         pln_bytes_of(pln_value_data(load->value), pln_value_len(load->value)), load->value->format,
         load);
     load->ttl_ms = said != 0 ? said : load->ttl_ms; /* the loader's word comes first */
     return status;
+}
+
+/* The call's: its value is shaped as one that a worker loads. */
+static int load_in_caller(void *arg, struct pln_bytes key, struct pln_load *load) {
+    const struct pln_request *request = arg;
+    const struct pln_get_options *options = request->options;
+    int status = options->load_by_name(options->load_arg, request->match.rule->loader, key, load);
+    return pln_loader_shape(request, status, load);
 }
 
 void pln_loader_choose(struct pln_request *request) {

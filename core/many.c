@@ -3,31 +3,18 @@
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
  * round trip to L2 for what is left. Loaders are not run.
  */
-#include "flight.h"
 #include "shadow.h"
+#include "way.h"
 
-/* The keys that L1 did not answer, side by side as L2 wants them. */
-struct rest {
-    size_t n;
-    size_t *index; /* into the caller's arrays */
-    struct pln_hashed *keys;
-    struct pln_stamp *stamps;
-    enum pln_read *reads;
-    struct pln_l2_value *values;
-    int *statuses;
-    struct pln_l1_hit *hits; /* what L1 has of them, not good enough to be served at once */
-    struct pln_value **kept; /* NULL: nothing */
-};
-
-static int rest_init(struct rest *rest, size_t n) {
-    *rest = (struct rest){.index = calloc(n, sizeof *rest->index),
-                          .keys = calloc(n, sizeof *rest->keys),
-                          .stamps = calloc(n, sizeof *rest->stamps),
-                          .reads = calloc(n, sizeof *rest->reads),
-                          .values = calloc(n, sizeof *rest->values),
-                          .statuses = calloc(n, sizeof *rest->statuses),
-                          .hits = calloc(n, sizeof *rest->hits),
-                          .kept = calloc(n, sizeof *rest->kept)};
+static int rest_init(struct pln_rest *rest, size_t n) {
+    *rest = (struct pln_rest){.index = calloc(n, sizeof *rest->index),
+                              .keys = calloc(n, sizeof *rest->keys),
+                              .stamps = calloc(n, sizeof *rest->stamps),
+                              .reads = calloc(n, sizeof *rest->reads),
+                              .values = calloc(n, sizeof *rest->values),
+                              .statuses = calloc(n, sizeof *rest->statuses),
+                              .hits = calloc(n, sizeof *rest->hits),
+                              .kept = calloc(n, sizeof *rest->kept)};
     if (rest->index == NULL || rest->keys == NULL || rest->stamps == NULL || rest->reads == NULL ||
         rest->values == NULL || rest->statuses == NULL || rest->hits == NULL ||
         rest->kept == NULL) {
@@ -36,7 +23,7 @@ static int rest_init(struct rest *rest, size_t n) {
     return PLN_OK;
 }
 
-static void rest_fini(struct rest *rest, struct pln_cache *cache) {
+static void rest_fini(struct pln_rest *rest, struct pln_cache *cache) {
     for (size_t i = 0; i < rest->n; i++) {
         pln_release(cache, rest->kept[i]); /* what nobody was served */
     }
@@ -108,7 +95,7 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
 
 /* Looks at L1 for all keys; those it does not answer go to the rest, with a stamp. */
 static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
-                      const struct pln_get_options *options, struct rest *rest,
+                      const struct pln_get_options *options, struct pln_rest *rest,
                       struct pln_result *results, int *statuses) {
     struct pln_hashed *hashed = calloc(n, sizeof *hashed);
     struct pln_l1_hit *hits = calloc(n, sizeof *hits);
@@ -183,7 +170,7 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
 
 /* Whom to ask for each key. False where that is the primary for all. */
 static bool choose_reads(struct pln_cache *cache, const struct pln_get_options *options,
-                         struct rest *rest) {
+                         struct pln_rest *rest) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     bool is_near = false;
     for (size_t i = 0; i < rest->n; i++) {
@@ -200,7 +187,7 @@ static bool choose_reads(struct pln_cache *cache, const struct pln_get_options *
 }
 
 static void ask_l2(struct pln_cache *cache, const struct pln_get_options *options,
-                   struct rest *rest, struct pln_result *results, int *statuses) {
+                   struct pln_rest *rest, struct pln_result *results, int *statuses) {
     pln_ns deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
                                               : PLN_FOREVER;
     int asked = PLN_MISS;
@@ -231,24 +218,43 @@ static void ask_l2(struct pln_cache *cache, const struct pln_get_options *option
     }
 }
 
+int pln_many_look(struct pln_many *many) {
+    int status = rest_init(&many->rest, many->n);
+    if (status == PLN_OK) {
+        status = look_at_l1(many->cache, many->keys, many->n, many->options, &many->rest,
+                            many->results, many->statuses);
+    }
+    return status;
+}
+
+void pln_many_ask(struct pln_many *many) {
+    ask_l2(many->cache, many->options, &many->rest, many->results, many->statuses);
+    if (pln_shadow_is_there(many->cache)) {
+        pln_shadow_saw_many(many->cache, many->keys, many->n, many->options, many->statuses,
+                            many->results);
+    }
+}
+
+void pln_many_end(struct pln_many *many) {
+    rest_fini(&many->rest, many->cache);
+}
+
 int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
                  const struct pln_get_options *options, struct pln_result *results, int *statuses) {
     static const struct pln_get_options no_options = {0};
-    struct rest rest;
+    struct pln_many many = {.cache = cache,
+                            .keys = keys,
+                            .n = n,
+                            .options = options != NULL ? options : &no_options,
+                            .results = results,
+                            .statuses = statuses};
     if (n == 0) {
         return PLN_OK;
     }
-    options = options != NULL ? options : &no_options;
-    int status = rest_init(&rest, n);
+    int status = pln_many_look(&many);
     if (status == PLN_OK) {
-        status = look_at_l1(cache, keys, n, options, &rest, results, statuses);
+        pln_many_ask(&many);
     }
-    if (status == PLN_OK) {
-        ask_l2(cache, options, &rest, results, statuses);
-    }
-    if (status == PLN_OK && pln_shadow_is_there(cache)) {
-        pln_shadow_saw_many(cache, keys, n, options, statuses, results);
-    }
-    rest_fini(&rest, cache);
+    pln_many_end(&many);
     return status;
 }

@@ -340,6 +340,10 @@ void pln_close(struct pln_cache *cache) {
     pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
     pln_readiness_free(cache->readiness);
+    if (cache->flights != NULL) { /* else it failed to open */
+        /* workers may have to go on with them */
+        pln_flights_await_answers(cache->flights);
+    }
     pln_workers_free(cache->workers);
     pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);

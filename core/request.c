@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * request.c - what every request needs before it goes anywhere: the key's hash, its rule, and the
- * deadlines of what it waits for.
+ * deadlines of what it waits for; and what is kept of how it ended.
  */
-#include "engine.h"
+#include "flight.h"
 
 int pln_cache_key(const struct pln_cache *cache, struct pln_bytes key, struct pln_hashed *hashed) {
     if (key.len == 0 || key.len > PLN_MAX_KEY || key.data == NULL) {
@@ -34,4 +34,19 @@ enum pln_read pln_cache_read(const struct pln_get_options *options, const struct
     uint8_t read = options->read != PLN_READ_BY_RULE ? options->read : terms->read;
     return read == PLN_READ_REPLICA || read == PLN_READ_NEAREST ? (enum pln_read) read
                                                                 : PLN_READ_PRIMARY;
+}
+
+void pln_outcome_fini(struct pln_outcome *outcome) {
+    if (outcome->value != NULL) {
+        pln_value_drop(outcome->value);
+        outcome->value = NULL;
+    }
+}
+
+void pln_outcome_fail(struct pln_outcome *outcome, int status) {
+    assert(status < 0);
+    pln_outcome_fini(outcome);
+    outcome->status = status;
+    outcome->source = PLN_FROM_MISS;
+    memcpy(outcome->text, pln_error_text(), sizeof outcome->text);
 }

@@ -103,11 +103,14 @@ static bool begin_locked(struct pln_cache *cache, char reason[PLN_ERROR_TEXT]) {
 
 /* What the policy wants of threads of its own; those who have any are left alone. */
 static void follow_policy(struct pln_cache *cache) {
-    pln_feeders_follow(cache->feeders);
+    if (cache->has_l2) { /* else there is nobody to hear, as was told when the policy was read */
+        pln_feeders_follow(cache->feeders);
+    }
     pln_reloads_wake(cache->reloads);
 }
 
-struct pln_l2 *pln_wake_slowly(struct pln_cache *cache) {
+/* Returns whether this call began it. */
+static bool wake(struct pln_cache *cache, struct pln_l2 **client) {
     struct pln_start *start = cache->start;
     char reason[PLN_ERROR_TEXT] = "";
     bool has_begun = false, has_news = false;
@@ -121,7 +124,7 @@ struct pln_l2 *pln_wake_slowly(struct pln_cache *cache) {
         atomic_store_explicit(&cache->is_awake, true, memory_order_release);
     }
     bool is_short = start->is_short;
-    struct pln_l2 *l2 = cache->l2 == NULL && cache->has_l2 ? pln_l2_gone() : cache->l2;
+    *client = cache->l2 == NULL && cache->has_l2 ? pln_l2_gone() : cache->l2;
     pthread_mutex_unlock(&start->lock);
     if (has_news) {
         tell(cache, is_short, reason);
@@ -129,7 +132,18 @@ struct pln_l2 *pln_wake_slowly(struct pln_cache *cache) {
     if (has_begun) {
         follow_policy(cache);
     }
-    return l2;
+    return has_begun;
+}
+
+struct pln_l2 *pln_wake_slowly(struct pln_cache *cache) {
+    struct pln_l2 *client;
+    wake(cache, &client);
+    return client;
+}
+
+bool pln_wake_first(struct pln_cache *cache) {
+    struct pln_l2 *client;
+    return wake(cache, &client);
 }
 
 void pln_start_again(struct pln_cache *cache) {

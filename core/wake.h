@@ -37,6 +37,8 @@ void pln_start_freeze(struct pln_start *start);
 void pln_start_thaw(struct pln_cache *cache, bool is_child);
 
 struct pln_l2 *pln_wake_slowly(struct pln_cache *cache);
+/* Returns whether this call woke it: then its sources of events follow the policy in force. */
+bool pln_wake_first(struct pln_cache *cache);
 
 static inline bool pln_is_awake(const struct pln_cache *cache) {
     /* W1 acquire: pairs with pln_wake_slowly() */

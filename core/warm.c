@@ -110,8 +110,10 @@ static int start_threads(struct pln_warming *warming) {
     pthread_mutex_lock(&warming->lock);
     for (; n < warming->n_threads; n++) {
         struct pln_warm_thread *thread = &warming->threads[n];
-        *thread = (struct pln_warm_thread){
-            .warming = warming, .worker = warming->cache->n_workers + n, .low = SIZE_MAX};
+        *thread = (struct pln_warm_thread){.warming = warming,
+                                           .worker = warming->cache->n_workers + n,
+                                           .low = SIZE_MAX,
+                                           .at_once = 1};
         if (pln_thread_start(&thread->thread, pln_warm_thread, thread) < 0) {
             break;
         }

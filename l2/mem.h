@@ -158,6 +158,7 @@ void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key);
 
 /* ---- memmany.c ---- */
 
+int pln_mem_get_async(struct pln_l2 *l2, struct pln_l2_get *get);
 int pln_mem_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                         pln_ns deadline);
 int pln_mem_drop_match(struct pln_l2 *l2, const struct pln_mask *mask, pln_ns deadline);

@@ -1,8 +1,26 @@
 /* SPDX-License-Identifier: MIT
  *
- * memmany.c - the tier in memory: what ends many values at once.
+ * memmany.c - the tier in memory: what ends many values at once, and a get that does not wait.
  */
 #include "mem.h"
+
+/* One that would wait has no thread that could carry it. */
+int pln_mem_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
+    struct mem_client *client = pln_mem_client(l2);
+    struct pln_l2_value value = {0};
+    pthread_mutex_lock(&client->server->lock);
+    const struct trouble *trouble = &client->trouble;
+    bool waits = trouble->cut == PLN_MEMORY_HANGS || trouble->faults.delay_ms > 0 ||
+                 trouble->faults.delay_random_ms > 0;
+    pthread_mutex_unlock(&client->server->lock);
+    if (waits) {
+        return pln_fail(PLN_EBUSY, "l2: %s is slow, and has no thread to wait for it",
+                        client->server->label);
+    }
+    int status = l2->ops->get(l2, &get->key, get->deadline, &value);
+    get->done(get, status, status == PLN_OK ? &value : NULL);
+    return PLN_OK;
+}
 
 int pln_mem_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                         pln_ns deadline) {

@@ -133,13 +133,6 @@ static int mem_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadl
                          read_record(client, find_record(client->space, key->key), value));
 }
 
-static int mem_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
-    struct pln_l2_value value;
-    int status = mem_get(l2, &get->key, get->deadline, &value);
-    get->done(get, status, status == PLN_OK ? &value : NULL);
-    return PLN_OK;
-}
-
 static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
                         struct pln_l2_value *values, int *statuses) {
     struct mem_client *client = pln_mem_client(l2);
@@ -148,8 +141,7 @@ static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t
     for (size_t i = 0; i < n; i++) {
         statuses[i] = result;
         if (result == PLN_OK) {
-            struct record *record = find_record(client->space, keys[i].key);
-            statuses[i] = read_record(client, record, &values[i]);
+            statuses[i] = read_record(client, find_record(client->space, keys[i].key), &values[i]);
         }
     }
     return result == PLN_OK ? pln_mem_leave(client, is_late, PLN_OK) : result;
@@ -323,7 +315,8 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
     if (record == NULL) {
         return pln_mem_leave(client, is_late, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
     }
-    *lease = (struct pln_l2_lease){.tag_clock = client->space->clock};
+    *lease = (struct pln_l2_lease){.tag_clock = client->space->clock,
+                                   .is_empty = !record->envelope};
     if (is_held_now(client, record)) {
         record->is_awaited = true;
         lease->left = record->lease_until - server_now(client);
@@ -480,7 +473,7 @@ const struct pln_l2_ops pln_mem_ops = {
     .start = mem_start,
     .get = mem_get,
     .get_many = mem_get_many,
-    .get_async = mem_get_async,
+    .get_async = pln_mem_get_async,
     .set = mem_set,
     .remove = mem_remove,
     .remove_many = pln_mem_remove_many,

@@ -113,6 +113,8 @@ static int load_policy(void *arg, struct pln_cache *cache) {
 static void close_cache(struct pln_lua_cache *self) {
     struct pln_cache *cache = self->cache;
     self->cache = NULL;
+    pln_news_free(self->news);
+    self->news = NULL;
     pln_close(cache);
 }
 
@@ -254,7 +256,8 @@ static int push_class(lua_State *L) {
                                      pln_lua_policies,
                                      pln_lua_warmings,
                                      pln_lua_shadows,
-                                     pln_lua_engines};
+                                     pln_lua_engines,
+                                     pln_lua_asyncs};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");

@@ -8,6 +8,7 @@
  * reads.c    get, peek, get_many, and the call of a loader
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
+ * async.c    reads that do not wait; async_calls.c writes
  * control.c  policies, statistics
  * warming.c  warming, and whether a cache is warm
  * policies.c policies that change, and their tests
@@ -44,6 +45,7 @@ struct pln_lua_cache {
     struct pln_lua_load *loads; /* by loaders of this state, the innermost first */
     unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
     bool has_loaders;           /* by name: a table that is the user value */
+    struct pln_news *news;      /* of ops; NULL: there were none yet */
     char name[64];
 };
 
@@ -153,6 +155,43 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
 
 /* perilune.shutdown(name) */
 int pln_lua_shutdown(lua_State *L);
+/* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
+bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result);
+
+/* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
+ * which is pushed. */
+void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n);
+
+/* Keys, results and statuses of a get_many. */
+struct pln_lua_batch {
+    struct pln_bytes *keys;
+    struct pln_result *results;
+    int *statuses;
+    size_t n;
+};
+
+/* Pushes values and hows, and gives the borrowed values back whatever happens; returns 2. */
+int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch);
+
+bool pln_lua_is_callable(lua_State *L, int index);
+
+/* Makes the n results of a loader, on top of the stack, the load's, and pops them. Returns what a
+ * loader returns; PLN_ELOADER: the message is in their place. */
+int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load);
+
+/* ---- async.c ---- */
+
+enum pln_lua_op_kind { PLN_LUA_GETS, PLN_LUA_GETS_MANY, PLN_LUA_CALLS };
+
+/* Pushes an op of the cache at 1, to be begun. */
+struct pln_op **pln_lua_push_op(lua_State *L, enum pln_lua_op_kind kind);
+/* Makes the cache's news, unless it has them. Raises where it is closed. */
+int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
+
+/* ---- async_calls.c ---- */
+
+/* call_async(method, ...) -> op | nil, message, code */
+int pln_lua_call_async(lua_State *L);
 
 /* ---- policies.c ---- */
 
@@ -236,6 +275,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_engines[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[];
 
 #endif

@@ -35,6 +35,9 @@ static int push_how(lua_State *L, int source) {
 
 /* For a read that brought no value. */
 static int push_no_value(lua_State *L, int status) {
+    if (status == PLN_PENDING) { /* it is this thread's own load that it would wait for */
+        return pln_lua_push_failure(L, status);
+    }
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
@@ -59,7 +62,7 @@ static int decode_borrowed(lua_State *L) {
 }
 
 /* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
-static bool push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result) {
+bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result) {
     int top = lua_gettop(L);
     lua_pushcfunction(L, decode_borrowed);
     lua_pushlightuserdata(L, result);
@@ -80,7 +83,8 @@ static int push_read(lua_State *L, struct pln_lua_cache *self, int status,
         pln_release(self->cache, result->value);
         return push_no_value(L, status);
     }
-    return push_borrowed(L, self, result) ? push_how(L, result->source) : push_unreadable(L);
+    return pln_lua_push_borrowed(L, self, result) ? push_how(L, result->source)
+                                                  : push_unreadable(L);
 }
 
 /* ---- get ---- */
@@ -205,6 +209,23 @@ static int run_loader(lua_State *L) {
     return take_results(L, call);
 }
 
+/* stack: call (light), results */
+static int take_protected(lua_State *L) {
+    struct loader_call *call = lua_touserdata(L, 1);
+    lua_remove(L, 1);
+    return take_results(L, call);
+}
+
+int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load) {
+    static const struct pln_lua_loading loading = {.gives_ttl = true};
+    struct loader_call call = {.L = L, .loading = &loading, .load = load};
+    lua_pushcfunction(L, take_protected);
+    lua_insert(L, -n - 1);
+    lua_pushlightuserdata(L, &call);
+    lua_insert(L, -n - 1);
+    return lua_pcall(L, n + 1, 0, 0) == LUA_OK ? call.status : PLN_ELOADER;
+}
+
 static int load_failed(struct loader_call *call) {
     call->error_at = lua_gettop(call->L);
     const char *text = lua_tostring(call->L, -1);
@@ -309,7 +330,7 @@ static int get_by_rule(lua_State *L, struct pln_lua_cache *self,
     return get_loading(L, self, &by_name, NULL, &call);
 }
 
-static bool is_callable(lua_State *L, int index) {
+bool pln_lua_is_callable(lua_State *L, int index) {
     if (lua_isfunction(L, index)) {
         return true;
     }
@@ -334,7 +355,7 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
         return self->has_loaders ? get_by_rule(L, self, &options)
                                  : get_without_loader(L, self, pln_lua_check_key(L, 2), &options);
     }
-    if (!is_callable(L, loader)) {
+    if (!pln_lua_is_callable(L, loader)) {
         return luaL_typeerror(L, loader, "function");
     }
     struct pln_lua_loading loading = {.key = 2,
@@ -382,18 +403,11 @@ static int cache_peek(lua_State *L) {
 
 /* ---- get_many ---- */
 
-/* One allocation, owned by a userdata: keys, results and statuses of a get_many. */
-struct batch {
-    struct pln_bytes *keys;
-    struct pln_result *results;
-    int *statuses;
-    size_t n;
-};
-
-static struct batch *push_batch(lua_State *L, size_t n) {
-    size_t size = sizeof(struct batch) +
+/* One allocation, owned by a userdata. */
+static struct pln_lua_batch *push_batch(lua_State *L, size_t n) {
+    size_t size = sizeof(struct pln_lua_batch) +
                   n * (sizeof(struct pln_bytes) + sizeof(struct pln_result) + sizeof(int));
-    struct batch *batch = lua_newuserdatauv(L, size, 0);
+    struct pln_lua_batch *batch = lua_newuserdatauv(L, size, 0);
     memset(batch, 0, size);
     batch->keys = (void *) (batch + 1);
     batch->results = (void *) (batch->keys + n);
@@ -402,14 +416,12 @@ static struct batch *push_batch(lua_State *L, size_t n) {
     return batch;
 }
 
-/* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
- * which is pushed. */
-static void take_keys(lua_State *L, int index, struct batch *batch) {
+void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n) {
     lua_newtable(L);
     int texts = lua_gettop(L);
-    for (size_t i = 0; i < batch->n; i++) {
+    for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, index, (lua_Integer) i + 1);
-        if (lua_isboolean(L, -1) || !pln_lua_top_text(L, &batch->keys[i])) {
+        if (lua_isboolean(L, -1) || !pln_lua_top_text(L, &keys[i])) {
             lua_pushfstring(L, "key %d is a %s, must be a string or an integer", (int) i + 1,
                             luaL_typename(L, -1));
             luaL_argerror(L, index, lua_tostring(L, -1));
@@ -418,14 +430,14 @@ static void take_keys(lua_State *L, int index, struct batch *batch) {
     }
 }
 
-static const char *how_of(const struct batch *batch, size_t i) {
+static const char *how_of(const struct pln_lua_batch *batch, size_t i) {
     int status = batch->statuses[i];
     return status == PLN_OK ? pln_source_name(batch->results[i].source) : pln_status_name(status);
 }
 
 /* stack: batch (light) -> values, hows */
 static int build_answers(lua_State *L) {
-    const struct batch *batch = lua_touserdata(L, 1);
+    const struct pln_lua_batch *batch = lua_touserdata(L, 1);
     lua_createtable(L, (int) batch->n, 0);
     lua_createtable(L, (int) batch->n, 0);
     for (size_t i = 0; i < batch->n; i++) {
@@ -445,7 +457,7 @@ static int build_answers(lua_State *L) {
     return 2;
 }
 
-static int push_answers(lua_State *L, struct pln_lua_cache *self, struct batch *batch) {
+int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch) {
     lua_pushcfunction(L, build_answers);
     lua_pushlightuserdata(L, batch);
     self->n_running++;
@@ -467,15 +479,15 @@ static int cache_get_many(lua_State *L) {
     pln_lua_get_options(L, 3, &options, tags);
     size_t n = lua_rawlen(L, 2);
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
-    struct batch *batch = push_batch(L, n);
-    take_keys(L, 2, batch);
+    struct pln_lua_batch *batch = push_batch(L, n);
+    pln_lua_take_keys(L, 2, batch->keys, n);
     int status = n == 0 ? PLN_OK
                         : pln_get_many(self->cache, batch->keys, n, &options, batch->results,
                                        batch->statuses);
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
-    return push_answers(L, self, batch);
+    return pln_lua_push_answers(L, self, batch);
 }
 
 const luaL_Reg pln_lua_reads[] = {

@@ -6,8 +6,9 @@
 --
 -- It has the methods of the cache. One that waits stops the thread of copas that it is called in,
 -- and the others go on. An op is shown to copas as a socket that is read from: LuaSocket's select
--- asks it for its descriptor, and before that whether there is news already, so that it is found
--- also where none comes by the descriptor.
+-- asks it for its descriptor, and before that whether there is news already. That is how the end of
+-- a time is found, when the loop turns: by a thread that sleeps so long, where copas has sleep().
+-- Older ones (Debian's) have no clock; there a loop has to turn by itself: copas.loop(0.1).
 --
 -- Only threads of copas can wait: a coroutine of the program's own is not known to its loop.
 
@@ -43,9 +44,9 @@ function Source.close()
     return true
 end
 
--- A thread that has copas's loop turn in so many seconds.
+-- A thread that has the loop turn in so many seconds; nil where there is no need, or no way.
 local function alarm(seconds)
-    return copas.addthread(function()
+    return seconds and copas.sleep and copas.addthread(function()
         copas.sleep(seconds)
     end)
 end
@@ -56,8 +57,7 @@ end
 function adapter.wrap(cache)
     local state = { is_closing = false }
     return waiting.wrap(cache, function(op)
-        local seconds = op:timeout()
-        local thread = seconds and alarm(seconds)
+        local thread = alarm(op:timeout())
         copas.receive(setmetatable({ op = op, state = state }, Source), 1)
         if thread then
             copas.wakeup(thread)

@@ -119,6 +119,10 @@ function adapter.wrap(cache)
                 is_polling = false
                 poll:close()
                 timer:close()
+                -- luv 1.44 crashes where the state is closed before the loop has seen that
+                if not uv.loop_mode() then
+                    uv.run "nowait"
+                end
             end
         end,
     })

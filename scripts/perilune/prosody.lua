@@ -4,74 +4,95 @@
 --
 --     local cache = require "perilune.prosody".wrap(assert(perilune.open { ... }))
 --
--- It has the methods of the cache that it was given. A call that waits stops the coroutine of its
--- handler, and the server goes on. Loaders run in that coroutine, so they may wait as well. Outside
--- of one (while a module loads, in a timer; async.ready() says so) there is nothing to stop: a call
--- that would have to wait raises there, and one that L1 answers does not.
+-- It has the methods of the cache. One that waits stops the coroutine of its handler, and the
+-- server goes on. Outside of util.async (while a module loads, in a timer; async.ready() says so)
+-- nothing can be stopped: there a method blocks, as the cache's own does.
 --
--- All that wait for one cache share its one descriptor. It is readable as long as there is news
--- that nobody has looked at, so it is watched only while somebody waits, and who is woken is found
--- by looking.
+-- A cache has one descriptor for all that wait. It is watched only while somebody does, since it is
+-- readable as long as there is news that nobody has looked at. Who is woken is found by looking.
+
 local async = require "util.async"
 local server = require "net.server"
 local timer = require "util.timer"
 local waiting = require "perilune.waiting"
 
-local prosody = {}
+local adapter = {}
 
--- A function that waits until an op of this cache has news, or its time has come.
-local function waiter_of()
-    local sleepers, watch = {}, nil -- sleepers: by the function that wakes one, its op
+--- The same methods, which wait by util.async.
+---@param cache perilune.Cache
+---@return perilune.Cache
+function adapter.wrap(cache)
+    local sleepers = {} -- by op, the function that wakes who waits for it
+    local watch
 
-    local function stop_watching()
+    local function rest()
         if watch and next(sleepers) == nil then
             watch:close()
             watch = nil
         end
     end
 
-    -- A woken coroutine runs here, until it waits again. Should one raise, those after it are still
-    -- asleep, and the descriptor is still readable: they are found at the loop's next turn.
-    local function look()
-        local woken = {}
-        for wake, op in pairs(sleepers) do
-            if op:ready() or op:wants_load() then
-                woken[#woken + 1] = wake
+    -- Wakes those for whose op is_due(op) is true: each runs here, until it waits again. Where one
+    -- raises, those after it sleep on, and the descriptor is still readable: they are found at the
+    -- loop's next turn.
+    local function wake(is_due)
+        local due = {}
+        for op in pairs(sleepers) do
+            if is_due(op) then
+                due[#due + 1] = op
             end
         end
-        for _, wake in ipairs(woken) do
-            wake()
+        for _, op in ipairs(due) do
+            if sleepers[op] then
+                sleepers[op]()
+            end
         end
-        stop_watching()
+        rest()
     end
 
-    return function(op)
+    local function look()
+        wake(function(op)
+            return op:ready() or op:wants_load()
+        end)
+    end
+
+    local function wait(op)
         local sleep, done = async.waiter()
-        local alarm
-        local function wake()
-            sleepers[wake] = nil
-            if alarm then
-                timer.stop(alarm)
-            end
+        local seconds = op:timeout()
+        local alarm = seconds and timer.add_task(seconds, function()
+            wake(function(each)
+                return each == op
+            end)
+        end)
+        sleepers[op] = function()
+            sleepers[op] = nil
             done()
         end
-        local seconds = op:timeout()
-        if seconds then
-            alarm = timer.add_task(seconds, function()
-                alarm = nil
-                wake()
-                stop_watching()
-            end)
-        end
-        sleepers[wake] = op
         watch = watch or server.watchfd(op:pollfd(), look)
         sleep()
+        if alarm then
+            timer.stop(alarm)
+        end
     end
+
+    return waiting.wrap(cache, wait, {
+        can_wait = async.ready,
+        wake = function()
+            wake(function()
+                return true
+            end)
+        end,
+        forget = function(op)
+            sleepers[op] = nil
+            rest()
+        end,
+        leave = function()
+            if watch then
+                watch:close()
+                watch = nil
+            end
+        end,
+    })
 end
 
--- wrap(cache): the same methods, which wait by util.async.
-function prosody.wrap(cache)
-    return waiting.wrap(cache, waiter_of())
-end
-
-return prosody
+return adapter

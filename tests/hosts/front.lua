@@ -31,6 +31,14 @@ local function until_l1(server, path)
   end)
 end
 
+-- Runs the program that the page begins with.
+function front.check_program(name)
+  spec.test("the program on the page prints what is shown", function()
+    local redis <close> = spec.redis()
+    spec.example(("%sscripts/hosts/%s.md"):format(host.root, name), redis.url)
+  end)
+end
+
 -- Deletes in one process by `delete`, and waits until another has loaded the page anew.
 local function check_anew(server, path, delete)
   until_l1(server, path)
@@ -38,7 +46,7 @@ local function check_anew(server, path, delete)
   delete()
   spec.wait_until("the server has heard", function()
     local status, body = get(server, path)
-    spec.same(status, 200)
+    assert(status == 200, server:said())
     return body ~= old
   end)
 end

@@ -28,5 +28,6 @@ require "calls".check {
     return n_polls
   end,
 }
+require "front".check_program "cqueues"
 require "front".check "cqueues"
 spec.finish()

@@ -78,5 +78,6 @@ spec.test("a coroutine that is closed keeps neither the key nor the loop", funct
   uv.run() -- ends, since nobody waits
 end)
 
+require "front".check_program "luv"
 require "front".check "luv"
 spec.finish()

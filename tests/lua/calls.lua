@@ -187,6 +187,30 @@ function calls.check(driver)
     assert(first.n >= 3)
   end)
 
+  spec.test("who may be served what is stale does not wait for a load that lasts", function()
+    local cache <close> = open { ttl = "50ms", stale = "1h", soft_timeout = "10ms" }
+    cache:set("old", "old")
+    spec.wait_until("it is stale", function()
+      return select(3, cache:peek "old") == "stale"
+    end)
+    local has_begun, is_served = false, false
+    driver.run(function()
+      spec.returns({ "new", null, "loaded" }, cache:get("old", function()
+        has_begun = true
+        pause_until("the other is served", function()
+          return is_served
+        end)
+        return "new"
+      end))
+    end, function()
+      pause_until("the load has begun", function()
+        return has_begun
+      end)
+      spec.returns({ "old", null, "stale" }, cache:get("old", error))
+      is_served = true
+    end)
+  end)
+
   spec.test("an op that is cancelled leaves the others be", function()
     local cache <close> = open()
     local n_got, has_begun = 0, false
@@ -209,12 +233,23 @@ function calls.check(driver)
     end)
   end)
 
-  spec.test("writes wait likewise, and many keys come at once", function()
+  spec.test("a write that Redis keeps waiting keeps nobody else", function()
+    local cache <close> = open()
+    local turns, is_let_go = driver.turns(), false
+    redis.command "client pause 60000 write"
+    driver.run(function()
+      spec.returns({ true }, cache:set("w", "v"))
+      assert(is_let_go and driver.turns() > turns)
+    end, function()
+      is_let_go = true
+      redis.command "client unpause"
+    end)
+  end)
+
+  spec.test("writes are carried out in turn, and many keys come at once", function()
     local cache <close> = open()
     driver.run(function()
-      local turns = driver.turns()
       spec.returns({ true }, cache:set("w:1", "one", { ttl = "1m", tags = { "w" } }))
-      assert(driver.turns() > turns, "the host was not asked to wait")
       spec.returns({ true }, cache:set("w:2", { 2 }))
       spec.same(cache:get_many { "w:1", "w:2", "w:3" }, { "one", { 2 } })
       spec.returns({ true }, cache:invalidate_tag "w")

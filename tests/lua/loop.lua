@@ -19,20 +19,25 @@ require "calls".check {
     for i, f in ipairs { ... } do
       threads[i] = coroutine.create(f)
     end
-    while #threads > 0 do
-      for i = #threads, 1, -1 do
-        local thread = threads[i]
-        local good, message = coroutine.resume(thread)
-        assert(good, good or debug.traceback(thread, message))
-        if coroutine.status(thread) == "dead" then
-          table.remove(threads, i)
+    repeat
+      local n_left = 0
+      for _, thread in ipairs(threads) do
+        if coroutine.status(thread) ~= "dead" then
+          n_left = n_left + 1
+          local good, message = coroutine.resume(thread)
+          assert(good, good or debug.traceback(thread, message))
         end
       end
-    end
+    until n_left == 0
   end,
   pause = coroutine.yield,
   turns = function()
     return n_turns
   end,
 }
+
+spec.test("the example of the reference prints what it shows", function()
+  spec.example(assert(arg[0]:match "^(.*)tests/lua/") .. "lua/reference/adapters.md")
+end)
+
 spec.finish()

@@ -128,6 +128,27 @@ function spec.run(command)
   return output, code, said
 end
 
+-- Runs the first program in Lua of a page, which a block of text follows, and compares what it
+-- prints with that, in any order of lines. `redis` takes the place of redis://localhost.
+function spec.example(path, redis)
+  local file <close> = assert(io.open(path))
+  local program, wanted = file:read "a":match "\n```lua\n(.-)```\n\n```text\n(.-)```"
+  local script = os.tmpname()
+  spec.write(script, (program:gsub("redis://localhost", redis or "%0")))
+  local output, _, said = spec.run(("timeout 60 %s run %s"):format(os.getenv "PERILUNE", script))
+  os.remove(script)
+  local function lines(text)
+    local list = {}
+    for line in text:gmatch "[^\n]+" do
+      list[#list + 1] = line
+    end
+    table.sort(list)
+    return list
+  end
+  spec.same(said, "")
+  spec.same(lines(output), lines(wanted))
+end
+
 -- Starts a redis-server on a socket of its own. It lives as long as the pipe to its keeper, so it
 -- ends with the spec, however that ends. Use: local redis <close> = spec.redis()
 function spec.redis()

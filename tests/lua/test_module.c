@@ -104,6 +104,29 @@ START_TEST(loaders_survive_a_lack_of_memory) {
 }
 END_TEST
 
+START_TEST(ops_survive_a_lack_of_memory) {
+    run_with_failures(
+        "local cache <close> = require('perilune').open {"
+        "  redis = 'memory:ops', max_bytes = '1m', workers = 1, log = false }"
+        "local function finish(op)"
+        "  while not op:ready() do if op:wants_load() then op:load() end end "
+        "  return op:result() "
+        "end "
+        "finish(cache:call_async('set', 'k', { 1 }, { tags = { 'a', 'b' }, ttl = 60 }))"
+        "finish(cache:get_async('k', { l1 = false })) finish(cache:get_async 'k')"
+        "finish(cache:get_async('l', { tags = { 'a' } }, function(key, x) return { key, x } end, 1))"
+        "finish(cache:get_async('e', function() error 'broken' end))"
+        "finish(cache:get_many_async { 'k', 'l', 1 })"
+        "finish(cache:call_async('delete_many', { 'k', 2 }))"
+        "local run = coroutine.wrap(function()"
+        "  local op <close> = cache:get_async('y', function() coroutine.yield() return 'y' end)"
+        "  return finish(op)"
+        "end)"
+        "run() run()"
+        "cache:get_async('z', function() end):cancel()");
+}
+END_TEST
+
 START_TEST(commands_and_structures_survive_a_lack_of_memory) {
     struct server server;
     char text[2048];
@@ -221,6 +244,7 @@ int main(void) {
     tcase_add_test(tests, opening_and_closing_survive_a_lack_of_memory);
     tcase_add_test(tests, reads_survive_a_lack_of_memory);
     tcase_add_test(tests, loaders_survive_a_lack_of_memory);
+    tcase_add_test(tests, ops_survive_a_lack_of_memory);
     tcase_add_test(tests, commands_and_structures_survive_a_lack_of_memory);
     tcase_add_test(tests, the_rest_survives_a_lack_of_memory);
     tcase_add_test(tests, a_memory_survives_a_lack_of_memory);

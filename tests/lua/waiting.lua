@@ -81,7 +81,7 @@ end
 function Op:load()
   local flight = self.flight
   flight.is_loading = true
-  local value, err = self.loader(self.key)
+  local value, err = self.loader(self.key, table.unpack(self.more))
   if flight.is_loading then
     flight.is_loading = false
     for i, op in ipairs(flight) do
@@ -111,11 +111,11 @@ local function new_cache(values)
   return setmetatable({ values = values or {}, flights = {}, ops = {}, calls = {} }, Cache)
 end
 
-function Cache:get_async(key, options, loader)
+function Cache:get_async(key, options, loader, ...)
   if type(options) == "function" then
     loader = options
   end
-  local op = setmetatable({ cache = self, key = key, loader = loader }, Op)
+  local op = setmetatable({ cache = self, key = key, loader = loader, more = { ... } }, Op)
   self.ops[#self.ops + 1] = op
   if self.values[key] ~= nil then
     op.results = table.pack(self.values[key], nil, "l1")
