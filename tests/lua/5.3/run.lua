@@ -2,9 +2,9 @@
 --
 -- run.lua - runs a spec under Lua 5.3. The specs are written for 5.4; what 5.3 does not know of its
 -- grammar is turned into calls: `local x <close> = y` becomes `local x = CLOSING ^ y`, and what is
--- noted so is closed when the test ends. So it is in what a spec requires from its own folder.
+-- noted so is closed when the test ends. So it is in what a spec requires from the specs' folder.
 --
--- usage: lua5.3 run.lua SPEC
+-- usage: lua5.3 run.lua SPEC [ARGUMENT...]
 
 -- Tests of what is not there in 5.3, by name, and why.
 local NO_CLOSE, NO_COROUTINE_CLOSE = "there is no <close>", "there is no coroutine.close"
@@ -47,7 +47,10 @@ local closing = setmetatable({}, {
     return ...
   end,
 })
-local environment = setmetatable({ CLOSING = closing, arg = { [0] = arg[1] } }, { __index = _G })
+local environment = setmetatable({
+  CLOSING = closing,
+  arg = { [0] = arg[1], table.unpack(arg, 2) },
+}, { __index = _G })
 
 local function read(path)
   local file = assert(io.open(path))
@@ -61,8 +64,8 @@ end
 
 -- Before Lua's own, which has the rest: what is not in the specs' folder must be good as it is.
 table.insert(package.searchers, 2, function(name)
-  local path = package.searchpath(name, arg[1]:gsub("[^/]*$", "?.lua"))
-  return path and read(path) or "\n\tnot beside the spec"
+  local path = package.searchpath(name, (arg[0]:gsub("5%.3/[^/]*$", "?.lua")))
+  return path and read(path) or "\n\tnot among the specs"
 end)
 
 local spec = require "spec"
