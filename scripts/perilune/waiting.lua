@@ -42,6 +42,10 @@ end
 --   wake()       has all that wait look again; the cache is being closed
 --   forget(op)   nobody waits for this op any more: its coroutine was closed
 --   leave()      lets go of the descriptor, which is closed next
+---@param cache perilune.Cache
+---@param wait fun(op: perilune.Op)
+---@param host? table<string, function>
+---@return perilune.Cache
 function waiting.wrap(cache, wait, host)
     host = host or {}
     local can_wait = host.can_wait or coroutine.isyieldable
