@@ -307,3 +307,9 @@ void pln_alerts_free(struct pln_alerts *alerts) {
         free(alerts);
     }
 }
+
+void pln_alerts_after_fork(struct pln_alerts *alerts) {
+    pthread_mutex_init(&alerts->lock, NULL);
+    alerts->watches = NULL;
+    alerts->n_watches = 0;
+}

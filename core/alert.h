@@ -9,6 +9,8 @@
 
 int pln_alerts_new(struct pln_cache *cache, struct pln_alerts **alerts);
 void pln_alerts_free(struct pln_alerts *alerts);
+/* In a child: who was looking did not come along. What is watched is watched from now on. */
+void pln_alerts_after_fork(struct pln_alerts *alerts);
 /* Looks at all windows, and raises what is to be raised: by a function of the policy, on the worker
  * of this number, or with a line in the log. Called about once a second, by that worker. */
 void pln_alerts_look(struct pln_alerts *alerts, unsigned worker);

@@ -11,6 +11,7 @@
  *
  * Each read ends in tally(), which counts it under exactly one of six heads.
  */
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
@@ -146,6 +147,9 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         .takes_stale = (request->options->flags & PLN_GET_NO_STALE) == 0,
     };
     *leads = true;
+    if (request->loads_as == 0) {
+        pln_fills_yield();
+    }
     if (pln_nested_check(cache, request->key.key) < 0) {
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
@@ -262,6 +266,7 @@ void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pl
                                         .options = options != NULL ? options : &no_options,
                                         .loader = loader,
                                         .loader_arg = arg}};
+    pln_wake(cache);
     request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
     request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
                                                            : request->terms->load_timeout_ms;
@@ -316,7 +321,12 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
         int flown = fly(&way.request, &outcome);
         status = pln_way_settle(&way, flown, &outcome, result);
     }
+    bool is_from_l1 = way.request.is_from_l1;
+    bool may_take_time = way.request.options->timeout_ms == 0 && loads_as == 0;
     pln_way_end(&way, status, result);
+    if (!is_from_l1) {
+        pln_step_a_little(cache, may_take_time);
+    }
     return status;
 }
 

@@ -41,7 +41,8 @@ static int remove_shared(struct pln_cache *cache, const struct pln_hashed *keys,
         attempts[i] = (struct pln_attempt){.kind = PLN_ATTEMPT_REMOVE, .key = keys[i]};
         pln_recovery_begin(cache->recovery, &attempts[i]);
     }
-    int status = pln_l2_remove_many(cache->l2, keys, n, pln_cache_l2_deadline(cache, PLN_FOREVER));
+    int status = pln_l2_remove_many(pln_cache_l2(cache), keys, n,
+                                    pln_cache_l2_deadline(cache, PLN_FOREVER));
     forget(cache, keys, n);
     char text[PLN_ERROR_TEXT];
     for (size_t i = 0; i < n; i++) {
@@ -85,7 +86,8 @@ static int drop(struct pln_cache *cache, enum pln_mask_kind kind, struct pln_byt
     if (cache->has_l2) {
         struct pln_attempt attempt = {.kind = PLN_ATTEMPT_MATCH, .mask = &mask};
         pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_drop_match(cache->l2, &mask, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_drop_match(pln_cache_l2(cache), &mask,
+                                   pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_match(cache->inval, pln_mask_fits, &mask);
         status = pln_recovery_end(cache->recovery, &attempt, status);
     }

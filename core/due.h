@@ -75,6 +75,8 @@ struct pln_popular {
 /* Looks at the hottest keys, and starts the loads of those that are due. Once a second. */
 void pln_popular_run(struct pln_cache *cache);
 void pln_popular_fini(struct pln_popular *popular);
+/* In a child: who was looking did not come along. */
+void pln_popular_after_fork(struct pln_popular *popular);
 
 /* ---- cost.c ---- */
 

@@ -9,7 +9,8 @@
  *   many.c     reading many keys at once
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease (lease.c), loader, commit, install; behind.c on a
- *              worker; steps.c in steps that no thread waits for
+ *              worker; steps.c in steps that no thread waits for; fills.c many of them, with one
+ *              round trip for all leases, and one for all commits
  *   async.c    reads without waiting; task.c what a worker does for them; news.c how it is told
  *   admit.c    what is not kept: denied keys, and what is seldom missed
  *   life.c     how long a value lives, and keeping it in L1
@@ -30,7 +31,9 @@
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
  *   hash.c     hashes, read whole into L1
- *   worker.c   threads for loads that run behind, and housekeeping; thread.c how threads begin
+ *   wake.c     its threads and connections, when they are first needed; registry.c by its name
+ *   worker.c   threads for loads that run behind, and housekeeping; thread.c how threads begin;
+ *              step.c callers in their place
  *   warm.c     warming; its other rooms are in warm.h
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
@@ -47,8 +50,8 @@
  *
  * Order of locks: none is taken while another of these is held, but for the policy's, which may be
  * taken with that of the sources of events (feeder.c) held, all that come after a shadow's
- * (shadow.c): it is the first, and that of news (news.c), which may be taken with the flights'
- * held: it is the last.
+ * (shadow.c): it is the first, but for that under which a cache is begun (wake.c), and that of news
+ * (news.c), which may be taken with the flights' held: it is the last.
  *
  * Labels of this folder:
  *   C1  mark written / mark read: a tag's time after the clock that gave it (inval.c)
@@ -306,30 +309,11 @@ size_t pln_recovery_waiting(struct pln_recovery *recovery);
 void pln_recovery_freeze(struct pln_recovery *recovery);
 void pln_recovery_thaw(struct pln_recovery *recovery, bool is_child);
 
-/* ---- worker.c ---- */
-
-/* A job runs once, on a worker whose number it is given, and frees itself. */
-struct pln_job {
-    struct pln_job *next;
-    void (*run)(struct pln_job *job, unsigned worker);
-    void (*drop)(struct pln_job *job); /* in the place of run, when the cache closes */
-};
-
-struct pln_workers;
+struct pln_workers; /* wake.h, likewise the next two */
+struct pln_start;
+struct pln_engine;
 struct pln_shared; /* hosts.h, likewise the next */
 struct pln_registered;
-
-int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers);
-/* Drops what is queued, and waits for what runs. */
-void pln_workers_free(struct pln_workers *workers);
-/* Queues a job; PLN_EBUSY where the queue is full (the job is still the caller's). Urgent ones
- * (somebody waits) go before those that run behind; where a worker submits one, it has run when
- * this returns. */
-int pln_workers_submit(struct pln_workers *workers, struct pln_job *job, bool is_urgent);
-size_t pln_workers_depth(struct pln_workers *workers);
-void pln_workers_freeze(struct pln_workers *workers);
-/* A child has no workers, and what is submitted is refused. */
-void pln_workers_thaw(struct pln_workers *workers, bool is_child);
 
 /* ---- the cache itself ---- */
 
@@ -343,9 +327,12 @@ struct pln_cache {
     struct pln_cache *next; /* of all caches of the process: fork.c */
     unsigned n_forks;       /* how many times the process became a child: news.c */
 
+    atomic_bool is_awake;      /* in this process: wake.h */
+    struct pln_start *start;   /* likewise */
+    struct pln_engine *engine; /* registry.c; NULL: a cache of its opener's own */
     struct pln_inval *inval;
     _Atomic pln_ms certain_at; /* all that was done in Redis before has been heard */
-    struct pln_l2 *l2;         /* NULL: L1 only */
+    struct pln_l2 *l2;         /* NULL: L1 only; see pln_cache_l2() */
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
@@ -417,6 +404,7 @@ struct pln_lock {
     pln_ns until; /* of pln_lock_clock() */
     int64_t fence;
     char token[PLN_LOCK_TOKEN];
+    pid_t owner; /* who took it: a forked child has a copy, and no lock */
 };
 
 /* A clock that goes on while the system sleeps, as the servers' do. */
@@ -494,5 +482,7 @@ int pln_option_index(const char *const *names, const char *name);
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */
 int pln_options_resolve(const struct pln_options *options, bool has_l2,
                         struct pln_options *resolved);
+
+#include "wake.h"
 
 #endif

@@ -8,7 +8,8 @@
  * intake.c.
  *
  * When a policy is put in force, its sources are compared with those at work: equal ones go on
- * undisturbed. A child of fork() has none, and gets none.
+ * undisturbed. A child of fork() has none until it is in need of its cache: it is a host that
+ * serves then, and no other of its processes hears for it.
  */
 #include "feeder.h"
 #include "thread.h"
@@ -19,7 +20,6 @@ struct pln_feeders {
     struct pln_cache *cache;
     pthread_mutex_t lock; /* over: */
     struct pln_feeder *first;
-    bool is_gone; /* this is a forked child */
 };
 
 static const pln_ns first_pause = 20 * 1000000LL;
@@ -122,7 +122,7 @@ static int begin(struct pln_cache *cache, const struct pln_event_source *source,
     int status = created->source.name == NULL ||
                          (source->group != NULL) != (created->source.group != NULL)
                      ? pln_fail(PLN_ENOMEM, "no memory")
-                     : pln_l2_talk_new(cache->l2, pln_key(source->name), &created->talk);
+                     : pln_l2_talk_new(pln_cache_l2(cache), pln_key(source->name), &created->talk);
     if (status == PLN_OK) {
         status = pln_thread_start(&created->thread, run, created);
     }
@@ -201,7 +201,7 @@ static void begin_new_locked(struct pln_feeders *feeders, const struct pln_rules
         if (is_at_work(feeders, source)) {
             continue;
         }
-        bool has_redis = cache->has_l2 && cache->l2 != NULL;
+        bool has_redis = cache->has_l2;
         int status = has_redis ? begin(cache, source, &feeder)
                                : pln_fail(PLN_EINVAL, "the cache has no Redis");
         if (status != PLN_OK) {
@@ -216,15 +216,24 @@ static void begin_new_locked(struct pln_feeders *feeders, const struct pln_rules
     }
 }
 
+static void follow_locked(struct pln_feeders *feeders) {
+    /* the policy in force, whichever of two that were loaded at once that is */
+    struct pln_ruleset *ruleset = pln_cache_policy(feeders->cache);
+    end_others_locked(feeders, ruleset);
+    begin_new_locked(feeders, ruleset);
+    pln_ruleset_unref(ruleset);
+}
+
 void pln_feeders_follow(struct pln_feeders *feeders) {
-    pthread_mutex_lock(&feeders->lock);
-    if (!feeders->is_gone) {
-        /* the policy in force, whichever of two that were loaded at once that is */
-        struct pln_ruleset *ruleset = pln_cache_policy(feeders->cache);
-        end_others_locked(feeders, ruleset);
-        begin_new_locked(feeders, ruleset);
-        pln_ruleset_unref(ruleset);
+    struct pln_ruleset *ruleset = pln_cache_policy(feeders->cache);
+    bool has_any = ruleset->n_sources > 0 && feeders->cache->has_l2;
+    pln_ruleset_unref(ruleset);
+    /* before the lock, which comes after that of who begins it */
+    if (has_any && pln_wake_first(feeders->cache)) {
+        return;
     }
+    pthread_mutex_lock(&feeders->lock);
+    follow_locked(feeders);
     pthread_mutex_unlock(&feeders->lock);
 }
 
@@ -255,7 +264,6 @@ void pln_feeders_freeze(struct pln_feeders *feeders) {
 
 void pln_feeders_thaw(struct pln_feeders *feeders, bool is_child) {
     if (is_child) {
-        feeders->is_gone = true;
         feeders->first = NULL; /* the threads are the parent's */
     }
     pthread_mutex_unlock(&feeders->lock);

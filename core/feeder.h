@@ -46,7 +46,7 @@ void pln_feeders_free(struct pln_feeders *feeders);
 /* Ends the sources that the policy in force no longer has, and begins those that are new. */
 void pln_feeders_follow(struct pln_feeders *feeders);
 void pln_feeders_freeze(struct pln_feeders *feeders);
-/* A child has none of the threads, and begins none. */
+/* A child has none of the threads yet. */
 void pln_feeders_thaw(struct pln_feeders *feeders, bool is_child);
 
 /* A source at work; its thread's, but for is_stopping. */

@@ -5,11 +5,10 @@
  *     stamp ─► L2 get ── fresh ─► install in L1 ─────────────────────────────► done
  *                │ miss or stale
  *                ▼
- *              lease ── held elsewhere ─► sleep until told, look again
- *                │ ours
- *                ▼
- *              stamp ─► L2 get once more (the last holder may just have stored it)
- *                │ still missing
+ *              stamp ─► lease ── held elsewhere ─► sleep until told, look again
+ *                         │ ours; where there is a value, L2 get once more (the last holder may
+ *                         │ just have stored it)
+ *                ┌────────┘ still missing
  *                ▼
  *              loader ─► commit, if the lease is still valid ─► install in L1 ─► done
  *
@@ -25,7 +24,7 @@
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
-#include "fill.h"
+#include "fills.h"
 #include "hosts.h"
 #include "nested.h"
 #include "shadow.h"
@@ -114,7 +113,7 @@ int pln_fill_answered(struct fill *fill, pln_ns began, int status, struct pln_l2
 static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_l2_value value;
     pln_ns began = pln_clock_precise();
-    int status = pln_l2_get_near(fill->cache->l2, &fill->request->key, how,
+    int status = pln_l2_get_near(pln_cache_l2(fill->cache), &fill->request->key, how,
                                  pln_cache_l2_deadline(fill->cache, fill->request->deadline),
                                  &value);
     return pln_fill_answered(fill, began, status, &value, outcome);
@@ -205,8 +204,8 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
     struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
-    int status = pln_l2_commit(fill->cache->l2, &fill->request->key, &fill->lease, &shared,
-                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
+    int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
+                               &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);
@@ -251,7 +250,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .format = load->value->format,
         .is_absent = is_absent,
     };
-    if (commit(fill, &item)) {
+    if (!pln_fills_take(fill, &item, load) && commit(fill, &item)) {
         pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &item, life);
     }
 }

@@ -34,7 +34,8 @@ struct pln_flight {
     /* of when it began, as in its stamp: the key's stripe, the tags, the link and clears */
     uint64_t epoch, mark_clock;
     uint32_t generation;
-    bool may_lag; /* what it brings may come from a replica */
+    unsigned n_forks; /* of the table's, at that time */
+    bool may_lag;     /* what it brings may come from a replica */
     pln_ns began;
     pthread_cond_t changed;
     /* under the table's lock: */
@@ -60,7 +61,8 @@ struct pln_flights {
     pthread_mutex_t lock; /* over: */
     struct pln_flight *by_key;
     size_t n_live;
-    size_t n_asking; /* questions to L2 that nobody waits for */
+    unsigned n_forks; /* written by a child alone, before it has threads */
+    size_t n_asking;  /* questions to L2 that nobody waits for */
     pthread_cond_t answered;
 };
 
@@ -92,7 +94,7 @@ size_t pln_flights_count(struct pln_flights *flights) {
 }
 
 static struct pln_flight *flight_new(const struct pln_hashed *key, const struct pln_stamp *stamp,
-                                     bool may_lag) {
+                                     bool may_lag, unsigned n_forks) {
     struct pln_flight *flight = calloc(1, sizeof *flight + key->key.len);
     if (flight == NULL) {
         pln_fail(PLN_ENOMEM, "get: no memory to load a key of %zu bytes", key->key.len);
@@ -104,6 +106,7 @@ static struct pln_flight *flight_new(const struct pln_hashed *key, const struct 
     flight->mark_clock = stamp->mark_clock;
     flight->generation = stamp->generation;
     flight->may_lag = may_lag;
+    flight->n_forks = n_forks;
     flight->began = pln_clock_precise();
     flight->refs = 1;
     pthread_cond_init(&flight->changed, NULL);
@@ -161,7 +164,7 @@ static void list_locked(struct pln_flights *flights, struct pln_flight *flight,
 
 struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln_stamp *stamp,
                                    const struct pln_hashed *key, bool may_lag, bool *leads) {
-    struct pln_flight *created = flight_new(key, stamp, may_lag);
+    struct pln_flight *created = flight_new(key, stamp, may_lag, flights->n_forks);
     if (created == NULL) {
         return NULL;
     }
@@ -185,7 +188,7 @@ struct pln_flight *pln_flight_join(struct pln_flights *flights, const struct pln
 
 struct pln_flight *pln_flight_lead(struct pln_flights *flights, const struct pln_stamp *stamp,
                                    const struct pln_hashed *key, bool may_lag) {
-    struct pln_flight *created = flight_new(key, stamp, may_lag);
+    struct pln_flight *created = flight_new(key, stamp, may_lag, flights->n_forks);
     if (created != NULL) {
         pthread_mutex_lock(&flights->lock);
         list_locked(flights, created, find_locked(flights, key->key));
@@ -218,6 +221,9 @@ void pln_flight_ref(struct pln_flights *flights, struct pln_flight *flight) {
 }
 
 void pln_flight_leave(struct pln_flights *flights, struct pln_flight *flight) {
+    if (flight->n_forks != flights->n_forks) {
+        return; /* the parent's: threads that are not here may wait on it, and have hold of it */
+    }
     pthread_mutex_lock(&flights->lock);
     assert(flight->refs > 0);
     bool is_last = --flight->refs == 0;
@@ -452,24 +458,16 @@ bool pln_flight_give_up(struct pln_flights *flights, struct pln_flight *flight) 
 
 /* ---- questions that nobody waits for ---- */
 
-void pln_flights_asking(struct pln_flights *flights) {
+void pln_flights_ask(struct pln_flights *flights, bool begins) {
     pthread_mutex_lock(&flights->lock);
-    flights->n_asking++;
-    pthread_mutex_unlock(&flights->lock);
-}
-
-void pln_flights_answered(struct pln_flights *flights) {
-    pthread_mutex_lock(&flights->lock);
-    if (--flights->n_asking == 0) {
+    flights->n_asking += begins ? 1 : (size_t) -1;
+    if (flights->n_asking == 0) {
         pthread_cond_broadcast(&flights->answered);
     }
     pthread_mutex_unlock(&flights->lock);
 }
 
 void pln_flights_await_answers(struct pln_flights *flights) {
-    if (flights == NULL) { /* the cache failed to open */
-        return;
-    }
     pthread_mutex_lock(&flights->lock);
     while (flights->n_asking > 0) {
         pthread_cond_wait(&flights->answered, &flights->lock);
@@ -485,9 +483,17 @@ void pln_flights_freeze(struct pln_flights *flights) {
 
 void pln_flights_thaw(struct pln_flights *flights, bool is_child) {
     if (is_child) {
-        flights->by_key = NULL; /* their memory is lost: threads that are no more had hold of it */
+        /* their memory is lost: threads that are no more had hold of it. The one that forked may be
+         * in the midst of a loader of its own, and will yet end its flight */
+        struct pln_flight *flight, *next;
+        HASH_ITER(hh, flights->by_key, flight, next) {
+            unlist_locked(flights, flight);
+            pthread_cond_init(&flight->changed, NULL);
+        }
         flights->n_live = 0;
+        flights->n_forks++;
         flights->n_asking = 0;
+        pthread_cond_init(&flights->answered, NULL);
     }
     pthread_mutex_unlock(&flights->lock);
 }

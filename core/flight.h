@@ -123,10 +123,9 @@ bool pln_flight_take(struct pln_flights *flights, struct pln_flight *flight, enu
 /* The host goes. True: it was its turn, so it ends the flight; else who is at it does. */
 bool pln_flight_give_up(struct pln_flights *flights, struct pln_flight *flight);
 
-/* Around a question to L2 that nobody waits for; and a cache that closes awaits all answers: what
- * comes after them needs the workers. */
-void pln_flights_asking(struct pln_flights *flights);
-void pln_flights_answered(struct pln_flights *flights);
+/* A question to L2 that nobody waits for begins, or has its answer; and a cache that closes awaits
+ * all answers: what comes after them needs the workers. */
+void pln_flights_ask(struct pln_flights *flights, bool begins);
 void pln_flights_await_answers(struct pln_flights *flights);
 
 /* ---- worker.c: for those who wait for what a worker does ---- */

@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * fork.c - what a child does after fork(): L1 goes on, in every cache that was open.
+ * fork.c - what a child does after fork(): every cache that was open goes on, and is the child's
+ * own.
  *
  * The caches of the process stand in a list, because fork() tells nobody else, and so do its
  * servers in memory, which are found by name; the one thing here that is global. It and the locks
- * of each cache are held across the fork, so that the child finds what they guard whole. Threads do
- * not come along, nor are connections of use to two: in the child L2 is down for good, what L1
- * holds of it counts as with a lost link, and what a policy's functions would have to do is
- * refused. Loaders of the caller's own run as ever.
+ * of each cache are held across the fork, so that the child finds what they guard whole.
+ *
+ * Threads do not come along, and a connection is of no use to two. So the child finds each cache
+ * asleep (wake.c): its parent's descriptors are closed without a word, what its threads were at is
+ * left to it, and with the first need the child begins threads and connections of its own. What L1
+ * holds counts as after a lost link (R6), and serves meanwhile as long as the terms allow. What the
+ * parent's threads may have left half done outside of any lock is made anew: the scripts of a
+ * policy, what is watched for alerts. Its memory is given up, some 100 kB a fork and cache.
  */
+#include "alert.h"
 #include "feeder.h"
 #include "flight.h"
 #include "reload.h"
@@ -20,7 +26,11 @@ static struct pln_cache *caches;
 static struct pln_memory *memories;
 
 static void before(void) {
+    pln_engines_freeze();
     pthread_mutex_lock(&lock);
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_start_freeze(cache->start); /* who begins a cache takes others of its locks */
+    }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         /* first: it looks at the policy with its lock held, and ends threads that tell a shadow */
         pln_feeders_freeze(cache->feeders);
@@ -40,9 +50,11 @@ static void before(void) {
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_freeze(memory->server);
     }
+    pln_l2_freeze(); /* the innermost: a connection may be opened under any lock */
 }
 
 static void after(bool is_child) {
+    pln_l2_thaw(is_child);
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_thaw(memory->server, is_child);
     }
@@ -61,7 +73,11 @@ static void after(bool is_child) {
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_feeders_thaw(cache->feeders, is_child);
     }
+    for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        pln_start_thaw(cache, is_child);
+    }
     pthread_mutex_unlock(&lock);
+    pln_engines_thaw(is_child);
 }
 
 static void after_in_parent(void) {
@@ -70,12 +86,19 @@ static void after_in_parent(void) {
 
 static void after_in_child(void) {
     after(true);
+    pln_chance_anew();
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
+        const struct pln_hooks *hooks = &cache->policy->hooks;
         pln_l1_after_fork(cache->l1);
+        pln_alerts_after_fork(cache->alerts);
+        pln_popular_after_fork(&cache->popular);
+        if (hooks->after_fork != NULL) {
+            hooks->after_fork(cache->policy->hooks_arg);
+        }
         cache->n_forks++;
         if (cache->has_l2) {
-            cache->l2 = pln_l2_gone();
             pln_inval_down(cache->inval);
+            pln_recovery_down(cache->recovery);
         }
     }
 }

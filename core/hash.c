@@ -128,7 +128,8 @@ int pln_hash_tell(struct pln_cache *cache, struct pln_bytes name) {
     struct pln_hashed key = copy_key(cache, name, buffer);
     struct pln_attempt attempt = {.kind = PLN_ATTEMPT_REMOVE, .key = key};
     pln_recovery_begin(cache->recovery, &attempt);
-    int status = pln_l2_remove(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
+    int status = pln_l2_remove(pln_cache_l2(cache), &key,
+                               pln_cache_l2_deadline(cache, PLN_FOREVER));
     pln_inval_key(cache->inval, &key); /* and again at the reply */
     return pln_recovery_end(cache->recovery, &attempt, status);
 }

@@ -2,7 +2,7 @@
  *
  * lease.c - the right to load a key for all processes: got at once, or after another has had it.
  */
-#include "fill.h"
+#include "fills.h"
 
 /* So long does a process sleep that waits for another's load, before it looks again unasked. The
  * word that wakes it is lost where the link has just gone, or is not yet there: without the look it
@@ -12,7 +12,7 @@ enum { LOOK_AGAIN_MS = 50 };
 void pln_fill_end_lease(struct fill *fill) {
     if (fill->has_lease) {
         /* should this fail the lease ends by itself */
-        (void) pln_l2_release(fill->cache->l2, &fill->request->key, &fill->lease,
+        (void) pln_l2_release(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
                               pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
         fill->has_lease = false;
     }
@@ -29,12 +29,20 @@ static int look_again(struct fill *fill, struct pln_outcome *outcome) {
     return status == PLN_OK ? PLN_OK : PLN_MISS;
 }
 
+static int ask_lease(struct fill *fill) {
+    if (pln_fills_grant(fill)) {
+        return PLN_OK;
+    }
+    pln_fill_stamp(fill); /* first: what is loaded under the lease may be kept */
+    return pln_l2_lease(pln_cache_l2(fill->cache), &fill->request->key,
+                        fill->request->terms->lease_ms,
+                        pln_cache_l2_deadline(fill->cache, fill->request->deadline), &fill->lease);
+}
+
 int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome) {
-    struct pln_request *request = fill->request;
     int status = PLN_EL2DOWN;
     if (pln_fill_uses_l2(fill)) {
-        status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
-                              pln_cache_l2_deadline(fill->cache, request->deadline), &fill->lease);
+        status = ask_lease(fill);
         fill->is_l2_away = status < 0;
     }
     fill->has_lease = status == PLN_OK;
@@ -44,7 +52,7 @@ int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome) {
         return PLN_PENDING;
     }
     if (fill->has_lease) {
-        return look_again(fill, outcome);
+        return fill->lease.is_empty ? PLN_MISS : look_again(fill, outcome);
     }
     pln_fill_stamp(fill);
     return PLN_MISS;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define LONGEST_TTL ((pln_ms) 365 * 24 * 3600 * 1000)
 
@@ -81,6 +82,7 @@ int pln_lock(struct pln_cache *cache, struct pln_bytes name, const struct pln_lo
         return pln_fail(PLN_ENOMEM, "lock: no memory");
     }
     made->cache = cache;
+    made->owner = getpid();
     made->nodes = options->nodes;
     made->ttl = options->ttl_ms != 0 ? options->ttl_ms : TTL;
     snprintf(made->token, sizeof made->token, "%016llx%016llx", (unsigned long long) pln_random64(),

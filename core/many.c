@@ -124,6 +124,7 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
             statuses[i] = allowed;
         } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
                                                     &results[i], &statuses[i])) {
+            pln_wake(cache);
             pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
             rest->keys[rest->n] = hashed[i];
             rest->hits[rest->n] = hits[i];
@@ -192,10 +193,10 @@ static void ask_l2(struct pln_cache *cache, const struct pln_get_options *option
     int asked = PLN_MISS;
     if (cache->has_l2 && rest->n > 0 && (options->flags & PLN_GET_NO_L2) == 0) {
         asked = choose_reads(cache, options, rest)
-                    ? pln_l2_get_many_near(cache->l2, rest->keys, rest->reads, rest->n,
+                    ? pln_l2_get_many_near(pln_cache_l2(cache), rest->keys, rest->reads, rest->n,
                                            pln_cache_l2_deadline(cache, deadline), rest->values,
                                            rest->statuses)
-                    : pln_l2_get_many(cache->l2, rest->keys, rest->n,
+                    : pln_l2_get_many(pln_cache_l2(cache), rest->keys, rest->n,
                                       pln_cache_l2_deadline(cache, deadline), rest->values,
                                       rest->statuses);
     }

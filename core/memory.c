@@ -112,12 +112,7 @@ static int find_client(struct pln_memory *memory, struct pln_cache *cache, struc
         return pln_fail(PLN_EINVAL, "memory:%s: cache '%s' does not use it", memory->name,
                         cache->name);
     }
-    if (cache != NULL && cache->l2 == pln_l2_gone()) {
-        return pln_fail(PLN_EINVAL,
-                        "memory:%s: cache '%s' was opened by the process this one was forked from",
-                        memory->name, cache->name);
-    }
-    *l2 = cache != NULL ? cache->l2 : NULL;
+    *l2 = cache != NULL ? pln_cache_l2(cache) : NULL;
     return PLN_OK;
 }
 

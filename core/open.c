@@ -3,7 +3,8 @@
  * open.c - a cache's beginning and end, and what it does with what the bus says.
  *
  * The parts are made bottom-up and ended top-down: sources of events and workers first (they use
- * everything), then the link (its events use L1), then what is left.
+ * everything), then the link (its events use L1), then what is left. What they do begins with the
+ * first need (wake.c).
  */
 #include "alert.h"
 #include "feeder.h"
@@ -158,8 +159,8 @@ static int open_l1(struct pln_cache *cache, const struct pln_options *options) {
     return pln_l1_new(&l1_options, &cache->l1);
 }
 
-static int open_l2(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,
-                   void *arg) {
+int pln_cache_make_l2(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,
+                      void *arg, struct pln_l2 **l2) {
     struct pln_l2_options l2_options = {
         .url = options->redis,
         .username = options->username,
@@ -193,9 +194,7 @@ static int open_l2(struct pln_cache *cache, const struct pln_options *options, p
                    .on_up = on_up,
                    .on_certain = on_certain},
     };
-    assert(make != NULL);
-    int status = make(arg, &l2_options, &cache->l2);
-    return status == PLN_OK ? pln_l2_start(cache->l2) : status;
+    return make(arg, &l2_options, l2);
 }
 
 static int make_redis(void *arg, const struct pln_l2_options *options, struct pln_l2 **l2) {
@@ -206,6 +205,9 @@ static int make_redis(void *arg, const struct pln_l2_options *options, struct pl
 static int build(struct pln_cache *cache, const struct pln_options *options, unsigned n_threads,
                  pln_l2_maker make, void *arg) {
     int status = pln_counts_new(&cache->counts);
+    if (status == PLN_OK) {
+        status = pln_start_new(options, make, arg, &cache->start);
+    }
     if (status == PLN_OK) {
         status = pln_inval_new(&cache->inval);
     }
@@ -245,10 +247,7 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
     if (status == PLN_OK) {
         status = pln_workers_new(cache, n_threads, &cache->workers);
     }
-    if (status == PLN_OK && cache->has_l2) {
-        status = open_l2(cache, options, make, arg);
-    }
-    return status;
+    return status == PLN_OK ? pln_start_l2(cache) : status;
 }
 
 static int open_over_memory(const struct pln_options *options, const char *name,
@@ -325,12 +324,15 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
         return status;
     }
     pln_fork_remember(created);
+    if (alone != NULL) { /* what happens is to depend on nothing but what is played */
+        pln_wake(created);
+    }
     *cache = created;
     return PLN_OK;
 }
 
 void pln_close(struct pln_cache *cache) {
-    if (cache == NULL) {
+    if (cache == NULL || (cache->engine != NULL && !pln_engine_leave(cache->engine))) {
         return;
     }
     pln_shadow_end(cache);
@@ -338,7 +340,10 @@ void pln_close(struct pln_cache *cache) {
     pln_reloads_free(cache->reloads);
     pln_feeders_free(cache->feeders);
     pln_readiness_free(cache->readiness);
-    pln_flights_await_answers(cache->flights); /* workers may have to go on with them */
+    if (cache->flights != NULL) { /* else it failed to open */
+        /* workers may have to go on with them */
+        pln_flights_await_answers(cache->flights);
+    }
     pln_workers_free(cache->workers);
     pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);
@@ -361,6 +366,7 @@ void pln_close(struct pln_cache *cache) {
     pthread_mutex_destroy(&cache->popular.lock);
     pthread_mutex_destroy(&cache->policy_lock);
     pthread_mutex_destroy(&cache->shadow_lock);
+    pln_start_free(cache->start);
     free(cache->ns);
     free(cache->name);
     free(cache);

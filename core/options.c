@@ -305,3 +305,125 @@ int pln_options_resolve(const struct pln_options *options, bool has_l2,
     fill_defaults(resolved, has_l2);
     return check(resolved);
 }
+
+/* ---- keeping and comparing ---- */
+
+static size_t size_of(enum kind kind) {
+    switch (kind) {
+    case TEXT:
+        return sizeof(const char *);
+    case SIZE:
+    case AMOUNT:
+        return sizeof(size_t);
+    case DURATION:
+    case LIFETIME:
+        return sizeof(pln_ms);
+    case COUNT:
+        return sizeof(unsigned);
+    case SHARE:
+    case FACTOR:
+        return sizeof(double);
+    case FLAG:
+    case FLAG_WHEN_FALSE:
+        return sizeof(bool);
+    }
+    return 0;
+}
+
+static const void *field_of(const struct pln_options *options, const struct option *option) {
+    return (const char *) options + option->offset;
+}
+
+static const char *text_of(const struct pln_options *options, const struct option *option) {
+    return *(const char *const *) field_of(options, option);
+}
+
+int pln_options_copy(const struct pln_options *options, struct pln_options *copy) {
+    int status = PLN_OK;
+    *copy = *options;
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (table[i].kind == TEXT && text_of(options, &table[i]) != NULL) {
+            char *text = strdup(text_of(options, &table[i]));
+            *(const char **) ((char *) copy + table[i].offset) = text;
+            status = text != NULL ? status : pln_fail(PLN_ENOMEM, "open: no memory for options");
+        }
+    }
+    return status;
+}
+
+void pln_options_fini(struct pln_options *copy) {
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (table[i].kind == TEXT) {
+            free((char *) (uintptr_t) text_of(copy, &table[i]));
+        }
+    }
+    *copy = (struct pln_options){0};
+}
+
+static bool is_given(const struct pln_options *options, const struct option *option) {
+    static const char zeros[sizeof(double) + sizeof(size_t)];
+    return memcmp(field_of(options, option), zeros, size_of(option->kind)) != 0;
+}
+
+static bool is_equal(const struct pln_options *a, const struct pln_options *b,
+                     const struct option *option) {
+    if (option->kind != TEXT) {
+        return memcmp(field_of(a, option), field_of(b, option), size_of(option->kind)) == 0;
+    }
+    const char *x = text_of(a, option), *y = text_of(b, option);
+    return x == y || (x != NULL && y != NULL && strcmp(x, y) == 0);
+}
+
+/* A text for people. A password is not shown, nor what a URL has before its host or behind '?'. */
+static void show_text(const struct option *option, const char *value, char *text, size_t size) {
+    bool is_url = strcmp(option->name, "redis") == 0;
+    const char *at = is_url && value != NULL ? strrchr(value, '@') : NULL;
+    value = at != NULL ? at + 1 : value;
+    if (value == NULL) {
+        snprintf(text, size, "not set");
+    } else if (strcmp(option->name, "password") == 0) {
+        snprintf(text, size, "another one");
+    } else {
+        snprintf(text, size, "'%.*s'", is_url ? (int) strcspn(value, "?") : 100, value);
+    }
+}
+
+static void show(const struct pln_options *options, const struct option *option, char *text,
+                 size_t size) {
+    const void *field = field_of(options, option);
+    enum kind kind = option->kind;
+    if (kind == TEXT) {
+        show_text(option, text_of(options, option), text, size);
+    } else if (kind == SHARE || kind == FACTOR) {
+        snprintf(text, size, "%g", *(const double *) field);
+    } else if (kind == COUNT) {
+        snprintf(text, size, "%u", *(const unsigned *) field);
+    } else if (kind == FLAG || kind == FLAG_WHEN_FALSE) {
+        snprintf(text, size, "%s", *(const bool *) field == (kind == FLAG) ? "true" : "false");
+    } else if (kind == SIZE || (kind == AMOUNT && *(const size_t *) field != PLN_NONE)) {
+        snprintf(text, size, "%zu", *(const size_t *) field);
+    } else if (kind == AMOUNT) {
+        snprintf(text, size, "none");
+    } else if (*(const pln_ms *) field == PLN_FOREVER) {
+        snprintf(text, size, "forever");
+    } else {
+        snprintf(text, size, "%lld ms", (long long) *(const pln_ms *) field);
+    }
+}
+
+int pln_options_compare(const struct pln_options *running, const struct pln_options *given) {
+    char has[128], wants[128];
+    for (size_t i = 0; i < N_OPTIONS; i++) {
+        if (is_given(given, &table[i]) && !is_equal(running, given, &table[i])) {
+            show(running, &table[i], has, sizeof has);
+            show(given, &table[i], wants, sizeof wants);
+            return pln_fail(PLN_EINVAL, "%s is %s, not %s", table[i].name, has, wants);
+        }
+    }
+    if ((given->log != NULL && given->log != running->log) ||
+        (given->clock != NULL && given->clock != running->clock)) {
+        return pln_fail(PLN_EINVAL, "%s is another function",
+                        given->log != NULL && given->log != running->log ? "log" : "clock");
+    }
+    return PLN_OK;
+}

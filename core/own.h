@@ -8,6 +8,7 @@
 enum pln_own {
     PLN_OWN_LOAD,   /* nested.c: the innermost load that the thread is in the midst of */
     PLN_OWN_WORKER, /* worker.c: which worker the thread is */
+    PLN_OWN_FILLS,  /* fills.c: the loads whose round trips it makes together */
     PLN_N_OWN,
 };
 

@@ -468,6 +468,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #endif
 
 #include "perilune_async.h"
+#include "perilune_engine.h"
 #include "perilune_memory.h"
 #include "perilune_policy.h"
 #include "perilune_reload.h"

@@ -16,7 +16,7 @@ extern "C" {
 
 /* What Redis is to the caches of this process whose `redis` option is "memory:NAME": caches of one
  * `ns` see each other's values, leases, tags and messages. It is made by the first that names it
- * and gone with the last cache or handle. A forked child has a copy, without the parent's caches.
+ * and gone with the last cache or handle. A forked child has a copy of its own.
  *
  * It does what it should until it is told what to get wrong. Where a cache is asked for below, NULL
  * means all that use the memory, and those to come. Waiting is done in real time, whatever the

@@ -209,6 +209,8 @@ struct pln_hooks {
     /* Writes "NAME VALUE" for every field that a policy can set, a line each, always in the same
      * order; returns the length of the whole, as snprintf does. NULL: cannot. */
     size_t (*describe)(const struct pln_terms *terms, char *buffer, size_t size);
+    /* This is a forked child: who called under any number did not come along. NULL is allowed. */
+    void (*after_fork)(void *arg);
     /* Tells of an alert that has a function for it; a failure is counted and logged. */
     void (*alert)(void *arg, unsigned worker, unsigned index, const struct pln_alert_news *news);
 };

@@ -127,3 +127,9 @@ void pln_popular_fini(struct pln_popular *popular) {
     popular->keys = NULL;
     popular->n = 0;
 }
+
+void pln_popular_after_fork(struct pln_popular *popular) {
+    pthread_mutex_init(&popular->lock, NULL);
+    popular->keys = NULL;
+    popular->n = 0;
+}

@@ -151,7 +151,8 @@ pln_ns pln_previous_run(struct pln_cache *cache) {
 }
 
 void pln_previous_finish(struct pln_cache *cache) {
-    size_t most = cache->has_l2 && cache->policy != NULL ? wanted_by_policy(cache) : 0;
+    bool may_know = cache->has_l2 && cache->policy != NULL && pln_is_awake(cache);
+    size_t most = may_know ? wanted_by_policy(cache) : 0;
     if (most > 0) {
         save(cache, most);
     }

@@ -271,16 +271,11 @@ int pln_recovery_end(struct pln_recovery *recovery, struct pln_attempt *attempt,
     }
     struct pln_kept *heir = is_wide ? NULL : heir_of(recovery, attempt, is_kept, is_done);
     pthread_mutex_lock(&recovery->lock);
-    bool is_gone = recovery->is_gone;
-    bool has_room = is_gone || settle_locked(recovery, attempt, heir, is_kept, is_done);
+    bool has_room = settle_locked(recovery, attempt, heir, is_kept, is_done);
     if (!has_room) {
         keep_clear_locked(recovery, latest(recovery));
     }
     pthread_mutex_unlock(&recovery->lock);
-    if (is_gone) {
-        pln_kept_free(heir);
-        return status;
-    }
     status = is_kept ? tell_kept(recovery, status) : status;
     if (!has_room) {
         tell_overflow(recovery);
@@ -404,7 +399,7 @@ void pln_recovery_thaw(struct pln_recovery *recovery, bool is_child) {
         return;
     }
     if (is_child) { /* what waits is the parent's affair; its memory is lost */
-        recovery->is_gone = true;
+        recovery->is_busy = recovery->is_ending = false;
         recovery->backlog = (struct pln_backlog){0};
         recovery->under_way = NULL;
         recovery->clear = 0;

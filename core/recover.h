@@ -65,7 +65,7 @@ struct pln_recovery {
     struct pln_kept *under_way; /* of the backlog; freed by nobody else meanwhile */
     uint64_t clear;             /* the ticket of the one that waits, or 0 */
     uint64_t bar;               /* sets up to here bring no key back */
-    bool is_linked, is_busy, is_gone, is_ending;
+    bool is_linked, is_busy, is_ending;
     uint64_t round; /* of carrying out what waits */
     pln_ns due;     /* when to try again */
     pln_ms pause;

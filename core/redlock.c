@@ -169,7 +169,7 @@ static void begin(const struct pln_lock *lock, struct round *round) {
 
 static struct pln_l2 *client_of(const struct pln_lock *lock, size_t i) {
     if (lock->nodes == NULL) {
-        return lock->cache->l2;
+        return pln_cache_l2(lock->cache);
     }
     return lock->nodes->owner == getpid() ? lock->nodes->clients[i] : NULL;
 }
@@ -347,14 +347,27 @@ static int verdict(const struct pln_lock *lock, const struct round *round, const
     return round->n_no > round->n_nodes - round->quorum ? PLN_MISS : fail(lock, round, what);
 }
 
+static int check_owner(const struct pln_lock *lock, const char *what) {
+    return lock->owner == getpid()
+               ? PLN_OK
+               : pln_fail(PLN_ECLOSED,
+                          "%s: it is held by the process that took it, from which this "
+                          "one was forked",
+                          what);
+}
+
 int pln_lock_prolong(struct pln_lock *lock, pln_ms ttl) {
     struct round round;
+    int status = check_owner(lock, "lock_extend");
+    if (status < 0) {
+        return status;
+    }
     char number[PLN_NAMED_NUMBER], life[PLN_NAMED_NUMBER];
     struct pln_bytes more[] = {pln_named_number(ttl, number),
                                pln_named_number(ttl + FENCE_LIFE, life)};
     pln_ns start = pln_lock_clock();
     ask_all(lock, &prolong_script, more, 2, &round);
-    int status = verdict(lock, &round, "lock_extend");
+    status = verdict(lock, &round, "lock_extend");
     if (status == PLN_OK && pln_lock_clock() >= end_of(start, ttl)) {
         status = PLN_MISS;
     }
@@ -369,6 +382,10 @@ int pln_lock_prolong(struct pln_lock *lock, pln_ms ttl) {
 
 int pln_lock_give_back(struct pln_lock *lock) {
     struct round round;
+    int status = check_owner(lock, "unlock");
+    if (status < 0) {
+        return status;
+    }
     ask_all(lock, &release_script, NULL, 0, &round);
     lock->until = 0;
     return verdict(lock, &round, "unlock");

@@ -25,7 +25,7 @@ enum {
 static uint64_t heard_unended(struct pln_recovery *recovery, const struct pln_kept *kept) {
     /* first this, then the look at what was heard: what comes in between only has a higher number,
      * which Redis then has, too */
-    uint64_t heard = pln_l2_heard(recovery->cache->l2, &kept->key);
+    uint64_t heard = pln_l2_heard(pln_cache_l2(recovery->cache), &kept->key);
     pthread_mutex_lock(&recovery->lock);
     bool is_unended = recovery->is_linked && !kept->is_contested && kept->ticket > recovery->bar &&
                       kept->n_looks < (recovery->is_ending ? 1 : MOST_LOOKS);
@@ -51,7 +51,7 @@ static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, 
     item.fresh_left -= item.fresh_left == PLN_FOREVER ? 0 : age;
     item.life_left -= item.life_left == PLN_FOREVER ? 0 : age;
     pln_inval_key(cache->inval, &kept->key); /* R8: before it is sent, and again at the reply */
-    int status = pln_l2_redo(cache->l2, &kept->key, &redo, deadline);
+    int status = pln_l2_redo(pln_cache_l2(cache), &kept->key, &redo, deadline);
     pln_inval_key(cache->inval, &kept->key);
     return status;
 }
@@ -59,7 +59,7 @@ static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, 
 static int redo_tag(struct pln_recovery *recovery, const struct pln_kept *kept, pln_ns deadline) {
     struct pln_cache *cache = recovery->cache;
     pln_inval_tag(cache->inval, kept->key.key);
-    int status = pln_l2_drop_tag(cache->l2, kept->key.key, deadline);
+    int status = pln_l2_drop_tag(pln_cache_l2(cache), kept->key.key, deadline);
     pln_inval_tag(cache->inval, kept->key.key);
     return status;
 }
@@ -67,7 +67,7 @@ static int redo_tag(struct pln_recovery *recovery, const struct pln_kept *kept, 
 static int redo_clear(struct pln_recovery *recovery, pln_ns deadline) {
     struct pln_cache *cache = recovery->cache;
     pln_inval_all(cache->inval);
-    int status = pln_l2_clear(cache->l2, deadline);
+    int status = pln_l2_clear(pln_cache_l2(cache), deadline);
     pln_inval_all(cache->inval);
     return status;
 }
@@ -135,7 +135,7 @@ static int redo_first(struct pln_recovery *recovery, pln_ns deadline) {
  * it. */
 static int redo_some(struct pln_recovery *recovery, size_t most, pln_ns until, pln_ns deadline) {
     pthread_mutex_lock(&recovery->lock);
-    bool is_mine = !recovery->is_busy && !recovery->is_gone;
+    bool is_mine = !recovery->is_busy;
     recovery->is_busy = recovery->is_busy || is_mine;
     recovery->round += is_mine;
     pthread_mutex_unlock(&recovery->lock);

@@ -38,7 +38,6 @@ struct pln_reloads {
     struct pln_ruleset *retiring; /* each with one reference of ours */
     bool is_ending;               /* some that were are being freed */
     bool has_thread, is_wanted, is_closing;
-    bool is_gone; /* this is a forked child */
 };
 
 /* ---- the policy in force ---- */
@@ -116,17 +115,22 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
     return is_expected;
 }
 
-static void watch_files(struct pln_reloads *reloads) {
-    if (reloads->watch > 0) {
-        pthread_mutex_lock(&reloads->lock);
+void pln_reloads_wake(struct pln_reloads *reloads) {
+    struct pln_ruleset *ruleset = pln_cache_policy(reloads->cache);
+    bool is_watched = reloads->watch > 0 && ruleset->n_files > 0;
+    pln_ruleset_unref(ruleset);
+    pthread_mutex_lock(&reloads->lock);
+    if (is_watched || reloads->retiring != NULL) {
         begin_thread_locked(reloads);
-        pthread_mutex_unlock(&reloads->lock);
     }
+    pthread_mutex_unlock(&reloads->lock);
 }
 
 void pln_cache_set_policy_take(struct pln_cache *cache, struct pln_ruleset *ruleset) {
     put_take(cache, NULL, ruleset);
-    watch_files(cache->reloads);
+    if (pln_is_awake(cache)) {
+        pln_reloads_wake(cache->reloads);
+    }
 }
 
 const struct pln_terms *pln_cache_terms(const struct pln_cache *cache) {
@@ -291,7 +295,7 @@ static void *work(void *arg) {
 }
 
 static void begin_thread_locked(struct pln_reloads *reloads) {
-    if (reloads->has_thread || reloads->is_gone) {
+    if (reloads->has_thread) {
         return;
     }
     reloads->has_thread = pln_thread_start(&reloads->thread, work, reloads) == PLN_OK;
@@ -375,8 +379,7 @@ void pln_reloads_freeze(struct pln_reloads *reloads) {
 
 void pln_reloads_thaw(struct pln_reloads *reloads, bool is_child) {
     if (is_child) {
-        reloads->is_gone = true;
-        reloads->has_thread = false;
+        reloads->has_thread = reloads->is_ending = false;
         pthread_cond_init(&reloads->changed, NULL); /* its waiter is the parent's */
     }
     pthread_mutex_unlock(&reloads->lock);

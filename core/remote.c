@@ -26,9 +26,9 @@ int pln_remote_command(struct pln_cache *cache, const struct pln_bytes *key,
     if (n_args == 0) {
         return pln_fail(PLN_EINVAL, "command: empty");
     }
-    return cache->l2 == NULL ? no_redis("command")
-                             : pln_l2_command(cache->l2, key, args, n_args,
-                                              deadline_of(cache, timeout_ms), reply);
+    return pln_cache_l2(cache) == NULL ? no_redis("command")
+                                       : pln_l2_command(pln_cache_l2(cache), key, args, n_args,
+                                                        deadline_of(cache, timeout_ms), reply);
 }
 
 int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
@@ -61,7 +61,8 @@ int pln_remote_run_on(struct pln_l2 *l2, const struct pln_remote_script *script,
 int pln_remote_run(struct pln_cache *cache, const struct pln_remote_script *script,
                    const struct pln_bytes *keys, size_t n_keys, const struct pln_bytes *args,
                    size_t n_args, pln_ms timeout_ms, struct pln_reply **reply) {
-    return cache->l2 == NULL ? no_redis(script->name)
-                             : pln_remote_run_on(cache->l2, script, keys, n_keys, args, n_args,
-                                                 deadline_of(cache, timeout_ms), reply);
+    return pln_cache_l2(cache) == NULL
+               ? no_redis(script->name)
+               : pln_remote_run_on(pln_cache_l2(cache), script, keys, n_keys, args, n_args,
+                                   deadline_of(cache, timeout_ms), reply);
 }

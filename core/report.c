@@ -19,8 +19,9 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
     struct pln_l1_usage usage;
     struct pln_l2_health health = {0};
     pln_l1_usage(cache->l1, &usage);
+    pln_wake(cache); /* who waits for the link to be up waits for something */
     if (cache->has_l2) {
-        pln_l2_health(cache->l2, &health);
+        pln_l2_health(pln_cache_l2(cache), &health);
     }
     const struct pln_stat gauges[N_GAUGES] = {
         {"l1_bytes", "bytes of L1's budget in use", usage.bytes, true},
@@ -73,7 +74,7 @@ size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t max) {
 }
 
 size_t pln_nodes(struct pln_cache *cache, pln_node_visit visit, void *arg) {
-    return cache->has_l2 ? pln_l2_nodes(cache->l2, visit, arg) : 0;
+    return cache->has_l2 ? pln_l2_nodes(pln_cache_l2(cache), visit, arg) : 0;
 }
 
 /* ---- texts ---- */

@@ -95,7 +95,8 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     struct pln_stamp stamp;
     struct pln_l2_value value;
     pln_stamp_take(cache->inval, key->hash, &stamp);
-    int status = pln_l2_get(cache->l2, key, pln_cache_l2_deadline(cache, PLN_FOREVER), &value);
+    int status = pln_l2_get(pln_cache_l2(cache), key, pln_cache_l2_deadline(cache, PLN_FOREVER),
+                            &value);
     if (status != PLN_OK) {
         return status;
     }
@@ -105,7 +106,7 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     if (!pln_life_bound(terms, item) || item->fresh_left <= 0 || item->is_absent) {
         status = PLN_MISS;
     } else if (longer.fresh_left > item->fresh_left + hundredth(terms->ttl_ms)) {
-        status = pln_l2_touch(cache->l2, key, longer.fresh_left, longer.life_left,
+        status = pln_l2_touch(pln_cache_l2(cache), key, longer.fresh_left, longer.life_left,
                               least_life(terms), pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_count(cache->counts, PLN_COUNT_SLIDES, status == PLN_OK);
         item->fresh_left = longer.fresh_left;

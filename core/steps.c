@@ -180,7 +180,7 @@ static void on_answer(struct pln_l2_get *get, int status, struct pln_l2_value *v
     struct pln_outcome outcome = {0};
     status = pln_fill_answered(&steps->fill, steps->asked_at, status, value, &outcome);
     asked(steps, status, &outcome);
-    pln_flights_answered(flights);
+    pln_flights_ask(flights, false);
 }
 
 /* Whether L2 has the question. Else *status says why not. */
@@ -193,10 +193,10 @@ static bool is_asked(struct pln_steps *steps, int *status) {
         .key = request->key,
         .deadline = pln_cache_l2_deadline(request->cache, request->deadline),
         .done = on_answer};
-    pln_flights_asking(flights);
-    *status = pln_l2_get_async(request->cache->l2, &steps->get);
+    pln_flights_ask(flights, true);
+    *status = pln_l2_get_async(pln_cache_l2(request->cache), &steps->get);
     if (*status != PLN_OK) {
-        pln_flights_answered(flights);
+        pln_flights_ask(flights, false);
     }
     return *status == PLN_OK;
 }
@@ -210,7 +210,7 @@ static void ask(struct pln_steps *steps) {
         return;
     }
     bool is_near = pln_cache_read(request->options, request->terms) != PLN_READ_PRIMARY &&
-                   request->cache->l2->ops->get_near != NULL;
+                   pln_cache_l2(request->cache)->ops->get_near != NULL;
     if (!is_near && is_asked(steps, &status)) {
         return;
     }

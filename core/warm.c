@@ -110,8 +110,10 @@ static int start_threads(struct pln_warming *warming) {
     pthread_mutex_lock(&warming->lock);
     for (; n < warming->n_threads; n++) {
         struct pln_warm_thread *thread = &warming->threads[n];
-        *thread = (struct pln_warm_thread){
-            .warming = warming, .worker = warming->cache->n_workers + n, .low = SIZE_MAX};
+        *thread = (struct pln_warm_thread){.warming = warming,
+                                           .worker = warming->cache->n_workers + n,
+                                           .low = SIZE_MAX,
+                                           .at_once = 1};
         if (pln_thread_start(&thread->thread, pln_warm_thread, thread) < 0) {
             break;
         }
@@ -217,6 +219,7 @@ int pln_warm_run(struct pln_cache *cache, const struct pln_warm_options *options
                  struct pln_warm_report *report) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     struct pln_warming warming = {.cache = cache, .options = options};
+    pln_wake(cache); /* it waits for the link */
     warming.began = pln_clock_precise();
     choose(&warming, &ruleset->warm);
     pthread_mutex_init(&warming.lock, NULL);

@@ -93,7 +93,8 @@ struct pln_warm_thread {
     struct pln_warming *warming;
     pthread_t thread;
     unsigned worker;
-    size_t low; /* of its batch; SIZE_MAX: none */
+    size_t low;     /* of its batch; SIZE_MAX: none */
+    size_t at_once; /* loads that share their round trips */
 };
 
 /* One warming, shared by its threads. */

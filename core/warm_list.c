@@ -183,7 +183,7 @@ static int add_zset(struct sink *sink, struct pln_bytes name, const char *what) 
     }
     snprintf(last, sizeof last, "%zu", sink->most - 1); /* the first is 0 */
     struct pln_bytes args[] = {pln_key("ZREVRANGE"), name, pln_key("0"), pln_key(last)};
-    int status = pln_l2_command(cache->l2, &name, args, PLN_ARRAY_LEN(args),
+    int status = pln_l2_command(pln_cache_l2(cache), &name, args, PLN_ARRAY_LEN(args),
                                 pln_cache_l2_deadline(cache, PLN_FOREVER), &reply);
     if (status != PLN_OK) {
         return status;

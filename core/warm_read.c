@@ -9,20 +9,23 @@
  *
  * Such a thread has a number as workers have, and so a state of its own for the policy's functions:
  * it loads itself, and as many keys are loaded at once as the plan says. While another instance
- * leads, only keys are read that the leader is through with.
+ * leads, only keys are read that the leader is through with. Where nothing holds the loads back,
+ * those of a batch share their leases' and their commits' round trips (fills.h).
  *
  * The values come the way of every other read: what is kept in L1 has to be read in order with the
  * key's writes (R10), so another connection is no place for it. What bounds the delay that warming
  * costs others is its concurrency: each of its threads has one small command under way, or one of
  * BATCH keys that are there, so a read never finds more than that before it.
  */
+#include "fills.h"
 #include "warm.h"
 
 #include <stdio.h>
 
 enum {
-    BATCH = 64, /* keys asked for together */
-    SHARES = 4, /* of a short list each thread takes its part in so many batches */
+    BATCH = PLN_FILLS_MOST, /* keys asked for together */
+    SHARES = 4,             /* of a short list each thread takes its part in so many batches */
+    TOGETHER_MS = 40,       /* loads that share their round trips take no longer than this */
 };
 
 /* Keys that one thread has taken; places in the list. */
@@ -190,21 +193,49 @@ static void check_stored(struct pln_warming *warming, const size_t *places, size
     }
 }
 
+/* Keys whose round trips are made together: so many that their loads take no longer than others may
+ * have to wait for one of them. */
+static size_t together(const struct pln_warm_thread *self, size_t left) {
+    size_t most = self->warming->rate > 0 ? 1 : self->at_once;
+    return left < most ? left : most;
+}
+
+static void adapt(struct pln_warm_thread *self, pln_ns took) {
+    if (took > TOGETHER_MS * 1000000 && self->at_once > 1) {
+        self->at_once /= 2;
+    } else if (took < TOGETHER_MS * 1000000 / 4 && self->at_once < BATCH) {
+        self->at_once *= 2;
+    }
+}
+
+static struct pln_fills *begin_together(const struct pln_warming *warming, const size_t *places,
+                                        size_t n) {
+    struct pln_bytes keys[BATCH];
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = warming->list.keys[places[i]].key;
+    }
+    return pln_fills_begin(warming->cache, keys, n);
+}
+
 static void load_missing(struct pln_warm_thread *self, const size_t *places, size_t n) {
     struct pln_warming *warming = self->warming;
-    bool is_l2_only = (warming->options->flags & PLN_WARM_L2_ONLY) != 0;
+    bool is_l2_only = (warming->options->flags & PLN_WARM_L2_ONLY) != 0, goes_on = true;
     size_t loaded[BATCH], n_loaded = 0;
     char text[PLN_ERROR_TEXT];
-    for (size_t i = 0; i < n; i++) {
-        if (!await_turn(warming)) {
-            break;
+    for (size_t at = 0, n_now; goes_on && at < n; at += n_now) {
+        n_now = together(self, n - at);
+        pln_ns began = pln_clock_precise();
+        struct pln_fills *fills = begin_together(warming, places + at, n_now);
+        for (size_t i = at; i < at + n_now && (goes_on = await_turn(warming)); i++) {
+            enum fate fate = load(self, places[i], text, sizeof text);
+            if (fate == LOADED && is_l2_only) {
+                loaded[n_loaded++] = places[i];
+            } else {
+                note(warming, places[i], fate, text);
+            }
         }
-        enum fate fate = load(self, places[i], text, sizeof text);
-        if (fate == LOADED && is_l2_only) {
-            loaded[n_loaded++] = places[i];
-        } else {
-            note(warming, places[i], fate, text);
-        }
+        pln_fills_end(fills);
+        adapt(self, pln_clock_precise() - began);
     }
     if (n_loaded > 0) {
         check_stored(warming, loaded, n_loaded);

@@ -11,8 +11,10 @@
  * Redis did not take before, looks whether the policy wants to be told of something, and saves what
  * is hot.
  *
- * The pool of a cache that one thread has to itself (simulate.h) may be without threads: then who
- * submits an urgent job runs it.
+ * Where the system starts no thread, callers are in the workers' place, each under the number of
+ * one of them: who submits an urgent job runs it, and what runs behind waits for a call that has
+ * time for it (step.c). They go on until threads can be had. The pool of a cache that one thread
+ * has to itself (simulate.h) never has any.
  */
 #include "alert.h"
 #include "flight.h"
@@ -37,19 +39,22 @@ struct pln_worker {
     struct pln_workers *pool;
     pthread_t thread;
     unsigned number;
+    bool is_lent; /* under the pool's lock: a caller works under this number */
 };
 
 struct pln_workers {
     struct pln_cache *cache;
     struct pln_worker *workers;
-    unsigned n_started;
-    bool has_no_threads;  /* who submits an urgent job runs it */
-    pthread_mutex_t lock; /* over: */
+    unsigned n, n_wanted;    /* numbers, and threads: all of them, or none */
+    atomic_bool are_callers; /* written under the lock: no thread runs */
+    pthread_mutex_t lock;    /* over: */
     pthread_cond_t changed;
+    unsigned n_started;
+    unsigned n_forks; /* a thread of before the last one is none of the pool's */
     struct queue urgent, behind;
     size_t depth;
     bool is_closing;
-    bool is_gone; /* this is a forked child */
+    pln_ns sweep_at; /* of callers; PLN_FOREVER: one is at it */
 };
 
 static void queue_init(struct queue *queue) {
@@ -84,26 +89,29 @@ static struct pln_job *queue_take(struct queue *queue) {
     return job;
 }
 
-/* The next job, or NULL where there is none until a point in time, or when the pool closes. */
-static struct pln_job *next_locked(struct pln_workers *pool, pln_ns at) {
-    struct timespec until = pln_timespec(at);
-    int waited = 0;
-    while (pool->depth == 0 && !pool->is_closing && waited == 0) {
-        waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
-    }
-    if (pool->depth == 0 || pool->is_closing) {
-        return NULL;
-    }
+static struct pln_job *take_locked(struct pln_workers *pool) {
     struct pln_job *job = queue_take(&pool->urgent);
     if (job == NULL) {
         job = queue_take(&pool->behind);
     }
-    pool->depth--;
+    pool->depth -= job != NULL;
     return job;
+}
+
+/* The next job, or NULL where there is none until a point in time, or when the pool closes. */
+static struct pln_job *next_locked(struct pln_worker *worker, pln_ns at) {
+    struct pln_workers *pool = worker->pool;
+    struct timespec until = pln_timespec(at);
+    int waited = 0;
+    while ((pool->depth == 0 || worker->is_lent) && !pool->is_closing && waited == 0) {
+        waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
+    }
+    return worker->is_lent || pool->is_closing ? NULL : take_locked(pool);
 }
 
 /* Returns when it is to be done again. */
 static pln_ns sweep(struct pln_cache *cache) {
+    pln_start_again(cache);
     pln_l1_sweep(cache->l1, pln_now(&cache->host), SWEEP_BUCKETS);
     if (!pln_l1_is_replacing(cache->l1)) {
         pln_popular_run(cache);
@@ -124,14 +132,16 @@ static void *work(void *arg) {
     *pln_own(PLN_OWN_WORKER) = worker;
     pln_ns sweep_at = worker->number == 0 ? pln_deadline(SWEEP_EVERY_MS) : PLN_FOREVER;
     pthread_mutex_lock(&pool->lock);
-    while (!pool->is_closing) {
-        struct pln_job *job = next_locked(pool, sweep_at);
+    unsigned n_forks = pool->n_forks;
+    while (!pool->is_closing && pool->n_forks == n_forks) {
+        struct pln_job *job = next_locked(worker, sweep_at);
+        bool may_sweep = !worker->is_lent;
         pthread_mutex_unlock(&pool->lock);
         if (job != NULL) {
             job->run(job, worker->number);
         }
         if (pln_clock_precise() >= sweep_at) {
-            sweep_at = sweep(pool->cache);
+            sweep_at = may_sweep ? sweep(pool->cache) : pln_deadline(MOVE_EVERY_MS);
         }
         pthread_mutex_lock(&pool->lock);
     }
@@ -139,18 +149,7 @@ static void *work(void *arg) {
     return NULL;
 }
 
-static unsigned start(struct pln_workers *pool, unsigned n) {
-    unsigned started = 0;
-    while (started < n) {
-        struct pln_worker *worker = &pool->workers[started];
-        *worker = (struct pln_worker){.pool = pool, .number = started};
-        if (pln_thread_start(&worker->thread, work, worker) < 0) {
-            break;
-        }
-        started++;
-    }
-    return started;
-}
+/* ---- life ---- */
 
 int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers) {
     struct pln_workers *pool = calloc(1, sizeof *pool);
@@ -159,18 +158,33 @@ int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **wo
         return pln_fail(PLN_ENOMEM, "open: no memory for %u workers", n);
     }
     pool->cache = cache;
-    pool->has_no_threads = n == 0;
+    pool->n_wanted = n;
+    pool->n = n == 0 ? 1 : n;
+    for (unsigned i = 0; i < pool->n; i++) {
+        pool->workers[i] = (struct pln_worker){.pool = pool, .number = i};
+    }
+    atomic_init(&pool->are_callers, n == 0);
     queue_init(&pool->urgent);
     queue_init(&pool->behind);
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->changed, NULL);
-    pool->n_started = start(pool, n);
-    if (pool->n_started == 0 && n > 0) {
-        pln_workers_free(pool);
-        return pln_fail(PLN_ESYSTEM, "open: the system starts no thread for a worker");
-    }
     *workers = pool;
     return PLN_OK;
+}
+
+bool pln_workers_start(struct pln_workers *pool) {
+    pthread_mutex_lock(&pool->lock);
+    bool is_good = !pool->is_closing;
+    while (is_good && pool->n_started < pool->n_wanted) {
+        struct pln_worker *worker = &pool->workers[pool->n_started];
+        is_good = pln_thread_start(&worker->thread, work, worker) == PLN_OK;
+        pool->n_started += is_good;
+    }
+    /* relaxed: see pln_workers_are_callers() */
+    atomic_store_explicit(&pool->are_callers, pool->n_started == 0, memory_order_relaxed);
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->lock);
+    return is_good;
 }
 
 void pln_workers_free(struct pln_workers *pool) {
@@ -179,9 +193,10 @@ void pln_workers_free(struct pln_workers *pool) {
     }
     pthread_mutex_lock(&pool->lock);
     pool->is_closing = true;
+    unsigned n_started = pool->n_started;
     pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
-    for (unsigned i = 0; i < pool->n_started; i++) {
+    for (unsigned i = 0; i < n_started; i++) {
         pthread_join(pool->workers[i].thread, NULL);
     }
     struct pln_job *job;
@@ -200,8 +215,14 @@ static const struct pln_worker *self_in(const struct pln_workers *pool) {
     return self != NULL && self->pool == pool ? self : NULL;
 }
 
+bool pln_workers_are_callers(const struct pln_workers *pool) {
+    /* relaxed: a hint, since the next moment may start threads; what is done by it is decided under
+     * the lock */
+    return atomic_load_explicit(&pool->are_callers, memory_order_relaxed);
+}
+
 bool pln_workers_has_caller(const struct pln_workers *pool) {
-    return pool->has_no_threads || self_in(pool) != NULL;
+    return pln_workers_are_callers(pool) || self_in(pool) != NULL;
 }
 
 bool pln_workers_withdraw(struct pln_workers *pool, struct pln_job *job) {
@@ -212,48 +233,130 @@ bool pln_workers_withdraw(struct pln_workers *pool, struct pln_job *job) {
     return is_found;
 }
 
-int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
-    int status = PLN_OK;
-    if (is_urgent && pln_workers_has_caller(pool)) {
-        const struct pln_worker *self = self_in(pool);
-        job->run(job, self != NULL ? self->number : 0);
-        return PLN_OK;
+/* ---- callers in a worker's place ---- */
+
+static struct pln_worker *find_idle_locked(struct pln_workers *pool) {
+    for (unsigned i = 0; i < pool->n; i++) {
+        if (!pool->workers[i].is_lent) {
+            return &pool->workers[i];
+        }
     }
-    pthread_mutex_lock(&pool->lock);
-    if (pool->depth >= PLN_QUEUE_MAX) {
-        status = pln_fail(PLN_EBUSY, "load: %d loads are waiting for a worker", PLN_QUEUE_MAX);
-    } else if (pool->is_gone) {
-        status = pln_fail(PLN_ECLOSED, "load: this process was forked from the one that opened the "
-                                       "cache; open one here to run a policy's functions");
-    } else if (pool->is_closing) {
-        status = pln_fail(PLN_ECLOSED, "load: the cache is being closed");
+    return NULL;
+}
+
+/* A number to work under, once there is one; NULL where there are threads again. */
+static int borrow_locked(struct pln_workers *pool, struct pln_worker **worker) {
+    pln_ms most = pool->cache->terms.load_timeout_ms;
+    struct timespec until = pln_timespec(pln_deadline(most));
+    int waited = 0;
+    *worker = NULL;
+    while (pool->n_started == 0 && (*worker = find_idle_locked(pool)) == NULL && waited == 0) {
+        waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
+    }
+    if (*worker != NULL) {
+        (*worker)->is_lent = true;
+    }
+    return waited == 0 || *worker != NULL
+               ? PLN_OK
+               : pln_fail(PLN_EBUSY,
+                          "load: there are no threads, and %u callers have been at work "
+                          "in their place for %lld ms",
+                          pool->n, (long long) most);
+}
+
+/* Runs a job, or sweeps where it is NULL; the lock is not held meanwhile. */
+static pln_ns work_locked(struct pln_worker *worker, struct pln_job *job) {
+    struct pln_workers *pool = worker->pool;
+    const void **own = pln_own(PLN_OWN_WORKER), *before = *own;
+    pln_ns again_at = PLN_FOREVER;
+    pthread_mutex_unlock(&pool->lock);
+    *own = worker;
+    if (job != NULL) {
+        job->run(job, worker->number);
     } else {
-        struct queue *queue = is_urgent ? &pool->urgent : &pool->behind;
-        job->next = NULL;
-        *queue->last = job;
-        queue->last = &job->next;
-        pool->depth++;
-        pthread_cond_signal(&pool->changed);
+        again_at = sweep(pool->cache);
+    }
+    *own = before;
+    pthread_mutex_lock(&pool->lock);
+    worker->is_lent = false;
+    pthread_cond_broadcast(&pool->changed);
+    return again_at;
+}
+
+bool pln_workers_work(struct pln_workers *pool) {
+    struct pln_job *job = NULL;
+    pthread_mutex_lock(&pool->lock);
+    struct pln_worker *worker = find_idle_locked(pool);
+    if (worker != NULL && pool->n_started == 0 && !pool->is_closing &&
+        (job = take_locked(pool)) != NULL) {
+        worker->is_lent = true;
+        work_locked(worker, job);
     }
     pthread_mutex_unlock(&pool->lock);
-    return status;
+    return job != NULL;
+}
+
+pln_ns pln_workers_keep_house(struct pln_workers *pool) {
+    struct pln_worker *first = &pool->workers[0];
+    pthread_mutex_lock(&pool->lock);
+    if (pool->n_started == 0 && !pool->is_closing && !first->is_lent &&
+        pln_clock_precise() >= pool->sweep_at) {
+        first->is_lent = true;
+        pool->sweep_at = PLN_FOREVER;
+        pln_ns again_at = work_locked(first, NULL);
+        pool->sweep_at = again_at;
+    }
+    pln_ns at = pool->sweep_at;
+    pthread_mutex_unlock(&pool->lock);
+    return at;
 }
 
 void pln_workers_step(struct pln_workers *pool, bool sweeps) {
-    struct pln_job *job;
-    assert(pool->n_started == 0);
-    do {
-        pthread_mutex_lock(&pool->lock);
-        job = queue_take(&pool->behind);
-        pool->depth -= job != NULL;
-        pthread_mutex_unlock(&pool->lock);
-        if (job != NULL) {
-            job->run(job, 0);
-        }
-    } while (job != NULL);
+    while (pln_workers_work(pool)) {
+    }
     if (sweeps) {
         sweep(pool->cache);
     }
+}
+
+/* ---- for those who have work ---- */
+
+static int queue_locked(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
+    if (pool->depth >= PLN_QUEUE_MAX) {
+        return pln_fail(PLN_EBUSY, "load: %d loads are waiting for a worker", PLN_QUEUE_MAX);
+    }
+    if (pool->is_closing) {
+        return pln_fail(PLN_ECLOSED, "load: the cache is being closed");
+    }
+    struct queue *queue = is_urgent ? &pool->urgent : &pool->behind;
+    job->next = NULL;
+    *queue->last = job;
+    queue->last = &job->next;
+    pool->depth++;
+    pthread_cond_signal(&pool->changed);
+    return PLN_OK;
+}
+
+int pln_workers_submit(struct pln_workers *pool, struct pln_job *job, bool is_urgent) {
+    const struct pln_worker *self = self_in(pool);
+    struct pln_worker *lent = NULL;
+    int status = PLN_OK;
+    pln_wake(pool->cache);
+    if (is_urgent && self != NULL) {
+        job->run(job, self->number);
+        return PLN_OK;
+    }
+    pthread_mutex_lock(&pool->lock);
+    if (is_urgent && pool->n_started == 0 && !pool->is_closing) {
+        status = borrow_locked(pool, &lent);
+    }
+    if (lent != NULL) {
+        work_locked(lent, job);
+    } else if (status == PLN_OK) {
+        status = queue_locked(pool, job, is_urgent);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return status;
 }
 
 size_t pln_workers_depth(struct pln_workers *pool) {
@@ -271,12 +374,18 @@ void pln_workers_freeze(struct pln_workers *pool) {
 
 void pln_workers_thaw(struct pln_workers *pool, bool is_child) {
     if (is_child) {
-        pool->is_gone = true;
         pool->n_started = 0;
+        pool->n_forks++;
         pool->depth = 0;
         queue_init(&pool->urgent); /* those who had submitted them are no more */
         queue_init(&pool->behind);
         pthread_cond_init(&pool->changed, NULL); /* nor those who waited */
+        for (unsigned i = 0; i < pool->n; i++) {
+            pool->workers[i].is_lent = false;
+        }
+        pool->sweep_at = 0;
+        /* relaxed: a child has one thread */
+        atomic_store_explicit(&pool->are_callers, pool->n_wanted == 0, memory_order_relaxed);
     }
     pthread_mutex_unlock(&pool->lock);
 }

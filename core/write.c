@@ -152,7 +152,7 @@ static int set_l2(struct write *write) {
                                   .is_conditional = write->flags != 0};
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     pln_recovery_begin(cache->recovery, &attempt);
-    int status = pln_l2_set(cache->l2, &write->key, &shared, write->flags,
+    int status = pln_l2_set(pln_cache_l2(cache), &write->key, &shared, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     status = pln_recovery_end(cache->recovery, &attempt, status);
     if (status == PLN_OK) {
@@ -204,6 +204,7 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
     if (status < 0) {
         return status;
     }
+    pln_wake(cache);
     status = prepare(&write, value, options);
     if (status == PLN_OK) {
         status = check_set(&write, options);
@@ -219,6 +220,7 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
     }
     pln_load_fini(&write.shape);
     pln_ruleset_unref(write.ruleset);
+    pln_step_a_little(cache, options->timeout_ms == 0);
     return status;
 }
 
@@ -245,7 +247,8 @@ int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
     if (rule_uses_l2(cache, bytes)) {
         struct pln_attempt attempt = {.kind = PLN_ATTEMPT_REMOVE, .key = key};
         pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_remove(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_remove(pln_cache_l2(cache), &key,
+                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_key(cache->inval, &key);
         status = pln_recovery_end(cache->recovery, &attempt, status);
     }
@@ -263,7 +266,8 @@ int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     if (rule_uses_l2(cache, bytes)) {
         struct pln_attempt attempt = {.kind = PLN_ATTEMPT_EXPIRE, .key = key};
         pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_expire(cache->l2, &key, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_expire(pln_cache_l2(cache), &key,
+                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
         status = pln_recovery_end(cache->recovery, &attempt, status);
     }
@@ -302,7 +306,7 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     status = in_l1;
     if (cache->has_l2 && terms->use_l2) {
         item = pln_life_shared(terms, &item);
-        status = pln_l2_touch(cache->l2, &key, item.fresh_left, item.life_left, 0,
+        status = pln_l2_touch(pln_cache_l2(cache), &key, item.fresh_left, item.life_left, 0,
                               pln_cache_l2_deadline(cache, PLN_FOREVER));
         if (status != PLN_OK) {
             pln_inval_key(cache->inval, &key); /* L1 must not outlive L2 */
@@ -327,7 +331,8 @@ int pln_invalidate_tag(struct pln_cache *cache, struct pln_bytes tag) {
     if (cache->has_l2) {
         struct pln_attempt attempt = {.kind = PLN_ATTEMPT_TAG, .key = {tag, 0}};
         pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_drop_tag(cache->l2, tag, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_drop_tag(pln_cache_l2(cache), tag,
+                                 pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_tag(cache->inval, tag);
         status = pln_recovery_end(cache->recovery, &attempt, status);
     }
@@ -341,7 +346,7 @@ int pln_clear(struct pln_cache *cache) {
     if (cache->has_l2) {
         struct pln_attempt attempt = {.kind = PLN_ATTEMPT_CLEAR};
         pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_clear(cache->l2, pln_cache_l2_deadline(cache, PLN_FOREVER));
+        status = pln_l2_clear(pln_cache_l2(cache), pln_cache_l2_deadline(cache, PLN_FOREVER));
         pln_inval_all(cache->inval);
         status = pln_recovery_end(cache->recovery, &attempt, status);
     }

@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 enum { MOST_WAITING = 4096 }; /* errands that are not sent yet */
@@ -317,7 +316,7 @@ int pln_async_init(struct pln_pool *pool) {
     }
     async->pool = pool;
     async->soonest = never;
-    async->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    async->wake_fd = pln_descriptor_event();
     pthread_mutex_init(&async->lock, NULL);
     clear(&async->posted);
     clear(&async->queue);
@@ -353,7 +352,7 @@ void pln_async_fini(struct pln_pool *pool) {
     }
     assert(!async->is_started && async->posted.first == NULL && async->queue.first == NULL);
     if (async->wake_fd >= 0) {
-        close(async->wake_fd);
+        pln_descriptor_close(async->wake_fd);
     }
     pln_batch_fini(&async->batch);
     pthread_mutex_destroy(&async->lock);

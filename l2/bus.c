@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -352,7 +351,7 @@ static void *run(void *arg) {
 }
 
 int pln_link_init(struct pln_node *node) {
-    node->link.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    node->link.wake_fd = pln_descriptor_event();
     if (node->link.wake_fd < 0) {
         return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the link: %s", strerror(errno));
     }
@@ -377,7 +376,7 @@ void pln_link_stop(struct pln_node *node) {
         link->is_started = false;
     }
     if (link->wake_fd >= 0) {
-        close(link->wake_fd);
+        pln_descriptor_close(link->wake_fd);
         link->wake_fd = -1;
     }
 }

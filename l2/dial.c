@@ -35,7 +35,7 @@ static void set(int fd, int level, int option, int value) {
 }
 
 static int new_socket(int family) {
-    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = pln_descriptor_socket(family);
     if (fd >= 0 && family != AF_UNIX) {
         set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
         set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, USER_TIMEOUT_MS);
@@ -104,7 +104,7 @@ static int try(const struct sockaddr *address, socklen_t len, pln_ns until, int 
         error = ECONNREFUSED;
     }
     if (error != 0 && fd >= 0) {
-        close(fd);
+        pln_descriptor_close(fd);
     } else if (error == 0) {
         fcntl(fd, F_SETFL, 0); /* it may sleep in recv(); who must not says MSG_DONTWAIT */
         *connected = fd;

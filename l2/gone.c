@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * gone.c - what stands in the place of a client in a forked child. Threads do not come along into
- * it, and a connection that two processes write to serves neither: every command is refused.
+ * gone.c - what stands in the place of a client where none could be made: a forked child needs one
+ * of its own, and memory may be out at that moment. Every command is refused.
  */
 #include "internal.h"
 
 static int refuse(void) {
-    return pln_fail(PLN_EL2DOWN, "l2: this process was forked from the one that opened the cache; "
-                                 "open one here to use Redis");
+    return pln_fail(PLN_EL2DOWN, "l2: this process was forked, and has no connections of its own "
+                                 "yet: there was no memory for them");
 }
 
-/* The client itself is the parent's: its memory is left alone. */
 static void leave(struct pln_l2 *l2) {
     (void) l2;
 }

@@ -12,6 +12,7 @@
 #ifndef PLN_L2_INTERNAL_H
 #define PLN_L2_INTERNAL_H
 
+#include "descriptors.h"
 #include "drops.h"
 #include "feed.h"
 #include "pulse.h"

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* Between two looks, however many ask: a cluster that moves slots answers MOVED by the thousand. It
@@ -141,7 +140,7 @@ int pln_keeper_init(struct pln_redis *redis) {
     pthread_cond_init(&keeper->ended, NULL);
     keeper->conn.stream.fd = -1;
     keeper->pause = first_pause;
-    keeper->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    keeper->wake_fd = pln_descriptor_event();
     if (keeper->wake_fd < 0) {
         return pln_fail(PLN_ESYSTEM, "l2: no eventfd for the keeper: %s", strerror(errno));
     }
@@ -178,7 +177,7 @@ void pln_keeper_fini(struct pln_redis *redis) {
     pln_conn_close(&keeper->conn);
     pln_places_fini(&keeper->places);
     if (keeper->wake_fd >= 0) {
-        close(keeper->wake_fd);
+        pln_descriptor_close(keeper->wake_fd);
     }
     pthread_cond_destroy(&keeper->ended);
     pthread_mutex_destroy(&keeper->lock);

@@ -9,14 +9,15 @@
  * business: this side only reports, in the order in which things happened.
  *
  *   url.c    where the servers are and how to log in
- *   lookup.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, and bytes over them
+ *   lookup.c, descriptors.c, dial.c, tls.c, secure.c, stream.c   names, sockets, TLS, bytes
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes; shape.c answers of RESP3 in the shape of RESP2
  *   redis.c  a client, and the operations that change a value
- *   read.c   those that read; near.c from replicas, which replica.c finds and looks after;
- *            read_async.c a get whose caller does not wait
- *   async.c  a thread with many commands in flight; courier.c the connection they go over
+ *   read.c   those that read; near.c from replicas, which replica.c looks after; read_async.c a get
+ *            whose caller does not wait
+ *   lease.c  the right to load, and what is stored by it, by itself and many at once
+ *   async.c  a thread with many commands in flight; courier.c its connection
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value; message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
@@ -158,6 +159,7 @@ struct pln_l2_lease {
     uint8_t token[16];
     uint64_t tag_clock; /* to be put in the item that is committed */
     pln_ms left;        /* where another holds it: at most so long */
+    bool is_empty;      /* granted, while there was no value at all: none need be asked for */
 };
 
 /* What was to be done to a key a while ago, and failed. */
@@ -216,8 +218,13 @@ struct pln_l2_ops {
                  pln_ms least, pln_ns deadline);
     int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *);
+    void (*lease_many)(struct pln_l2 *, const struct pln_hashed *, const pln_ms *lengths, size_t n,
+                       pln_ns deadline, struct pln_l2_lease *, int *statuses); /* NULL: singly */
     int (*commit)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
                   const struct pln_l2_item *, pln_ns deadline);
+    void (*commit_many)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
+                        const struct pln_l2_item *, size_t n, pln_ns deadline,
+                        int *statuses); /* likewise */
     int (*release)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
                    pln_ns deadline);
     uint64_t (*heard)(struct pln_l2 *, const struct pln_hashed *); /* NULL: there are no numbers */
@@ -248,44 +255,16 @@ struct pln_l2_health {
     unsigned replicas;    /* that are read from */
 };
 
-/* Opens a client; nothing is connected until start, and then only behind the caller's back.
+/* Opens a client; nothing is connected, and no thread begun, until start or the first command.
  * Returns: PLN_OK; PLN_EINVAL (a URL or option, named), PLN_ENOMEM. */
 int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
 
-/* What a forked child has in the place of any client: refuses every command with PLN_EL2DOWN. One
- * for all; closing it does nothing. */
+/* What stands in the place of a client that could not be made: it refuses all. Never closed. */
 struct pln_l2 *pln_l2_gone(void);
-
-/* Memory in the place of Redis: clients of one server see each other's writes and messages. In all
- * below, NULL in the place of a client means all of the server's, and those to come. */
-struct pln_l2_mem_server;
-int pln_l2_mem_server_new(struct pln_l2_mem_server **server);
-/* Gives it a name for messages; before its first client. */
-void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name);
-void pln_l2_mem_server_free(struct pln_l2_mem_server *server); /* after its clients */
-int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
-                   struct pln_l2 **l2);
-/* What goes wrong from now on; the dice begin anew. Checked by the caller. */
-void pln_l2_mem_faults(struct pln_l2_mem_server *server, struct pln_l2 *client,
-                       const struct pln_memory_faults *faults);
-void pln_l2_mem_set_link(struct pln_l2_mem_server *server, struct pln_l2 *client, bool is_up);
-void pln_l2_mem_set_cut(struct pln_l2_mem_server *server, struct pln_l2 *client,
-                        enum pln_memory_cut cut);
-/* Reports up to n messages to each client, whatever holds them up. Returns how many. */
-size_t pln_l2_mem_bring(struct pln_l2_mem_server *server, struct pln_l2 *client, size_t n);
-void pln_l2_mem_forget(struct pln_l2_mem_server *server);
-size_t pln_l2_mem_evict(struct pln_l2_mem_server *server, double share);
-void pln_l2_mem_stats(struct pln_l2_mem_server *server, struct pln_memory_stats *stats);
-/* Around a fork. A child has the values, and none of the clients. */
-void pln_l2_mem_freeze(struct pln_l2_mem_server *server);
-void pln_l2_mem_thaw(struct pln_l2_mem_server *server, bool is_child);
-/* One client: holds messages to it back (delivered by pln_l2_mem_deliver), loses them with its link
- * (on_down, then nothing until pln_l2_mem_join), or makes its commands fail as if cut off. */
-void pln_l2_mem_hold(struct pln_l2 *client, bool held);
-size_t pln_l2_mem_deliver(struct pln_l2 *client, size_t n);
-void pln_l2_mem_part(struct pln_l2 *client);
-void pln_l2_mem_join(struct pln_l2 *client);
-void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
+/* Around a fork. In the child all descriptors of its parent's clients are closed, without a word to
+ * the servers; the clients are of no more use there, and their memory is left alone. */
+void pln_l2_freeze(void);
+void pln_l2_thaw(bool is_child);
 
 /* ---- the operations ----
  * All return PLN_EL2DOWN (not reachable, breaker open), PLN_ETIMEOUT (after it was sent: the
@@ -296,12 +275,10 @@ void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
 
 /* Ends the gets under way (PLN_EL2DOWN), stops the threads, frees the client. NULL is allowed. */
 static inline void pln_l2_close(struct pln_l2 *l2) {
-    if (l2 != NULL) {
-        l2->ops->close(l2);
-    }
+    l2 == NULL ? (void) 0 : l2->ops->close(l2);
 }
 
-/* Starts the link's thread. Events may come from now on; the first is on_up or nothing. */
+/* Starts the link's thread; PLN_ESYSTEM: try again later. Of its events the first is on_up. */
 static inline int pln_l2_start(struct pln_l2 *l2) {
     return l2->ops->start(l2);
 }
@@ -360,9 +337,8 @@ static inline int pln_l2_remove(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->remove(l2, key, deadline);
 }
 
-/* The same for many keys, in one round trip: those of one connection to one server (of a cluster:
- * of one slot) in one step, up to 1,000 of them and 32 KiB, told by one message. All are tried, and
- * the first failure is told. */
+/* The same for many keys, in one round trip: those of one connection to one server (in a cluster of
+ * one slot) in one step, up to 1,000 and 32 KiB, told by one message. The first failure is told. */
 static inline int pln_l2_remove_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n,
                                      pln_ns deadline) {
     return l2->ops->remove_many(l2, keys, n, deadline);
@@ -374,8 +350,7 @@ static inline int pln_l2_expire(struct pln_l2 *l2, const struct pln_hashed *key,
 }
 
 /* New durations from now; tells the others. Where `least` is not 0, only to what is fresh, and is
- * so for at least that long from when it was made to when it is stale. Returns: PLN_OK, PLN_MISS.
- */
+ * for at least that long from when it was made to when it is stale. Returns: PLN_OK, PLN_MISS. */
 static inline int pln_l2_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh,
                                pln_ms life, pln_ms least, pln_ns deadline) {
     return l2->ops->touch(l2, key, fresh, life, least, deadline);
@@ -394,6 +369,30 @@ static inline int pln_l2_commit(struct pln_l2 *l2, const struct pln_hashed *key,
                                 const struct pln_l2_lease *lease, const struct pln_l2_item *item,
                                 pln_ns deadline) {
     return l2->ops->commit(l2, key, lease, item, deadline);
+}
+
+/* The same for many keys, in one round trip; statuses[i] as from the one of the key, without text.
+ */
+static inline void pln_l2_lease_many(struct pln_l2 *l2, const struct pln_hashed *keys,
+                                     const pln_ms *lengths, size_t n, pln_ns deadline,
+                                     struct pln_l2_lease *leases, int *statuses) {
+    for (size_t i = 0; l2->ops->lease_many == NULL && i < n; i++) {
+        statuses[i] = l2->ops->lease(l2, &keys[i], lengths[i], deadline, &leases[i]);
+    }
+    if (l2->ops->lease_many != NULL) {
+        l2->ops->lease_many(l2, keys, lengths, n, deadline, leases, statuses);
+    }
+}
+static inline void pln_l2_commit_many(struct pln_l2 *l2, const struct pln_hashed *keys,
+                                      const struct pln_l2_lease *leases,
+                                      const struct pln_l2_item *items, size_t n, pln_ns deadline,
+                                      int *statuses) {
+    for (size_t i = 0; l2->ops->commit_many == NULL && i < n; i++) {
+        statuses[i] = l2->ops->commit(l2, &keys[i], &leases[i], &items[i], deadline);
+    }
+    if (l2->ops->commit_many != NULL) {
+        l2->ops->commit_many(l2, keys, leases, items, n, deadline, statuses);
+    }
 }
 
 /* Ends a lease without a value. Returns: PLN_OK, PLN_MISS (it had ended). */
@@ -497,4 +496,5 @@ static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void 
     return l2->ops->nodes == NULL ? 0 : l2->ops->nodes(l2, visit, arg);
 }
 
+#include "memory.h"
 #endif

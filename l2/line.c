@@ -86,7 +86,8 @@ void pln_line_unlock(struct pln_line *line) {
 }
 
 void pln_line_give_turn(struct pln_line *line, struct pln_request *request, enum pln_turn turn) {
-    if (turn == PLN_TO_LEAD || request != line->leader) { /* who leads does not sleep */
+    /* who leads does not sleep, nor who has posted it and is yet to come for it */
+    if (turn == PLN_TO_LEAD || (request != line->leader && request->is_awaited)) {
         line->woken[line->n_woken++] = &request->turn;
     }
     /* Q1 release: the outcome before it; pairs with await. From here on it is its caller's */

@@ -4,13 +4,14 @@
  *
  * The system's look-up can neither be given a deadline nor be ended, so it has a thread of its own,
  * and who waits for it no longer leaves it alone. It then holds nothing but what it works on, which
- * it frees itself. Three things follow:
+ * it frees itself. What follows:
  *
  * - The thread returns into this code, which must still be there: before it is left alone, the
  *   library is kept from being unloaded, for good.
  * - There is a bound on those that are left alone, since a name server that is away may keep each
  *   of them for half a minute. They belong to the process and not to a client, so they are counted
  *   for the process: the one variable here that is global. A forked child has none of them.
+ * - Where the system starts no thread, the caller looks up itself, for as long as that takes.
  * - glibc's getaddrinfo_a() would need no thread of ours, but does not live through fork(): in a
  *   child whose parent has just used it, every look-up fails (tried with 2.36).
  */
@@ -172,9 +173,10 @@ static int look_up(const char *host, const char *port, pln_ns deadline, struct a
     pthread_mutex_init(&lookup->lock, NULL);
     pthread_cond_init(&lookup->ended, NULL);
     int error = start(lookup, &thread);
-    if (error != 0) {
-        free_lookup(lookup);
-        return refuse(host, strerror(error));
+    if (error != 0) { /* the system starts no threads: better late than never */
+        lookup->error = ask_system(host, port, 0, &lookup->found);
+        lookup->system_error = errno;
+        return take(lookup, found);
     }
     if (!await(lookup, thread, deadline)) {
         return pln_fail(PLN_ETIMEOUT,

@@ -141,8 +141,7 @@ static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t
     for (size_t i = 0; i < n; i++) {
         statuses[i] = result;
         if (result == PLN_OK) {
-            struct record *record = find_record(client->space, keys[i].key);
-            statuses[i] = read_record(client, record, &values[i]);
+            statuses[i] = read_record(client, find_record(client->space, keys[i].key), &values[i]);
         }
     }
     return result == PLN_OK ? pln_mem_leave(client, is_late, PLN_OK) : result;
@@ -316,7 +315,8 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
     if (record == NULL) {
         return pln_mem_leave(client, is_late, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
     }
-    *lease = (struct pln_l2_lease){.tag_clock = client->space->clock};
+    *lease = (struct pln_l2_lease){.tag_clock = client->space->clock,
+                                   .is_empty = !record->envelope};
     if (is_held_now(client, record)) {
         record->is_awaited = true;
         lease->left = record->lease_until - server_now(client);

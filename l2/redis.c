@@ -4,6 +4,7 @@
  * reading is in read.c, and a client's life in client.c.
  */
 #include "async.h"
+#include "lease.h"
 
 #include <stdio.h>
 
@@ -72,10 +73,8 @@ static int run_for_number(struct pln_node *node, const struct pln_script_call *c
     return result;
 }
 
-/* Runs a script that answers with 1 or its message's number, with 0 for the outcome `otherwise`, or
- * with -1 for PLN_PENDING. */
-static int run(struct pln_redis *redis, const struct pln_script_call *call, int otherwise,
-               pln_ns deadline) {
+int pln_redis_run(struct pln_redis *redis, const struct pln_script_call *call, int otherwise,
+                  pln_ns deadline) {
     long long number;
     int result = pln_redis_check_key(call->key);
     if (result == PLN_OK) {
@@ -87,25 +86,14 @@ static int run(struct pln_redis *redis, const struct pln_script_call *call, int 
     return result != PLN_OK ? result : number >= 1 ? PLN_OK : number < 0 ? PLN_PENDING : otherwise;
 }
 
-/* Stores an item by `call`, whose third and fourth arguments are set. */
-static int run_item(struct pln_redis *redis, struct pln_script_call *call,
-                    const struct pln_l2_item *item, pln_ns deadline) {
-    uint8_t before[PLN_ENVELOPE_BEFORE], after[PLN_ENVELOPE_AFTER_MAX];
-    char fields[PLN_MAX_TAGS][2 + PLN_MAX_TAG];
-    pln_script_add_item(call, item, before, after);
-    for (size_t i = 0; i < item->n_tags; i++) {
-        memcpy(fields[i], "t:", 2);
-        if (item->tags[i].len > 0) {
-            memcpy(fields[i] + 2, item->tags[i].data, item->tags[i].len);
-        }
-        pln_script_add(call, pln_bytes_of(fields[i], 2 + item->tags[i].len));
-    }
-    return run(redis, call, PLN_NOT_STORED, deadline);
+int pln_redis_run_item(struct pln_redis *redis, struct pln_script_call *call,
+                       const struct pln_l2_item *item, pln_ns deadline) {
+    uint8_t memory[PLN_SCRIPT_ITEM_MAX];
+    pln_script_add_item(call, item, memory);
+    return pln_redis_run(redis, call, PLN_NOT_STORED, deadline);
 }
 
-/* In a cluster the tags' clock is on a server of its own, and read before what is stored under it.
- */
-static int read_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock) {
+int pln_redis_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock) {
     return redis->slots == NULL
                ? PLN_OK
                : pln_floor_clock(pln_node_of_tags(redis->nodes[0]), deadline, clock);
@@ -123,26 +111,26 @@ static int redis_set(struct pln_l2 *l2, const struct pln_hashed *key,
         result = pln_nodes_await(redis, deadline);
     }
     if (result == PLN_OK && clock == 0) {
-        result = read_clock_apart(redis, deadline, &clock);
+        result = pln_redis_clock_apart(redis, deadline, &clock);
     }
     if (result != PLN_OK) {
         return result;
     }
     pln_script_add(&call, pln_key(mode));
     pln_script_add_number(&call, (int64_t) clock);
-    return run_item(redis, &call, item, deadline);
+    return pln_redis_run_item(redis, &call, item, deadline);
 }
 
 static int redis_remove(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct pln_script_call call = {
         .script = PLN_SCRIPT_REMOVE, .key = key, .kind = PLN_MESSAGE_KEY, .payload = key->key};
-    return run(pln_redis_of(l2), &call, PLN_OK, deadline);
+    return pln_redis_run(pln_redis_of(l2), &call, PLN_OK, deadline);
 }
 
 static int redis_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline) {
     struct pln_script_call call = {
         .script = PLN_SCRIPT_EXPIRE, .key = key, .kind = PLN_MESSAGE_EXPIRE, .payload = key->key};
-    return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
+    return pln_redis_run(pln_redis_of(l2), &call, PLN_MISS, deadline);
 }
 
 static uint64_t redis_heard(struct pln_l2 *l2, const struct pln_hashed *key) {
@@ -163,14 +151,14 @@ static int redis_redo(struct pln_l2 *l2, const struct pln_hashed *key,
                                    .moment = pln_clock_precise() / 1000000 - redo->age};
     if (redo->kind != PLN_REDO_SET) {
         pln_script_add(&call, pln_key(redo->kind == PLN_REDO_EXPIRE ? "expire" : "remove"));
-        return run(redis, &call, PLN_NOT_STORED, deadline);
+        return pln_redis_run(redis, &call, PLN_NOT_STORED, deadline);
     }
     char what[32];
     snprintf(what, sizeof what, redo->heard != 0 ? "set %llu" : "set",
              (unsigned long long) redo->heard);
     int result = pln_envelope_check(redo->item);
     pln_script_add(&call, pln_key(what));
-    return result == PLN_OK ? run_item(redis, &call, redo->item, deadline) : result;
+    return result == PLN_OK ? pln_redis_run_item(redis, &call, redo->item, deadline) : result;
 }
 
 static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, pln_ms life,
@@ -187,77 +175,7 @@ static int redis_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms f
     pln_script_add_duration(&call, fresh);
     pln_script_add_duration(&call, life < 1 ? 1 : life);
     pln_script_add_number(&call, least);
-    return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
-}
-
-/* ---- leases ---- */
-
-static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
-                       pln_ns deadline, struct pln_l2_lease *lease) {
-    struct pln_redis *redis = pln_redis_of(l2);
-    struct pln_script_call call = {.script = PLN_SCRIPT_LEASE, .key = key};
-    struct pln_l2_lease taken = {.tag_clock = 0};
-    uint64_t clock = 0;
-    struct pln_reply *reply;
-    pln_put_big(taken.token, pln_random64(), 8);
-    pln_put_big(taken.token + 8, pln_random64(), 8);
-    pln_script_add(&call, pln_bytes_of(taken.token, sizeof taken.token));
-    pln_script_add_number(&call, length < 1                ? 1
-                                 : length > PLN_L2_LONGEST ? PLN_L2_LONGEST
-                                                           : length);
-    int result = pln_redis_check_key(key);
-    if (result == PLN_OK) {
-        result = pln_nodes_await(redis, deadline);
-    }
-    if (result == PLN_OK) {
-        result = read_clock_apart(redis, deadline, &clock);
-    }
-    struct pln_node *node = pln_node_of(redis, key->key);
-    if (result == PLN_OK) {
-        result = pln_script_run(node, &call, deadline, &reply);
-    }
-    if (result != PLN_OK) {
-        return result;
-    }
-    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
-        reply->elements[0].kind != PLN_REPLY_INTEGER ||
-        reply->elements[1].kind != PLN_REPLY_INTEGER) {
-        pln_reply_free(reply);
-        return pln_fail(PLN_EL2, "l2: redis at %s: lease: an answer of an unexpected kind",
-                        pln_pool_label(&node->pool));
-    }
-    long long number = reply->elements[1].integer;
-    if (reply->elements[0].integer == 1) {
-        taken.tag_clock = clock != 0 ? clock : (uint64_t) number;
-    } else {
-        result = PLN_PENDING;
-        taken.left = number < 0 ? PLN_FOREVER : number; /* not by us, if it has no end */
-    }
-    pln_reply_free(reply);
-    *lease = taken;
-    return result;
-}
-
-static int redis_commit(struct pln_l2 *l2, const struct pln_hashed *key,
-                        const struct pln_l2_lease *lease, const struct pln_l2_item *item,
-                        pln_ns deadline) {
-    struct pln_script_call call = {
-        .script = PLN_SCRIPT_COMMIT, .key = key, .kind = PLN_MESSAGE_FILLED, .payload = key->key};
-    int result = pln_envelope_check(item);
-    if (result != PLN_OK) {
-        return result;
-    }
-    pln_script_add(&call, pln_bytes_of(lease->token, sizeof lease->token));
-    pln_script_add_number(&call, (int64_t) lease->tag_clock);
-    return run_item(pln_redis_of(l2), &call, item, deadline);
-}
-
-static int redis_release(struct pln_l2 *l2, const struct pln_hashed *key,
-                         const struct pln_l2_lease *lease, pln_ns deadline) {
-    struct pln_script_call call = {
-        .script = PLN_SCRIPT_RELEASE, .key = key, .kind = PLN_MESSAGE_FILLED, .payload = key->key};
-    pln_script_add(&call, pln_bytes_of(lease->token, sizeof lease->token));
-    return run(pln_redis_of(l2), &call, PLN_MISS, deadline);
+    return pln_redis_run(pln_redis_of(l2), &call, PLN_MISS, deadline);
 }
 
 /* ---- all of a tag, all of everything ---- */
@@ -407,9 +325,11 @@ const struct pln_l2_ops pln_redis_ops = {
     .touch = redis_touch,
     .heard = redis_heard,
     .redo = redis_redo,
-    .lease = redis_lease,
-    .commit = redis_commit,
-    .release = redis_release,
+    .lease = pln_redis_lease,
+    .lease_many = pln_redis_lease_many,
+    .commit = pln_redis_commit,
+    .commit_many = pln_redis_commit_many,
+    .release = pln_redis_release,
     .drop_tag = redis_drop_tag,
     .drop_match = pln_redis_drop_match,
     .clear = redis_clear,

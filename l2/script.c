@@ -76,12 +76,13 @@ static const struct {
                           "if ARGV[5] == '' then redis.call('PERSIST', V)\n"
                           "else redis.call('PEXPIRE', V, ARGV[5]) end\n"
                           "return changed(false)\n"},
-    /* 1: token; 2: length. A lease that somebody waits for is one byte longer. */
+    /* 1: token; 2: length. A lease that somebody waits for is one byte longer. Granted, it comes
+     * with the clock and with whether there is a value. */
     [PLN_SCRIPT_LEASE] = {"lease", CLOCK
                           "local left = redis.call('PTTL', L)\n"
                           "if left == -2 then\n"
                           "  redis.call('SET', L, ARGV[1], 'PX', ARGV[2])\n"
-                          "  return {1, T and clock(T) or 0}\n"
+                          "  return {1, T and clock(T) or 0, redis.call('EXISTS', V)}\n"
                           "end\n"
                           "if redis.call('STRLEN', L) == 16 then redis.call('APPEND', L, '!') end\n"
                           "return {0, left}\n"},
@@ -211,17 +212,40 @@ void pln_script_add_duration(struct pln_script_call *call, pln_ms duration) {
     }
 }
 
+size_t pln_script_item_bytes(const struct pln_l2_item *item) {
+    size_t bytes = PLN_ENVELOPE_BEFORE + 4;
+    for (size_t i = 0; i < item->n_tags; i++) {
+        bytes += 1 + 2 + 2 * item->tags[i].len;
+    }
+    return bytes;
+}
+
+/* The field that has a tag's time. */
+static uint8_t *add_field(struct pln_script_call *call, struct pln_bytes tag, uint8_t *at) {
+    memcpy(at, "t:", 2);
+    if (tag.len > 0) {
+        memcpy(at + 2, tag.data, tag.len);
+    }
+    pln_script_add(call, pln_bytes_of(at, 2 + tag.len));
+    return at + 2 + tag.len;
+}
+
 void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
-                         uint8_t before[PLN_ENVELOPE_BEFORE],
-                         uint8_t after[PLN_ENVELOPE_AFTER_MAX]) {
+                         uint8_t *memory) {
     pln_ms age = item->age < 0 ? 0 : item->age;
-    pln_envelope_before(item, before);
-    pln_script_add(call, pln_bytes_of(before, PLN_ENVELOPE_BEFORE));
+    uint8_t *after = memory + PLN_ENVELOPE_BEFORE;
+    size_t n_after = pln_envelope_after(item, after);
+    pln_envelope_before(item, memory);
+    pln_script_add(call, pln_bytes_of(memory, PLN_ENVELOPE_BEFORE));
     pln_script_add_number(call, age < PLN_L2_LONGEST ? age : PLN_L2_LONGEST);
     pln_script_add_duration(call, item->fresh_left);
     pln_script_add_duration(call, item->life_left < 1 ? 1 : item->life_left);
-    pln_script_add(call, pln_bytes_of(after, pln_envelope_after(item, after)));
+    pln_script_add(call, pln_bytes_of(after, n_after));
     pln_script_add(call, item->value);
+    uint8_t *fields = after + n_after;
+    for (size_t i = 0; i < item->n_tags; i++) {
+        fields = add_field(call, item->tags[i], fields);
+    }
 }
 
 /* ---- running ---- */
@@ -260,13 +284,6 @@ static void write_keys(const struct pln_redis *redis, const struct pln_script_ca
     }
 }
 
-struct running {
-    const struct pln_redis *redis;
-    const struct pln_script_call *call;
-    uint64_t floor; /* of the tags, where they are apart */
-    bool by_text;   /* wanted, or used since the server has no hash of it */
-};
-
 static void write_moment(const struct pln_script_call *call, const struct pln_conn *conn,
                          struct pln_batch *batch) {
     char text[48];
@@ -277,28 +294,28 @@ static void write_moment(const struct pln_script_call *call, const struct pln_co
 
 /* EVALSHA, or EVAL where the server does not have the script. */
 static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch *batch) {
-    struct running *running = arg;
+    struct pln_script_running *running = arg;
     const struct pln_script_call *call = running->call;
+    const struct pln_redis *redis = running->node->redis;
     running->by_text = running->by_text || slot->hashes[call->script][0] == 0;
     const char *text = running->by_text ? scripts[call->script].text : slot->hashes[call->script];
-    bool is_apart = running->redis->slots != NULL && call->key != NULL; /* from its tags */
-    struct call_keys keys = keys_of(running->redis, call);
+    bool is_apart = redis->slots != NULL && call->key != NULL; /* from its tags */
+    struct call_keys keys = keys_of(redis, call);
     size_t n_message = call->kind == 0 ? 0 : 3;
     pln_batch_command(batch, 3 + count_keys(keys) + n_message + call->has_moment + call->n_args +
                                  is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
-    write_keys(running->redis, call, keys, batch);
+    write_keys(redis, call, keys, batch);
     if (call->kind != 0) {
         uint8_t bytes[PLN_MESSAGE_MAX];
         /* relaxed: written by whoever leads the connection, and that is this thread */
         uint32_t incarnation = atomic_load_explicit(&slot->incarnation, memory_order_relaxed);
-        struct pln_message message = {.kind = call->kind,
-                                      .origin = {running->redis->instance, incarnation},
-                                      .payload = call->payload};
-        pln_batch_text(batch, running->redis->names.channel);
+        struct pln_message message = {
+            .kind = call->kind, .origin = {redis->instance, incarnation}, .payload = call->payload};
+        pln_batch_text(batch, redis->names.channel);
         pln_batch_bytes(batch, pln_bytes_of(bytes, pln_message_write(&message, bytes)));
-        pln_batch_number(batch, (int64_t) running->redis->log_length);
+        pln_batch_number(batch, (int64_t) redis->log_length);
     }
     if (call->has_moment) {
         write_moment(call, &slot->conn, batch);
@@ -315,45 +332,86 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
 static void write_joined(void *const *args, size_t n, const struct pln_slot *slot,
                          struct pln_batch *batch) {
     struct pln_bytes keys[PLN_MOST_JOINED];
-    const struct running *first = args[0];
+    const struct pln_script_running *first = args[0];
     for (size_t i = 0; i < n; i++) {
-        keys[i] = ((const struct running *) args[i])->call->key->key;
+        keys[i] = ((const struct pln_script_running *) args[i])->call->key->key;
     }
-    pln_removes_write(first->redis, slot, keys, n, false, batch);
+    pln_removes_write(first->node->redis, slot, keys, n, false, batch);
 }
 
-int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
-                   struct pln_reply **reply) {
-    struct running running = {node->redis, call, pln_floor_now(pln_node_of_tags(node)), false};
+static void prepare(struct pln_node *node, const struct pln_script_call *call,
+                    struct pln_script_running *running) {
     bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
                      call->script == PLN_SCRIPT_BEAT;
-    struct pln_request request = {
-        .write = write_call,
-        .arg = &running,
-        .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
-        .is_link = call->is_link};
-    struct pln_reply *got;
+    *running = (struct pln_script_running){
+        .node = node,
+        .call = call,
+        .floor = pln_floor_now(pln_node_of_tags(node)),
+        .index = call->key == NULL ? 0 : pln_node_slot(node, call->key),
+        .request = {.write = write_call,
+                    .arg = running,
+                    .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
+                    .is_link = call->is_link}};
     if (call->script == PLN_SCRIPT_REMOVE) {
-        request.join = node->redis->slots == NULL ? write_joined : NULL;
-        request.n_bytes = call->key->key.len;
+        running->request.join = node->redis->slots == NULL ? write_joined : NULL;
+        running->request.n_bytes = call->key->key.len;
     }
     for (size_t i = 0; i < call->n_args; i++) {
-        request.n_bytes += call->args[i].len;
+        running->request.n_bytes += call->args[i].len;
     }
-    size_t index = call->key == NULL ? 0 : pln_node_slot(node, call->key);
-    int result = pln_route_ask(&node, index, &request, deadline, &got);
-    if (result == PLN_OK && !running.by_text && pln_reply_is(got, "NOSCRIPT")) {
+}
+
+static int ask(struct pln_script_running *running, pln_ns deadline, struct pln_reply **got) {
+    return pln_route_ask(&running->node, running->index, &running->request, deadline, got);
+}
+
+/* Takes a reply that is no server's word on its way; the script is sent as a text where the server
+ * has forgotten it. */
+static int conclude(struct pln_script_running *running, pln_ns deadline, struct pln_reply *got,
+                    struct pln_reply **reply) {
+    int result = PLN_OK;
+    if (!running->by_text && pln_reply_is(got, "NOSCRIPT")) {
         pln_reply_free(got);
-        running.by_text = true;
-        request.join = NULL;
-        result = pln_route_ask(&node, index, &request, deadline, &got);
+        running->by_text = true;
+        running->request.join = NULL;
+        result = ask(running, deadline, &got);
     }
     if (result == PLN_OK && got->kind == PLN_REPLY_ERROR) {
-        result = pln_pool_refused(&node->pool, scripts[call->script].name, got);
+        result = pln_pool_refused(&running->node->pool, scripts[running->call->script].name, got);
         pln_reply_free(got);
     }
     if (result == PLN_OK) {
         *reply = got;
     }
     return result;
+}
+
+int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
+                   struct pln_reply **reply) {
+    struct pln_script_running running;
+    struct pln_reply *got;
+    prepare(node, call, &running);
+    int result = ask(&running, deadline, &got);
+    return result == PLN_OK ? conclude(&running, deadline, got, reply) : result;
+}
+
+void pln_script_post(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
+                     struct pln_script_running *running) {
+    prepare(node, call, running);
+    pln_line_post(&node->pool, running->index, &running->request, deadline);
+}
+
+void pln_script_flush(const struct pln_script_running *running) {
+    pln_line_flush(&running->node->pool, running->index);
+}
+
+int pln_script_finish(struct pln_script_running *running, pln_ns deadline,
+                      struct pln_reply **reply) {
+    struct pln_reply *got;
+    int result = pln_line_finish(&running->node->pool, running->index, &running->request, &got);
+    if (result == PLN_OK && got->kind == PLN_REPLY_ERROR && !pln_reply_is(got, "NOSCRIPT")) {
+        pln_reply_free(got); /* it may be that another server has the key, or that it is to wait */
+        result = ask(running, deadline, &got);
+    }
+    return result == PLN_OK ? conclude(running, deadline, got, reply) : result;
 }

@@ -26,12 +26,33 @@ void pln_script_add(struct pln_script_call *call, struct pln_bytes arg);
 void pln_script_add_number(struct pln_script_call *call, int64_t number);
 /* A duration; what is longer than any is "". */
 void pln_script_add_duration(struct pln_script_call *call, pln_ms duration);
-/* An item as set and commit want it: six arguments. The buffers must outlive the call. */
+/* An item as set and commit want it: six arguments, and its tags' fields. The memory, of so many
+ * bytes, must outlive the call. */
+enum { PLN_SCRIPT_ITEM_MAX = PLN_ENVELOPE_BEFORE + 4 + PLN_MAX_TAGS * (1 + 2 + 2 * PLN_MAX_TAG) };
+size_t pln_script_item_bytes(const struct pln_l2_item *item);
 void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
-                         uint8_t before[PLN_ENVELOPE_BEFORE],
-                         uint8_t after[PLN_ENVELOPE_AFTER_MAX]);
+                         uint8_t *memory);
 /* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply);
+
+/* One that is on its way, for who has several; its memory and the call's stay until it is finished.
+ */
+struct pln_script_running {
+    struct pln_node *node;
+    const struct pln_script_call *call;
+    uint64_t floor; /* of the tags, where they are apart */
+    size_t index;   /* of the connection */
+    bool by_text;   /* wanted, or used since the server has no hash of it */
+    struct pln_request request;
+};
+
+/* Queues a script; sends what is queued there; waits for the answer, and returns as the run of one.
+ * A failure that another try could mend is tried again in the usual way. */
+void pln_script_post(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
+                     struct pln_script_running *running);
+void pln_script_flush(const struct pln_script_running *running);
+int pln_script_finish(struct pln_script_running *running, pln_ns deadline,
+                      struct pln_reply **reply);
 
 #endif

@@ -251,7 +251,7 @@ int pln_stream_open(struct pln_stream *stream, const struct pln_endpoint *endpoi
     } else {
         pln_secure_free(opened.secure);
         if (opened.fd >= 0) {
-            close(opened.fd);
+            pln_descriptor_close(opened.fd);
         }
     }
     return result;
@@ -270,7 +270,7 @@ void pln_stream_close(struct pln_stream *stream) {
         (void) n; /* who is gone needs none */
         pln_secure_free(stream->secure);
     }
-    close(stream->fd);
+    pln_descriptor_close(stream->fd);
     *stream = (struct pln_stream){.fd = -1};
 }
 

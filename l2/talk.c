@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <sys/eventfd.h>
 
 struct pln_l2_talk {
     struct pln_redis *redis;
@@ -37,7 +36,7 @@ int pln_redis_talk(struct pln_l2 *l2, struct pln_bytes name, struct pln_l2_talk 
         memcpy(created->text, name.data, name.len);
     }
     created->name = pln_bytes_of(created->text, name.len);
-    created->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    created->wake_fd = pln_descriptor_event();
     if (created->wake_fd < 0) {
         int error = errno;
         free(created);
@@ -50,7 +49,7 @@ int pln_redis_talk(struct pln_l2 *l2, struct pln_bytes name, struct pln_l2_talk 
 void pln_l2_talk_free(struct pln_l2_talk *talk) {
     if (talk != NULL) {
         pln_conn_close(&talk->conn);
-        close(talk->wake_fd);
+        pln_descriptor_close(talk->wake_fd);
         free(talk);
     }
 }

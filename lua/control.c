@@ -92,17 +92,19 @@ static int cache_prometheus(lua_State *L) {
     return 1;
 }
 
-/* stats() -> a table of numbers by name */
+/* stats() -> a table of numbers by name, and of the mode */
 static int cache_stats(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_stat stats[MAX_STATS];
     size_t n = pln_stats(self->cache, stats, MAX_STATS);
     n = n < MAX_STATS ? n : MAX_STATS;
-    lua_createtable(L, 0, (int) n);
+    lua_createtable(L, 0, (int) n + 1);
     for (size_t i = 0; i < n; i++) {
         lua_pushinteger(L, (lua_Integer) stats[i].value);
         lua_setfield(L, -2, stats[i].name);
     }
+    lua_pushstring(L, pln_mode(self->cache));
+    lua_setfield(L, -2, "mode");
     return 1;
 }
 

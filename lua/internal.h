@@ -13,6 +13,7 @@
 #include <lua.h>
 
 #include "../core/base/base.h"
+#include "compat.h"
 
 enum pln_lua_format {
     PLN_LUA_RAW = 0,     /* a Lua string, as it is */

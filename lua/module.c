@@ -9,6 +9,8 @@
  */
 #include "module.h"
 
+#include <dlfcn.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -75,28 +77,37 @@ static struct pln_lua_cache *push_cache(lua_State *L) {
     return self;
 }
 
-/* A boolean option of the module's own; false where it is not given. */
-static bool own_flag(lua_State *L, const char *name, bool when_absent) {
-    int type = lua_getfield(L, 1, name);
+/* A boolean option of the module's own, of the table at `index`. */
+static bool own_flag(lua_State *L, int index, const char *name, bool when_absent) {
+    int type = lua_getfield(L, index, name);
     bool flag = type == LUA_TNIL ? when_absent : lua_toboolean(L, -1);
     if (type != LUA_TNIL && type != LUA_TBOOLEAN) {
         lua_pushfstring(L, "option '%s' must be true or false, got a %s", name,
                         luaL_typename(L, -1));
-        luaL_argerror(L, 1, lua_tostring(L, -1));
+        luaL_argerror(L, index, lua_tostring(L, -1));
     }
     lua_pop(L, 1);
     return flag;
 }
 
-/* Loads the policy that the options name, if any. stack: 1 options */
-static int load_policy(lua_State *L, struct pln_cache *cache) {
-    uint32_t flags = own_flag(L, "trusted", false) ? PLN_POLICY_TRUSTED : 0;
-    int type = lua_getfield(L, 1, "policy");
-    if (type == LUA_TNIL) {
-        return PLN_OK;
-    }
-    luaL_argcheck(L, type == LUA_TSTRING, 1, "option 'policy' must be a file's path");
-    return pln_load_policy(cache, lua_tostring(L, -1), flags);
+/* The policy that the options name. */
+struct policy {
+    const char *path; /* NULL: none; else a string on the stack */
+    uint32_t flags;
+};
+
+static struct policy own_policy(lua_State *L, int index) {
+    struct policy policy = {.flags = own_flag(L, index, "trusted", false) ? PLN_POLICY_TRUSTED : 0};
+    int type = lua_getfield(L, index, "policy");
+    luaL_argcheck(L, type == LUA_TNIL || type == LUA_TSTRING, index,
+                  "option 'policy' must be a file's path");
+    policy.path = lua_tostring(L, -1);
+    return policy;
+}
+
+static int load_policy(void *arg, struct pln_cache *cache) {
+    const struct policy *policy = arg;
+    return policy->path == NULL ? PLN_OK : pln_load_policy(cache, policy->path, policy->flags);
 }
 
 static void close_cache(struct pln_lua_cache *self) {
@@ -107,27 +118,49 @@ static void close_cache(struct pln_lua_cache *self) {
     pln_close(cache);
 }
 
-/* open([options]) -> cache | nil, message, code */
+/* Opens what all of the process shares by its name. What is wrong or other with the options is
+ * told, and raises nothing: another opener may have chosen them. */
+static int open_named(lua_State *L, struct pln_lua_cache *self, const struct pln_options *options,
+                      struct policy *policy) {
+    struct pln_engine_options engine = {.prepare = load_policy, .arg = policy, .stays = true};
+    if (policy->path != NULL) {
+        engine.settings = lua_pushfstring(L, "policy %s%s", policy->path,
+                                          policy->flags != 0 ? ", trusted" : "");
+    }
+    return pln_open_named(options, &engine, &self->cache);
+}
+
+static int open_own(lua_State *L, struct pln_lua_cache *self, const struct pln_options *options,
+                    struct policy *policy) {
+    int status = pln_open(options, &self->cache);
+    if (status == PLN_EINVAL) {
+        luaL_argerror(L, 1, pln_error_text());
+    }
+    return status == PLN_OK ? load_policy(policy, self->cache) : status;
+}
+
+/* open([name], [options]) -> cache | nil, message, code */
 static int module_open(lua_State *L) {
     struct pln_options options = {0};
-    lua_settop(L, 1);
-    if (lua_isnil(L, 1)) {
+    bool is_named = lua_type(L, 1) == LUA_TSTRING;
+    int at = is_named ? 2 : 1;
+    lua_settop(L, at);
+    if (lua_isnil(L, at)) {
         lua_newtable(L);
-        lua_replace(L, 1);
+        lua_replace(L, at);
     }
-    luaL_checktype(L, 1, LUA_TTABLE);
-    pln_lua_open_options(L, 1, &options);
-    options.log = own_flag(L, "log", true) ? NULL : log_nothing;
+    luaL_checktype(L, at, LUA_TTABLE);
+    pln_lua_open_options(L, at, &options);
+    luaL_argcheck(L, !is_named || options.name == NULL, at,
+                  "option 'name' is not for an engine, whose name is the first argument");
+    options.name = is_named ? lua_tostring(L, 1) : options.name;
+    options.log = own_flag(L, at, "log", true) ? NULL : log_nothing;
+    struct policy policy = own_policy(L, at);
     struct pln_lua_cache *self = push_cache(L);
     int cache = lua_gettop(L);
     snprintf(self->name, sizeof self->name, "%s", options.name == NULL ? "perilune" : options.name);
-    int status = pln_open(&options, &self->cache);
-    if (status == PLN_EINVAL) {
-        return luaL_argerror(L, 1, pln_error_text());
-    }
-    if (status == PLN_OK) {
-        status = load_policy(L, self->cache);
-    }
+    int status = is_named ? open_named(L, self, &options, &policy)
+                          : open_own(L, self, &options, &policy);
     if (status < 0) {
         int n = pln_lua_push_failure(L, status); /* before closing, which may fail in other words */
         close_cache(self);
@@ -163,6 +196,21 @@ static int cache_tostring(lua_State *L) {
 }
 
 /* ---- the module ---- */
+
+/* Keeps the library where it is: closing the state that loaded it would take it from under its
+ * threads. The linker's "nodelete" says the same, where who builds it can say that. */
+static void pin_library(void) {
+    static atomic_bool is_pinned;
+    Dl_info info;
+    /* relaxed: twice does no harm */
+    if (!atomic_exchange_explicit(&is_pinned, true, memory_order_relaxed) &&
+        dladdr((void *) (uintptr_t) pin_library, &info) != 0) {
+        void *library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+        if (library != NULL) {
+            dlclose(library); /* it stays all the same */
+        }
+    }
+}
 
 static int module_clock(lua_State *L) {
     struct timespec time;
@@ -208,6 +256,7 @@ static int push_class(lua_State *L) {
                                      pln_lua_policies,
                                      pln_lua_warmings,
                                      pln_lua_shadows,
+                                     pln_lua_engines,
                                      pln_lua_asyncs};
     lua_newtable(L);
     int class = lua_gettop(L);
@@ -228,6 +277,7 @@ int luaopen_perilune(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"open", module_open}, {"nodes", pln_lua_open_nodes}, {NULL, NULL}};
     luaL_checkversion(L);
+    pin_library();
     int class = push_class(L);
     lua_newtable(L);
     set_functions(L, class, functions);
@@ -241,6 +291,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "reload_policies");
     lua_pushcfunction(L, pln_lua_notify);
     lua_setfield(L, -2, "notify");
+    lua_pushcfunction(L, pln_lua_shutdown);
+    lua_setfield(L, -2, "shutdown");
     lua_pushliteral(L, "perilune");
     lua_setfield(L, -2, "_NAME");
     lua_pushliteral(L, PLN_VERSION);

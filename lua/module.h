@@ -15,6 +15,7 @@
  * memory.c   a server in memory, for tests
  * locks.c    locks
  * shadow.c   a candidate policy beside the live one
+ * engine.c   what all of the process shares, and who does its work
  * limits.c   counters and limits of a rate
  * sessions.c sessions
  * given.c    what these three share
@@ -150,6 +151,10 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading);
 
+/* ---- engine.c ---- */
+
+/* perilune.shutdown(name) */
+int pln_lua_shutdown(lua_State *L);
 /* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
 bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result);
 
@@ -270,6 +275,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_asyncs[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[];
 
 #endif

@@ -44,6 +44,13 @@ void pln_spare_fini(struct pln_spare_scripts *spares) {
     }
 }
 
+void pln_spare_forget(struct pln_spare_scripts *spares) {
+    for (size_t i = 0; i < PLN_SPARE_SCRIPTS; i++) {
+        /* relaxed: a child has one thread */
+        atomic_store_explicit(&spares->slots[i], NULL, memory_order_relaxed);
+    }
+}
+
 /* ---- the function ---- */
 
 void pln_raise_keep_function(lua_State *L, size_t n) {

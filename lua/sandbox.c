@@ -21,7 +21,7 @@ int pln_call_original(lua_State *L) {
 /* ---- catching errors ---- */
 
 static bool must_go_up(lua_State *L, int status) {
-    return status == LUA_ERRMEM || pln_script_of(L)->is_over;
+    return pln_lua_is_memory_error(L, status) || pln_script_of(L)->is_over;
 }
 
 static int safe_pcall(lua_State *L) {
@@ -170,11 +170,16 @@ static const char *const base_names[] = {
     "rawget",   "rawlen", "rawset", "select",       "tonumber", "tostring", "type",  NULL};
 static const char *const string_names[] = {"byte",    "char", "len",   "lower",
                                            "reverse", "sub",  "upper", NULL};
-static const char *const math_names[] = {
-    "abs", "acos",       "asin", "atan",      "ceil", "cos",    "deg",
-    "exp", "floor",      "fmod", "huge",      "log",  "max",    "maxinteger",
-    "min", "mininteger", "modf", "pi",        "rad",  "random", "randomseed",
-    "sin", "sqrt",       "tan",  "tointeger", "type", "ult",    NULL};
+static const char *const math_names[] = {"abs",        "acos",       "asin",
+                                         "atan",       "ceil",       "cos",
+                                         "deg",        "exp",        "floor",
+                                         "fmod",       "huge",       "log",
+                                         "max",        "maxinteger", "min",
+                                         "mininteger", "modf",       "pi",
+                                         "rad",        "random",     "sin",
+                                         "sqrt",       "tan",        "tointeger",
+                                         "type",       "ult",        PLN_LUA_RANDOMSEED,
+                                         NULL};
 static const char *const utf8_names[] = {"char", "charpattern", "codepoint", "codes",
                                          "len",  "offset",      NULL};
 static const char *const table_names[] = {"pack", NULL};

@@ -385,6 +385,8 @@ struct pln_script *pln_spare_take(struct pln_spare_scripts *spares);
 /* Frees it where it is of no more use, or there are enough. */
 void pln_spare_give_take(struct pln_spare_scripts *spares, struct pln_script *script);
 void pln_spare_fini(struct pln_spare_scripts *spares);
+/* In a forked child: they are left alone. */
+void pln_spare_forget(struct pln_spare_scripts *spares);
 /* Keeps the function on top of the stack (and pops it) as that of the n-th event. */
 void pln_raise_keep_function(lua_State *L, size_t n);
 /* Calls the n-th event's function. Returns: as struct pln_hooks says of raise. */

@@ -264,7 +264,7 @@ static void describe_overrun(struct pln_script *script) {
 /* Writes the text of the error on top of the stack; the hook is still armed for a __tostring. */
 static void describe(struct pln_script *script, int status) {
     lua_State *L = script->L;
-    if (status == LUA_ERRMEM) {
+    if (pln_lua_is_memory_error(L, status)) {
         script->is_out_of_memory = true;
         snprintf(script->error, sizeof script->error, "%s: out of memory (%d MB are allowed)",
                  script->file, PLN_SCRIPT_MEMORY >> 20);

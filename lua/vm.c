@@ -335,6 +335,16 @@ static int on_again(void *arg, struct pln_ruleset **ruleset) {
     return pln_policy_read(vm->cache, vm->ruleset->files[0], flags, ruleset);
 }
 
+/* Any script may have been in the midst of a call, or of its end: all are made anew when they are
+ * needed, and their memory is given up. */
+static void after_fork(void *arg) {
+    struct vm *vm = arg;
+    for (unsigned i = 0; i < vm->n_numbers; i++) {
+        vm->scripts[i] = NULL;
+    }
+    pln_spare_forget(&vm->spares);
+}
+
 static void free_vm(void *arg) {
     struct vm *vm = arg;
     if (vm == NULL) {
@@ -376,6 +386,7 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
                                         .again = on_again,
                                         .name_keys = pln_naming_run,
                                         .leave = pln_vm_leave,
+                                        .after_fork = after_fork,
                                         .describe = pln_policy_describe,
                                         .alert = on_alert};
     ruleset->hooks_arg = vm;

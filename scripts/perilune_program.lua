@@ -211,7 +211,7 @@ commands.stats = {
       end
       table.sort(names)
       for _, name in ipairs(names) do
-        print(("%-22s %d"):format(name, stats[name]))
+        print(("%-22s %s"):format(name, stats[name]))
       end
       for _, node in ipairs(cache:nodes()) do
         print(("%-22s %s, breaker %s, %d connections, %d timeouts, %d errors"):format(

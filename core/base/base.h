@@ -81,6 +81,7 @@ uint64_t pln_random64(void);
 /* Evenly from 0 to less than 1, to spread what would come together. No secret: who knows some can
  * tell the next. Threads: any, each has its own row. */
 double pln_chance(void);
+void pln_chance_anew(void); /* in a forked child, that it may not be its parent's */
 
 /* Clock and log as given at open. Copied by value into whoever needs them. */
 struct pln_host {

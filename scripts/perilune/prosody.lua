@@ -4,9 +4,9 @@
 --
 --     local cache = require "perilune.prosody".wrap(assert(perilune.open { ... }))
 --
--- It has the methods of the cache. One that waits stops the coroutine of its handler, and the server
--- goes on. Outside of util.async (while a module loads, in a timer; async.ready() says so) nothing
--- can be stopped: there a method blocks, as the cache's own does.
+-- It has the methods of the cache. One that waits stops the coroutine of its handler, and the
+-- server goes on. Outside of util.async (while a module loads, in a timer; async.ready() says so)
+-- nothing can be stopped: there a method blocks, as the cache's own does.
 --
 -- A cache has one descriptor for all that wait. It is watched only while somebody does, since it is
 -- readable as long as there is news that nobody has looked at. Who is woken is found by looking.

@@ -43,6 +43,9 @@ void rig_open(struct rig *rig, size_t n, bool has_l2, const struct pln_options *
         own.log_arg = rig;
         ck_assert_msg(pln_open_over(&own, has_l2 ? make_mem : NULL, rig, &rig->caches[i]) == PLN_OK,
                       "%s", pln_error_text());
+        if (has_l2) { /* all hear of each other from the beginning */
+            pln_wake(rig->caches[i]);
+        }
     }
 }
 

@@ -375,20 +375,20 @@ START_TEST(without_redis_a_source_is_told_of_and_raise_works) {
 }
 END_TEST
 
-START_TEST(a_forked_child_has_no_sources_and_ends_well) {
+START_TEST(a_forked_child_has_sources_of_its_own) {
     struct pln_cache *cache = open_with(RULES STREAM);
     int how;
     redis("XADD ev * event changed id 7");
     rig_await(cache, "events_raised", 1);
     pid_t child = fork();
     if (child == 0) {
-        load(cache, RULES "cache.events { stream = 'other' }");
+        load(cache, RULES STREAM "cache.events { stream = 'other' }");
+        await_answer("1", "EXISTS other");
         pln_close(cache);
         _exit(0);
     }
     waitpid(child, &how, 0);
     ck_assert(WIFEXITED(how) && WEXITSTATUS(how) == 0);
-    await_answer("0", "EXISTS other");
     redis("XADD ev * event changed id 7");
     rig_await(cache, "events_raised", 2);
     pln_close(cache);
@@ -462,7 +462,7 @@ int main(void) {
     tcase_add_test(tests, flushall_costs_neither_group_nor_entries);
     tcase_add_test(tests, a_reload_changes_the_sources_and_leaves_those_that_stay);
     tcase_add_test(tests, without_redis_a_source_is_told_of_and_raise_works);
-    tcase_add_test(tests, a_forked_child_has_no_sources_and_ends_well);
+    tcase_add_test(tests, a_forked_child_has_sources_of_its_own);
     tcase_add_test(tests, a_ring_and_a_cluster_have_a_stream_where_its_name_leads);
     return rig_run(suite);
 }

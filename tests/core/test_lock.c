@@ -361,7 +361,7 @@ START_TEST(a_forked_child_leaves_the_parents_lock_alone) {
     struct pln_lock *lock = take(caches[0], &options);
     pid_t child = fork();
     if (child == 0) {
-        bool is_good = pln_unlock(lock) == PLN_EL2DOWN;
+        bool is_good = pln_unlock(lock) == PLN_ECLOSED;
         pln_lock_nodes_free(nodes);
         _exit(is_good ? 0 : 1);
     }

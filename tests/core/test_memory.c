@@ -262,9 +262,9 @@ static int use_in_child(void) {
     struct pln_result result;
     char text[16];
     pln_memory_faults(memory, NULL, NULL);
-    pln_memory_cut(memory, NULL, PLN_MEMORY_FAILS); /* of the parent's caches none is here */
+    pln_memory_cut(memory, NULL, PLN_MEMORY_FAILS); /* of the parent's caches none is here yet */
     pln_memory_cut(memory, NULL, PLN_MEMORY_UNCUT);
-    if (pln_memory_link(memory, a, false) != PLN_EINVAL) {
+    if (pln_memory_link(memory, a, false) != PLN_OK || pln_memory_link(memory, a, true) != PLN_OK) {
         return 1;
     }
     if (pln_open(&options, &cache) != PLN_OK) {

@@ -362,7 +362,7 @@ START_TEST(a_file_is_found_from_any_folder) {
 }
 END_TEST
 
-START_TEST(a_child_may_close_a_cache_with_a_policy) {
+START_TEST(a_child_goes_on_with_its_policy) {
     int status;
     struct pln_cache *cache = open_cache(10);
     write_version("one");
@@ -377,6 +377,7 @@ START_TEST(a_child_may_close_a_cache_with_a_policy) {
         if (pln_reload_policies() != 1 || pln_reload_policy(cache) != PLN_OK) {
             _exit(2);
         }
+        expect(cache, "c", "two"); /* loaded here, by a worker and in a state of the child's */
         pln_close(cache);
         _exit(0);
     }
@@ -401,6 +402,6 @@ int main(void) {
     tcase_add_test(tests, a_fault_that_comes_back_is_told_of_again);
     tcase_add_test(tests, all_caches_of_the_process_read_again_when_told);
     tcase_add_test(tests, a_file_is_found_from_any_folder);
-    tcase_add_test(tests, a_child_may_close_a_cache_with_a_policy);
+    tcase_add_test(tests, a_child_goes_on_with_its_policy);
     return rig_run(suite);
 }

@@ -144,6 +144,7 @@ function host.start(command)
   local self = setmetatable({ folder = folder, log = folder .. "/log", name = command[1] }, Program)
   self.keeper = assert(io.popen(([[
     cd %s || exit 1
+    trap : TERM INT HUP # who ends the test ends its whole group
     env %s setsid %s >%s 2>&1 </dev/null &
     pid=$!
     echo $pid >%s/pid

@@ -133,7 +133,7 @@ spec.test("a change that another program tells of reaches all workers", function
   all_have "old\n"
   write("news", "new\n")
   all_have "old\n" -- nobody has said so yet
-  page.run("perilune del --redis $REDIS article:news", variables)
+  page.run("perilune del --redis $REDIS --name articles article:news", variables)
   all_have "new\n"
 end)
 

@@ -66,7 +66,7 @@ end)
 
 spec.test("what another process makes void is loaded anew", function()
   local _, old = get "ada"
-  page.run("perilune del --redis $REDIS profile:ada", variables)
+  page.run("perilune del --redis $REDIS --name profiles profile:ada", variables)
   spec.wait_until("the notice arrives", function()
     return select(2, get "ada") ~= old
   end)

@@ -22,7 +22,7 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
-    "trace", "simulate", "shadow", "async", "async_calls" }
+    "trace", "simulate", "shadow", "engine", "async", "async_calls" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
@@ -30,7 +30,7 @@ local rules = {
     { "^core/", { "^core/", "^l1/l1%.h$", "^l2/l2%.h$" } },
     { "^l1/", { "^l1/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
     { "^l2/", { "^l2/", "^core/base/", "^core/perilune[_%l]*%.h$" } },
-    { "^lua/internal%.h$", { "^core/perilune[_%l]*%.h$", "^core/base/" } },
+    { "^lua/internal%.h$", { "^core/perilune[_%l]*%.h$", "^core/base/", "^lua/compat%.h$" } },
     { "^lua/", POLICY },
     { "^tests/", { "" } },
 }

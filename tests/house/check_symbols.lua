@@ -4,9 +4,9 @@
 -- perilune.h and its parts declare, all of it and nothing else; the Lua module exports its opener
 -- alone, and is not linked with a Lua of its own (in a host with another Lua that would crash).
 --
--- usage: lua5.4 check_symbols.lua ROOT LIBRARY MODULE
+-- usage: lua5.4 check_symbols.lua ROOT LIBRARY MODULE...     MODULE: one for each Lua
 
-local root, library, module = arg[1], arg[2], arg[3]
+local root, library = arg[1], arg[2]
 package.path = root .. "/tests/house/?.lua;" .. package.path
 local tree = require "tree"
 
@@ -64,14 +64,20 @@ local function check_module(listing, needed, found)
     end
 end
 
--- Files are named by what they hold: header, library (nm), module (nm), needed (readelf).
+-- Files are named by what they hold: header, library (nm), module (nm), needed (readelf); the
+-- latter two end in the same number where there are more of them.
 local function check(files)
     local texts, found = {}, {}
     for _, file in ipairs(files) do
         texts[file.path] = file.text
     end
     check_library(texts.header, texts.library, found)
-    check_module(texts.module, texts.needed, found)
+    for path, text in pairs(texts) do
+        local number = path:match "^module(%d*)$"
+        if number then
+            check_module(text, texts["needed" .. number], found)
+        end
+    end
     table.sort(found)
     return found
 end
@@ -102,14 +108,20 @@ local samples = {
 }
 
 local header = ""
-for _, name in ipairs { "perilune", "perilune_async", "perilune_memory", "perilune_redis", "perilune_policy",
-    "perilune_reload", "perilune_shadow", "perilune_simulate", "perilune_warm" } do
+for _, name in ipairs { "perilune", "perilune_async", "perilune_engine", "perilune_memory",
+    "perilune_redis", "perilune_policy", "perilune_reload", "perilune_shadow",
+    "perilune_simulate", "perilune_warm" } do
     header = header .. assert(io.open(root .. "/core/" .. name .. ".h")):read "a"
 end
 local real = {
     { path = "header", text = header },
     { path = "library", text = output_of("nm -D --defined-only '" .. library .. "'") },
-    { path = "module", text = output_of("nm -D --defined-only '" .. module .. "'") },
-    { path = "needed", text = output_of("readelf -d '" .. module .. "'") },
 }
+for i = 3, #arg do
+    local function add(name, command)
+        real[#real + 1] = { path = name .. i, text = output_of(command .. " '" .. arg[i] .. "'") }
+    end
+    add("module", "nm -D --defined-only")
+    add("needed", "readelf -d")
+end
 tree.run(check, samples, "library and module show what they should, and nothing else", real)

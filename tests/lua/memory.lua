@@ -166,6 +166,7 @@ test("a memory forgets, and evicts", function(memory, a, b)
   assert(evicted > 0 and evicted < 20, evicted)
   spec.same(memory:stats().values, 20 - evicted)
   spec.same(a:get "1", 1) -- of an eviction nobody is told
+  b:get "1" -- so that it listens
   memory:forget()
   spec.returns(MISS, a:get "1")
   spec.same(memory:stats().values, 0)

@@ -276,7 +276,7 @@ spec.test("the example of several servers runs, and a dead one costs its own key
   spec.contains(text, "of 60 articles 60 were right, 0 were away")
   spec.contains(text, ring[2].socket .. ": breaker closed, 0 timeouts")
   local right, away = text:match ".*of 60 articles (%d+) were right, (%d+) were away"
-  spec.same(right + away, 60)
+  spec.same(tonumber(right) + tonumber(away), 60)
   spec.same(tonumber(away) > 0 and tonumber(right) > 0, true)
 end)
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "../../lua/internal.h"
 #include "fake_core.h"
 
 /* Over its budget a call may go by the longest piece of work in C between two looks at the clock.
@@ -163,6 +164,9 @@ static const struct {
 
 START_TEST(an_attack_ends_within_its_budget_and_changes_nothing) {
     char source[700], said[700];
+    if (LUA_VERSION_NUM < 504 && strstr(attacks[_i].body, "<close>") != NULL) {
+        return;
+    }
     snprintf(source, sizeof source,
              "%s\ncache.rule \"x\" { ttl = function(key, m, value)\n%s\nend }",
              attacks[_i].prepared, attacks[_i].body);

@@ -4,6 +4,7 @@
 #include <check.h>
 #include <stdio.h>
 
+#include "../../lua/internal.h"
 #include "fake_core.h"
 
 static struct pln_cache cache;
@@ -123,6 +124,9 @@ static const struct {
 START_TEST(attacks_end_and_change_nothing) {
     load_good("cache.rule \"*\" { ttl = 7 }");
     for (size_t i = 0; i < PLN_ARRAY_LEN(attacks); i++) {
+        if (LUA_VERSION_NUM < 504 && strstr(attacks[i].source, "<close>") != NULL) {
+            continue;
+        }
         int status = fake_load_text(&cache, attacks[i].source, 0);
         ck_assert_msg(status == PLN_EPOLICY, "%s gave %d", attacks[i].source, status);
         ck_assert_msg(attacks[i].text[0] == 0 || strcmp(pln_error_text(), attacks[i].text) == 0,

@@ -35,5 +35,6 @@ if body then
 elseif how == "negative" then
     return 404
 end
-answer["Retry-After"] = "1" -- "timeout", or what the loader met
+answer["Retry-After"] = "1" -- how: "timeout", or what the loader met
+lighty.r.resp_body.set "Come again in a second.\n" -- without a body lighttpd drops the headers
 return 503

@@ -8,6 +8,7 @@
 run_as_root = ENV_AS_ROOT == "yes"
 pidfile = ENV_DIR .. "/prosody.pid"
 data_path = ENV_DIR
+certificates = ENV_DIR -- there are none
 log = { info = "*console" }
 plugin_paths = { ENV_PLUGINS }
 modules_disabled = { "c2s", "s2s", "offline" }
