@@ -190,11 +190,23 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
-    const luaL_Reg *const lists[] = {
-        life,           pln_lua_reads, pln_lua_writes, pln_lua_wraps,    pln_lua_controls,
-        pln_lua_keys,   pln_lua_locks, pln_lua_limits, pln_lua_sessions, pln_lua_data,
-        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings,
-        pln_lua_shadows};
+    const luaL_Reg *const lists[] = {life,
+                                     pln_lua_reads,
+                                     pln_lua_writes,
+                                     pln_lua_wraps,
+                                     pln_lua_controls,
+                                     pln_lua_keys,
+                                     pln_lua_locks,
+                                     pln_lua_limits,
+                                     pln_lua_sessions,
+                                     pln_lua_data,
+                                     pln_lua_hashes,
+                                     pln_lua_scans,
+                                     pln_lua_boards,
+                                     pln_lua_policies,
+                                     pln_lua_warmings,
+                                     pln_lua_shadows,
+                                     pln_lua_terms};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -221,6 +233,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, pln_lua_memory);
     lua_setfield(L, -2, "memory");
+    lua_pushcfunction(L, pln_lua_hash);
+    lua_setfield(L, -2, "hash");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);

@@ -9,6 +9,7 @@
 #include "base.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -91,6 +92,11 @@ const char *pln_read_name(int read) {
 
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
+}
+
+void pln_digest(struct pln_bytes bytes, char text[PLN_DIGEST_SIZE]) {
+    XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.len);
+    snprintf(text, PLN_DIGEST_SIZE, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
 uint64_t pln_random64(void) {

@@ -76,6 +76,10 @@ struct pln_hashed {
 
 /* XXH3, keyed: the seed is random per cache, so nobody outside can choose colliding keys. */
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed);
+/* 128 bits of XXH3 as 32 hexadecimal digits, the same in every process: a name for the bytes. Not
+ * against somebody who makes two texts with one name. */
+enum { PLN_DIGEST_SIZE = 33 };
+void pln_digest(struct pln_bytes bytes, char text[PLN_DIGEST_SIZE]);
 /* Random bytes from the system. Aborts where the system has none. */
 uint64_t pln_random64(void);
 /* Evenly from 0 to less than 1, to spread what would come together. No secret: who knows some can
