@@ -16,12 +16,14 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #ifdef PLN_HAVE_LIBEDIT
 #include <histedit.h>
@@ -44,14 +46,18 @@ struct pln_editor {
 
 /* ---- interruptions ---- */
 
-static void do_nothing(int signal_number) {
+static volatile sig_atomic_t is_interrupted; /* a handler can tell in no other way */
+
+static void note_interrupt(int signal_number) {
     (void) signal_number;
+    is_interrupted = 1;
 }
 
 /* So that a read ends with EINTR. */
 static void catch_interrupt(struct sigaction *before) {
-    struct sigaction now = {.sa_handler = do_nothing}; /* without SA_RESTART */
+    struct sigaction now = {.sa_handler = note_interrupt}; /* without SA_RESTART */
     sigemptyset(&now.sa_mask);
+    is_interrupted = 0;
     sigaction(SIGINT, &now, before);
 }
 
@@ -72,7 +78,6 @@ static enum pln_line read_plain(lua_State *L, const char *prompt) {
             return PLN_LINE_READ;
         }
     }
-    bool is_interrupted = ferror(stdin) && errno == EINTR;
     clearerr(stdin);
     luaL_pushresult(&buffer);
     if (!is_interrupted && lua_rawlen(L, -1) > 0) {
@@ -180,6 +185,37 @@ static unsigned char complete(EditLine *line, int key) {
 
 /* ---- editing ---- */
 
+/* A letter, for libedit. Its own function would miss a Ctrl-C that comes just before it reads: here
+ * the signal is let through while it waits, and at no other time. */
+static int read_letter(EditLine *line, wchar_t *letter) {
+    struct pollfd input = {STDIN_FILENO, POLLIN, 0};
+    mbstate_t state = {0};
+    sigset_t none;
+    (void) line;
+    sigemptyset(&none);
+    for (;;) {
+        char byte;
+        if (ppoll(&input, 1, NULL, &none) < 0) {
+            if (errno == EINTR && !is_interrupted) {
+                continue; /* another signal */
+            }
+            return -1;
+        }
+        ssize_t n = read(STDIN_FILENO, &byte, 1);
+        if (n <= 0) {
+            return (int) n;
+        }
+        size_t len = mbrtowc(letter, &byte, 1, &state);
+        if (len == (size_t) -2) {
+            continue;
+        }
+        if (len == (size_t) -1) {
+            *letter = (unsigned char) byte; /* no letter in this locale: as it is */
+        }
+        return 1;
+    }
+}
+
 static char *give_prompt(EditLine *line) {
     struct pln_editor *self;
     el_get(line, EL_CLIENTDATA, &self);
@@ -198,6 +234,7 @@ static void begin_editing(struct pln_editor *self) {
     el_set(self->line, EL_CLIENTDATA, self);
     el_set(self->line, EL_PROMPT, give_prompt);
     el_set(self->line, EL_EDITOR, "emacs");
+    el_set(self->line, EL_GETCFN, read_letter);
     el_set(self->line, EL_ADDFN, "perilune-complete", "completes a name", complete);
     el_set(self->line, EL_BIND, "\t", "perilune-complete", NULL);
     begin_history(self);
@@ -207,13 +244,16 @@ static void begin_editing(struct pln_editor *self) {
 /* Pushes a line. The editor's userdata is at self->index. */
 static enum pln_line read_edited(lua_State *L, struct pln_editor *self) {
     int len = 0;
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
     fflush(stdout);
     el_resize(self->line);
-    errno = 0;
+    pthread_sigmask(SIG_BLOCK, &interrupt, &before);
     const char *line = el_gets(self->line, &len);
-    bool is_interrupted = line == NULL && errno == EINTR;
-    if (is_interrupted) {
-        fputs("^C\n", stdout);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (line == NULL && is_interrupted) {
+        fputs("\n", stdout);
         el_reset(self->line);
         return PLN_LINE_INTERRUPTED;
     }
@@ -258,7 +298,7 @@ struct pln_editor *pln_editor_push(lua_State *L, const char *history_path) {
     if (history_path != NULL && strlen(history_path) < sizeof self->path) {
         memcpy(self->path, history_path, strlen(history_path) + 1);
     }
-    signal(SIGINT, do_nothing);
+    signal(SIGINT, note_interrupt);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, editor_gc);
     lua_setfield(L, -2, "__gc");

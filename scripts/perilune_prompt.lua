@@ -80,7 +80,7 @@ function commands.help(words)
 end
 
 function commands.open(words)
-  local options = {}
+  local options = { log = false } -- whose lines would come between those that are typed
   for i, word in ipairs(words) do
     local name, value = word:match "^([%l_%d]+)=(.*)$"
     if name then

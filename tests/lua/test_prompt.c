@@ -12,10 +12,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { ROWS = 40, COLUMNS = 100, PATIENCE_MS = 30000 };
+enum { ROWS = 40, COLUMNS = 100, PATIENCE_MS = 20000 };
 
 struct terminal {
     int fd;
@@ -186,21 +187,38 @@ static void wait_for(struct terminal *terminal,
         take(terminal, 100);
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while ((now.tv_sec - begun.tv_sec) * 1000 < PATIENCE_MS);
-    printf("# waited for '%s', and the screen is\n", text);
-    show(terminal, stdout);
+    fprintf(stderr, "# waited for '%s', and the screen is\n", text);
+    show(terminal, stderr);
     ck_abort_msg("not on the screen: '%s'", text);
 }
 
-/* A line, once the program asks for one. */
+/* The program asks with this, and takes each key as it comes: the prompt is there a moment before
+ * that, while the terminal still shows what is typed by itself. */
+static bool is_asking(const struct terminal *terminal, const char *text) {
+    struct termios modes;
+    return is_at(terminal, text) && tcgetattr(terminal->fd, &modes) == 0 &&
+           (modes.c_lflag & ECHO) == 0;
+}
+
+static bool is_elsewhere(const struct terminal *terminal, const char *text) {
+    return !is_at(terminal, text);
+}
+
+/* A line, once the program asks for one; until it has taken it, so that the prompt that is waited
+ * for next is the next one. */
 static void enter(struct terminal *terminal, const char *line) {
-    wait_for(terminal, is_at, "> ");
+    char typed[COLUMNS];
+    snprintf(typed, sizeof typed, "> %s", line);
+    wait_for(terminal, is_asking, "> ");
     press(terminal, line);
+    wait_for(terminal, is_at, typed);
     press(terminal, "\r");
+    wait_for(terminal, is_elsewhere, typed);
 }
 
 static void expect_row(struct terminal *terminal, const char *text) {
     wait_for(terminal, has_row, text);
-    wait_for(terminal, is_at, "> ");
+    wait_for(terminal, is_asking, "> ");
 }
 
 /* Waits for the end; returns the exit code. */
@@ -226,7 +244,7 @@ START_TEST(expressions_are_printed_and_statements_go_on) {
     enter(&terminal, "= 7 + 1");
     expect_row(&terminal, "8");
     enter(&terminal, "for i = 1, 2 do");
-    wait_for(&terminal, is_at, ">> ");
+    wait_for(&terminal, is_asking, ">> ");
     press(&terminal, "print('row ' .. i)\r");
     wait_for(&terminal, has_row, ">> print('row ' .. i)");
     press(&terminal, "end\r");
@@ -245,7 +263,7 @@ END_TEST
 START_TEST(names_are_completed) {
     struct terminal terminal;
     begin(&terminal, "--ttl", "1m");
-    wait_for(&terminal, is_at, "> ");
+    wait_for(&terminal, is_asking, "> ");
     press(&terminal, "cac\t");
     wait_for(&terminal, is_at, "> cache");
     press(&terminal, ":inv\t");
@@ -253,7 +271,9 @@ START_TEST(names_are_completed) {
     press(&terminal, "\t");
     wait_for(&terminal, has_text, "invalidate_pattern  invalidate_prefix");
     wait_for(&terminal, is_at, "> cache:invalidate_");
-    press(&terminal, "t\t'none'\r");
+    press(&terminal, "t\t'none'");
+    wait_for(&terminal, is_at, "> cache:invalidate_tag'none'");
+    press(&terminal, "\r");
     expect_row(&terminal, "true");
     press(&terminal, "perilune.not_m\t == nil\r");
     expect_row(&terminal, "false");
@@ -271,16 +291,22 @@ START_TEST(ctrl_c_stops_what_runs_and_throws_a_line_away) {
     wait_for(&terminal, has_row, "begun");
     press(&terminal, "\3");
     wait_for(&terminal, has_text, "interrupted!");
-    wait_for(&terminal, is_at, "> ");
+    wait_for(&terminal, is_asking, "> ");
     press(&terminal, "half a line");
     wait_for(&terminal, is_at, "> half a line");
     press(&terminal, "\3");
     enter(&terminal, "if true then");
-    wait_for(&terminal, is_at, ">> ");
+    wait_for(&terminal, is_asking, ">> ");
     press(&terminal, "\3");
     enter(&terminal, "'still ' .. 'here'");
     expect_row(&terminal, "still here");
-    press(&terminal, "\3\3\4");
+    for (int i = 0; i < 2; i++) {
+        press(&terminal, "x");
+        wait_for(&terminal, is_at, "> x");
+        press(&terminal, "\3");
+        wait_for(&terminal, is_asking, "> ");
+    }
+    press(&terminal, "\4");
     ck_assert_int_eq(end(&terminal), 0);
 }
 END_TEST
@@ -317,7 +343,7 @@ START_TEST(lines_are_remembered_but_for_secrets) {
     ck_assert_int_eq(stat(history_path(), &info), 0);
     ck_assert_uint_eq(info.st_mode & 0777, 0600);
     begin(&terminal, NULL, NULL);
-    wait_for(&terminal, is_at, "> ");
+    wait_for(&terminal, is_asking, "> ");
     press(&terminal, "\20\20"); /* up, twice: os.exit, and what was before it */
     wait_for(&terminal, is_at, "> remembered = 1");
     press(&terminal, "00\rremembered\r");
