@@ -38,7 +38,7 @@ local function check_anew(server, path, delete)
   delete()
   spec.wait_until("the server has heard", function()
     local status, body = get(server, path)
-    spec.same(status, 200)
+    assert(status == 200, server:said())
     return body ~= old
   end)
 end

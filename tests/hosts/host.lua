@@ -148,12 +148,12 @@ function host.start(command)
     pid=$!
     echo $pid >%s/pid
     read -r _
-    kill -TERM -- -$pid 2>/dev/null
+    kill -TERM -$pid 2>/dev/null
     for _ in $(seq 1000); do # neither gone nor a zombie
       grep -q '^State:.[^Z]' /proc/$pid/status 2>/dev/null || break
       sleep 0.01
     done
-    kill -KILL -- -$pid 2>/dev/null
+    kill -KILL -$pid 2>/dev/null
     wait $pid 2>/dev/null]]):format(quoted(command.folder or "."), table.concat(sets, " "),
     table.concat(words, " "), self.log, folder), "w"))
   spec.wait_until(command[1] .. " is started", function()

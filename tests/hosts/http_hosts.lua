@@ -112,7 +112,7 @@ spec.test(name .. ": hostile and damaged fields are harmless", function()
     { Connection = "keep-alive, Host" } } do
     expect(get("/page", headers), 200, body, HIT)
   end
-  expect(get "/away", 502, "Bad Gateway\n", "")
+  expect(get "/away", 502, "Bad Gateway\n", "perilune; fwd=bypass")
 end)
 
 server:stop()
