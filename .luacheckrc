@@ -23,4 +23,6 @@ files["scripts/hosts/dovecot/auth.lua"] = {
 }
 -- what editors read: functions without bodies, lines as long as a type is
 files["lua/types"] = { ignore = { "212", "241" }, max_line_length = false }
+files["tests/hosts/http/haproxy_pages.lua"] = { read_globals = { "core" } }
+files["tests/hosts/http/mod_pages.lua"] = { read_globals = { "module" } }
 files["tests/hosts/http/magnet.lua"] = { read_globals = { "lighty" } }

@@ -15,6 +15,12 @@ local server
 
 local starts = {}
 
+-- The whole path of something beside this file.
+local function here(path)
+  local pipe <close> = assert(io.popen(("realpath '%stests/hosts/%s'"):format(host.root, path)))
+  return pipe:read "l"
+end
+
 function starts.lua_http()
   host.need_module("http.server", "lua-http")
   server = host.start { "lua5.4", host.root .. "tests/hosts/http/lua_http_server.lua", port,
@@ -31,9 +37,46 @@ function starts.lighttpd()
     server.document-root = "%s"
     magnet.attract-raw-url-to = (env.MAGNET)
   ]]):format(port, folder))
-  local pipe <close> = assert(io.popen("realpath '" .. host.root .. "tests/hosts/http/magnet.lua'"))
   server = host.start { "lighttpd", "-D", "-f", config, port = port, env = {
-    PATHS = package.path, CPATHS = package.cpath, MAGNET = pipe:read "l",
+    PATHS = package.path, CPATHS = package.cpath, MAGNET = here "http/magnet.lua",
+  } }
+end
+
+function starts.prosody()
+  host.need_program("prosody", "prosody")
+  local config = spec.write(folder .. "/prosody.cfg.lua", ([[
+    run_as_root = true
+    pidfile, data_path = "%s/prosody.pid", "%s"
+    log = { info = "*console" }
+    plugin_paths = { "%s" }
+    modules_disabled = { "c2s", "s2s", "offline" }
+    http_ports, http_interfaces, https_ports = { %d }, { "127.0.0.1" }, {}
+    http_default_host, http_paths = "localhost", { pages = "/" }
+    VirtualHost "localhost"
+    modules_enabled = { "pages" }
+  ]]):format(folder, folder, here "http", port))
+  server = host.start { "prosody", "-F", "--config", config, port = port, env = {
+    LUA_PATH_5_4 = package.path, LUA_CPATH_5_4 = package.cpath,
+  } }
+end
+
+function starts.haproxy()
+  host.need_program("haproxy", "haproxy")
+  local module = os.getenv "PERILUNE_LUA53" or host.skip "the module for Lua 5.3 is not built"
+  local config = spec.write(folder .. "/haproxy.cfg", ([[
+global
+  lua-load %s
+defaults
+  mode http
+  timeout client 5s
+  timeout connect 5s
+  timeout server 5s
+frontend pages
+  bind 127.0.0.1:%d
+  http-request use-service lua.pages
+]]):format(here "http/haproxy_pages.lua", port))
+  server = host.start { "haproxy", "-f", config, "-db", port = port, env = {
+    LUA_PATH_5_3 = package.path, LUA_CPATH_5_3 = module .. "/?.so;;",
   } }
 end
 

@@ -19,6 +19,12 @@ local of_connection = {
   ["upgrade"] = true,
 }
 
+-- Those that are for all who get it, and that nobody may have dropped by naming them in Connection.
+local for_all = {
+  ["authorization"] = true, ["cache-control"] = true, ["cookie"] = true, ["host"] = true,
+  ["set-cookie"] = true, ["vary"] = true,
+}
+
 local function clean_value(value)
   if type(value) == "number" then
     value = tostring(value)
@@ -65,7 +71,7 @@ function fields.copy(headers)
     end
   end
   for name in (fields.text(copy.connection) or ""):lower():gmatch "[^%s,]+" do
-    if name ~= "cache-control" then -- which nobody may have dropped by naming it here
+    if not for_all[name] then
       copy[name] = nil
     end
   end

@@ -254,7 +254,7 @@ local function find(call)
     return fetch_alone(call)
   end
   local age, left = stored.age(value, call.options.now())
-  if value.no_cache or
+  if value.no_cache or (value.ttl <= 0 and value.swr <= 0) or -- kept to be asked about
     (call.options.obey_client and
       not storing.contents_client(call.request.headers, age, left)) then
     return fetch_alone(call, value)

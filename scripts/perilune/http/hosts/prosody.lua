@@ -22,10 +22,11 @@ return function(cache, event, fetch, options)
   if request.url and request.url.query then
     path = path .. "?" .. request.url.query
   end
-  local body = request.body ~= "" and request.body or nil
-  local status, sent, answer = http.serve(cache, { method = request.method, path = path,
-    headers = headers, body = body }, fetch, options)
-  sent["content-length"] = nil -- Prosody counts itself
+  local status, sent, answer = http.serve(cache, {
+    method = request.method == "HEAD" and "GET" or request.method, -- Prosody takes the body off
+    path = path, headers = headers, body = request.body ~= "" and request.body or nil,
+  }, fetch, options)
+  sent["content-length"] = nil -- and counts it
   response.status_code = status
   for name, value in pairs(sent) do
     response.headers[name:gsub("%-", "_")] = fields.text(value)
