@@ -6,6 +6,7 @@
 #include "module.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* ---- what a loader returns ---- */
 
@@ -94,11 +95,13 @@ static int cache_terms(lua_State *L) {
 /* hash(bytes) -> 32 hexadecimal digits */
 int pln_lua_hash(lua_State *L) {
     struct pln_bytes bytes;
-    char text[PLN_DIGEST_SIZE];
+    char text[33];
     luaL_checktype(L, 1, LUA_TSTRING);
     bytes.data = lua_tolstring(L, 1, &bytes.len);
-    pln_digest(bytes, text);
-    lua_pushlstring(L, text, PLN_DIGEST_SIZE - 1);
+    struct pln_hash128 hash = pln_hash128(bytes);
+    snprintf(text, sizeof text, "%016llx%016llx", (unsigned long long) hash.high,
+             (unsigned long long) hash.low);
+    lua_pushstring(L, text);
     return 1;
 }
 

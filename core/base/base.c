@@ -9,7 +9,6 @@
 #include "base.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
@@ -94,9 +93,9 @@ uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
 }
 
-void pln_digest(struct pln_bytes bytes, char text[PLN_DIGEST_SIZE]) {
+struct pln_hash128 pln_hash128(struct pln_bytes bytes) {
     XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.len);
-    snprintf(text, PLN_DIGEST_SIZE, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
+    return (struct pln_hash128){hash.high64, hash.low64};
 }
 
 uint64_t pln_random64(void) {
@@ -113,13 +112,18 @@ uint64_t pln_random64(void) {
     return random;
 }
 
+static _Thread_local uint64_t chance; /* 0: none yet */
+
+void pln_chance_anew(void) {
+    chance = 0;
+}
+
 /* splitmix64; the system's randomness costs a call each time, more than all else that a set does */
 double pln_chance(void) {
-    static _Thread_local uint64_t state;
-    if (state == 0) {
-        state = pln_random64();
+    if (chance == 0) {
+        chance = pln_random64();
     }
-    uint64_t x = state += UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t x = chance += UINT64_C(0x9e3779b97f4a7c15);
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return (double) ((x ^ (x >> 31)) >> 11) * 0x1p-53;

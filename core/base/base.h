@@ -76,15 +76,17 @@ struct pln_hashed {
 
 /* XXH3, keyed: the seed is random per cache, so nobody outside can choose colliding keys. */
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed);
-/* 128 bits of XXH3 as 32 hexadecimal digits, the same in every process: a name for the bytes. Not
- * against somebody who makes two texts with one name. */
-enum { PLN_DIGEST_SIZE = 33 };
-void pln_digest(struct pln_bytes bytes, char text[PLN_DIGEST_SIZE]);
+/* 128 bits, without a key: for names that are to be the same in all processes. */
+struct pln_hash128 {
+    uint64_t high, low;
+};
+struct pln_hash128 pln_hash128(struct pln_bytes bytes);
 /* Random bytes from the system. Aborts where the system has none. */
 uint64_t pln_random64(void);
 /* Evenly from 0 to less than 1, to spread what would come together. No secret: who knows some can
  * tell the next. Threads: any, each has its own row. */
 double pln_chance(void);
+void pln_chance_anew(void); /* in a forked child, that it may not be its parent's */
 
 /* Clock and log as given at open. Copied by value into whoever needs them. */
 struct pln_host {

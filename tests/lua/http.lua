@@ -440,4 +440,43 @@ spec.test("a hook is called when something was made void, with what it was", fun
   cache:close()
 end)
 
+---------------------------------------------------------------------------------------------------
+-- what is written about it
+
+local root = assert(arg[0]:match "^(.*)tests/lua/")
+
+local function text_of(path)
+  local file <close> = assert(io.open(root .. path))
+  return file:read "a"
+end
+
+spec.test("the types and the reference have every function, and no other", function()
+  local types, reference = text_of "lua/types/http.d.lua", text_of "lua/reference/http.md"
+  local described = {}
+  for name in types:gmatch "\nfunction http%.([%w_]+)%(" do
+    described[name] = true
+    spec.same(type(http[name]), "function", name)
+  end
+  for name in pairs(http) do
+    spec.same(described[name], true, name .. " in the types")
+    spec.contains(reference, name .. "(")
+  end
+end)
+
+spec.test("the types and the reference have every option of serve, and no other", function()
+  local types, reference = text_of "lua/types/http.d.lua", text_of "lua/reference/http.md"
+  local options = types:match "@class perilune.http.Options\n(.-)\n\n"
+  for name in options:gmatch "@field ([%w_]+)%?" do
+    local good, message = pcall(options_of, { [name] = 0 / 0 })
+    assert(good or not message:find "unknown option", name)
+    spec.contains(reference, "`" .. name .. "`")
+  end
+  for names in reference:match "\n| option |.-\n\n":gmatch "\n| ([^|]+) |" do
+    for name in names:gmatch "`([%w_]+)`" do
+      local good, message = pcall(options_of, { [name] = 0 / 0 })
+      assert(good or not message:find "unknown option", name)
+    end
+  end
+end)
+
 spec.finish()
