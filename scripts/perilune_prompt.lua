@@ -56,6 +56,8 @@ local topics = {
   close = "cache:close() -> true",
 }
 
+helper.topics = topics
+
 local function is_cache(value)
   return type(value) == "userdata" and tostring(value):find "^perilune%.cache" ~= nil
 end

@@ -463,6 +463,26 @@ spec.test("the types and the reference have every function, and no other", funct
   end
 end)
 
+spec.test("what the reference shows prints what it says, and the example runs", function()
+  local program = assert(os.getenv "PERILUNE", "PERILUNE must name the program")
+  local folder, remove = spec.folder()
+  local n = 0
+  for code, wanted in text_of "lua/reference/http.md":gmatch "```lua\n(.-)```\n```text\n(.-)```" do
+    n = n + 1
+    spec.write(folder .. "/block.lua", code)
+    spec.same(spec.run(("'%s' run %s/block.lua"):format(program, folder)), wanted)
+  end
+  spec.same(n, 2)
+  remove()
+  local output, code, said = spec.run(("'%s' run %sscripts/examples/http_cache.lua"):format(
+    program, root))
+  spec.same({ code, said }, { 0, "" })
+  spec.contains(output, "GET /tea -> 304, 0 bytes, l1\n")
+  spec.contains(output, "GET /tea -> 200, 13 bytes, stale\n")
+  spec.contains(output, "the CDN is sent a purge of: page:tea\n")
+  spec.contains(output, "3 requests reached the upstream\n")
+end)
+
 spec.test("the types and the reference have every option of serve, and no other", function()
   local types, reference = text_of "lua/types/http.d.lua", text_of "lua/reference/http.md"
   local options = types:match "@class perilune.http.Options\n(.-)\n\n"
