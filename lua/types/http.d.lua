@@ -19,6 +19,14 @@ local Cache = {}
 ---@return perilune.Terms? terms, string? message, string? code
 function Cache:terms(key) end
 
+---@class perilune
+local perilune = {}
+
+---A name for bytes, the same in every process: 32 hexadecimal digits. Neither blocks nor yields.
+---@param bytes string
+---@return string
+function perilune.hash(bytes) end
+
 ---@class perilune.http.Request
 ---@field method string
 ---@field path string the target as it was sent
