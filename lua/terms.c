@@ -30,7 +30,8 @@ static void take_tags(lua_State *L, int index, struct pln_load *load) {
         luaL_error(L, "the tags that a loader returns are a %s, must be a list",
                    luaL_typename(L, index));
     }
-    for (lua_Integer i = 1; lua_rawgeti(L, index, i) != LUA_TNIL; i++) {
+    /* by metamethods, too: the list may be part of a value that is read-only */
+    for (lua_Integer i = 1; lua_geti(L, index, i) != LUA_TNIL; i++) {
         struct pln_bytes tag;
         if (!pln_lua_top_text(L, &tag)) {
             luaL_error(L, "a tag that a loader returns is a %s, must be a string",
