@@ -29,6 +29,7 @@ struct lua_op {
     struct pln_op *op; /* NULL: its results are known, or it was cancelled */
     enum pln_lua_op_kind kind;
     int n_results;    /* 0: they are not known */
+    bool is_copy;     /* tables are the caller's own */
     bool takes_old;   /* the loader */
     bool is_loading;  /* likewise: it runs */
     bool has_message; /* what it failed with is in the place of its extra arguments */
@@ -75,8 +76,8 @@ static int push_code(lua_State *L, const char *message, const char *code) {
     return 3;
 }
 
-/* Pushes what a get brought, whose value is given back. */
-static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
+/* Pushes what a get of the key at index `key` brought, whose value is given back. */
+static int push_get(lua_State *L, struct pln_lua_cache *cache, int key, bool is_copy, int status,
                     struct pln_result *result) {
     if (status != PLN_OK) {
         pln_release(cache->cache, result->value); /* of what is absent: no bytes */
@@ -87,7 +88,7 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
     if (result->value == NULL) {
         return push_code(L, "get: the value was lost when memory ran out", "no_memory");
     }
-    if (!pln_lua_push_borrowed(L, cache, result)) {
+    if (!pln_lua_push_borrowed(L, cache, key, is_copy, result)) {
         pln_fail(PLN_EL2, "get: %s", pln_error_text());
         return pln_lua_push_failure(L, PLN_EL2);
     }
@@ -96,9 +97,10 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
     return 3;
 }
 
-static int push_many(lua_State *L, struct pln_lua_cache *cache, struct pln_op *op) {
-    struct pln_lua_batch batch = {.n = 0};
-    int status = pln_op_results(op, &batch.n, &batch.results, &batch.statuses);
+static int push_many(lua_State *L, const struct lua_op *self, struct pln_lua_cache *cache) {
+    struct pln_lua_batch batch = {.self = cache, .is_copy = self->is_copy};
+    int status = pln_op_results(self->op, &batch.n, &batch.results, &batch.statuses);
+    lua_getiuservalue(L, 1, KEY);
     return status == PLN_OK ? pln_lua_push_answers(L, cache, &batch)
                             : pln_lua_push_failure(L, status);
 }
@@ -121,7 +123,7 @@ static int op_result(lua_State *L) {
         return luaL_error(L, "the op is not ready: wait until op:ready() is true");
     }
     if (self->kind == PLN_LUA_GETS_MANY) {
-        return keep(L, 1, self, push_many(L, cache_of(L), self->op));
+        return keep(L, 1, self, push_many(L, self, cache_of(L)));
     }
     int status = pln_op_result(self->op, &result);
     if (self->kind == PLN_LUA_CALLS) {
@@ -133,7 +135,8 @@ static int op_result(lua_State *L) {
         lua_pushstring(L, pln_status_name(status));
         return keep(L, 1, self, 3);
     }
-    return keep(L, 1, self, push_get(L, cache_of(L), status, &result));
+    lua_getiuservalue(L, 1, KEY);
+    return keep(L, 1, self, push_get(L, cache_of(L), 2, self->is_copy, status, &result));
 }
 
 /* ---- waiting ---- */
@@ -379,17 +382,16 @@ static int cache_get_async(lua_State *L) {
     struct lua_op *self = push_op(L, PLN_LUA_GETS);
     int op = lua_gettop(L);
     self->takes_old = (options.flags & PLN_LUA_WITH_OLD) != 0;
-    options.flags &= ~PLN_LUA_WITH_OLD;
-    if (flags != 0) {
-        keep_loader(L, loader, last);
-    }
+    self->is_copy = (options.flags & PLN_LUA_COPY) != 0;
+    options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
+    keep_loader(L, loader, last);
     int status = pln_lua_need_news(L, cache);
     if (status < 0) {
         return pln_lua_push_failure(L, status);
     }
     status = pln_begin_get(cache->news, key, &options, flags, &result, &self->op);
     if (self->op == NULL) {
-        keep(L, op, self, push_get(L, cache, status, &result));
+        keep(L, op, self, push_get(L, cache, 2, self->is_copy, status, &result));
     }
     lua_pushvalue(L, op);
     return 1;
@@ -407,7 +409,12 @@ static int cache_get_many_async(lua_State *L) {
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
     pln_lua_take_keys(L, 2, keys, n);
+    int texts = lua_gettop(L);
     struct lua_op *self = push_op(L, PLN_LUA_GETS_MANY);
+    lua_pushvalue(L, texts);
+    lua_setiuservalue(L, -2, KEY);
+    self->is_copy = (options.flags & PLN_LUA_COPY) != 0;
+    options.flags &= ~PLN_LUA_COPY;
     int status = pln_lua_need_news(L, cache);
     if (status == PLN_OK) {
         status = pln_begin_get_many(cache->news, keys, n, &options, &self->op);
