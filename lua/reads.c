@@ -147,9 +147,11 @@ static int take_protected(lua_State *L) {
     return take_results(L, call);
 }
 
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load) {
+int pln_lua_take_loaded(lua_State *L, int n, struct pln_cache *cache, struct pln_bytes key,
+                        struct pln_load *load) {
     static const struct pln_lua_loading loading = {.gives_ttl = true};
-    struct loader_call call = {.L = L, .loading = &loading, .load = load};
+    struct loader_call call = {
+        .L = L, .loading = &loading, .load = load, .cache = cache, .of = key};
     lua_pushcfunction(L, take_protected);
     lua_insert(L, -n - 1);
     lua_pushlightuserdata(L, &call);
