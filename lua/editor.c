@@ -235,7 +235,8 @@ static void begin_editing(struct pln_editor *self) {
     el_set(self->line, EL_PROMPT, give_prompt);
     el_set(self->line, EL_EDITOR, "emacs");
     el_set(self->line, EL_GETCFN, read_letter);
-    el_set(self->line, EL_ADDFN, "perilune-complete", "completes a name", complete);
+    /* wide: of other texts it would make copies, and never free them */
+    el_wset(self->line, EL_ADDFN, L"perilune-complete", L"completes a name", complete);
     el_set(self->line, EL_BIND, "\t", "perilune-complete", NULL);
     begin_history(self);
     el_source(self->line, NULL); /* ~/.editrc */
