@@ -261,6 +261,7 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
 void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_get_options *options, pln_loader loader, void *arg) {
     struct pln_request *request = &way->request;
+    pln_wake(cache);
     *way = (struct pln_way){.request = {.cache = cache,
                                         .key = *key,
                                         .options = options != NULL ? options : &no_options,
@@ -268,6 +269,7 @@ void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pl
                                         .loader_arg = arg}};
     pln_wake(cache);
     request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
+    request->key.is_plain = request->terms->is_plain;
     request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
                                                            : request->terms->load_timeout_ms;
     request->deadline = pln_deadline(request->timeout_ms);

@@ -74,6 +74,7 @@ enum pln_status {
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
     PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
+    PLN_ECODEC = -14,   /* a value is compressed by what this build lacks */
 };
 
 /* Where a value came from. */
@@ -193,6 +194,11 @@ struct pln_options {
     double early;            /* hits load before the end by chance, so many times what a load takes
                                 before it; 1 is a good value; 0 (default): off; not with refresh */
     bool sliding;            /* hits prolong lives; default false; not with refresh or early */
+    size_t compress_bytes;   /* values from so many bytes on are compressed in Redis; default 0:
+                                none ("compress") */
+    const char *compression; /* "lz4" (default, where it is built in) or "zstd" */
+    const char *codec;       /* in which Lua's policies store what is no string: "msgpack" (default)
+                                or "json" */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -475,6 +481,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_redis.h"
 #include "perilune_shadow.h"
 #include "perilune_simulate.h"
+#include "perilune_values.h"
 #include "perilune_warm.h"
 
 #endif

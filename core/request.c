@@ -50,3 +50,15 @@ void pln_outcome_fail(struct pln_outcome *outcome, int status) {
     outcome->source = PLN_FROM_MISS;
     memcpy(outcome->text, pln_error_text(), sizeof outcome->text);
 }
+
+int pln_codec_of(struct pln_cache *cache, struct pln_bytes key, bool *is_plain) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    const struct pln_terms *terms = pln_cache_match(cache, key, &match, &ruleset);
+    int codec = terms->codec == PLN_CODEC_JSON ? PLN_CODEC_JSON : PLN_CODEC_MSGPACK;
+    if (is_plain != NULL) {
+        *is_plain = terms->is_plain;
+    }
+    pln_ruleset_unref(ruleset);
+    return codec;
+}

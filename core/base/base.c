@@ -38,6 +38,7 @@ static const struct {
     {PLN_ECLOSED, "closed", "the cache is closed"},
     {PLN_EBUSY, "busy", "a bound is reached"},
     {PLN_ESYSTEM, "system", "the operating system refused"},
+    {PLN_ECODEC, "codec", "the value is compressed by what this build lacks"},
     {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
 };
 
@@ -85,6 +86,32 @@ const char *pln_source_name(int source) {
 const char *pln_read_name(int read) {
     static const char *const names[] = {NULL, "primary", "replica", "nearest"};
     return read >= 0 && (size_t) read < PLN_ARRAY_LEN(names) ? names[read] : NULL;
+}
+
+const char *pln_codec_name(int codec) {
+    static const char *const names[] = {NULL, "msgpack", "json"};
+    return codec > 0 && (size_t) codec < PLN_ARRAY_LEN(names) ? names[codec] : NULL;
+}
+
+const char *pln_compression_name(int compression) {
+    static const char *const names[] = {NULL, "lz4", "zstd"};
+    return compression > 0 && (size_t) compression < PLN_ARRAY_LEN(names) ? names[compression]
+                                                                          : NULL;
+}
+
+bool pln_has_compression(int compression) {
+#ifdef PLN_HAVE_LZ4
+    if (compression == PLN_COMPRESSION_LZ4) {
+        return true;
+    }
+#endif
+#ifdef PLN_HAVE_ZSTD
+    if (compression == PLN_COMPRESSION_ZSTD) {
+        return true;
+    }
+#endif
+    (void) compression;
+    return false;
 }
 
 /* ---- hash and chance ---- */

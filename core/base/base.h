@@ -72,6 +72,7 @@ bool pln_mask_fits(const void *mask, struct pln_bytes key);
 struct pln_hashed {
     struct pln_bytes key;
     uint64_t hash;
+    bool is_plain; /* shared with programs that know no envelope */
 };
 
 /* XXH3, keyed: the seed is random per cache, so nobody outside can choose colliding keys. */
