@@ -261,7 +261,12 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
     cache->n_running++; /* a finalizer that runs meanwhile must not close the cache */
     int status = PLN_ELOADER;
     if ((raised == LUA_OK || raised == LUA_YIELD) && lua_checkstack(L, LUA_MINSTACK)) {
-        status = pln_lua_take_loaded(L, lua_gettop(L) - HANDLER, load);
+        int n = lua_gettop(L) - HANDLER;
+        struct pln_bytes key;
+        lua_getiuservalue(L, 1, KEY);
+        key.data = lua_tolstring(L, -1, &key.len);
+        lua_pop(L, 1); /* the op has it yet */
+        status = pln_lua_take_loaded(L, cache, key, n, load);
     }
     bool is_wanted = self->op != NULL; /* or one cancelled it */
     if (is_wanted && status == PLN_ELOADER) {

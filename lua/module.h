@@ -213,9 +213,10 @@ int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lu
 
 bool pln_lua_is_callable(lua_State *L, int index);
 
-/* Makes the n results of a loader, on top of the stack, the load's, and pops them. Returns what a
- * loader returns; PLN_ELOADER: the message is in their place. */
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load);
+/* Makes the n results of a loader of `key`, on top of the stack, the load's, and pops them. Returns
+ * what a loader returns; PLN_ELOADER: the message is in their place. */
+int pln_lua_take_loaded(lua_State *L, const struct pln_lua_cache *self, struct pln_bytes key, int n,
+                        struct pln_load *load);
 
 /* ---- async.c ---- */
 

@@ -161,9 +161,11 @@ static int take_protected(lua_State *L) {
     return take_results(L, call);
 }
 
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load) {
+int pln_lua_take_loaded(lua_State *L, const struct pln_lua_cache *self, struct pln_bytes key, int n,
+                        struct pln_load *load) {
     static const struct pln_lua_loading loading = {.gives_ttl = true};
-    struct loader_call call = {.L = L, .loading = &loading, .load = load};
+    struct loader_call call = {
+        .L = L, .loading = &loading, .load = load, .cache = self->cache, .of = key};
     lua_pushcfunction(L, take_protected);
     lua_insert(L, -n - 1);
     lua_pushlightuserdata(L, &call);
