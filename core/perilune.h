@@ -299,6 +299,9 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* How long it is kept after that, for the next loader to see (pln_load_old), and to be served stale
+ * within the key's terms; 0: it ends with its ttl. Default: as the call or the terms say. */
+PLN_API void pln_load_stale(struct pln_load *load, pln_ms stale_ms);
 /* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
  * without data where there is none. Owns: valid until the loader returns. */
 PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);

@@ -280,7 +280,8 @@ static int push_class(lua_State *L) {
                                      pln_lua_shadows,
                                      pln_lua_engines,
                                      pln_lua_asyncs,
-                                     pln_lua_copies};
+                                     pln_lua_copies,
+                                     pln_lua_terms};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -310,6 +311,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "memory");
     lua_pushcfunction(L, pln_lua_copy_function);
     lua_setfield(L, -2, "copy");
+    lua_pushcfunction(L, pln_lua_hash);
+    lua_setfield(L, -2, "hash");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);

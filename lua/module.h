@@ -7,6 +7,7 @@
  * options.c  tables of options, checked for unknown names
  * reads.c    get, peek, get_many, and the call of a loader
  * writes.c   set, and all that makes values void
+ * terms.c    what a loader says of its value's life, and a rule of a key's
  * wrap.c     functions whose results are cached
  * async.c    reads that do not wait; async_calls.c writes
  * control.c  policies, statistics
@@ -134,6 +135,14 @@ void pln_lua_check_names(lua_State *L, int index, const char *const *names);
 
 /* A duration of an argument: a positive number of seconds, or a text. Raises, naming `name`. */
 pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name);
+
+/* ---- terms.c ---- */
+
+/* Takes what a loader returns beside its value: a ttl (negative: hand out, do not store), or a
+ * table of ttl, stale and tags; nil says nothing. Raises for what is wrong. */
+void pln_lua_take_terms(lua_State *L, int index, struct pln_load *load);
+/* perilune.hash */
+int pln_lua_hash(lua_State *L);
 
 /* ---- reads.c ---- */
 
@@ -314,6 +323,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[];
 
 #endif

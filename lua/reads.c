@@ -89,20 +89,6 @@ struct loader_call {
     const char *name;
 };
 
-/* A third result: how long the value lives. Negative: hand out, do not store. */
-static void take_ttl(lua_State *L, struct loader_call *call) {
-    pln_ms ttl;
-    if (lua_isnil(L, 3)) {
-        return;
-    }
-    if (lua_type(L, 3) == LUA_TNUMBER && lua_tonumber(L, 3) < 0) {
-        pln_load_ttl(call->load, -1);
-        return;
-    }
-    ttl = pln_lua_check_duration(L, 3, "the ttl that a loader returns");
-    pln_load_ttl(call->load, ttl);
-}
-
 /* value | nil | nil, error | value, nil, ttl; on the stack from 1 on. Raises what went wrong. */
 static int take_results(lua_State *L, struct loader_call *call) {
     struct pln_bytes bytes;
@@ -113,7 +99,7 @@ static int take_results(lua_State *L, struct loader_call *call) {
         return lua_error(L);
     }
     if (call->loading->gives_ttl) {
-        take_ttl(L, call);
+        pln_lua_take_terms(L, 3, call->load);
     }
     if (lua_isnil(L, 1)) {
         call->status = PLN_ABSENT;

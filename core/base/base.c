@@ -120,6 +120,11 @@ uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
 }
 
+struct pln_hash128 pln_hash128(struct pln_bytes bytes) {
+    XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.len);
+    return (struct pln_hash128){hash.high64, hash.low64};
+}
+
 uint64_t pln_random64(void) {
     uint64_t random = 0;
     size_t got = 0;
