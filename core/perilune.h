@@ -208,12 +208,14 @@ struct pln_options {
 
 /* ---- life ---- */
 
-/* Opens a cache. A Redis that is away is no error: it is connected to when it comes.
+/* Opens a cache, which sleeps until it is needed: see perilune_engine.h. A Redis that is away is no
+ * error: it is connected to when it comes.
  * Returns: PLN_OK; PLN_EINVAL (which option, and why), PLN_ENOMEM, PLN_ESYSTEM.
  * Owns: the caller closes it. Threads: any. */
 PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
 
-/* Ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
+/* One that pln_open_named() gave is given back, and goes on where others have it or it stays. Else
+ * ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
  * says how much is lost), closes connections and frees everything. NULL is allowed. Every borrowed
  * value must have been released, and no other call may be running. */
 PLN_API void pln_close(struct pln_cache *cache);

@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#ifdef __SANITIZE_THREAD__ /* which does not follow a process with threads into a child */
+/* The one does not follow a process with threads into a child; the other's allocator may be locked
+ * there. */
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
 enum { MAY_FORK = false };
 #else
 enum { MAY_FORK = true };
