@@ -88,6 +88,7 @@ static enum pln_op_state settle(struct get_op *get, int flown, struct pln_outcom
     pln_op_ready(&get->op, status);
     pln_way_end(&get->way, status, &get->op.result);
     get->way.request.ruleset = NULL;
+    pln_step_a_little(get->way.request.cache, get->options.timeout_ms == 0);
     return PLN_OP_READY;
 }
 

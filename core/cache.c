@@ -261,6 +261,7 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
 void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_get_options *options, pln_loader loader, void *arg) {
     struct pln_request *request = &way->request;
+    pln_wake(cache);
     *way = (struct pln_way){.request = {.cache = cache,
                                         .key = *key,
                                         .options = options != NULL ? options : &no_options,

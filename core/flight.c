@@ -422,8 +422,8 @@ void pln_flight_host(struct pln_flights *flights, struct pln_flight *flight,
 bool pln_flight_turn(struct pln_flights *flights, struct pln_flight *flight, enum pln_turn turn,
                      pln_ns rests_until) {
     pthread_mutex_lock(&flights->lock);
-    assert(flight->turn == PLN_TURN_OURS && !flight->is_done);
     bool is_wanted = !flight->is_given_up;
+    assert(flight->turn == PLN_TURN_OURS && !flight->is_done);
     if (is_wanted) {
         flight->turn = turn;
         flight->rests_until = rests_until;

@@ -45,6 +45,7 @@ struct pln_cache *pln_news_cache(const struct pln_news *news) {
 }
 
 bool pln_news_has_no_threads(const struct pln_news *news) {
+    pln_wake(news->cache); /* it is not known before */
     return pln_workers_has_caller(news->cache->workers);
 }
 

@@ -55,6 +55,40 @@ f(1)
 f "x"
 f.invalidate(1)
 
+---- not waiting
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+local function finish(op)
+  while not op:ready() do
+    if op:wants_load() then
+      op:load()
+    end
+  end
+  return op:result()
+end
+finish(cache:call_async("set", "k", { 1 }, { tags = { "a", "b" }, ttl = 60 }))
+assert(finish(cache:get_async("k", { l1 = false }))[1] == 1)
+local op = cache:get_async("l", { tags = { "a" } }, function(key, x) return { key, x } end, 1)
+op:pollfd()
+op:events()
+op:timeout()
+finish(op)
+finish(cache:get_async("e", function() error "broken" end))
+finish(cache:get_many_async { "k", "l", 1 })
+finish(cache:call_async("delete_many", { "k", "l", 2 }))
+cache:delete "y"
+local run = coroutine.wrap(function()
+  local op <close> = cache:get_async("y", function()
+    coroutine.yield()
+    return "y"
+  end)
+  return finish(op)
+end)
+run()
+run()
+cache:get_async("z", function() end):cancel()
+pcall(cache.call_async, cache, "sett")
+
 ---- seeing
 local perilune, name = ...
 local cache <close> = assert(perilune.open(name))
