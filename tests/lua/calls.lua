@@ -235,12 +235,16 @@ function calls.check(driver)
 
   spec.test("a write that Redis keeps waiting keeps nobody else", function()
     local cache <close> = open()
-    local turns, is_let_go = driver.turns(), false
+    local turns, has_begun, is_let_go = driver.turns(), false, false
     redis.command "client pause 60000 write"
     driver.run(function()
+      has_begun = true
       spec.returns({ true }, cache:set("w", "v"))
       assert(is_let_go and driver.turns() > turns)
     end, function()
+      pause_until("the write has begun", function()
+        return has_begun
+      end)
       is_let_go = true
       redis.command "client unpause"
     end)
