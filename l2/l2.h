@@ -13,7 +13,7 @@
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes; shape.c answers of RESP3 in the shape of RESP2
- *   redis.c  a client, and the operations that change a value
+ *   redis.c  a client, and the operations that change a value; swap.c the one that looks first
  *   read.c   those that read; near.c from replicas, which replica.c finds and looks after;
  *            read_async.c a get whose caller does not wait
  *   async.c  a thread with many commands in flight; courier.c the connection they go over
@@ -122,6 +122,7 @@ struct pln_l2_value {
 void pln_l2_value_fini(struct pln_l2_value *value);
 
 struct pln_batch;
+struct pln_l2_swap; /* swap.h */
 struct pln_l2_talk;
 struct pln_node;
 struct pln_reply;
@@ -214,6 +215,8 @@ struct pln_l2_ops {
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
                  pln_ms least, pln_ns deadline);
+    int (*swap)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_swap *,
+                pln_ns deadline, struct pln_l2_value *);
     int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *);
     int (*commit)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_lease *,
@@ -255,37 +258,6 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2);
 /* What a forked child has in the place of any client: refuses every command with PLN_EL2DOWN. One
  * for all; closing it does nothing. */
 struct pln_l2 *pln_l2_gone(void);
-
-/* Memory in the place of Redis: clients of one server see each other's writes and messages. In all
- * below, NULL in the place of a client means all of the server's, and those to come. */
-struct pln_l2_mem_server;
-int pln_l2_mem_server_new(struct pln_l2_mem_server **server);
-/* Gives it a name for messages; before its first client. */
-void pln_l2_mem_server_label(struct pln_l2_mem_server *server, const char *name);
-void pln_l2_mem_server_free(struct pln_l2_mem_server *server); /* after its clients */
-int pln_l2_mem_new(const struct pln_l2_options *options, struct pln_l2_mem_server *server,
-                   struct pln_l2 **l2);
-/* What goes wrong from now on; the dice begin anew. Checked by the caller. */
-void pln_l2_mem_faults(struct pln_l2_mem_server *server, struct pln_l2 *client,
-                       const struct pln_memory_faults *faults);
-void pln_l2_mem_set_link(struct pln_l2_mem_server *server, struct pln_l2 *client, bool is_up);
-void pln_l2_mem_set_cut(struct pln_l2_mem_server *server, struct pln_l2 *client,
-                        enum pln_memory_cut cut);
-/* Reports up to n messages to each client, whatever holds them up. Returns how many. */
-size_t pln_l2_mem_bring(struct pln_l2_mem_server *server, struct pln_l2 *client, size_t n);
-void pln_l2_mem_forget(struct pln_l2_mem_server *server);
-size_t pln_l2_mem_evict(struct pln_l2_mem_server *server, double share);
-void pln_l2_mem_stats(struct pln_l2_mem_server *server, struct pln_memory_stats *stats);
-/* Around a fork. A child has the values, and none of the clients. */
-void pln_l2_mem_freeze(struct pln_l2_mem_server *server);
-void pln_l2_mem_thaw(struct pln_l2_mem_server *server, bool is_child);
-/* One client: holds messages to it back (delivered by pln_l2_mem_deliver), loses them with its link
- * (on_down, then nothing until pln_l2_mem_join), or makes its commands fail as if cut off. */
-void pln_l2_mem_hold(struct pln_l2 *client, bool held);
-size_t pln_l2_mem_deliver(struct pln_l2 *client, size_t n);
-void pln_l2_mem_part(struct pln_l2 *client);
-void pln_l2_mem_join(struct pln_l2 *client);
-void pln_l2_mem_cut(struct pln_l2 *client, bool is_cut);
 
 /* ---- the operations ----
  * All return PLN_EL2DOWN (not reachable, breaker open), PLN_ETIMEOUT (after it was sent: the
@@ -496,5 +468,8 @@ static inline void pln_l2_health(struct pln_l2 *l2, struct pln_l2_health *health
 static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void *arg) {
     return l2->ops->nodes == NULL ? 0 : l2->ops->nodes(l2, visit, arg);
 }
+
+#include "memory.h"
+#include "swap.h"
 
 #endif

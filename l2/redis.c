@@ -93,19 +93,13 @@ static int run_item(struct pln_redis *redis, struct pln_script_call *call,
     uint8_t before[PLN_ENVELOPE_BEFORE], after[PLN_ENVELOPE_AFTER_MAX];
     char fields[PLN_MAX_TAGS][2 + PLN_MAX_TAG];
     pln_script_add_item(call, item, before, after);
-    for (size_t i = 0; i < item->n_tags; i++) {
-        memcpy(fields[i], "t:", 2);
-        if (item->tags[i].len > 0) {
-            memcpy(fields[i] + 2, item->tags[i].data, item->tags[i].len);
-        }
-        pln_script_add(call, pln_bytes_of(fields[i], 2 + item->tags[i].len));
-    }
+    pln_script_add_tags(call, item, fields);
     return run(redis, call, PLN_NOT_STORED, deadline);
 }
 
 /* In a cluster the tags' clock is on a server of its own, and read before what is stored under it.
  */
-static int read_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock) {
+int pln_redis_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock) {
     return redis->slots == NULL
                ? PLN_OK
                : pln_floor_clock(pln_node_of_tags(redis->nodes[0]), deadline, clock);
@@ -123,7 +117,7 @@ static int redis_set(struct pln_l2 *l2, const struct pln_hashed *key,
         result = pln_nodes_await(redis, deadline);
     }
     if (result == PLN_OK && clock == 0) {
-        result = read_clock_apart(redis, deadline, &clock);
+        result = pln_redis_clock_apart(redis, deadline, &clock);
     }
     if (result != PLN_OK) {
         return result;
@@ -210,7 +204,7 @@ static int redis_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms l
         result = pln_nodes_await(redis, deadline);
     }
     if (result == PLN_OK) {
-        result = read_clock_apart(redis, deadline, &clock);
+        result = pln_redis_clock_apart(redis, deadline, &clock);
     }
     struct pln_node *node = pln_node_of(redis, key->key);
     if (result == PLN_OK) {
@@ -405,6 +399,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .remove_many = pln_redis_remove_many,
     .expire = redis_expire,
     .touch = redis_touch,
+    .swap = pln_redis_swap,
     .heard = redis_heard,
     .redo = redis_redo,
     .lease = redis_lease,

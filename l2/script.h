@@ -30,6 +30,9 @@ void pln_script_add_duration(struct pln_script_call *call, pln_ms duration);
 void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
                          uint8_t before[PLN_ENVELOPE_BEFORE],
                          uint8_t after[PLN_ENVELOPE_AFTER_MAX]);
+/* The fields of its tags, behind all others. Likewise. */
+void pln_script_add_tags(struct pln_script_call *call, const struct pln_l2_item *item,
+                         char fields[PLN_MAX_TAGS][2 + PLN_MAX_TAG]);
 /* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply);
