@@ -14,6 +14,7 @@
 #include "fill.h"
 #include "hosts.h"
 #include "nested.h"
+#include "schema.h"
 #include "shadow.h"
 
 static const struct pln_get_options no_options = {0};
@@ -117,8 +118,16 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
-/* A flight to lead or to follow; NULL: no memory. */
-static struct pln_flight *join(const struct pln_request *request, bool *leads) {
+int pln_cache_deliver(struct pln_cache *cache, struct pln_outcome *outcome,
+                      struct pln_result *result) {
+    if (outcome->status == PLN_OK || outcome->status == PLN_ABSENT) {
+        return serve_outcome(cache, outcome, result);
+    }
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    return tally(cache, outcome->status, result);
+}
+
+struct pln_flight *pln_cache_join(const struct pln_request *request, bool *leads) {
     struct pln_cache *cache = request->cache;
     struct pln_stamp stamp;
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
@@ -148,7 +157,7 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
     }
-    struct pln_flight *flight = join(request, leads);
+    struct pln_flight *flight = pln_cache_join(request, leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
         return PLN_OK;
@@ -231,11 +240,7 @@ static int load_or_keep(struct pln_request *request, const struct pln_l1_hit *hi
         pln_outcome_fini(&outcome);
         outcome.status = PLN_MISS;
     }
-    if (outcome.status == PLN_OK || outcome.status == PLN_ABSENT) {
-        return serve_outcome(cache, &outcome, result);
-    }
-    *result = (struct pln_result){.source = PLN_FROM_MISS};
-    return tally(cache, outcome.status, result);
+    return pln_cache_deliver(cache, &outcome, result);
 }
 
 static int read_matched(struct pln_request *request, struct pln_result *result) {
@@ -271,7 +276,10 @@ static int read_through(struct pln_cache *cache, const struct pln_hashed *key,
                                                            : request.terms->soft_timeout_ms;
     request.is_wanted = (request.options->flags & PLN_GET_KEEP) != 0;
     int status;
-    if (request.terms->is_denied) {
+    if (pln_schema_check(cache->schema, key->key) < 0) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        status = tally(cache, PLN_EINVAL, result);
+    } else if (request.terms->is_denied) {
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         status = tally(cache, pln_admit_refuse(cache, &request.match, "get"), result);
     } else {

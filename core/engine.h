@@ -6,7 +6,7 @@
  *   open.c     a cache's beginning and end, and what it does with what the bus says
  *   request.c  a key's hash, its rule, and deadlines
  *   cache.c    every read: the way of a key through the tiers
- *   many.c     reading many keys at once
+ *   many.c     reading many keys at once; bulk.c loading those that are missing
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease, loader, commit, install; behind.c on a worker
  *   admit.c    what is not kept: denied keys, and what is seldom missed
@@ -14,8 +14,9 @@
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
  *   slide.c    lives that hits prolong; popular.c keys that are loaded anew without a request
  *   load.c     what a loader says
+ *   heard.c    what is heard of others, kept (heard.h); schema.c the form of keys (schema.h)
  *   inval.c    stamps, generations and marks: why no old value comes back
- *   write.c    set, delete, expire, touch, tags, clear
+ *   write.c    set, delete, expire, touch, tags, clear; swap.c what looks first (write.h)
  *   reload.c   the policy in force, and reading it again
  *   alert.c    what the policy wants to be told of
  *   events.c   what an event makes void; contract.c the same, told
@@ -96,6 +97,8 @@ void pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *st
 void pln_stamp_tags(struct pln_stamp *stamp, const struct pln_bytes *tags, size_t n_tags);
 /* R3's check, in the form pln_l1_put() takes it. */
 bool pln_stamp_holds(const void *stamp);
+/* Takes one that no older fill or write can hold beside: without L2 the last to do so is kept. */
+void pln_stamp_raise(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp);
 /* R9's reply: true where nothing was heard since the stamp, which is then moved past the own
  * write; else the key is forgotten, as after R4. */
 bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
@@ -345,6 +348,9 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
+    struct pln_swaps *swaps;         /* write.h */
+    struct pln_schema *schema;       /* schema.h; NULL: none */
+    struct pln_heard *heard;         /* heard.h */
     struct pln_feeders *feeders;     /* feeder.h */
     struct pln_reloads *reloads;     /* reload.h */
     struct pln_alerts *alerts;       /* alert.h */

@@ -140,9 +140,7 @@ static void end_lease(struct fill *fill) {
     }
 }
 
-/* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
- * (with a lease, or without where L2 is away). Negative: the deadline. */
-static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
+int pln_fill_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     bool has_waited = false;
     while (uses_l2(fill)) {
@@ -154,7 +152,7 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
             break;
         }
         fill->has_lease = status == PLN_OK;
-        if (status == PLN_PENDING) {
+        if (status == PLN_PENDING && !fill->is_hasty) {
             pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, has_waited ? 0 : 1);
             has_waited = true;
             pln_ms nap = fill->lease.left < LOOK_AGAIN_MS ? fill->lease.left + 1 : LOOK_AGAIN_MS;
@@ -168,8 +166,8 @@ static int get_lease(struct fill *fill, struct pln_outcome *outcome) {
             end_lease(fill);
             return PLN_OK;
         }
-        if (fill->has_lease) {
-            return PLN_MISS;
+        if (fill->has_lease || fill->is_hasty) {
+            return fill->has_lease || fill->is_l2_away ? PLN_MISS : PLN_PENDING;
         }
         if (pln_fill_is_late(fill)) {
             return pln_fail(PLN_ETIMEOUT,
@@ -208,9 +206,11 @@ static int run_loader(struct fill *fill, struct pln_load *load) {
     struct pln_request *request = fill->request;
     pln_count(fill->cache->counts, PLN_COUNT_LOADS, 1);
     int status = call_loader(fill, load);
-    if (request->loader == NULL) {
-        return status;
-    }
+    return request->loader == NULL ? status : pln_fill_check(fill, load, status);
+}
+
+int pln_fill_check(const struct fill *fill, struct pln_load *load, int status) {
+    const struct pln_get_options *options = fill->request->options;
     if (status == PLN_OK && load->value == NULL) {
         return pln_fail(PLN_ELOADER, "get: the loader succeeded without a value");
     }
@@ -218,8 +218,8 @@ static int run_loader(struct fill *fill, struct pln_load *load) {
         return status < 0 ? status
                           : pln_fail(PLN_ELOADER, "get: the loader returned status %d", status);
     }
-    for (size_t i = 0; i < request->options->n_tags; i++) {
-        int tagged = pln_load_tag(load, request->options->tags[i]);
+    for (size_t i = 0; i < options->n_tags; i++) {
+        int tagged = pln_load_tag(load, options->tags[i]);
         if (tagged < 0) {
             return tagged;
         }
@@ -346,18 +346,15 @@ static int bring_value(struct fill *fill, struct pln_load *load) {
     return status;
 }
 
-/* Runs the loader and stores what it brings. */
-static int load_value(struct fill *fill, struct pln_outcome *outcome) {
-    struct pln_load load = {0};
+int pln_fill_take(struct fill *fill, struct pln_load *load, int status, pln_ms began,
+                  struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
-    pln_ms began = pln_now(&fill->cache->host);
-    int status = bring_value(fill, &load);
     bool is_absent = status == PLN_ABSENT;
     if (is_absent) {
-        status = pln_load_value(&load, pln_bytes_of(NULL, 0), 0);
+        status = pln_load_value(load, pln_bytes_of(NULL, 0), 0);
     }
     if (status == PLN_OK) {
-        status = pln_load_rule_tags(&load, &request->match);
+        status = pln_load_rule_tags(load, &request->match);
     }
     if (status < 0) {
         pln_failed_note(fill->cache, &request->key, request->terms);
@@ -368,13 +365,21 @@ static int load_value(struct fill *fill, struct pln_outcome *outcome) {
         pln_cost_note(request->terms, pln_now(&fill->cache->host) - began);
         *outcome = (struct pln_outcome){.status = is_absent ? PLN_ABSENT : PLN_OK,
                                         .source = PLN_FROM_LOADER};
-        store_loaded(fill, &load, is_absent, began, &outcome->life);
-        outcome->value = load.value;
-        load.value = NULL;
+        store_loaded(fill, load, is_absent, began, &outcome->life);
+        outcome->value = load->value;
+        load->value = NULL;
         if (!request->is_ahead) { /* or a list of pages would be loaded to its end */
-            load_related(fill->cache, &load);
+            load_related(fill->cache, load);
         }
     }
+    return status;
+}
+
+/* Runs the loader and stores what it brings. */
+static int load_value(struct fill *fill, struct pln_outcome *outcome) {
+    struct pln_load load = {0};
+    pln_ms began = pln_now(&fill->cache->host);
+    int status = pln_fill_take(fill, &load, bring_value(fill, &load), began, outcome);
     pln_load_fini(&load);
     return status;
 }
@@ -418,7 +423,7 @@ bool pln_fill_has_loader(const struct pln_request *request) {
 
 void pln_fill_finish(struct fill *fill) {
     struct pln_outcome outcome = {0};
-    int status = get_lease(fill, &outcome);
+    int status = pln_fill_lease(fill, &outcome);
     if (status == PLN_MISS) {
         status = load_value(fill, &outcome);
     } else {

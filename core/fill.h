@@ -17,6 +17,7 @@ struct fill {
     bool has_lease;
     bool has_old;                /* there was a value of the key before */
     bool is_l2_away;             /* failed in this fill: not asked again */
+    bool is_hasty;               /* waits for no other process */
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */
 };
@@ -32,8 +33,36 @@ bool pln_fill_is_late(const struct fill *fill);
 bool pln_fill_has_loader(const struct pln_request *request);
 /* All from the lease on, to the flight's end. */
 void pln_fill_finish(struct fill *fill);
+/* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
+ * (with a lease, or without where L2 is away). PLN_PENDING: a hasty one would have to wait.
+ * Negative: the deadline. */
+int pln_fill_lease(struct fill *fill, struct pln_outcome *outcome);
+/* Looks at what the call's own loader said, and adds the call's tags. Returns: the status, or why
+ * it is of no use. */
+int pln_fill_check(const struct fill *fill, struct pln_load *load, int status);
+/* Stores what was loaded, or ends the lease after a failure. `began`: the loading. Returns: PLN_OK
+ * or PLN_ABSENT (the outcome is set), or the failure. Takes the load's value. */
+int pln_fill_take(struct fill *fill, struct pln_load *load, int status, pln_ms began,
+                  struct pln_outcome *outcome);
 /* Ends the flight; turns a failure or miss into L2's stale value, where the terms allow that. */
 void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome);
+
+/* ---- cache.c ---- */
+
+/* A flight to lead or to follow, for pln_flight_leave(); NULL: no memory. */
+struct pln_flight *pln_cache_join(const struct pln_request *request, bool *leads);
+/* How a read ends: told and counted. Takes the outcome's value. */
+int pln_cache_deliver(struct pln_cache *cache, struct pln_outcome *outcome,
+                      struct pln_result *result);
+
+/* ---- many.c ---- */
+
+/* As pln_get_many(), of which it is the first part: what is missing, or failed, is not counted. */
+int pln_many_read(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                  const struct pln_get_options *options, struct pln_result *results, int *statuses);
+/* After a failure: serves what L1 still has, where the terms allow that. */
+bool pln_many_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, struct pln_result *result, int *status);
 
 /* ---- behind.c ---- */
 

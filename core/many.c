@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
- * round trip to L2 for what is left. Loaders are not run.
+ * round trip to L2 for what is left. Loaders are not run: bulk.c goes on where one is given.
  */
-#include "flight.h"
+#include "fill.h"
 #include "shadow.h"
 
 /* The keys that L1 did not answer, side by side as L2 wants them. */
@@ -133,7 +133,6 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
     for (size_t i = 0; i < n; i++) {
         int allowed = statuses[i] == PLN_OK ? PLN_OK : pln_admit_check(cache, keys[i], "get_many");
         if (allowed < 0) {
-            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
             statuses[i] = allowed;
         } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
                                                     &results[i], &statuses[i])) {
@@ -224,20 +223,28 @@ static void ask_l2(struct pln_cache *cache, const struct pln_get_options *option
             may_be_stale(cache, rest->keys[i].key, options, &rest->hits[i], true)) {
             statuses[at] = serve_l1(cache, &rest->hits[i], rest->kept[i], true, &results[at]);
             rest->kept[i] = NULL;
-        } else if (statuses[at] == PLN_MISS || statuses[at] < 0) {
-            pln_count(cache->counts, statuses[at] < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
         }
     }
 }
 
-int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
-                 const struct pln_get_options *options, struct pln_result *results, int *statuses) {
-    static const struct pln_get_options no_options = {0};
-    struct rest rest;
-    if (n == 0) {
-        return PLN_OK;
+bool pln_many_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, struct pln_result *result, int *status) {
+    struct pln_l1_hit hit;
+    struct pln_value *value = NULL;
+    if (pln_l1_borrow(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, &hit, &value) ==
+            PLN_OK &&
+        may_be_stale(cache, key->key, options, &hit, true)) {
+        *status = serve_l1(cache, &hit, value, true, result);
+        return true;
     }
-    options = options != NULL ? options : &no_options;
+    pln_release(cache, value);
+    return false;
+}
+
+int pln_many_read(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                  const struct pln_get_options *options, struct pln_result *results,
+                  int *statuses) {
+    struct rest rest;
     int status = rest_init(&rest, n);
     if (status == PLN_OK) {
         status = look_at_l1(cache, keys, n, options, &rest, results, statuses);
@@ -245,9 +252,25 @@ int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n
     if (status == PLN_OK) {
         ask_l2(cache, options, &rest, results, statuses);
     }
+    rest_fini(&rest, cache);
+    return status;
+}
+
+int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                 const struct pln_get_options *options, struct pln_result *results, int *statuses) {
+    static const struct pln_get_options no_options = {0};
+    if (n == 0) {
+        return PLN_OK;
+    }
+    options = options != NULL ? options : &no_options;
+    int status = pln_many_read(cache, keys, n, options, results, statuses);
+    for (size_t i = 0; status == PLN_OK && i < n; i++) {
+        if (statuses[i] == PLN_MISS || statuses[i] < 0) {
+            pln_count(cache->counts, statuses[i] < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
+        }
+    }
     if (status == PLN_OK && pln_shadow_is_there(cache)) {
         pln_shadow_saw_many(cache, keys, n, options, statuses, results);
     }
-    rest_fini(&rest, cache);
     return status;
 }

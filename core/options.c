@@ -74,6 +74,7 @@ static const struct option {
     {"negative_share", SHARE, offsetof(struct pln_options, negative_share)},
     {"early", FACTOR, offsetof(struct pln_options, early)},
     {"sliding", FLAG, offsetof(struct pln_options, sliding)},
+    {"key_schema", TEXT, offsetof(struct pln_options, key_schema)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};

@@ -74,6 +74,7 @@ enum pln_status {
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
     PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
+    PLN_ETYPE = -13,    /* what is there is of another kind */
 };
 
 /* Where a value came from. */
@@ -193,6 +194,10 @@ struct pln_options {
     double early;            /* hits load before the end by chance, so many times what a load takes
                                 before it; 1 is a good value; 0 (default): off; not with refresh */
     bool sliding;            /* hits prolong lives; default false; not with refresh or early */
+    const char *key_schema;  /* the parts of every key: names, "env:service:version:entity:id", or
+                                names in braces and what is fixed, "prod:shop:v2:{entity}:{id}";
+                                "{id...}" takes the rest. What reads past L1 or writes a key that
+                                does not fit gets PLN_EINVAL. Default: none */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -467,12 +472,15 @@ static inline struct pln_bytes pln_key(const char *text) {
 }
 #endif
 
+#include "perilune_bulk.h"
+#include "perilune_news.h"
 #include "perilune_memory.h"
 #include "perilune_policy.h"
 #include "perilune_reload.h"
 #include "perilune_redis.h"
 #include "perilune_shadow.h"
 #include "perilune_simulate.h"
+#include "perilune_swap.h"
 #include "perilune_warm.h"
 
 #endif

@@ -102,8 +102,10 @@ local samples = {
 }
 
 local header = ""
-for _, name in ipairs { "perilune", "perilune_memory", "perilune_redis", "perilune_policy",
-    "perilune_reload", "perilune_shadow", "perilune_simulate", "perilune_warm" } do
+for _, name in ipairs { "perilune", "perilune_bulk", "perilune_news",
+    "perilune_memory", "perilune_redis", "perilune_policy",
+    "perilune_reload", "perilune_shadow", "perilune_simulate", "perilune_swap",
+    "perilune_warm" } do
     header = header .. assert(io.open(root .. "/core/" .. name .. ".h")):read "a"
 end
 local real = {

@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * bulk.c - loading many missing keys by one call of the program's loader.
+ *
+ * Each key goes the way of fill.c, side by side with the others: a flight, a lease, the loader,
+ * commit, install. Nobody is waited for before the loader has run: not other threads, whose flights
+ * are followed, nor other processes, whose leases are looked at again afterwards. So no two callers
+ * with some keys in common can wait for each other.
+ */
+#include "fill.h"
+
+#include "alert.h"
+#include "nested.h"
+#include "shadow.h"
+
+enum state {
+    FOLLOWS, /* another thread leads, or it has not begun */
+    LOADS,   /* the loader is to bring it */
+    WAITS,   /* another process loads it */
+    ENDED,   /* its flight has */
+};
+
+/* A key that is missing. */
+struct part {
+    size_t at; /* in the caller's arrays */
+    enum state state;
+    struct pln_request request;
+    struct pln_flight *flight; /* NULL: it failed before there was one */
+    struct fill fill;
+    struct pln_load load;
+};
+
+struct bulk_read {
+    struct pln_cache *cache;
+    const struct pln_get_options *options;
+    pln_bulk_loader loader;
+    void *arg;
+    struct pln_result *results;
+    int *statuses;
+    struct part *parts;
+    size_t n_parts;
+    /* what the loader is given, with room for all parts */
+    struct pln_bytes *keys;
+    size_t *which;
+    struct pln_load **loads;
+    int *loaded;
+};
+
+/* ---- beginning ---- */
+
+static void fail_part(struct bulk_read *read, struct part *part, int status) {
+    part->state = ENDED;
+    read->statuses[part->at] = status;
+    pln_count(read->cache->counts, PLN_COUNT_FAILURES, 1);
+}
+
+static void begin(struct bulk_read *read, struct part *part, struct pln_bytes key) {
+    struct pln_cache *cache = read->cache;
+    struct pln_request *request = &part->request;
+    bool leads;
+    *request = (struct pln_request){.cache = cache, .options = read->options};
+    int status = pln_cache_key(cache, key, &request->key);
+    assert(status == PLN_OK); /* it was looked for already */
+    request->terms = pln_cache_match(cache, key, &request->match, &request->ruleset);
+    request->timeout_ms = read->options->timeout_ms > 0 ? read->options->timeout_ms
+                                                        : request->terms->load_timeout_ms;
+    request->deadline = pln_deadline(request->timeout_ms);
+    request->soft_ms = read->options->soft_timeout_ms > 0 ? read->options->soft_timeout_ms
+                                                          : request->terms->soft_timeout_ms;
+    request->is_wanted = (read->options->flags & PLN_GET_KEEP) != 0;
+    pln_admit_note(cache, &request->key, request->terms);
+    status = pln_nested_check(cache, key);
+    if (status < 0) {
+        fail_part(read, part, status);
+        return;
+    }
+    part->flight = pln_cache_join(request, &leads);
+    if (part->flight == NULL) {
+        fail_part(read, part, PLN_ENOMEM);
+        return;
+    }
+    if (!leads) {
+        pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
+        return;
+    }
+    part->state = LOADS;
+    part->fill = (struct fill){.request = request,
+                               .cache = cache,
+                               .flight = part->flight,
+                               .is_l2_away = read->statuses[part->at] < 0,
+                               .is_hasty = true,
+                               .worker = -1};
+    pln_flight_begin(cache->flights, part->flight);
+}
+
+/* Asks for the right to load a key, or takes what another has brought. */
+static void lease(struct part *part) {
+    struct pln_outcome outcome = {0};
+    int status = pln_fill_lease(&part->fill, &outcome);
+    if (status == PLN_MISS || status == PLN_PENDING) {
+        part->state = status == PLN_MISS ? LOADS : WAITS;
+        return;
+    }
+    outcome.is_leaders_own = status < 0;
+    pln_fill_end(&part->fill, status, &outcome);
+    part->state = ENDED;
+}
+
+/* ---- loading ---- */
+
+static int call_loader(struct bulk_read *read, size_t n) {
+    struct pln_bulk bulk = {n, read->keys, read->which, read->loads, read->loaded};
+    struct pln_nested nested;
+    pln_count(read->cache->counts, PLN_COUNT_LOADS, n);
+    pln_nested_enter_many(&nested, read->cache, read->keys, n);
+    pln_fail(PLN_ELOADER, "get_many: the loader failed and gave no reason");
+    pln_ns began = pln_clock_precise();
+    int status = read->loader(read->arg, &bulk);
+    pln_alerts_note_load(read->cache->alerts, pln_clock_precise() - began);
+    pln_nested_leave(&nested);
+    return status > 0 ? pln_fail(PLN_ELOADER, "get_many: the loader returned status %d", status)
+                      : status;
+}
+
+static void take(struct part *part, int status, const char *text, pln_ms began) {
+    struct pln_outcome outcome = {0};
+    part->fill.has_old = part->fill.fallback.value != NULL;
+    if (status < 0) {
+        pln_fail(status, "%s", text);
+    }
+    status = pln_fill_check(&part->fill, &part->load, status);
+    status = pln_fill_take(&part->fill, &part->load, status, began, &outcome);
+    pln_load_fini(&part->load);
+    pln_fill_end(&part->fill, status, &outcome);
+    part->state = ENDED;
+}
+
+/* Has the loader bring all keys that are left to it. */
+static void load(struct bulk_read *read) {
+    char text[PLN_ERROR_TEXT];
+    size_t n = 0;
+    for (size_t i = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        if (part->state == LOADS) {
+            read->keys[n] = part->request.key.key;
+            read->which[n] = part->at;
+            read->loads[n] = &part->load;
+            read->loaded[n++] = PLN_ABSENT;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    pln_ms began = pln_now(&read->cache->host);
+    int status = call_loader(read, n);
+    memcpy(text, pln_error_text(), sizeof text);
+    for (size_t i = 0, j = 0; i < read->n_parts; i++) {
+        if (read->parts[i].state == LOADS) {
+            take(&read->parts[i], status < 0 ? status : read->loaded[j], text, began);
+            j++;
+        }
+    }
+}
+
+/* ---- what comes of it ---- */
+
+/* One key by itself: who led it had no loader, or less time. */
+static int load_alone(void *arg, struct pln_bytes key, struct pln_load *load) {
+    const struct part *part = arg;
+    const struct bulk_read *read = part->request.loader_arg;
+    int status = PLN_ABSENT;
+    struct pln_bulk bulk = {1, &key, &part->at, &load, &status};
+    int called = read->loader(read->arg, &bulk);
+    return called != PLN_OK ? called : status;
+}
+
+static bool may_do_better(const struct part *part, const struct pln_outcome *outcome) {
+    return part->state == FOLLOWS && (outcome->status < 0 || outcome->status == PLN_MISS) &&
+           (outcome->is_leaders_own || outcome->lacked_loader) &&
+           pln_clock_precise() < part->request.deadline;
+}
+
+static void deliver(struct bulk_read *read, struct part *part) {
+    struct pln_cache *cache = read->cache;
+    struct pln_result *result = &read->results[part->at];
+    int *status = &read->statuses[part->at];
+    bool takes_stale = (read->options->flags & PLN_GET_NO_STALE) == 0;
+    struct pln_outcome outcome = {0};
+    struct pln_patience patience = {.deadline = part->request.deadline,
+                                    .soft_ms = part->request.soft_ms,
+                                    .takes_stale = takes_stale};
+    int flown = pln_flight_wait(cache->flights, part->flight, &patience, &outcome);
+    if (flown == PLN_OK && may_do_better(part, &outcome)) {
+        pln_outcome_fini(&outcome);
+        part->request.loader_arg = read;
+        *status = pln_get_or_load(cache, part->request.key.key, read->options, load_alone, part,
+                                  result);
+        return;
+    }
+    if (flown != PLN_OK && outcome.value == NULL) {
+        outcome.status = pln_fail(PLN_ETIMEOUT, "get_many: no value within %lld ms",
+                                  (long long) part->request.timeout_ms);
+    } else if (outcome.status < 0) {
+        pln_fail(outcome.status, "%s", outcome.text);
+    }
+    if (outcome.status < 0 &&
+        pln_many_keep(cache, &part->request.key, read->options, result, status)) {
+        return;
+    }
+    if (outcome.source == PLN_FROM_STALE && !takes_stale &&
+        pln_now(&cache->host) >= outcome.life.stale) {
+        pln_outcome_fini(&outcome);
+        outcome.status = PLN_MISS;
+    }
+    *status = pln_cache_deliver(cache, &outcome, result);
+}
+
+/* ---- all of it ---- */
+
+static bool is_missing(int status) {
+    return status == PLN_MISS || status == PLN_EL2DOWN || status == PLN_ETIMEOUT ||
+           status == PLN_EL2;
+}
+
+static int read_init(struct bulk_read *read, size_t n) {
+    size_t n_parts = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_parts += is_missing(read->statuses[i]);
+    }
+    read->parts = calloc(n_parts + 1, sizeof *read->parts);
+    read->keys = calloc(n_parts + 1, sizeof *read->keys);
+    read->which = calloc(n_parts + 1, sizeof *read->which);
+    read->loads = calloc(n_parts + 1, sizeof *read->loads);
+    read->loaded = calloc(n_parts + 1, sizeof *read->loaded);
+    if (read->parts == NULL || read->keys == NULL || read->which == NULL || read->loads == NULL ||
+        read->loaded == NULL) {
+        return pln_fail(PLN_ENOMEM, "get_many: no memory to load %zu keys", n_parts);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (is_missing(read->statuses[i])) {
+            read->parts[read->n_parts++].at = i;
+        }
+    }
+    return PLN_OK;
+}
+
+static void read_fini(struct bulk_read *read) {
+    for (size_t i = 0; i < read->n_parts; i++) {
+        if (read->parts[i].flight != NULL) {
+            pln_flight_leave(read->cache->flights, read->parts[i].flight);
+        }
+        pln_ruleset_unref(read->parts[i].request.ruleset);
+    }
+    free(read->parts);
+    free(read->keys);
+    free(read->which);
+    free(read->loads);
+    free(read->loaded);
+}
+
+static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {
+    for (size_t i = 0; i < read->n_parts; i++) {
+        begin(read, &read->parts[i], keys[read->parts[i].at]);
+    }
+    for (size_t i = 0; i < read->n_parts; i++) {
+        if (read->parts[i].state == LOADS) {
+            lease(&read->parts[i]);
+        }
+    }
+    load(read);
+    for (size_t i = 0; i < read->n_parts; i++) {
+        read->parts[i].fill.is_hasty = false;
+        if (read->parts[i].state == WAITS) {
+            lease(&read->parts[i]);
+        }
+    }
+    load(read);
+    for (size_t i = 0; i < read->n_parts; i++) {
+        if (read->parts[i].flight != NULL) {
+            deliver(read, &read->parts[i]);
+        }
+    }
+}
+
+int pln_get_or_load_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
+                         const struct pln_get_options *options, pln_bulk_loader loader, void *arg,
+                         struct pln_result *results, int *statuses) {
+    static const struct pln_get_options no_options = {0};
+    options = options != NULL ? options : &no_options;
+    if (n == 0 || loader == NULL || (options->flags & PLN_GET_NO_LOAD) != 0) {
+        return pln_get_many(cache, keys, n, options, results, statuses);
+    }
+    struct bulk_read read = {.cache = cache,
+                             .options = options,
+                             .loader = loader,
+                             .arg = arg,
+                             .results = results,
+                             .statuses = statuses};
+    int status = pln_many_read(cache, keys, n, options, results, statuses);
+    if (status < 0) {
+        return status;
+    }
+    bool has_memory = read_init(&read, n) == PLN_OK;
+    for (size_t i = 0; i < n; i++) {
+        bool goes_on = has_memory && is_missing(statuses[i]);
+        if (statuses[i] == PLN_MISS && !has_memory) {
+            statuses[i] = PLN_ENOMEM;
+        }
+        if (statuses[i] < 0 && !goes_on) {
+            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
+        }
+    }
+    if (has_memory) {
+        load_missing(&read, keys);
+    }
+    read_fini(&read);
+    if (pln_shadow_is_there(cache)) {
+        pln_shadow_saw_many(cache, keys, n, options, statuses, results);
+    }
+    return PLN_OK;
+}
