@@ -190,11 +190,24 @@ static void set_functions(lua_State *L, int class, const luaL_Reg *functions) {
 
 /* Pushes the class: a metatable that programs cannot get at. */
 static int push_class(lua_State *L) {
-    const luaL_Reg *const lists[] = {
-        life,           pln_lua_reads, pln_lua_writes, pln_lua_wraps,    pln_lua_controls,
-        pln_lua_keys,   pln_lua_locks, pln_lua_limits, pln_lua_sessions, pln_lua_data,
-        pln_lua_hashes, pln_lua_scans, pln_lua_boards, pln_lua_policies, pln_lua_warmings,
-        pln_lua_shadows};
+    const luaL_Reg *const lists[] = {life,
+                                     pln_lua_reads,
+                                     pln_lua_writes,
+                                     pln_lua_wraps,
+                                     pln_lua_controls,
+                                     pln_lua_keys,
+                                     pln_lua_locks,
+                                     pln_lua_limits,
+                                     pln_lua_sessions,
+                                     pln_lua_data,
+                                     pln_lua_hashes,
+                                     pln_lua_scans,
+                                     pln_lua_boards,
+                                     pln_lua_policies,
+                                     pln_lua_warmings,
+                                     pln_lua_shadows,
+                                     pln_lua_swaps,
+                                     pln_lua_hearing};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -206,6 +219,8 @@ static int push_class(lua_State *L) {
     for (size_t i = 0; i < PLN_ARRAY_LEN(lists); i++) {
         set_functions(L, class, lists[i]);
     }
+    pln_lua_push_key_maker(L);
+    lua_setfield(L, -2, "key");
     lua_setfield(L, class, "__index");
     return class;
 }
@@ -221,6 +236,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, pln_lua_memory);
     lua_setfield(L, -2, "memory");
+    pln_lua_push_key_maker(L);
+    lua_setfield(L, -2, "key");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);

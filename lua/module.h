@@ -6,6 +6,8 @@
  * module.c   luaopen_perilune, and a cache's life
  * options.c  tables of options, checked for unknown names
  * reads.c    get, peek, get_many, and the call of a loader
+ * bulk.c     loading many keys by one call
+ * keying.c   keys made of parts
  * writes.c   set, and all that makes values void
  * wrap.c     functions whose results are cached
  * control.c  policies, statistics
@@ -15,6 +17,8 @@
  * locks.c    locks
  * shadow.c   a candidate policy beside the live one
  * limits.c   counters and limits of a rate
+ * swaps.c    cached values that change by what they are
+ * hearing.c  what is heard of other instances
  * sessions.c sessions
  * given.c    what these three share
  * answers.c  words of Redis commands out of Lua, and answers into it
@@ -148,6 +152,34 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading);
 
+/* One allocation, owned by a userdata: keys, results and statuses of a get_many. */
+struct pln_lua_batch {
+    struct pln_bytes *keys;
+    struct pln_result *results;
+    int *statuses;
+    size_t n;
+};
+
+/* Pushes values and hows, and gives the values back whatever happens; returns 2. */
+int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch);
+
+/* ---- keying.c ---- */
+
+/* Adds the values from `first` to `last` to the text on top of the stack, as parts of a key. Raises
+ * where one makes none; `help` says what to do then. */
+void pln_lua_key_add(lua_State *L, int first, int last, const char *help);
+/* Puts a hash into the key on top of the stack, where it is long. */
+void pln_lua_key_shorten(lua_State *L);
+/* perilune.key */
+void pln_lua_push_key_maker(lua_State *L);
+
+/* ---- bulk.c ---- */
+
+/* Reads a batch, and loads what is missing by the function at 4; the keys are the list at 2. Pushes
+ * values and hows, and why something failed; returns how many. */
+int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch,
+                             struct pln_get_options *options);
+
 /* ---- policies.c ---- */
 
 /* perilune.reload_policies */
@@ -230,6 +262,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[];
+    pln_lua_shadows[], pln_lua_swaps[], pln_lua_hearing[];
 
 #endif

@@ -382,18 +382,10 @@ static int cache_peek(lua_State *L) {
 
 /* ---- get_many ---- */
 
-/* One allocation, owned by a userdata: keys, results and statuses of a get_many. */
-struct batch {
-    struct pln_bytes *keys;
-    struct pln_result *results;
-    int *statuses;
-    size_t n;
-};
-
-static struct batch *push_batch(lua_State *L, size_t n) {
-    size_t size = sizeof(struct batch) +
+static struct pln_lua_batch *push_batch(lua_State *L, size_t n) {
+    size_t size = sizeof(struct pln_lua_batch) +
                   n * (sizeof(struct pln_bytes) + sizeof(struct pln_result) + sizeof(int));
-    struct batch *batch = lua_newuserdatauv(L, size, 0);
+    struct pln_lua_batch *batch = lua_newuserdatauv(L, size, 0);
     memset(batch, 0, size);
     batch->keys = (void *) (batch + 1);
     batch->results = (void *) (batch->keys + n);
@@ -404,7 +396,7 @@ static struct batch *push_batch(lua_State *L, size_t n) {
 
 /* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
  * which is pushed. */
-static void take_keys(lua_State *L, int index, struct batch *batch) {
+static void take_keys(lua_State *L, int index, struct pln_lua_batch *batch) {
     lua_newtable(L);
     int texts = lua_gettop(L);
     for (size_t i = 0; i < batch->n; i++) {
@@ -418,14 +410,14 @@ static void take_keys(lua_State *L, int index, struct batch *batch) {
     }
 }
 
-static const char *how_of(const struct batch *batch, size_t i) {
+static const char *how_of(const struct pln_lua_batch *batch, size_t i) {
     int status = batch->statuses[i];
     return status == PLN_OK ? pln_source_name(batch->results[i].source) : pln_status_name(status);
 }
 
 /* stack: batch (light) -> values, hows */
 static int build_answers(lua_State *L) {
-    const struct batch *batch = lua_touserdata(L, 1);
+    const struct pln_lua_batch *batch = lua_touserdata(L, 1);
     lua_createtable(L, (int) batch->n, 0);
     lua_createtable(L, (int) batch->n, 0);
     for (size_t i = 0; i < batch->n; i++) {
@@ -445,7 +437,7 @@ static int build_answers(lua_State *L) {
     return 2;
 }
 
-static int push_answers(lua_State *L, struct pln_lua_cache *self, struct batch *batch) {
+int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch) {
     lua_pushcfunction(L, build_answers);
     lua_pushlightuserdata(L, batch);
     self->n_running++;
@@ -457,25 +449,34 @@ static int push_answers(lua_State *L, struct pln_lua_cache *self, struct batch *
     return raised == LUA_OK ? 2 : lua_error(L);
 }
 
-/* get_many(keys, [options]) -> values, hows, each by the key's position */
+/* get_many(keys, [options], [loader]) -> values, hows, each by the key's position; message */
 static int cache_get_many(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
     luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 3);
+    if (lua_isfunction(L, 3)) { /* the options may be left out before it */
+        lua_pushnil(L);
+        lua_insert(L, 3);
+    }
+    lua_settop(L, 4);
+    luaL_argcheck(L, lua_isnil(L, 4) || is_callable(L, 4), 4, "the loader must be a function");
     pln_lua_get_options(L, 3, &options, tags);
     size_t n = lua_rawlen(L, 2);
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
-    struct batch *batch = push_batch(L, n);
+    struct pln_lua_batch *batch = push_batch(L, n);
     take_keys(L, 2, batch);
+    self = pln_lua_opened(L, 1); /* again: what was allocated may have run a finalizer */
+    if (n > 0 && !lua_isnil(L, 4)) {
+        return pln_lua_get_many_loading(L, self, batch, &options);
+    }
     int status = n == 0 ? PLN_OK
                         : pln_get_many(self->cache, batch->keys, n, &options, batch->results,
                                        batch->statuses);
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
-    return push_answers(L, self, batch);
+    return pln_lua_push_answers(L, self, batch);
 }
 
 const luaL_Reg pln_lua_reads[] = {
