@@ -44,6 +44,7 @@ struct bulk_read {
     size_t *which;
     struct pln_load **loads;
     int *loaded;
+    struct pln_hashed *hashed;
 };
 
 /* ---- beginning ---- */
@@ -88,22 +89,58 @@ static void begin(struct bulk_read *read, struct part *part, struct pln_bytes ke
                                .cache = cache,
                                .flight = part->flight,
                                .is_l2_away = read->statuses[part->at] < 0,
-                               .is_hasty = true,
                                .worker = -1};
     pln_flight_begin(cache->flights, part->flight);
 }
 
-/* Asks for the right to load a key, or takes what another has brought. */
-static void lease(struct part *part) {
+/* What L2 had of a key once its lease was asked for. */
+static void look_again(struct part *part, int status, struct pln_l2_value *value) {
+    struct pln_outcome outcome = {0};
+    if (pln_fill_saw(&part->fill, status, value, &outcome) == PLN_OK) {
+        pln_fill_end_lease(&part->fill);
+        pln_fill_end(&part->fill, PLN_OK, &outcome);
+        part->state = ENDED;
+    } else if (!part->fill.has_lease && !part->fill.is_l2_away) {
+        part->state = WAITS;
+    }
+}
+
+/* Asks for the right to load each key, then for all values once more: who had the right just before
+ * may have stored one. */
+static void lease_all(struct bulk_read *read) {
+    size_t n = 0;
+    pln_ns deadline = 0;
+    struct pln_l2_value *values = calloc(read->n_parts + 1, sizeof *values);
+    for (size_t i = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        if (part->state == LOADS && pln_fill_try_lease(&part->fill) != PLN_MISS) {
+            deadline = part->request.deadline > deadline ? part->request.deadline : deadline;
+            read->which[n] = i;
+            read->hashed[n++] = part->request.key;
+        }
+    }
+    int status = n == 0           ? PLN_OK
+                 : values == NULL ? PLN_MISS /* without the look, a value may be loaded twice */
+                                  : pln_l2_get_many(read->cache->l2, read->hashed, n,
+                                                    pln_cache_l2_deadline(read->cache, deadline),
+                                                    values, read->loaded);
+    for (size_t i = 0; i < n; i++) {
+        look_again(&read->parts[read->which[i]], status == PLN_OK ? read->loaded[i] : status,
+                   values == NULL ? NULL : &values[i]);
+    }
+    free(values);
+}
+
+/* Waits for the process that loads a key. */
+static void wait_for_lease(struct part *part) {
     struct pln_outcome outcome = {0};
     int status = pln_fill_lease(&part->fill, &outcome);
-    if (status == PLN_MISS || status == PLN_PENDING) {
-        part->state = status == PLN_MISS ? LOADS : WAITS;
-        return;
+    part->state = LOADS;
+    if (status != PLN_MISS) {
+        outcome.is_leaders_own = status < 0;
+        pln_fill_end(&part->fill, status, &outcome);
+        part->state = ENDED;
     }
-    outcome.is_leaders_own = status < 0;
-    pln_fill_end(&part->fill, status, &outcome);
-    part->state = ENDED;
 }
 
 /* ---- loading ---- */
@@ -232,8 +269,9 @@ static int read_init(struct bulk_read *read, size_t n) {
     read->which = calloc(n_parts + 1, sizeof *read->which);
     read->loads = calloc(n_parts + 1, sizeof *read->loads);
     read->loaded = calloc(n_parts + 1, sizeof *read->loaded);
+    read->hashed = calloc(n_parts + 1, sizeof *read->hashed);
     if (read->parts == NULL || read->keys == NULL || read->which == NULL || read->loads == NULL ||
-        read->loaded == NULL) {
+        read->loaded == NULL || read->hashed == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory to load %zu keys", n_parts);
     }
     for (size_t i = 0; i < n; i++) {
@@ -256,22 +294,18 @@ static void read_fini(struct bulk_read *read) {
     free(read->which);
     free(read->loads);
     free(read->loaded);
+    free(read->hashed);
 }
 
 static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {
     for (size_t i = 0; i < read->n_parts; i++) {
         begin(read, &read->parts[i], keys[read->parts[i].at]);
     }
-    for (size_t i = 0; i < read->n_parts; i++) {
-        if (read->parts[i].state == LOADS) {
-            lease(&read->parts[i]);
-        }
-    }
+    lease_all(read);
     load(read);
     for (size_t i = 0; i < read->n_parts; i++) {
-        read->parts[i].fill.is_hasty = false;
         if (read->parts[i].state == WAITS) {
-            lease(&read->parts[i]);
+            wait_for_lease(&read->parts[i]);
         }
     }
     load(read);

@@ -86,7 +86,6 @@ static void offer_fallback(struct fill *fill, pln_ms now) {
 static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     struct pln_l2_value value;
-    struct pln_l1_life life;
     pln_ns began = pln_clock_precise();
     int status = pln_l2_get_near(fill->cache->l2, &request->key, how,
                                  pln_cache_l2_deadline(fill->cache, request->deadline), &value);
@@ -94,28 +93,35 @@ static int ask_l2(struct fill *fill, enum pln_read how, struct pln_outcome *outc
         PLN_EL2DOWN) { /* which takes no time, and says nothing of how long answers take */
         pln_alerts_note_l2(fill->cache->alerts, pln_clock_precise() - began);
     }
+    return pln_fill_saw(fill, status, &value, outcome);
+}
+
+int pln_fill_saw(struct fill *fill, int status, struct pln_l2_value *value,
+                 struct pln_outcome *outcome) {
+    const struct pln_request *request = fill->request;
+    struct pln_l1_life life;
     if (status != PLN_OK) {
         fill->is_l2_away = status < 0;
         return status;
     }
-    if (!pln_life_bound(request->terms, &value.item)) {
-        pln_l2_value_fini(&value);
+    if (!pln_life_bound(request->terms, &value->item)) {
+        pln_l2_value_fini(value);
         return PLN_MISS;
     }
     pln_ms now = pln_now(&fill->cache->host);
-    if (is_answer(fill, &value.item, now)) {
-        pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, &value, &life);
-        status = outcome_of_l2(outcome, &value.item, &life, PLN_FROM_L2);
+    if (is_answer(fill, &value->item, now)) {
+        pln_life_keep_read(fill->cache, &request->key, request->terms, &fill->stamp, value, &life);
+        status = outcome_of_l2(outcome, &value->item, &life, PLN_FROM_L2);
     } else {
-        life = pln_life_of(request->terms, now, value.item.age, value.item.fresh_left,
-                           value.item.life_left);
-        status = outcome_of_l2(&fill->fallback, &value.item, &life, PLN_FROM_STALE);
+        life = pln_life_of(request->terms, now, value->item.age, value->item.fresh_left,
+                           value->item.life_left);
+        status = outcome_of_l2(&fill->fallback, &value->item, &life, PLN_FROM_STALE);
         if (status == PLN_OK) {
             offer_fallback(fill, now);
             status = PLN_MISS;
         }
     }
-    pln_l2_value_fini(&value);
+    pln_l2_value_fini(value);
     return status;
 }
 
@@ -131,7 +137,7 @@ int pln_fill_ask(struct fill *fill, enum pln_read how, struct pln_outcome *outco
     return ask_l2(fill, how, outcome);
 }
 
-static void end_lease(struct fill *fill) {
+void pln_fill_end_lease(struct fill *fill) {
     if (fill->has_lease) {
         /* should this fail the lease ends by itself */
         (void) pln_l2_release(fill->cache->l2, &fill->request->key, &fill->lease,
@@ -140,34 +146,39 @@ static void end_lease(struct fill *fill) {
     }
 }
 
+int pln_fill_try_lease(struct fill *fill) {
+    const struct pln_request *request = fill->request;
+    int status = PLN_MISS;
+    if (uses_l2(fill)) {
+        status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
+                              pln_cache_l2_deadline(fill->cache, request->deadline), &fill->lease);
+        fill->is_l2_away = status < 0;
+        fill->has_lease = status == PLN_OK;
+    }
+    take_stamp(fill); /* again: what is read from here on may be kept */
+    return status < 0 ? PLN_MISS : status;
+}
+
 int pln_fill_lease(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_request *request = fill->request;
     bool has_waited = false;
-    while (uses_l2(fill)) {
-        int status = pln_l2_lease(fill->cache->l2, &request->key, request->terms->lease_ms,
-                                  pln_cache_l2_deadline(fill->cache, request->deadline),
-                                  &fill->lease);
-        if (status < 0) {
-            fill->is_l2_away = true;
-            break;
-        }
-        fill->has_lease = status == PLN_OK;
-        if (status == PLN_PENDING && !fill->is_hasty) {
+    for (int status; (status = pln_fill_try_lease(fill)) != PLN_MISS;) {
+        if (status == PLN_PENDING) {
             pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, has_waited ? 0 : 1);
             has_waited = true;
             pln_ms nap = fill->lease.left < LOOK_AGAIN_MS ? fill->lease.left + 1 : LOOK_AGAIN_MS;
             pln_ns until = pln_clock_precise() + nap * 1000000;
             pln_flight_sleep(fill->cache->flights, fill->flight,
                              until < request->deadline ? until : request->deadline);
+            take_stamp(fill);
         }
-        take_stamp(fill); /* again: what is read from here on may be kept */
         status = ask_l2(fill, PLN_READ_PRIMARY, outcome);
         if (status == PLN_OK) {
-            end_lease(fill);
+            pln_fill_end_lease(fill);
             return PLN_OK;
         }
-        if (fill->has_lease || fill->is_hasty) {
-            return fill->has_lease || fill->is_l2_away ? PLN_MISS : PLN_PENDING;
+        if (fill->has_lease) {
+            return PLN_MISS;
         }
         if (pln_fill_is_late(fill)) {
             return pln_fail(PLN_ETIMEOUT,
@@ -176,7 +187,6 @@ int pln_fill_lease(struct fill *fill, struct pln_outcome *outcome) {
                             (long long) request->timeout_ms);
         }
     }
-    take_stamp(fill);
     return PLN_MISS;
 }
 
@@ -282,7 +292,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     bool is_kept = is_admitted(fill);
     pln_count(fill->cache->counts, PLN_COUNT_LOADS_UNKEPT, is_kept ? 0 : 1);
     if (!is_kept || ttl < 0 || (limit > 0 && value.len > limit)) {
-        end_lease(fill);
+        pln_fill_end_lease(fill);
         return;
     }
     struct pln_l2_item item = {
@@ -359,7 +369,7 @@ int pln_fill_take(struct fill *fill, struct pln_load *load, int status, pln_ms b
     if (status < 0) {
         pln_failed_note(fill->cache, &request->key, request->terms);
         pln_count(fill->cache->counts, PLN_COUNT_LOAD_ERRORS, 1);
-        end_lease(fill);
+        pln_fill_end_lease(fill);
     } else {
         pln_failed_clear(fill->cache, &request->key);
         pln_cost_note(request->terms, pln_now(&fill->cache->host) - began);

@@ -17,7 +17,6 @@ struct fill {
     bool has_lease;
     bool has_old;                /* there was a value of the key before */
     bool is_l2_away;             /* failed in this fill: not asked again */
-    bool is_hasty;               /* waits for no other process */
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */
 };
@@ -33,9 +32,17 @@ bool pln_fill_is_late(const struct fill *fill);
 bool pln_fill_has_loader(const struct pln_request *request);
 /* All from the lease on, to the flight's end. */
 void pln_fill_finish(struct fill *fill);
+/* Takes what L2 has said of the key, a value of the caller's where `status` is PLN_OK. Returns, and
+ * sets the outcome: as above. */
+int pln_fill_saw(struct fill *fill, int status, struct pln_l2_value *value,
+                 struct pln_outcome *outcome);
+/* Asks for the right to load, once. What is read afterwards may be kept. Returns: PLN_OK;
+ * PLN_PENDING where another process has it; PLN_MISS where there is none, for L2 has no part in it
+ * or is away. */
+int pln_fill_try_lease(struct fill *fill);
+void pln_fill_end_lease(struct fill *fill);
 /* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
- * (with a lease, or without where L2 is away). PLN_PENDING: a hasty one would have to wait.
- * Negative: the deadline. */
+ * (with a lease, or without where L2 is away). Negative: the deadline. */
 int pln_fill_lease(struct fill *fill, struct pln_outcome *outcome);
 /* Looks at what the call's own loader said, and adds the call's tags. Returns: the status, or why
  * it is of no use. */
