@@ -40,6 +40,7 @@ static const struct {
     {PLN_ESYSTEM, "system", "the operating system refused"},
     {PLN_ECODEC, "codec", "the value is compressed by what this build lacks"},
     {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
+    {PLN_ETYPE, "wrong_type", "what is there is of another kind"},
 };
 
 static _Thread_local char error_text[PLN_ERROR_TEXT];
@@ -118,6 +119,11 @@ bool pln_has_compression(int compression) {
 
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
+}
+
+struct pln_hash128 pln_hash128(struct pln_bytes bytes) {
+    XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.len);
+    return (struct pln_hash128){hash.high64, hash.low64};
 }
 
 uint64_t pln_random64(void) {
