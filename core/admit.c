@@ -12,6 +12,7 @@
  * Labels: A1  the table's cells / the pointer to it.
  */
 #include "flight.h"
+#include "schema.h"
 
 enum {
     CELLS = 8, /* of a bucket */
@@ -154,8 +155,8 @@ int pln_admit_refuse(struct pln_cache *cache, const struct pln_match *match, con
 int pln_admit_check(struct pln_cache *cache, struct pln_bytes key, const char *verb) {
     struct pln_ruleset *ruleset = pln_cache_policy(cache);
     struct pln_match match = {.rule = NULL};
-    int status = PLN_OK;
-    if (ruleset->has_denied) {
+    int status = pln_schema_check(cache->schema, key);
+    if (status == PLN_OK && ruleset->has_denied) {
         pln_ruleset_match(ruleset, key, &match);
         if (match.rule != NULL && match.rule->terms.is_denied) {
             status = pln_admit_refuse(cache, &match, verb);

@@ -14,6 +14,7 @@
 #include "fills.h"
 #include "hosts.h"
 #include "nested.h"
+#include "schema.h"
 #include "shadow.h"
 #include "way.h"
 
@@ -119,8 +120,16 @@ static int serve_outcome(struct pln_cache *cache, struct pln_outcome *outcome,
     return deliver(cache, is_absent, tier, result);
 }
 
-/* A flight to lead or to follow; NULL: no memory. */
-static struct pln_flight *join(const struct pln_request *request, bool *leads) {
+int pln_cache_deliver(struct pln_cache *cache, struct pln_outcome *outcome,
+                      struct pln_result *result) {
+    if (outcome->status == PLN_OK || outcome->status == PLN_ABSENT) {
+        return serve_outcome(cache, outcome, result);
+    }
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    return tally(cache, outcome->status, result);
+}
+
+struct pln_flight *pln_cache_join(const struct pln_request *request, bool *leads) {
     struct pln_cache *cache = request->cache;
     struct pln_stamp stamp;
     pln_stamp_take(cache->inval, request->key.hash, &stamp);
@@ -154,7 +163,7 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         pln_outcome_fail(outcome, PLN_ELOADER);
         return PLN_OK;
     }
-    struct pln_flight *flight = join(request, leads);
+    struct pln_flight *flight = pln_cache_join(request, leads);
     if (flight == NULL) {
         pln_outcome_fail(outcome, PLN_ENOMEM);
         return PLN_OK;
@@ -251,11 +260,7 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
         pln_outcome_fini(outcome);
         outcome->status = PLN_MISS;
     }
-    if (outcome->status == PLN_OK || outcome->status == PLN_ABSENT) {
-        return serve_outcome(cache, outcome, result);
-    }
-    *result = (struct pln_result){.source = PLN_FROM_MISS};
-    return tally(cache, outcome->status, result);
+    return pln_cache_deliver(cache, outcome, result);
 }
 
 void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
@@ -283,6 +288,10 @@ int pln_way_look(struct pln_way *way, struct pln_result *result) {
     struct pln_request *request = &way->request;
     struct pln_cache *cache = request->cache;
     pln_ms now = pln_now(&cache->host);
+    if (pln_schema_check(cache->schema, request->key.key) < 0) {
+        *result = (struct pln_result){.source = PLN_FROM_MISS};
+        return tally(cache, PLN_EINVAL, result);
+    }
     if (request->terms->is_denied) {
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, pln_admit_refuse(cache, &request->match, "get"), result);

@@ -6,7 +6,7 @@
  * As with one key (R8): L1 forgets before it is sent, so that who reads meanwhile asks Redis, and
  * again at the reply, since what was read before Redis did it may have been kept in between.
  */
-#include "engine.h"
+#include "schema.h"
 
 static void forget(struct pln_cache *cache, const struct pln_hashed *keys, size_t n) {
     for (size_t i = 0; i < n; i++) {
@@ -60,7 +60,7 @@ int pln_delete_many(struct pln_cache *cache, const struct pln_bytes *keys, size_
     int status = hashed == NULL ? pln_fail(PLN_ENOMEM, "delete: no memory for %zu keys", n)
                                 : PLN_OK;
     for (size_t i = 0; status == PLN_OK && i < n; i++) {
-        status = pln_cache_key(cache, keys[i], &hashed[i]);
+        status = pln_schema_key(cache, keys[i], &hashed[i]);
     }
     if (status == PLN_OK) {
         pln_count(cache->counts, PLN_COUNT_DELETES, n);

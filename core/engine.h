@@ -6,7 +6,7 @@
  *   open.c     a cache's beginning and end, and what it does with what the bus says
  *   request.c  a key's hash, its rule, and deadlines
  *   cache.c    every read: the way of a key through the tiers
- *   many.c     reading many keys at once
+ *   many.c     reading many keys at once; bulk.c loading those that are missing
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease (lease.c), loader, commit, install; behind.c on a
  *              worker; steps.c in steps that no thread waits for; fills.c many of them, with one
@@ -18,8 +18,9 @@
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
  *   slide.c    lives that hits prolong; popular.c keys that are loaded anew without a request
  *   load.c     what a loader says
+ *   heard.c    what is heard of others, kept (heard.h); schema.c the form of keys (schema.h)
  *   inval.c    stamps, generations and marks: why no old value comes back
- *   write.c    set, delete, expire, touch, tags, clear
+ *   write.c    set, delete, expire, touch, tags, clear; swap.c what looks first (write.h)
  *   reload.c   the policy in force, and reading it again
  *   alert.c    what the policy wants to be told of
  *   events.c   what an event makes void; contract.c the same, told
@@ -41,7 +42,7 @@
  *   report.c   statistics
  *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
  *   nested.c   loaders that ask the cache
- *   named.c    names in Redis of what is no cached value
+ *   named.c    names in Redis of what is no cached value (named.h)
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
  *   limit.c    limits of a rate, and counters
  *   session.c  sessions
@@ -103,6 +104,8 @@ void pln_stamp_take(struct pln_inval *inval, uint64_t hash, struct pln_stamp *st
 void pln_stamp_tags(struct pln_stamp *stamp, const struct pln_bytes *tags, size_t n_tags);
 /* R3's check, in the form pln_l1_put() takes it. */
 bool pln_stamp_holds(const void *stamp);
+/* Takes one that no older fill or write can hold beside: without L2 the last to do so is kept. */
+void pln_stamp_raise(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp);
 /* R9's reply: true where nothing was heard since the stamp, which is then moved past the own
  * write; else the key is forgotten, as after R4. */
 bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key);
@@ -339,6 +342,9 @@ struct pln_cache {
     struct pln_memory *memory; /* whose client l2 is, or NULL; a reference */
     struct pln_flights *flights;
     struct pln_workers *workers;
+    struct pln_swaps *swaps;         /* write.h */
+    struct pln_schema *schema;       /* schema.h; NULL: none */
+    struct pln_heard *heard;         /* heard.h */
     struct pln_feeders *feeders;     /* feeder.h */
     struct pln_reloads *reloads;     /* reload.h */
     struct pln_alerts *alerts;       /* alert.h */
@@ -372,59 +378,6 @@ struct pln_cache {
     pthread_mutex_t shadow_lock; /* over: */
     struct pln_shadow *shadow;
 };
-
-/* ---- named.c ---- */
-
-enum {
-    PLN_NAMED_MAX = 512, /* bytes of a lock's, counter's, user's name */
-    PLN_NAMED_NUMBER = 24,
-};
-
-struct pln_named {
-    size_t len;
-    char text[1024];
-};
-
-/* Joins the cache's namespace, ":k:{" or the like, a name, and what follows it. */
-int pln_named_make(const struct pln_cache *cache, const char *before, struct pln_bytes name,
-                   const char *after, struct pln_named *made);
-static inline struct pln_bytes pln_named_bytes(const struct pln_named *named) {
-    return pln_bytes_of(named->text, named->len);
-}
-struct pln_bytes pln_named_number(int64_t number, char text[PLN_NAMED_NUMBER]);
-/* The n integers of an answer. */
-int pln_named_integers(const struct pln_reply *reply, const char *what, int64_t *numbers, size_t n);
-
-/* ---- redlock.c ---- */
-
-enum { PLN_LOCK_TOKEN = 33 }; /* 128 bits in hexadecimal, and a zero */
-
-struct pln_lock {
-    struct pln_cache *cache;
-    struct pln_lock_nodes *nodes; /* NULL: the cache's Redis alone */
-    struct pln_named name, fence_name;
-    pln_ms ttl;
-    pln_ns until; /* of pln_lock_clock() */
-    int64_t fence;
-    char token[PLN_LOCK_TOKEN];
-    pid_t owner; /* who took it: a forked child has a copy, and no lock */
-};
-
-/* A clock that goes on while the system sleeps, as the servers' do. */
-pln_ns pln_lock_clock(void);
-/* One try. Sets fence and until. Returns: PLN_OK; PLN_PENDING (*left: for how long at most others
- * have it); PLN_EL2DOWN, PLN_ETIMEOUT and the like, and then nothing is held. */
-int pln_lock_grant(struct pln_lock *lock, pln_ms *left);
-/* Return PLN_OK; PLN_MISS where it is held no more; negative where too few servers answered. */
-int pln_lock_prolong(struct pln_lock *lock, pln_ms ttl);
-int pln_lock_give_back(struct pln_lock *lock);
-
-/* ---- limit.c ---- */
-
-/* As pln_limit(), at a time of the test's, in microseconds; 0: the server's. */
-int pln_limit_at(struct pln_cache *cache, struct pln_bytes name,
-                 const struct pln_limit_options *options, int64_t now,
-                 struct pln_limit_result *result);
 
 /* ---- request.c ---- */
 

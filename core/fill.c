@@ -170,15 +170,17 @@ int pln_fill_check_load(int status, const struct pln_load *load) {
 static int run_loader(struct fill *fill, struct pln_load *load) {
     struct pln_request *request = fill->request;
     int status = call_loader(fill, load);
-    if (request->loader == NULL) {
-        return status;
-    }
+    return request->loader == NULL ? status : pln_fill_check(fill, load, status);
+}
+
+int pln_fill_check(const struct fill *fill, struct pln_load *load, int status) {
+    const struct pln_get_options *options = fill->request->options;
     status = pln_fill_check_load(status, load);
     if (status < 0) {
         return status;
     }
-    for (size_t i = 0; i < request->options->n_tags; i++) {
-        int tagged = pln_load_tag(load, request->options->tags[i]);
+    for (size_t i = 0; i < options->n_tags; i++) {
+        int tagged = pln_load_tag(load, options->tags[i]);
         if (tagged < 0) {
             return tagged;
         }

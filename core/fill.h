@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fill.h - what fill.c, lease.c, behind.c and steps.c share: a fill under way, and its steps.
+ * fill.h - what fill.c, lease.c, behind.c, steps.c and bulk.c share: a fill under way, and its
+ * steps.
  */
 #ifndef PLN_FILL_H
 #define PLN_FILL_H
@@ -56,12 +57,20 @@ void pln_fill_load_begins(struct fill *fill, struct pln_load *load);
 void pln_fill_load_ends(struct fill *fill, struct pln_load *load, int status);
 /* What a call's own loader returned, or PLN_ELOADER where it cannot be. */
 int pln_fill_check_load(int status, const struct pln_load *load);
+/* The same, and adds the call's tags. */
+int pln_fill_check(const struct fill *fill, struct pln_load *load, int status);
 /* Stores what was loaded, and ends the lease. Returns PLN_OK with the outcome, or the failure. */
 int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
                    struct pln_outcome *outcome);
 
 /* ---- lease.c ---- */
 
+/* Asks for the right to load, once, and for nothing else. What is read afterwards may be kept.
+ * Returns: PLN_OK; PLN_PENDING where another process has it; PLN_MISS where there is none, for L2
+ * has no part in it or is away. */
+int pln_fill_ask_lease(struct fill *fill);
+/* Takes what became of asking: pln_l2_lease()'s status. Returns: as above. */
+int pln_fill_leased(struct fill *fill, int status);
 /* Gets the right to load, or another's value meanwhile. PLN_OK: the outcome is set. PLN_MISS: load
  * (with a lease, or without where L2 is away). Negative: the deadline. */
 int pln_fill_get_lease(struct fill *fill, struct pln_outcome *outcome);
@@ -72,6 +81,14 @@ pln_ns pln_fill_nap(const struct fill *fill);
 int pln_fill_retry_lease(struct fill *fill, struct pln_outcome *outcome);
 /* Gives it back, where it is held. */
 void pln_fill_end_lease(struct fill *fill);
+
+/* ---- cache.c ---- */
+
+/* A flight to lead or to follow, for pln_flight_leave(); NULL: no memory. */
+struct pln_flight *pln_cache_join(const struct pln_request *request, bool *leads);
+/* How a read ends: told and counted. Takes the outcome's value. */
+int pln_cache_deliver(struct pln_cache *cache, struct pln_outcome *outcome,
+                      struct pln_result *result);
 
 /* ---- behind.c ---- */
 

@@ -17,9 +17,11 @@
 #include "alert.h"
 #include "feeder.h"
 #include "flight.h"
+#include "heard.h"
 #include "reload.h"
 #include "warm.h"
 #include "shadow.h"
+#include "write.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -44,6 +46,8 @@ static void before(void) {
         pthread_mutex_lock(&cache->policy_lock);
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
+        pln_swaps_freeze(cache->swaps);
+        pln_heard_freeze(cache->heard);
         pln_inval_freeze(cache->inval);
         pln_recovery_freeze(cache->recovery);
     }
@@ -61,6 +65,8 @@ static void after(bool is_child) {
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_recovery_thaw(cache->recovery, is_child);
         pln_inval_thaw(cache->inval);
+        pln_heard_thaw(cache->heard);
+        pln_swaps_thaw(cache->swaps);
         pln_workers_thaw(cache->workers, is_child);
         pln_flights_thaw(cache->flights, is_child);
         pthread_mutex_unlock(&cache->policy_lock);

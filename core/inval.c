@@ -165,6 +165,13 @@ void pln_inval_expire(struct pln_inval *inval, const struct pln_hashed *key, pln
     }
 }
 
+void pln_stamp_raise(struct pln_inval *inval, uint64_t hash, struct pln_stamp *stamp) {
+    pln_stamp_take(inval, hash, stamp);
+    /* C2 release: pairs with pln_stamp_holds */
+    stamp->epoch = atomic_fetch_add_explicit(stamp->stripe, 1, memory_order_acq_rel) + 1;
+    atomic_thread_fence(memory_order_seq_cst); /* as in forget_loads */
+}
+
 bool pln_stamp_advance(struct pln_stamp *stamp, const struct pln_hashed *key) {
     uint64_t expected = stamp->epoch;
     /* C2 release: an own write is an invalidation to every older fill; pairs with

@@ -39,23 +39,28 @@ static int ask_lease(struct fill *fill) {
                         pln_cache_l2_deadline(fill->cache, fill->request->deadline), &fill->lease);
 }
 
-int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome) {
-    int status = PLN_EL2DOWN;
-    if (pln_fill_uses_l2(fill)) {
-        status = ask_lease(fill);
-        fill->is_l2_away = status < 0;
-    }
+int pln_fill_leased(struct fill *fill, int status) {
+    fill->is_l2_away = status < 0;
     fill->has_lease = status == PLN_OK;
     if (status == PLN_PENDING) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASE_WAITS, fill->has_waited ? 0 : 1);
         fill->has_waited = true;
-        return PLN_PENDING;
     }
-    if (fill->has_lease) {
-        return fill->lease.is_empty ? PLN_MISS : look_again(fill, outcome);
+    return status < 0 ? PLN_MISS : status;
+}
+
+int pln_fill_ask_lease(struct fill *fill) {
+    int status = pln_fill_uses_l2(fill) ? pln_fill_leased(fill, ask_lease(fill)) : PLN_MISS;
+    if (status == PLN_MISS) {
+        fill->has_lease = false;
+        pln_fill_stamp(fill);
     }
-    pln_fill_stamp(fill);
-    return PLN_MISS;
+    return status;
+}
+
+int pln_fill_try_lease(struct fill *fill, struct pln_outcome *outcome) {
+    int status = pln_fill_ask_lease(fill);
+    return status != PLN_OK ? status : fill->lease.is_empty ? PLN_MISS : look_again(fill, outcome);
 }
 
 pln_ns pln_fill_nap(const struct fill *fill) {

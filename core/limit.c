@@ -16,7 +16,7 @@
  *            theoretical arrival time counted from now, so that a double is exact enough at any
  *            rate. At most `burst` at once, then one each per/rate.
  */
-#include "engine.h"
+#include "named.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -7,7 +7,7 @@
  * than when the holder's time is over. So a lock that was given back is taken by one of those who
  * wait after a quarter of `retry` or so, `retry` at most; there is no queue, and no order in it.
  */
-#include "engine.h"
+#include "named.h"
 
 #include <errno.h>
 #include <stdio.h>

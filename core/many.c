@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
- * round trip to L2 for what is left. Loaders are not run.
+ * round trip to L2 for what is left. Loaders are not run: bulk.c goes on where one is given.
  */
 #include "compress.h"
 #include "shadow.h"
@@ -149,7 +149,6 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
     for (size_t i = 0; i < n; i++) {
         int allowed = statuses[i] == PLN_OK ? PLN_OK : pln_admit_check(cache, keys[i], "get_many");
         if (allowed < 0) {
-            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
             statuses[i] = allowed;
         } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
                                                     &results[i], &statuses[i])) {
@@ -262,8 +261,6 @@ static void ask_l2(struct pln_cache *cache, const struct pln_get_options *option
             may_be_stale(cache, rest->keys[i].key, options, &rest->hits[i], true)) {
             statuses[at] = serve_l1(cache, &rest->hits[i], rest->kept[i], true, &results[at]);
             rest->kept[i] = NULL;
-        } else if (statuses[at] == PLN_MISS || statuses[at] < 0) {
-            pln_count(cache->counts, statuses[at] < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
         }
     }
 }
@@ -277,8 +274,18 @@ int pln_many_look(struct pln_many *many) {
     return status;
 }
 
-void pln_many_ask(struct pln_many *many) {
+void pln_many_fetch(struct pln_many *many) {
     ask_l2(many->cache, many->options, &many->rest, many->results, many->statuses);
+}
+
+void pln_many_ask(struct pln_many *many) {
+    pln_many_fetch(many);
+    for (size_t i = 0; i < many->n; i++) {
+        int status = many->statuses[i];
+        if (status == PLN_MISS || status < 0) {
+            pln_count(many->cache->counts, status < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
+        }
+    }
     if (pln_shadow_is_there(many->cache)) {
         pln_shadow_saw_many(many->cache, many->keys, many->n, many->options, many->statuses,
                             many->results);
@@ -287,6 +294,20 @@ void pln_many_ask(struct pln_many *many) {
 
 void pln_many_end(struct pln_many *many) {
     rest_fini(&many->rest, many->cache);
+}
+
+bool pln_many_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, struct pln_result *result, int *status) {
+    struct pln_l1_hit hit;
+    struct pln_value *value = NULL;
+    if (pln_l1_borrow(cache->l1, key, pln_now(&cache->host), PLN_L1_QUIET, &hit, &value) ==
+            PLN_OK &&
+        may_be_stale(cache, key->key, options, &hit, true)) {
+        *status = serve_l1(cache, &hit, value, true, result);
+        return true;
+    }
+    pln_release(cache, value);
+    return false;
 }
 
 int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,

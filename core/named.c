@@ -7,7 +7,7 @@
  * N:rs:NAME, N:rl:NAME and N:rb:NAME a limit by its kind, N:s:ID a session, N:su:USER the sessions
  * of a user. None of them is a key of the cache, so clear() and tags do not touch them.
  */
-#include "engine.h"
+#include "named.h"
 
 #include <stdio.h>
 

@@ -17,6 +17,22 @@ void pln_nested_enter(struct pln_nested *nested, const struct pln_cache *cache,
     *innermost = nested;
 }
 
+void pln_nested_enter_many(struct pln_nested *nested, const struct pln_cache *cache,
+                           const struct pln_bytes *keys, size_t n_keys) {
+    pln_nested_enter(nested, cache, pln_bytes_of(NULL, 0));
+    nested->keys = keys;
+    nested->n_keys = n_keys;
+}
+
+static bool has_key(const struct pln_nested *nested, struct pln_bytes key) {
+    for (size_t i = 0; i < nested->n_keys; i++) {
+        if (pln_bytes_equal(nested->keys[i], key)) {
+            return true;
+        }
+    }
+    return nested->keys == NULL && pln_bytes_equal(nested->key, key);
+}
+
 void pln_nested_leave(const struct pln_nested *nested) {
     const void **innermost = pln_own(PLN_OWN_LOAD);
     assert(*innermost == nested);
@@ -26,7 +42,7 @@ void pln_nested_leave(const struct pln_nested *nested) {
 int pln_nested_check(const struct pln_cache *cache, struct pln_bytes key) {
     int depth = 0;
     for (const struct pln_nested *at = *pln_own(PLN_OWN_LOAD); at != NULL; at = at->up, depth++) {
-        if (at->cache == cache && pln_bytes_equal(at->key, key)) {
+        if (at->cache == cache && has_key(at, key)) {
             return pln_fail(PLN_ELOADER,
                             "get: '%.*s' is being loaded by its own loader, which "
                             "asked for it",

@@ -12,11 +12,16 @@ struct pln_nested {
     const struct pln_nested *up; /* the load that asked for this one */
     const struct pln_cache *cache;
     struct pln_bytes key;
+    const struct pln_bytes *keys; /* of a load of many; NULL: the one above */
+    size_t n_keys;
 };
 
 /* Around the call of a loader. */
 void pln_nested_enter(struct pln_nested *nested, const struct pln_cache *cache,
                       struct pln_bytes key);
+/* The same for a loader of many keys, which stay where they are meanwhile. */
+void pln_nested_enter_many(struct pln_nested *nested, const struct pln_cache *cache,
+                           const struct pln_bytes *keys, size_t n_keys);
 void pln_nested_leave(const struct pln_nested *nested);
 
 /* Whether this thread may wait for a load of the key. Returns: PLN_OK; PLN_ELOADER where it would

@@ -8,9 +8,11 @@
  */
 #include "alert.h"
 #include "feeder.h"
-#include "flight.h"
+#include "heard.h"
+#include "write.h"
 #include "hosts.h"
 #include "reload.h"
+#include "schema.h"
 #include "warm.h"
 #include "shadow.h"
 
@@ -22,6 +24,7 @@ static void on_key(void *arg, struct pln_bytes bytes) {
     pln_inval_key(cache->inval, &key);
     pln_recovery_heard_key(cache->recovery, bytes);
     pln_flight_nudge(cache->flights, bytes); /* its lease is void too: whoever waits looks again */
+    pln_heard_note(cache->heard, PLN_HEARD_KEY, bytes);
 }
 
 static void on_expire(void *arg, struct pln_bytes bytes) {
@@ -30,6 +33,7 @@ static void on_expire(void *arg, struct pln_bytes bytes) {
     pln_inval_expire(cache->inval, &key, pln_now(&cache->host));
     pln_recovery_heard_key(cache->recovery, bytes);
     pln_flight_nudge(cache->flights, bytes);
+    pln_heard_note(cache->heard, PLN_HEARD_EXPIRE, bytes);
 }
 
 /* A copy whose original has another life now. It is as old as it was, and its L1 ttl has begun when
@@ -72,18 +76,23 @@ static void on_tag(void *arg, struct pln_bytes tag) {
     struct pln_cache *cache = arg;
     pln_inval_tag(cache->inval, tag);
     pln_recovery_heard_tag(cache->recovery, tag);
+    pln_heard_note(cache->heard, PLN_HEARD_TAG, tag);
 }
 
 static void on_match(void *arg, const struct pln_mask *mask) {
     struct pln_cache *cache = arg;
     pln_inval_match(cache->inval, pln_mask_fits, mask);
     pln_recovery_heard_match(cache->recovery, mask);
+    pln_heard_note(cache->heard,
+                   mask->kind == PLN_MASK_PREFIX ? PLN_HEARD_PREFIX : PLN_HEARD_PATTERN,
+                   mask->text);
 }
 
 static void on_clear(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_all(cache->inval);
     pln_recovery_heard_clear(cache->recovery);
+    pln_heard_note(cache->heard, PLN_HEARD_CLEAR, pln_bytes_of(NULL, 0));
 }
 
 static void on_filled(void *arg, struct pln_bytes key) {
@@ -95,6 +104,7 @@ static void on_down(void *arg) {
     struct pln_cache *cache = arg;
     pln_inval_down(cache->inval);
     pln_recovery_down(cache->recovery);
+    pln_heard_note(cache->heard, PLN_HEARD_DOWN, pln_bytes_of(NULL, 0));
 }
 
 static void on_part(void *arg, bool (*has)(const void *server, struct pln_bytes key),
@@ -108,6 +118,7 @@ static void on_up(void *arg, bool is_whole) {
     struct pln_cache *cache = arg;
     pln_inval_up(cache->inval, is_whole);
     pln_recovery_up(cache->recovery, is_whole);
+    pln_heard_note(cache->heard, is_whole ? PLN_HEARD_UP : PLN_HEARD_GAP, pln_bytes_of(NULL, 0));
 }
 
 static void on_certain(void *arg, pln_ms at) {
@@ -222,6 +233,15 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
     }
     if (status == PLN_OK && (cache->policy = pln_ruleset_new()) == NULL) {
         status = pln_fail(PLN_ENOMEM, "open: no memory for an empty policy");
+    }
+    if (status == PLN_OK) {
+        status = pln_schema_new(options->key_schema, &cache->schema);
+    }
+    if (status == PLN_OK) {
+        status = pln_swaps_new(&cache->swaps);
+    }
+    if (status == PLN_OK) {
+        status = pln_heard_new(&cache->heard);
     }
     if (status == PLN_OK) {
         status = pln_shared_new(&cache->shared);
@@ -366,6 +386,9 @@ void pln_close(struct pln_cache *cache) {
     }
     pln_loaders_free(cache);
     pln_shared_free(cache->shared);
+    pln_swaps_free(cache->swaps);
+    pln_heard_free(cache->heard);
+    pln_schema_free(cache->schema);
     pln_alerts_free(cache->alerts);
     pln_flights_free(cache->flights);
     /* relaxed: no other thread uses the cache any more */

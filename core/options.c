@@ -77,6 +77,7 @@ static const struct option {
     {"compress", SIZE, offsetof(struct pln_options, compress_bytes)},
     {"compression", TEXT, offsetof(struct pln_options, compression)},
     {"codec", TEXT, offsetof(struct pln_options, codec)},
+    {"key_schema", TEXT, offsetof(struct pln_options, key_schema)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};

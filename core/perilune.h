@@ -74,6 +74,7 @@ enum pln_status {
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
     PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
+    PLN_ETYPE = -13,    /* what is there is of another kind */
     PLN_ECODEC = -14,   /* a value is compressed by what this build lacks */
 };
 
@@ -199,6 +200,10 @@ struct pln_options {
     const char *compression; /* "lz4" (default, where it is built in) or "zstd" */
     const char *codec;       /* in which Lua's policies store what is no string: "msgpack" (default)
                                 or "json" */
+    const char *key_schema;  /* the parts of every key: names, "env:service:version:entity:id", or
+                                names in braces and what is fixed, "prod:shop:v2:{entity}:{id}";
+                                "{id...}" takes the rest. What reads past L1 or writes a key that
+                                does not fit gets PLN_EINVAL. Default: none */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -480,6 +485,8 @@ static inline struct pln_bytes pln_key(const char *text) {
 
 #include "perilune_async.h"
 #include "perilune_engine.h"
+#include "perilune_bulk.h"
+#include "perilune_heard.h"
 #include "perilune_memory.h"
 #include "perilune_policy.h"
 #include "perilune_reload.h"
@@ -487,6 +494,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_shadow.h"
 #include "perilune_simulate.h"
 #include "perilune_values.h"
+#include "perilune_swap.h"
 #include "perilune_warm.h"
 
 #endif

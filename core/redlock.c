@@ -22,7 +22,7 @@
  * takes part in this as long as the counter lives. It is kept for a day after the last grant; then
  * the server's time is larger, unless it was set back by more than that day.
  */
-#include "engine.h"
+#include "named.h"
 
 #include <stdio.h>
 #include <unistd.h>

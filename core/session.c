@@ -13,7 +13,7 @@
  *
  * Nothing of this goes through L1: a session that was ended is gone for all at once.
  */
-#include "engine.h"
+#include "named.h"
 
 #include <stdio.h>
 

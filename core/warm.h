@@ -13,7 +13,7 @@
 #ifndef PLN_WARM_H
 #define PLN_WARM_H
 
-#include "engine.h"
+#include "named.h"
 
 /* ---- warm_list.c ---- */
 

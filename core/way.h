@@ -64,8 +64,13 @@ struct pln_many {
 /* Looks at L1; rest.n keys are left. Returns: PLN_OK; negative: the call as a whole failed. The end
  * frees the rest in any case. */
 int pln_many_look(struct pln_many *many);
-/* Asks L2 for what is left. */
+/* Asks L2 for what is left. What is missing then, or has failed, is counted, and a shadow told. */
 void pln_many_ask(struct pln_many *many);
+/* Without that: for who goes on with what is missing. */
+void pln_many_fetch(struct pln_many *many);
 void pln_many_end(struct pln_many *many);
+/* After a failure: serves what L1 still has, where the terms allow that. */
+bool pln_many_keep(struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, struct pln_result *result, int *status);
 
 #endif

@@ -8,48 +8,31 @@
  * have happened: the key is forgotten here (R4), and the caller is told.
  *
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
- * to do so.
+ * to do so. What depends on the value that is there (nx, xx) has a lock besides: see swap.c.
  */
+#include "write.h"
+
 #include "compress.h"
-#include "flight.h"
 #include "hosts.h"
+#include "schema.h"
 #include "shadow.h"
 
 enum { MOST_TRIES = 16 }; /* of a set to be kept in L1, each overtaken by another within 1 us */
 
-/* What a set stores, after rule and call have had their say. */
-struct write {
-    struct pln_cache *cache;
-    struct pln_hashed key;
-    struct pln_ruleset *ruleset;
-    struct pln_match match;
-    const struct pln_terms *terms;
-    struct pln_load shape; /* tags and ttl */
-    struct pln_l2_item item;
-    uint32_t flags;
-    uint8_t weight;
-    int8_t priority;
-    pln_ns deadline;
-};
-
 static const struct pln_set_options no_options = {0};
 
-/* ---- set ---- */
+/* ---- what is stored ---- */
 
-static int collect_tags(struct write *write, const struct pln_set_options *options) {
-    int status = pln_load_rule_tags(&write->shape, &write->match);
-    for (size_t i = 0; status == PLN_OK && i < options->n_tags; i++) {
-        status = pln_load_tag(&write->shape, options->tags[i]);
+int pln_write_begin(struct write *write, struct pln_bytes key, struct pln_bytes value,
+                    const struct pln_set_options *options, const char *verb) {
+    int status = pln_schema_key(write->cache, key, &write->key);
+    if (status < 0) {
+        return status;
     }
-    return status;
-}
-
-static int prepare(struct write *write, struct pln_bytes value,
-                   const struct pln_set_options *options) {
-    const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
+    pln_wake(write->cache);
     write->terms = pln_cache_match(write->cache, write->key.key, &write->match, &write->ruleset);
     if (write->terms->is_denied) {
-        return pln_admit_refuse(write->cache, &write->match, "set");
+        return pln_admit_refuse(write->cache, &write->match, verb);
     }
     write->key.is_plain = write->terms->is_plain;
     write->item.is_absent = options->is_absent;
@@ -60,6 +43,19 @@ static int prepare(struct write *write, struct pln_bytes value,
     write->priority = options->priority != 0 ? (int8_t) options->priority : write->terms->priority;
     write->deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
                                               : PLN_FOREVER;
+    return PLN_OK;
+}
+
+static int collect_tags(struct write *write, const struct pln_set_options *options) {
+    int status = pln_load_rule_tags(&write->shape, &write->match);
+    for (size_t i = 0; status == PLN_OK && i < options->n_tags; i++) {
+        status = pln_load_tag(&write->shape, options->tags[i]);
+    }
+    return status;
+}
+
+int pln_write_shape(struct write *write, const struct pln_set_options *options) {
+    const uint32_t shaping = PLN_RULE_TTL | PLN_RULE_TAGS;
     int status = collect_tags(write, options);
     if (status == PLN_OK && !options->is_absent && write->match.rule != NULL &&
         (write->match.rule->hooks & shaping) != 0) {
@@ -81,12 +77,17 @@ static int prepare(struct write *write, struct pln_bytes value,
     return status;
 }
 
-/* PLN_NOT_STORED: somebody else's change came in between, of whom all that is known is that it has
- * raised the stripe; older entries may still be there. */
-static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
+int pln_write_check_size(const struct write *write, const char *verb) {
+    size_t limit = write->terms->max_bytes;
+    return limit == 0 || write->item.value.len <= limit
+               ? PLN_OK
+               : pln_fail(PLN_ETOOBIG, "%s: %zu bytes, the key's rule allows %zu", verb,
+                          write->item.value.len, limit);
+}
+
+int pln_write_keep(const struct write *write, const struct pln_stamp *stamp) {
     struct pln_cache *cache = write->cache;
     pln_ms now = pln_now(&cache->host);
-    pln_stamp_tags(stamp, write->item.tags, write->item.n_tags);
     struct pln_l1_item entry = {
         .value = write->item.value,
         .life = pln_life_of(write->terms, now, 0, write->item.fresh_left, write->item.life_left),
@@ -99,48 +100,79 @@ static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
         .priority = write->priority,
         .is_absent = write->item.is_absent,
     };
-    int status = pln_l1_put(cache->l1, &write->key, &entry, now, pln_stamp_holds, stamp);
+    return pln_l1_put(cache->l1, &write->key, &entry, now, pln_stamp_holds, stamp);
+}
+
+void pln_write_fini(struct write *write) {
+    pln_load_fini(&write->shape);
+    pln_ruleset_unref(write->ruleset);
+}
+
+/* ---- set ---- */
+
+/* PLN_NOT_STORED: somebody else's change came in between, of whom all that is known is that it has
+ * raised the stripe; older entries may still be there. */
+static int keep_in_l1(struct write *write, struct pln_stamp *stamp) {
+    pln_stamp_tags(stamp, write->item.tags, write->item.n_tags);
+    int status = pln_write_keep(write, stamp);
     if (status < 0) {
         /* L1 does not take it; the old value must go all the same */
         char text[PLN_ERROR_TEXT];
         memcpy(text, pln_error_text(), sizeof text);
-        pln_inval_key(cache->inval, &write->key);
+        pln_inval_key(write->cache->inval, &write->key);
         return pln_fail(status, "%s", text);
     }
     return status;
 }
 
-/* A condition is checked under the stamp: if it moved, somebody wrote, and we look again. */
-static int try_set_l1(struct write *write) {
+/* What nx and xx ask for. */
+static bool is_met(const struct write *write) {
     struct pln_cache *cache = write->cache;
-    struct pln_stamp stamp;
     struct pln_l1_hit hit;
-    do {
-        pln_stamp_take(cache->inval, write->key.hash, &stamp);
-        pln_ms now = pln_now(&cache->host);
-        bool is_there = pln_l1_get(cache->l1, &write->key, now, PLN_L1_QUIET, NULL, 0, &hit) ==
-                            PLN_OK &&
-                        !hit.is_absent && now < hit.life.stale;
-        if ((is_there && (write->flags & PLN_SET_NX) != 0) ||
-            (!is_there && (write->flags & PLN_SET_XX) != 0)) {
-            return PLN_NOT_STORED;
-        }
-    } while (!pln_stamp_advance(&stamp, &write->key));
+    pln_ms now = pln_now(&cache->host);
+    bool is_there = pln_l1_get(cache->l1, &write->key, now, PLN_L1_QUIET, NULL, 0, &hit) ==
+                        PLN_OK &&
+                    !hit.is_absent && now < hit.life.stale;
+    return is_there ? (write->flags & PLN_SET_NX) == 0 : (write->flags & PLN_SET_XX) == 0;
+}
+
+/* What is there once the stripe is raised is what a condition is about: see swap.c. One that does
+ * not hold anyhow need not void the loads under way. */
+static int try_set_l1(struct write *write) {
+    struct pln_stamp stamp;
+    bool is_plain = write->flags == 0;
+    if (!is_plain && !is_met(write)) {
+        return PLN_NOT_STORED;
+    }
+    pln_stamp_raise(write->cache->inval, write->key.hash, &stamp);
+    if (!is_plain && !is_met(write)) {
+        return PLN_NOT_STORED;
+    }
     int status = keep_in_l1(write, &stamp);
-    return status == PLN_NOT_STORED ? PLN_PENDING : status;
+    /* who raised the stripe since may have looked for this value before it could be seen */
+    bool is_last = status == PLN_OK && (!is_plain || pln_stamp_holds(&stamp));
+    return status < 0 || is_last ? status : PLN_PENDING;
 }
 
 /* L1 only. Who is overtaken tries again, so that of sets at once the last to end is kept. */
 static int set_l1(struct write *write) {
-    for (int i = 0; i < MOST_TRIES; i++) {
-        int status = try_set_l1(write);
-        if (status != PLN_PENDING) {
-            return status;
-        }
+    struct pln_cache *cache = write->cache;
+    int status = PLN_PENDING;
+    if (write->flags != 0) {
+        pln_swaps_lock(cache->swaps, write->key.hash);
     }
-    /* as if it had been evicted at once: but nothing older may stay */
-    pln_inval_key(write->cache->inval, &write->key);
-    return PLN_OK;
+    for (int i = 0; i < MOST_TRIES && status == PLN_PENDING; i++) {
+        status = try_set_l1(write);
+    }
+    if (write->flags != 0) {
+        pln_swaps_unlock(cache->swaps, write->key.hash);
+    }
+    if (status == PLN_PENDING) {
+        /* as if it had been evicted at once: but nothing older may stay */
+        pln_inval_key(cache->inval, &write->key);
+        status = PLN_OK;
+    }
+    return status;
 }
 
 static int set_l2(struct write *write) {
@@ -183,11 +215,6 @@ static int set_l2(struct write *write) {
 }
 
 static int check_set(const struct write *write, const struct pln_set_options *options) {
-    size_t limit = write->terms->max_bytes;
-    if (limit > 0 && write->item.value.len > limit) {
-        return pln_fail(PLN_ETOOBIG, "set: %zu bytes, the key's rule allows %zu",
-                        write->item.value.len, limit);
-    }
     if (write->key.is_plain && write->item.n_tags > 0) {
         return pln_fail(PLN_EINVAL, "set: the key's rule is plain, and a plain value has no tags");
     }
@@ -211,12 +238,13 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
             const struct pln_set_options *options) {
     struct write write = {.cache = cache};
     options = options != NULL ? options : &no_options;
-    int status = pln_cache_key(cache, key, &write.key);
-    if (status < 0) {
-        return status;
+    int status = pln_write_begin(&write, key, value, options, "set");
+    if (status == PLN_OK) {
+        status = pln_write_shape(&write, options);
     }
-    pln_wake(cache);
-    status = prepare(&write, value, options);
+    if (status == PLN_OK) {
+        status = pln_write_check_size(&write, "set");
+    }
     if (status == PLN_OK) {
         status = check_set(&write, options);
     }
@@ -230,8 +258,7 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
             pln_shadow_set(cache, &write.key, options);
         }
     }
-    pln_load_fini(&write.shape);
-    pln_ruleset_unref(write.ruleset);
+    pln_write_fini(&write);
     pln_step_a_little(cache, options->timeout_ms == 0);
     return status;
 }
@@ -250,7 +277,7 @@ static bool rule_uses_l2(struct pln_cache *cache, struct pln_bytes key) {
 
 int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
     struct pln_hashed key;
-    int status = pln_cache_key(cache, bytes, &key);
+    int status = pln_schema_key(cache, bytes, &key);
     if (status < 0) {
         return status;
     }
@@ -270,7 +297,7 @@ int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
 int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     struct pln_hashed key;
     bool is_plain;
-    int status = pln_cache_key(cache, bytes, &key);
+    int status = pln_schema_key(cache, bytes, &key);
     if (status < 0) {
         return status;
     }
@@ -303,7 +330,7 @@ int pln_touch(struct pln_cache *cache, struct pln_bytes bytes, pln_ms ttl_ms) {
     struct pln_hashed key;
     struct pln_match match;
     struct pln_ruleset *ruleset;
-    int status = pln_cache_key(cache, bytes, &key);
+    int status = pln_schema_key(cache, bytes, &key);
     if (status == PLN_OK && ttl_ms <= 0) {
         status = pln_fail(PLN_EINVAL, "touch: ttl must be positive, got %lld ms",
                           (long long) ttl_ms);

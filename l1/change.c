@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * change.c - what is done to entries that stay, and to those whose time has come: new times,
- * claims, the sweep, usage.
+ * marks for a successor, claims, the sweep, usage.
  */
 #include "internal.h"
 
@@ -50,6 +50,25 @@ int pln_l1_prolong(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, 
     }
     pln_l1_leave(record);
     return is_done ? PLN_OK : PLN_MISS;
+}
+
+size_t pln_l1_marks(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, uint64_t *stamp,
+                    uint16_t marks[PLN_MAX_TAGS]) {
+    struct thread_record *record = pln_l1_record(l1);
+    struct pln_l1_hit hit;
+    size_t n = 0;
+    if (record == NULL) {
+        return 0;
+    }
+    pln_l1_enter(l1, record);
+    const struct entry *entry = pln_l1_look_up(l1, key, now, &hit);
+    if (entry != NULL && (n = pln_l1_n_marks(entry)) > 0) {
+        const char *at = (const char *) entry + entry->value.offset + entry->value.len;
+        memcpy(stamp, at, sizeof *stamp);
+        memcpy(marks, at + sizeof *stamp, n * sizeof *marks);
+    }
+    pln_l1_leave(record);
+    return n;
 }
 
 bool pln_l1_claim_refresh(struct pln_l1 *l1, const struct pln_hashed *key) {

@@ -109,6 +109,11 @@ int pln_l1_borrow(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, u
                   struct pln_l1_hit *hit, struct pln_value **value);
 void pln_l1_release(struct pln_l1 *l1, struct pln_value *value);
 
+/* The marks of the key's live entry, for one that takes its place, and the stamp that they were
+ * stored with. Returns: how many. Threads: any, wait-free. */
+size_t pln_l1_marks(struct pln_l1 *l1, const struct pln_hashed *key, pln_ms now, uint64_t *stamp,
+                    uint16_t marks[PLN_MAX_TAGS]);
+
 /* As n times pln_l1_borrow, with the memory of many keys asked for together; statuses[i] is PLN_OK
  * or PLN_MISS. */
 void pln_l1_borrow_many(struct pln_l1 *l1, const struct pln_hashed *keys, size_t n, pln_ms now,

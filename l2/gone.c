@@ -72,6 +72,13 @@ static int touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fresh, 
     return on_key(l2, key, deadline);
 }
 
+static int swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_swap *what,
+                pln_ns deadline, struct pln_l2_value *value) {
+    (void) what;
+    (void) value;
+    return on_key(l2, key, deadline);
+}
+
 static int lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *granted) {
     (void) length;
@@ -133,6 +140,7 @@ struct pln_l2 *pln_l2_gone(void) {
         .remove_many = remove_many,
         .expire = on_key,
         .touch = touch,
+        .swap = swap,
         .redo = redo,
         .lease = lease,
         .commit = commit,

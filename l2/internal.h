@@ -368,6 +368,9 @@ int pln_redis_ask_pool(struct pln_pool *pool, size_t index, struct pln_batch *ba
                        const char *command, unsigned kinds, pln_ns deadline,
                        struct pln_reply **reply);
 int pln_redis_check_key(const struct pln_hashed *key);
+int pln_redis_clock_apart(struct pln_redis *redis, pln_ns deadline, uint64_t *clock);
+int pln_redis_swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_swap *swap,
+                   pln_ns deadline, struct pln_l2_value *value);
 /* Runs a script on every server that has tags, and gives the number it answers with to `take` (may
  * be NULL). All are tried, and the first failure is told. */
 int pln_redis_run_everywhere(struct pln_redis *redis, const struct pln_script_call *call,

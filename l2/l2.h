@@ -13,7 +13,7 @@
  *   conn.c   one supervised connection: deadline, identity, reconnect
  *   pool.c   the data connections of a node, its circuit breaker and backoff
  *   resp.c   commands as bytes; shape.c answers of RESP3 in the shape of RESP2
- *   redis.c  a client, and the operations that change a value
+ *   redis.c  a client, and the operations that change a value; swap.c the one that looks first
  *   read.c   those that read; near.c from replicas, which replica.c looks after; read_async.c a get
  *            whose caller does not wait
  *   lease.c  the right to load, and what is stored by it, by itself and many at once
@@ -123,6 +123,7 @@ struct pln_l2_value {
 void pln_l2_value_fini(struct pln_l2_value *value);
 
 struct pln_batch;
+struct pln_l2_swap; /* swap.h */
 struct pln_l2_talk;
 struct pln_node;
 struct pln_reply;
@@ -216,6 +217,8 @@ struct pln_l2_ops {
     int (*expire)(struct pln_l2 *, const struct pln_hashed *, pln_ns deadline);
     int (*touch)(struct pln_l2 *, const struct pln_hashed *, pln_ms fresh, pln_ms life,
                  pln_ms least, pln_ns deadline);
+    int (*swap)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_swap *,
+                pln_ns deadline, struct pln_l2_value *);
     int (*lease)(struct pln_l2 *, const struct pln_hashed *, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *);
     void (*lease_many)(struct pln_l2 *, const struct pln_hashed *, const pln_ms *lengths, size_t n,
@@ -371,30 +374,6 @@ static inline int pln_l2_commit(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->commit(l2, key, lease, item, deadline);
 }
 
-/* The same for many keys, in one round trip; statuses[i] as from the one of the key, without text.
- */
-static inline void pln_l2_lease_many(struct pln_l2 *l2, const struct pln_hashed *keys,
-                                     const pln_ms *lengths, size_t n, pln_ns deadline,
-                                     struct pln_l2_lease *leases, int *statuses) {
-    for (size_t i = 0; l2->ops->lease_many == NULL && i < n; i++) {
-        statuses[i] = l2->ops->lease(l2, &keys[i], lengths[i], deadline, &leases[i]);
-    }
-    if (l2->ops->lease_many != NULL) {
-        l2->ops->lease_many(l2, keys, lengths, n, deadline, leases, statuses);
-    }
-}
-static inline void pln_l2_commit_many(struct pln_l2 *l2, const struct pln_hashed *keys,
-                                      const struct pln_l2_lease *leases,
-                                      const struct pln_l2_item *items, size_t n, pln_ns deadline,
-                                      int *statuses) {
-    for (size_t i = 0; l2->ops->commit_many == NULL && i < n; i++) {
-        statuses[i] = l2->ops->commit(l2, &keys[i], &leases[i], &items[i], deadline);
-    }
-    if (l2->ops->commit_many != NULL) {
-        l2->ops->commit_many(l2, keys, leases, items, n, deadline, statuses);
-    }
-}
-
 /* Ends a lease without a value. Returns: PLN_OK, PLN_MISS (it had ended). */
 static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key,
                                  const struct pln_l2_lease *lease, pln_ns deadline) {
@@ -496,5 +475,7 @@ static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void 
     return l2->ops->nodes == NULL ? 0 : l2->ops->nodes(l2, visit, arg);
 }
 
+#include "many.h"
 #include "memory.h"
+#include "swap.h"
 #endif

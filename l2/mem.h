@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * mem.h - the server in memory, as its files share it: mem.c (life, the bus), memops.c (values,
- * leases, tags), memmany.c (many at once), memfault.c (what goes wrong, as it is told to),
- * memlate.c (messages that come late, and the thread that brings them) and memrow.c (the row of
- * messages, and what of it was missed).
+ * leases, tags), memswap.c (what depends on the value that is there), memmany.c (many at once),
+ * memfault.c (what goes wrong, as it is told to), memlate.c (messages that come late, and the
+ * thread that brings them) and memrow.c (the row of messages, and what of it was missed).
  */
 #ifndef PLN_L2_MEM_H
 #define PLN_L2_MEM_H
@@ -155,6 +155,24 @@ extern const struct pln_l2_ops pln_mem_ops;
 void pln_mem_drop_value(struct record *record);
 /* Ends a key's value and its lease. */
 void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key);
+
+/* The server's clock: the client's, set forward so that a virtual clock may start at zero and a
+ * value may still be older than that. */
+pln_ms pln_mem_server_now(struct mem_client *client);
+struct record *pln_mem_find_record(struct space *space, struct pln_bytes key);
+/* The record's value, if it has one that is neither past its end nor void. */
+int pln_mem_read_record(struct mem_client *client, struct record *record,
+                        struct pln_l2_value *value);
+int pln_mem_store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
+                  uint64_t tag_clock);
+
+/* ---- memswap.c ---- */
+
+int pln_mem_swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_swap *swap,
+                 pln_ns deadline, struct pln_l2_value *value);
+uint64_t pln_mem_heard(struct pln_l2 *l2, const struct pln_hashed *key);
+int pln_mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *redo,
+                 pln_ns deadline);
 
 /* ---- memmany.c ---- */
 

@@ -8,20 +8,18 @@
 
 /* ---- values and tags ---- */
 
-/* The server's clock: the client's, set forward so that a virtual clock may start at zero and a
- * value may still be older than that. */
-static pln_ms server_now(struct mem_client *client) {
+pln_ms pln_mem_server_now(struct mem_client *client) {
     return pln_now(client->host) + 1000000000000;
 }
 
-static struct record *find_record(struct space *space, struct pln_bytes key) {
+struct record *pln_mem_find_record(struct space *space, struct pln_bytes key) {
     struct record *record = NULL;
     HASH_FIND(hh, space->records, key.data, key.len, record);
     return record;
 }
 
 static struct record *make_record(struct space *space, struct pln_bytes key) {
-    struct record *record = find_record(space, key);
+    struct record *record = pln_mem_find_record(space, key);
     if (record != NULL) {
         return record;
     }
@@ -61,10 +59,9 @@ static bool is_void(struct space *space, const struct pln_bytes *tags, size_t n_
     return false;
 }
 
-/* The record's value, if it has one that is neither past its end nor void. */
-static int read_record(struct mem_client *client, struct record *record,
-                       struct pln_l2_value *value) {
-    pln_ms now = server_now(client);
+int pln_mem_read_record(struct mem_client *client, struct record *record,
+                        struct pln_l2_value *value) {
+    pln_ms now = pln_mem_server_now(client);
     if (record == NULL || record->envelope == NULL) {
         return PLN_MISS;
     }
@@ -82,7 +79,7 @@ static int read_record(struct mem_client *client, struct record *record,
 
 static bool has_value(struct mem_client *client, struct record *record, bool *is_absent) {
     struct pln_l2_value value;
-    if (read_record(client, record, &value) != PLN_OK) {
+    if (pln_mem_read_record(client, record, &value) != PLN_OK) {
         return false;
     }
     *is_absent = value.item.is_absent;
@@ -90,8 +87,8 @@ static bool has_value(struct mem_client *client, struct record *record, bool *is
     return true;
 }
 
-static int store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
-                 uint64_t tag_clock) {
+int pln_mem_store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
+                  uint64_t tag_clock) {
     struct pln_l2_item stored = *item;
     struct record *record = make_record(client->space, key);
     size_t bytes = pln_envelope_size(item);
@@ -102,7 +99,7 @@ static int store(struct mem_client *client, struct pln_bytes key, const struct p
     }
     stored.tag_clock = tag_clock;
     stored.life_left = item->life_left < 1 ? 1 : item->life_left;
-    pln_envelope_write(&stored, server_now(client), envelope);
+    pln_envelope_write(&stored, pln_mem_server_now(client), envelope);
     pln_mem_drop_value(record);
     record->envelope = envelope;
     record->envelope_bytes = bytes;
@@ -129,8 +126,9 @@ static int mem_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadl
     if (result != PLN_OK) {
         return result;
     }
-    return pln_mem_leave(client, is_late,
-                         read_record(client, find_record(client->space, key->key), value));
+    return pln_mem_leave(
+        client, is_late,
+        pln_mem_read_record(client, pln_mem_find_record(client->space, key->key), value));
 }
 
 static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t n, pln_ns deadline,
@@ -141,7 +139,8 @@ static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t
     for (size_t i = 0; i < n; i++) {
         statuses[i] = result;
         if (result == PLN_OK) {
-            statuses[i] = read_record(client, find_record(client->space, keys[i].key), &values[i]);
+            struct record *record = pln_mem_find_record(client->space, keys[i].key);
+            statuses[i] = pln_mem_read_record(client, record, &values[i]);
         }
     }
     return result == PLN_OK ? pln_mem_leave(client, is_late, PLN_OK) : result;
@@ -151,7 +150,8 @@ static int mem_get_many(struct pln_l2 *l2, const struct pln_hashed *keys, size_t
 static bool is_refused(struct mem_client *client, struct pln_bytes key,
                        const struct pln_l2_item *item, uint32_t flags) {
     bool is_absent = false;
-    bool exists = has_value(client, find_record(client->space, key), &is_absent) && !is_absent;
+    bool exists = has_value(client, pln_mem_find_record(client->space, key), &is_absent) &&
+                  !is_absent;
     return ((flags & PLN_SET_NX) != 0 && exists) || ((flags & PLN_SET_XX) != 0 && !exists) ||
            (item->tag_clock != 0 &&
             is_void(client->space, item->tags, item->n_tags, item->tag_clock));
@@ -172,7 +172,7 @@ static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct
         return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
     uint64_t clock = item->tag_clock != 0 ? item->tag_clock : client->space->clock;
-    result = store(client, key->key, item, clock);
+    result = pln_mem_store(client, key->key, item, clock);
     if (result == PLN_OK) {
         pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
     }
@@ -180,7 +180,7 @@ static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct
 }
 
 void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key) {
-    struct record *record = find_record(client->space, key);
+    struct record *record = pln_mem_find_record(client->space, key);
     if (record != NULL) {
         pln_mem_drop_value(record);
         record->is_leased = false;
@@ -207,71 +207,15 @@ static int mem_expire(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns de
     if (result != PLN_OK) {
         return result;
     }
-    struct record *record = find_record(client->space, key->key);
+    struct record *record = pln_mem_find_record(client->space, key->key);
     result = has_value(client, record, &is_absent) ? PLN_OK : PLN_MISS;
     if (result == PLN_OK) {
-        pln_envelope_expire(record->envelope, server_now(client));
+        pln_envelope_expire(record->envelope, pln_mem_server_now(client));
     }
     if (record != NULL) {
         record->is_leased = false;
     }
     pln_mem_post_locked(client, PLN_MESSAGE_EXPIRE, key->key);
-    return pln_mem_leave(client, is_late, result);
-}
-
-/* Does what was to be done at a moment, to a value that is older, newer, or of about that time. */
-static int redo_locked(struct mem_client *client, const struct pln_hashed *key,
-                       const struct pln_l2_redo *redo, const struct pln_l2_value *value) {
-    struct record *record = find_record(client->space, key->key);
-    pln_ms later = redo->age - value->item.age;
-    bool is_there = value->memory != NULL;
-    bool creates = !is_there && redo->heard != 0;
-    if (creates && redo->heard != client->space->number) {
-        return PLN_PENDING;
-    }
-    if (record != NULL) {
-        record->is_leased = false;
-    }
-    if (is_there && later > PLN_REDO_DOUBT) {
-        return PLN_NOT_STORED;
-    }
-    if (creates || (redo->kind == PLN_REDO_SET && is_there && later < -PLN_REDO_DOUBT)) {
-        return store(client, key->key, redo->item,
-                     is_there ? value->item.tag_clock : client->space->clock);
-    }
-    if (redo->kind == PLN_REDO_EXPIRE && is_there && record != NULL) {
-        pln_envelope_expire(record->envelope, server_now(client));
-    } else if (redo->kind != PLN_REDO_EXPIRE && record != NULL) {
-        pln_mem_drop_value(record);
-    }
-    return PLN_OK;
-}
-
-static uint64_t mem_heard(struct pln_l2 *l2, const struct pln_hashed *key) {
-    (void) key;
-    return pln_feed_heard(&pln_mem_client(l2)->feed);
-}
-
-static int mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *redo,
-                    pln_ns deadline) {
-    struct mem_client *client = pln_mem_client(l2);
-    struct pln_l2_value value = {0};
-    bool is_late;
-    int result = redo->kind == PLN_REDO_SET ? pln_envelope_check(redo->item) : PLN_OK;
-    if (result == PLN_OK) {
-        result = pln_mem_enter(client, redo->kind == PLN_REDO_REMOVE ? MEM_FREES : MEM_WRITES,
-                               deadline, &is_late);
-    }
-    if (result != PLN_OK) {
-        return result;
-    }
-    (void) read_record(client, find_record(client->space, key->key), &value);
-    result = redo_locked(client, key, redo, &value);
-    pln_l2_value_fini(&value);
-    if (result == PLN_OK || result == PLN_NOT_STORED) {
-        pln_mem_post_locked(
-            client, redo->kind == PLN_REDO_EXPIRE ? PLN_MESSAGE_EXPIRE : PLN_MESSAGE_KEY, key->key);
-    }
     return pln_mem_leave(client, is_late, result);
 }
 
@@ -284,8 +228,8 @@ static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fre
     if (result != PLN_OK) {
         return result;
     }
-    struct record *record = find_record(client->space, key->key);
-    bool is_taken = read_record(client, record, &value) == PLN_OK &&
+    struct record *record = pln_mem_find_record(client->space, key->key);
+    bool is_taken = pln_mem_read_record(client, record, &value) == PLN_OK &&
                     (least == 0 || (value.item.fresh_left > 0 &&
                                     value.item.age + value.item.fresh_left >= least));
     pln_l2_value_fini(&value);
@@ -293,14 +237,14 @@ static int mem_touch(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms fre
         return pln_mem_leave(client, is_late, PLN_MISS);
     }
     uint8_t payload[PLN_MESSAGE_MAX];
-    pln_envelope_touch(record->envelope, server_now(client), fresh, life < 1 ? 1 : life);
+    pln_envelope_touch(record->envelope, pln_mem_server_now(client), fresh, life < 1 ? 1 : life);
     pln_mem_post_locked(client, PLN_MESSAGE_EXTEND,
                         pln_message_extend(key->key, fresh, life, payload));
     return pln_mem_leave(client, is_late, PLN_OK);
 }
 
 static bool is_held_now(struct mem_client *client, struct record *record) {
-    return record != NULL && record->is_leased && record->lease_until > server_now(client);
+    return record != NULL && record->is_leased && record->lease_until > pln_mem_server_now(client);
 }
 
 static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length,
@@ -319,13 +263,13 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
                                    .is_empty = !record->envelope};
     if (is_held_now(client, record)) {
         record->is_awaited = true;
-        lease->left = record->lease_until - server_now(client);
+        lease->left = record->lease_until - pln_mem_server_now(client);
         return pln_mem_leave(client, is_late, PLN_PENDING);
     }
     pln_put_big(record->token, pln_random64(), 8);
     pln_put_big(record->token + 8, pln_random64(), 8);
     memcpy(lease->token, record->token, sizeof lease->token);
-    record->lease_until = pln_after(server_now(client), length);
+    record->lease_until = pln_after(pln_mem_server_now(client), length);
     record->is_leased = true;
     record->is_awaited = false;
     return pln_mem_leave(client, is_late, PLN_OK);
@@ -334,7 +278,7 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
 /* Ends the lease if it is this one and still runs; tells who waits. */
 static bool end_lease(struct mem_client *client, struct pln_bytes key,
                       const struct pln_l2_lease *lease) {
-    struct record *record = find_record(client->space, key);
+    struct record *record = pln_mem_find_record(client->space, key);
     if (!is_held_now(client, record) ||
         memcmp(record->token, lease->token, sizeof record->token) != 0) {
         return false;
@@ -362,7 +306,7 @@ static int mem_commit(struct pln_l2 *l2, const struct pln_hashed *key,
         is_void(client->space, item->tags, item->n_tags, lease->tag_clock)) {
         return pln_mem_leave(client, is_late, PLN_NOT_STORED);
     }
-    return pln_mem_leave(client, is_late, store(client, key->key, item, lease->tag_clock));
+    return pln_mem_leave(client, is_late, pln_mem_store(client, key->key, item, lease->tag_clock));
 }
 
 static int mem_release(struct pln_l2 *l2, const struct pln_hashed *key,
@@ -479,8 +423,9 @@ const struct pln_l2_ops pln_mem_ops = {
     .remove_many = pln_mem_remove_many,
     .expire = mem_expire,
     .touch = mem_touch,
-    .heard = mem_heard,
-    .redo = mem_redo,
+    .swap = pln_mem_swap,
+    .heard = pln_mem_heard,
+    .redo = pln_mem_redo,
     .lease = mem_lease,
     .commit = mem_commit,
     .release = mem_release,

@@ -323,6 +323,7 @@ const struct pln_l2_ops pln_redis_ops = {
     .remove_many = pln_redis_remove_many,
     .expire = redis_expire,
     .touch = redis_touch,
+    .swap = pln_redis_swap,
     .heard = redis_heard,
     .redo = redis_redo,
     .lease = pln_redis_lease,

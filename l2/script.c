@@ -5,8 +5,8 @@
  *
  * Keys of a script on a value: V the value, L the lease, T the tags' hash; else T alone. Those that
  * tell the others of a change have the log as one more, where one is kept; all that tell have the
- * channel, the message and the log's length as their first three arguments. All but LEASE, TIMES
- * and BEAT answer with a number; those that have told of a change, with the message's.
+ * channel, the message and the log's length as their first three arguments. All but LEASE, TIMES,
+ * BEAT and SWAP answer with a number; those that have told of a change, with the message's.
  *
  * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, "@"
  * the number of the last message, "!" the server (its run id) that was found to have lost writes,
@@ -183,6 +183,42 @@ static const struct {
     [PLN_SCRIPT_PLAIN] = {"get", NAMES "local v = redis.pcall('GET', V)\n"
                                        "if type(v) == 'table' then v = false end\n"
                                        "return {v, redis.call('PTTL', V)}\n"},
+    /* 4: what becomes of the life and tags of the value in whose place it comes: 'keep', 'renew'
+     * (the tags go on), 'void' (likewise the item's), 'none' where none is expected; the format
+     * and packing that are expected; the tag clock of what is new, 0 for now; 5: the value that is
+     * expected. Answers with 0 and
+     * what is there, -1 where nothing is, or as the others do and with what is there now. */
+    [PLN_SCRIPT_SWAP] = {"swap", TELL HEAD PUT
+                         "local how, format, packing, c =\n"
+                         "  string.match(ARGV[4], '(%a+) (%d+) (%d+) (%d+)')\n"
+                         "local function swapped()\n"
+                         "  redis.call('DEL', L)\n"
+                         "  return {changed(false), redis.call('GET', V) or ''}\n"
+                         "end\n"
+                         "local h, t = head(), now()\n"
+                         "local is_there = h and string.byte(h, 3) % 2 == 0 and\n"
+                         "  struct.unpack('>I8', h, 17) > t\n"
+                         "if not is_there then\n"
+                         "  if how ~= 'none' then return {-1, ''} end\n"
+                         "  put(c == '0' and clock(T) or tonumber(c))\n"
+                         "else\n"
+                         "  local v, from = redis.call('GET', V), 45 + struct.unpack('>I2', h, 7)\n"
+                         "  if how == 'none' or string.byte(h, 4) ~= tonumber(format) or\n"
+                         "    string.byte(h, 5) ~= tonumber(packing) or\n"
+                         "    string.sub(v, from) ~= ARGV[5] then return {0, v} end\n"
+                         "  if how == 'void' then return swapped(put(tonumber(c))) end\n"
+                         "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"
+                         "  local ends, left = string.sub(h, 17, 32), redis.call('PTTL', V)\n"
+                         "  if how == 'renew' then\n"
+                         "    ends, left = at(t, fresh) .. at(t, life), tonumber(life) or -1\n"
+                         "  end\n"
+                         "  v = string.sub(before, 1, 5) .. string.sub(h, 6, 8) .. at(t, 0) ..\n"
+                         "    ends .. string.sub(h, 33, 40) .. string.sub(after, 1, 4) ..\n"
+                         "    string.sub(v, 45, from - 1) .. value\n"
+                         "  redis.call('SET', V, v)\n"
+                         "  if left >= 0 then redis.call('PEXPIRE', V, math.max(left, 1)) end\n"
+                         "end\n"
+                         "return swapped()\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -347,7 +383,8 @@ static void write_joined(void *const *args, size_t n, const struct pln_slot *slo
 static void prepare(struct pln_node *node, const struct pln_script_call *call,
                     struct pln_script_running *running) {
     bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
-                     call->script == PLN_SCRIPT_BEAT || call->script == PLN_SCRIPT_PLAIN;
+                     call->script == PLN_SCRIPT_BEAT || call->script == PLN_SCRIPT_PLAIN ||
+                     call->script == PLN_SCRIPT_SWAP;
     *running = (struct pln_script_running){
         .node = node,
         .call = call,

@@ -237,6 +237,7 @@ enum pln_script {
     PLN_SCRIPT_BEAT,
     PLN_SCRIPT_RECOVER,
     PLN_SCRIPT_PLAIN,
+    PLN_SCRIPT_SWAP,
     PLN_N_SCRIPTS,
 };
 

@@ -4,8 +4,8 @@
  */
 #include "module.h"
 
-/* A name's counter goes by so much. incr(name [, by [, { ttl = }]]) -> its value */
-static int cache_incr(lua_State *L) {
+/* A name's counter goes by so much. count(name [, by [, { ttl = }]]) -> its value */
+static int cache_count(lua_State *L) {
     static const char *const names[] = {"ttl", NULL};
     int64_t value;
     pln_lua_opened(L, 1);
@@ -90,7 +90,7 @@ static int cache_limit(lua_State *L) {
 }
 
 const luaL_Reg pln_lua_limits[] = {
-    {"incr", cache_incr},
+    {"count", cache_count},
     {"counter", cache_counter},
     {"reset_counter", cache_reset_counter},
     {"limit", cache_limit},

@@ -281,7 +281,9 @@ static int push_class(lua_State *L) {
                                      pln_lua_engines,
                                      pln_lua_asyncs,
                                      pln_lua_copies,
-                                     pln_lua_terms};
+                                     pln_lua_terms,
+                                     pln_lua_swaps,
+                                     pln_lua_hearing};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -293,6 +295,8 @@ static int push_class(lua_State *L) {
     for (size_t i = 0; i < PLN_ARRAY_LEN(lists); i++) {
         set_functions(L, class, lists[i]);
     }
+    pln_lua_push_key_maker(L);
+    lua_setfield(L, -2, "key");
     lua_setfield(L, class, "__index");
     return class;
 }
@@ -313,6 +317,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "copy");
     lua_pushcfunction(L, pln_lua_hash);
     lua_setfield(L, -2, "hash");
+    pln_lua_push_key_maker(L);
+    lua_setfield(L, -2, "key");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);

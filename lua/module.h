@@ -6,6 +6,8 @@
  * module.c   luaopen_perilune, and a cache's life
  * options.c  tables of options, checked for unknown names
  * reads.c    get, peek, get_many, and the call of a loader
+ * bulk.c     loading many keys by one call
+ * keying.c   keys made of parts
  * writes.c   set, and all that makes values void
  * terms.c    what a loader says of its value's life, and a rule of a key's
  * wrap.c     functions whose results are cached
@@ -18,6 +20,8 @@
  * shadow.c   a candidate policy beside the live one
  * engine.c   what all of the process shares, and who does its work
  * limits.c   counters and limits of a rate
+ * swaps.c    cached values that change by what they are
+ * hearing.c  what is heard of other instances
  * sessions.c sessions
  * given.c    what these three share
  * answers.c  words of Redis commands out of Lua, and answers into it
@@ -227,6 +231,23 @@ bool pln_lua_is_callable(lua_State *L, int index);
 int pln_lua_take_loaded(lua_State *L, int n, struct pln_cache *cache, struct pln_bytes key,
                         struct pln_load *load);
 
+/* ---- keying.c ---- */
+
+/* Adds the values from `first` to `last` to the text on top of the stack, as parts of a key. Raises
+ * where one makes none; `help` says what to do then. */
+void pln_lua_key_add(lua_State *L, int first, int last, const char *help);
+/* Puts a hash into the key on top of the stack, where it is long. */
+void pln_lua_key_shorten(lua_State *L);
+/* perilune.key */
+void pln_lua_push_key_maker(lua_State *L);
+
+/* ---- bulk.c ---- */
+
+/* Reads a batch, and loads what is missing by the function at 4; the keys are the list at 2. Pushes
+ * values and hows, and why something failed; returns how many. */
+int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch,
+                             struct pln_get_options *options);
+
 /* ---- async.c ---- */
 
 enum pln_lua_op_kind { PLN_LUA_GETS, PLN_LUA_GETS_MANY, PLN_LUA_CALLS };
@@ -323,6 +344,7 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[],
+    pln_lua_swaps[], pln_lua_hearing[];
 
 #endif

@@ -410,21 +410,31 @@ int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lu
     return raised == LUA_OK ? 2 : lua_error(L);
 }
 
-/* get_many(keys, [options]) -> values, hows, each by the key's position */
+/* get_many(keys, [options], [loader]) -> values, hows, each by the key's position; message */
 static int cache_get_many(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
     luaL_checktype(L, 2, LUA_TTABLE);
-    lua_settop(L, 3);
+    if (lua_isfunction(L, 3)) { /* the options may be left out before it */
+        lua_pushnil(L);
+        lua_insert(L, 3);
+    }
+    lua_settop(L, 4);
+    luaL_argcheck(L, lua_isnil(L, 4) || pln_lua_is_callable(L, 4), 4,
+                  "the loader must be a function");
     pln_lua_get_options(L, 3, &options, tags);
     size_t n = lua_rawlen(L, 2);
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_lua_batch *batch = push_batch(L, n);
     pln_lua_take_keys(L, 2, batch->keys, n);
+    self = pln_lua_opened(L, 1); /* again: what was allocated may have run a finalizer */
     batch->self = self;
     batch->is_copy = (options.flags & PLN_LUA_COPY) != 0;
     options.flags &= ~PLN_LUA_COPY;
+    if (n > 0 && !lua_isnil(L, 4)) {
+        return pln_lua_get_many_loading(L, self, batch, &options);
+    }
     int status = n == 0 ? PLN_OK
                         : pln_get_many(self->cache, batch->keys, n, &options, batch->results,
                                        batch->statuses);

@@ -4,18 +4,11 @@
  *
  *     local find = cache:wrap(find_user, {prefix = "user", ttl = "15m"})
  *     find(7)             the key is user:7, where a policy's rule "user:{id}" finds it
- *     find.invalidate(7)
- *     find.key(7)         "user:7"
+ *     find.invalidate(7)  and so are find.peek(7), find.refresh(7), find.key(7)
  *
- * Arguments become a key that no other arguments become: numbers, booleans and nil as they are
- * written; in strings every byte that could be taken for something else (':', '%', control bytes)
- * is written %3A, and the first byte of a string that reads like a number, boolean or nil too.
- * The names of one kind of thing are therefore readable, and 1 and "1" differ.
+ * Arguments become a key that no other arguments become: see keying.c.
  */
 #include "module.h"
-
-#include <ctype.h>
-#include <math.h>
 
 /* Upvalues of the functions of a wrapped one, after those that all methods have. */
 enum {
@@ -28,80 +21,6 @@ enum {
 };
 
 /* ---- keys ---- */
-
-static void add_escaped(luaL_Buffer *buffer, unsigned char byte) {
-    static const char digits[] = "0123456789ABCDEF";
-    luaL_addchar(buffer, '%');
-    luaL_addchar(buffer, digits[byte >> 4]);
-    luaL_addchar(buffer, digits[byte & 15]);
-}
-
-static bool reads_like_another_type(lua_State *L, const char *text) {
-    if (strcmp(text, "true") == 0 || strcmp(text, "false") == 0 || strcmp(text, "nil") == 0) {
-        return true;
-    }
-    if (lua_stringtonumber(L, text) == 0) {
-        /* what "%.17g" writes of infinities is no number to Lua */
-        return strcmp(text, "inf") == 0 || strcmp(text, "-inf") == 0;
-    }
-    lua_pop(L, 1);
-    return true;
-}
-
-/* Pushes a string argument as it stands in a key. */
-static void push_text(lua_State *L, int index) {
-    size_t len;
-    const char *text = lua_tolstring(L, index, &len);
-    bool escapes_first = reads_like_another_type(L, text);
-    luaL_Buffer buffer;
-    luaL_buffinit(L, &buffer);
-    if (len == 0) {
-        luaL_addchar(&buffer, '%'); /* else followed by two digits: only the empty string ends so */
-    }
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char) text[i];
-        if (byte == ':' || byte == '%' || byte < ' ' || byte == 0x7f || (i == 0 && escapes_first)) {
-            add_escaped(&buffer, byte);
-        } else {
-            luaL_addchar(&buffer, (char) byte);
-        }
-    }
-    luaL_pushresult(&buffer);
-}
-
-static void push_number(lua_State *L, int index) {
-    int is_integer;
-    lua_Integer integer = lua_tointegerx(L, index, &is_integer);
-    if (is_integer) {
-        lua_pushfstring(L, "%I", (LUAI_UACINT) integer); /* 1 and 1.0 are equal: one key */
-        return;
-    }
-    char text[32];
-    luaL_argcheck(L, !isnan(lua_tonumber(L, index)), index, "nan is no key");
-    snprintf(text, sizeof text, "%.17g", lua_tonumber(L, index));
-    lua_pushstring(L, text);
-}
-
-static void push_argument(lua_State *L, int index) {
-    switch (lua_type(L, index)) {
-    case LUA_TSTRING:
-        push_text(L, index);
-        break;
-    case LUA_TNUMBER:
-        push_number(L, index);
-        break;
-    case LUA_TNIL:
-        lua_pushliteral(L, "nil");
-        break;
-    case LUA_TBOOLEAN:
-        lua_pushstring(L, lua_toboolean(L, index) ? "true" : "false");
-        break;
-    default:
-        lua_pushfstring(L, "a %s makes no key: give wrap a function 'key' that makes one",
-                        luaL_typename(L, index));
-        luaL_argerror(L, index, lua_tostring(L, -1));
-    }
-}
 
 /* Pushes the key for the arguments from `first` on. */
 static void push_key(lua_State *L, int first) {
@@ -124,40 +43,66 @@ static void push_key(lua_State *L, int first) {
         lua_concat(L, 3);
         return;
     }
-    for (int i = first; i <= last; i++) {
-        lua_pushliteral(L, ":");
-        push_argument(L, i);
-        lua_concat(L, 3);
-    }
+    pln_lua_key_add(L, first, last, ": give wrap a function 'key' that makes one");
+    pln_lua_key_shorten(L);
 }
 
 /* ---- the wrapped function ---- */
 
-/* stack: the wrapped object, arguments */
-static int wrapped_call(lua_State *L) {
+/* The result for the arguments from `first` on: what is cached, or, where that is not wanted, what
+ * the function says now. The old one goes stale for all, and is kept for as long as that allows. */
+static int find(lua_State *L, int first, bool is_anew) {
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
-    int n_arguments = lua_gettop(L) - 1;
-    push_key(L, 2);
+    int n_arguments = lua_gettop(L) - first + 1;
+    push_key(L, first);
     int key = lua_gettop(L);
     lua_pushvalue(L, lua_upvalueindex(FUNCTION));
     lua_pushvalue(L, lua_upvalueindex(OPTIONS));
     lua_pushvalue(L, lua_upvalueindex(CACHE));
     struct pln_lua_cache *self = pln_lua_opened(L, key + 3);
     pln_lua_get_options(L, key + 2, &options, tags);
+    if (is_anew) {
+        int status = pln_expire(self->cache, pln_lua_check_key(L, key));
+        if (status == PLN_EINVAL) { /* what Redis does not take now is told to it later */
+            return pln_lua_push_status(L, status);
+        }
+        options.flags |= PLN_GET_NO_STALE;
+    }
     struct pln_lua_loading loading = {.key = key,
                                       .loader = key + 1,
-                                      .first_extra = 2,
+                                      .first_extra = first,
                                       .n_extra = n_arguments,
                                       .is_copy = (options.flags & PLN_LUA_COPY) != 0};
     options.flags &= ~PLN_LUA_COPY;
     return pln_lua_get_loading(L, self, &options, &loading);
 }
 
+/* stack: the wrapped object, arguments */
+static int wrapped_call(lua_State *L) {
+    return find(L, 2, false);
+}
+
+static int wrapped_refresh(lua_State *L) {
+    return find(L, 1, true);
+}
+
 /* The key that a call with these arguments has. */
 static int wrapped_key(lua_State *L) {
     push_key(L, 1);
     return 1;
+}
+
+/* As the cache's own method. */
+static int wrapped_peek(lua_State *L) {
+    push_key(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(CACHE));
+    lua_insert(L, -2);
+    lua_getfield(L, -2, "peek");
+    lua_insert(L, -3);
+    int before = lua_gettop(L) - 3;
+    lua_call(L, 2, LUA_MULTRET);
+    return lua_gettop(L) - before;
 }
 
 static int wrapped_invalidate(lua_State *L) {
@@ -199,11 +144,16 @@ static void push_closure(lua_State *L, lua_CFunction function) {
 }
 
 static void push_wrapped(lua_State *L) {
+    static const luaL_Reg functions[] = {{"invalidate", wrapped_invalidate},
+                                         {"refresh", wrapped_refresh},
+                                         {"peek", wrapped_peek},
+                                         {"key", wrapped_key},
+                                         {NULL, NULL}};
     lua_newtable(L);
-    push_closure(L, wrapped_invalidate);
-    lua_setfield(L, -2, "invalidate");
-    push_closure(L, wrapped_key);
-    lua_setfield(L, -2, "key");
+    for (const luaL_Reg *function = functions; function->name != NULL; function++) {
+        push_closure(L, function->func);
+        lua_setfield(L, -2, function->name);
+    }
     lua_newtable(L);
     push_closure(L, wrapped_call);
     lua_setfield(L, -2, "__call");
@@ -216,9 +166,9 @@ static void push_wrapped(lua_State *L) {
 
 /* wrap(function, {prefix =, key =, and get's options}) -> an object to be called */
 static int cache_wrap(lua_State *L) {
-    static const char *const names[] = {"prefix",  "key",           "ttl",      "stale", "negative",
-                                        "timeout", "tags",          "no_stale", "l1",    "l2",
-                                        "read",    "max_staleness", "copy",     NULL};
+    static const char *const names[] = {
+        "prefix", "key", "ttl",  "stale",         "negative",     "timeout", "tags", "no_stale",
+        "l1",     "l2",  "read", "max_staleness", "soft_timeout", "keep",    "copy", NULL};
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
     pln_lua_opened(L, 1);

@@ -40,6 +40,7 @@ static const struct {
     {PLN_ESYSTEM, "system", "the operating system refused"},
     {PLN_ECODEC, "codec", "the value is compressed by what this build lacks"},
     {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
+    {PLN_ETYPE, "wrong_type", "what is there is of another kind"},
 };
 
 static _Thread_local char error_text[PLN_ERROR_TEXT];

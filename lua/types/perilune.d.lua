@@ -9,12 +9,13 @@
 ---@alias perilune.Key string|integer
 ---@alias perilune.Value string|number|boolean|table|nil
 ---@alias perilune.How "l1"|"l2"|"loaded"|"stale"|"negative"|"miss"
----@alias perilune.Code "miss"|"negative"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader"|"policy"|"closed"|"busy"|"system"|"denied"|"codec"|"lost"
+---@alias perilune.Code "miss"|"negative"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader"|"policy"|"closed"|"busy"|"system"|"denied"|"wrong_type"|"codec"|"lost"
 ---@alias perilune.Loader fun(key: string, ...: any): perilune.Value, any, perilune.Duration?
 
 ---@class perilune
 ---@field _VERSION string
 ---@field _NAME string
+---@field key perilune.KeyMaker Makes keys of parts.
 ---@field not_modified userdata What a loader returns where its source still has the old value.
 local perilune = {}
 
@@ -144,33 +145,6 @@ function Cache:get(key, options, loader, ...) end
 ---@return number? age Seconds.
 ---@return number? left Seconds.
 function Cache:peek(key) end
-
----@param keys perilune.Key[]
----@param options? perilune.GetOptions
----@return table? values By position.
----@return table|string? hows By position; or the message.
----@return perilune.Code? code
-function Cache:get_many(keys, options) end
-
----@class perilune.WrapOptions: perilune.GetOptions
----@field prefix? string
----@field key? fun(...: any): perilune.Key
-
----@class perilune.Wrapped
----@overload fun(...: any): any, string?, perilune.How|perilune.Code
-local Wrapped = {}
-
----@param ... any
----@return true? done
----@return string? err
----@return perilune.Code? code
-function Wrapped.invalidate(...) end
-
----Caches a function's first result by its arguments.
----@param fn function
----@param options perilune.WrapOptions
----@return perilune.Wrapped
-function Cache:wrap(fn, options) end
 
 -- writing ------------------------------------------------------------------------------------
 
@@ -349,16 +323,6 @@ function Cache:prometheus() end
 ---@return perilune.Node[]
 function Cache:nodes() end
 
----The keys in this process's memory that begin so.
----@param prefix? string
----@param limit? integer
----@return string[]
-function Cache:keys(prefix, limit) end
-
----@param n? integer
----@return {key: string, requests: integer, share: number}[]
-function Cache:hottest(n) end
-
 ---@param max_bytes perilune.Size
 ---@return true
 function Cache:resize(max_bytes) end
@@ -410,26 +374,6 @@ function Cache:lock(name, ttl, options) end
 ---@return number? reset Seconds.
 ---@return "guess"? guess
 function Cache:limit(name, options) end
-
----@param name string
----@param by? integer
----@param options? {ttl: perilune.Duration}
----@return integer? value
----@return string? err
----@return perilune.Code? code
-function Cache:incr(name, by, options) end
-
----@param name string
----@return integer? value
----@return string? err
----@return perilune.Code? code
-function Cache:counter(name) end
-
----@param name string
----@return true? done
----@return string? err
----@return perilune.Code? code
-function Cache:reset_counter(name) end
 
 ---@class perilune.Sessions
 local Sessions = {}

@@ -37,4 +37,4 @@ end
 print(("of 20 requests %d were let through"):format(n_allowed))
 
 -- A counter without a limit; its hour begins with the first.
-print("requests in this hour: " .. assert(cache:incr("requests:" .. caller, 20, { ttl = "1h" })))
+print("requests in this hour: " .. assert(cache:count("requests:" .. caller, 20, { ttl = "1h" })))

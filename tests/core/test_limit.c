@@ -2,6 +2,7 @@
  * test_limit.c - counters and limits over a real redis-server: exact among threads, and, at times
  * of the test's, request by request as a model in whole numbers says. */
 #include "rig.h"
+#include "../../core/named.h"
 #include "../l2/server.h"
 
 #include <stdio.h>

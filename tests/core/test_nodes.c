@@ -232,6 +232,40 @@ START_TEST(many_keys_come_from_all_servers) {
 }
 END_TEST
 
+static void expect_sum(struct pln_cache *cache, const char *key, int64_t delta, int64_t wanted) {
+    struct pln_incr_options options = {.has_initial = true, .initial = 10};
+    int64_t sum = 0;
+    int status = pln_incr(cache, pln_key(key), delta, &options, &sum);
+    ck_assert_msg(status == PLN_OK && sum == wanted, "%s is %lld, not %lld (%s)", key,
+                  (long long) sum, (long long) wanted, pln_status_name(status));
+}
+
+START_TEST(numbers_are_added_to_wherever_they_are_and_end_with_their_tags) {
+    struct pln_bytes tag = pln_key("t"), old = pln_key("13");
+    struct pln_set_options tagged = {.tags = &tag, .n_tags = 1};
+    int64_t sum;
+    begin(_i);
+    for (size_t i = 0; i < N_KEYS; i++) {
+        expect_sum(a, name(i), 1, 11);
+        expect_sum(b, name(i), 2, 13);
+        ck_assert_int_eq(pln_swap(a, pln_key(name(i)), NULL, old, NULL, NULL), PLN_NOT_STORED);
+        ck_assert_int_eq(pln_swap(a, pln_key(name(i)), &old, pln_key("20"), NULL, NULL), PLN_OK);
+        await_value(b, name(i), "20");
+        ck_assert_int_eq(pln_set(a, pln_key(name(i)), pln_key("1"), &tagged), PLN_OK);
+        expect_sum(b, name(i), 1, 2);
+    }
+    ck_assert_int_eq(pln_invalidate_tag(a, tag), PLN_OK);
+    for (size_t i = 0; i < N_KEYS; i++) {
+        await_value(a, name(i), NULL);
+        await_value(b, name(i), NULL);
+        ck_assert_int_eq(pln_incr(b, pln_key(name(i)), 1, NULL, &sum), PLN_MISS);
+        expect_sum(b, name(i), 1, 11); /* in the place of what is void */
+        await_value(a, name(i), "11");
+    }
+    finish();
+}
+END_TEST
+
 START_TEST(structures_locks_and_limits_work_too) {
     struct pln_lock *lock;
     struct pln_limit_options limit = {.rate = 5, .per_ms = 60000};
@@ -283,6 +317,8 @@ int main(void) {
     tcase_add_test(tests, in_a_ring_a_lost_link_costs_the_keys_of_its_server);
     tcase_add_loop_test(tests, one_load_for_two_instances, 0, N_KINDS);
     tcase_add_loop_test(tests, many_keys_come_from_all_servers, 0, N_KINDS);
+    tcase_add_loop_test(tests, numbers_are_added_to_wherever_they_are_and_end_with_their_tags, 0,
+                        N_KINDS);
     tcase_add_loop_test(tests, structures_locks_and_limits_work_too, 0, N_KINDS);
     tcase_add_test(tests, no_old_value_is_served_while_slots_move);
     return rig_run(suite);

@@ -23,7 +23,7 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "data", "hashes", "scans", "boards", "watch",
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
     "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded", "terms", "prompt",
-    "editor" }
+    "editor", "swaps", "bulk", "keying", "hearing" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

@@ -188,61 +188,6 @@ static void a_commit_that_nobody_waits_for_is_silent(struct client *a, struct cl
     expect_story(b, "k:z");
 }
 
-static void a_lease_tells_whether_there_is_a_value(struct client *a, struct client *b) {
-    struct pln_l2_lease lease;
-    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
-    ck_assert(lease.is_empty);
-    ck_assert_int_eq(commit(a, "a", &lease, "loaded", "red"), PLN_OK);
-    ck_assert_int_eq(take_lease(b, "a", &lease), PLN_OK);
-    ck_assert(!lease.is_empty);
-    struct pln_hashed key = key_of("a");
-    ck_assert_int_eq(pln_l2_release(b->l2, &key, &lease, soon()), PLN_OK);
-    ck_assert_int_eq(pln_l2_remove(a->l2, &key, soon()), PLN_OK);
-    ck_assert_int_eq(take_lease(b, "a", &lease), PLN_OK);
-    ck_assert(lease.is_empty);
-}
-
-enum { MANY = 600 }; /* more than are on their way at once */
-
-static void many_leases_and_commits_are_each_as_one(struct client *a, struct client *b) {
-    static struct pln_hashed keys[MANY];
-    static struct pln_l2_lease leases[MANY];
-    static struct pln_l2_item items[MANY];
-    static pln_ms lengths[MANY];
-    static int statuses[MANY];
-    static char texts[MANY][8];
-    const struct pln_bytes tags[] = {pln_key("red"), pln_key("")};
-    struct pln_l2_lease held;
-    for (int i = 0; i < MANY; i++) {
-        snprintf(texts[i], sizeof texts[i], "k%d", i);
-        keys[i] = key_of(texts[i]);
-        lengths[i] = 5000;
-        items[i] = item_of(texts[i]);
-        items[i].tags = tags;
-        items[i].n_tags = (size_t) i % 3;
-    }
-    ck_assert_int_eq(take_lease(b, "k1", &held), PLN_OK);
-    ck_assert_int_eq(set(b, "k2", "there", 0), PLN_OK);
-    pln_l2_lease_many(a->l2, keys, lengths, MANY, soon(), leases, statuses);
-    for (int i = 0; i < MANY; i++) {
-        ck_assert_int_eq(statuses[i], i == 1 ? PLN_PENDING : PLN_OK);
-        ck_assert(i == 1 || leases[i].is_empty == (i != 2));
-        items[i].tag_clock = leases[i].tag_clock;
-    }
-    ck_assert_int_eq(take_lease(b, "k3", &held), PLN_PENDING);
-    ck_assert_int_eq(set(b, "k5", "newer", 0), PLN_OK);
-    pln_l2_commit_many(a->l2, keys, leases, items, MANY, soon(), statuses);
-    for (int i = 0; i < MANY; i++) {
-        ck_assert_int_eq(statuses[i], i == 1 || i == 5 ? PLN_NOT_STORED : PLN_OK);
-        expect_text(b, texts[i], i == 1 ? NULL : i == 5 ? "newer" : texts[i]);
-    }
-    ck_assert_int_eq(pln_l2_drop_tag(b->l2, pln_key("red"), soon()), PLN_OK);
-    expect_text(a, "k597", "k597"); /* without a tag */
-    expect_text(a, "k598", NULL);
-    expect_text(a, "k599", NULL);
-    ck_assert(client_hears(b, "f:k3")); /* who was told to wait */
-}
-
 static void a_write_voids_the_lease(struct client *a, struct client *b) {
     struct pln_hashed key = key_of("a");
     struct pln_l2_lease lease;
@@ -449,6 +394,73 @@ static void many_keys_are_read_at_once(struct client *a, struct client *b) {
     }
 }
 
+/* Swaps `old` (NULL: none) for a text that is fresh for a second, and tells what is there then. */
+static int swap(struct client *client, const char *key, const char *old, const char *text,
+                bool keeps_life, struct pln_l2_value *value) {
+    struct pln_hashed hashed = key_of(key);
+    struct pln_l2_item item = item_of(text);
+    item.fresh_left = 1000;
+    item.life_left = 2000;
+    struct pln_l2_swap swap = {.item = &item,
+                               .expects = old != NULL,
+                               .expected = pln_key(old != NULL ? old : ""),
+                               .keeps_life = keeps_life};
+    return pln_l2_swap(client->l2, &hashed, &swap, soon(), value);
+}
+
+static void expect_swap(struct client *client, const char *key, const char *old, const char *text,
+                        int status, const char *now) {
+    struct pln_l2_value value;
+    ck_assert_int_eq(swap(client, key, old, text, true, &value), status);
+    ck_assert_int_eq(value.memory != NULL, now != NULL);
+    ck_assert(now == NULL || pln_bytes_equal(value.item.value, pln_key(now)));
+    pln_l2_value_fini(&value);
+}
+
+static void a_swap_takes_the_place_of_what_is_expected_alone(struct client *a, struct client *b) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_lease lease;
+    expect_swap(a, "a", "one", "two", PLN_MISS, NULL);
+    expect_swap(a, "a", NULL, "one", PLN_OK, "one");
+    ck_assert(client_hears(b, "k:a"));
+    expect_story(b, "k:a");
+    expect_story(a, "");
+    expect_swap(a, "a", NULL, "two", PLN_NOT_STORED, "one");
+    expect_swap(b, "a", "on", "two", PLN_NOT_STORED, "one");
+    expect_text(b, "a", "one");
+    ck_assert_int_eq(take_lease(b, "a", &lease), PLN_OK);
+    expect_swap(a, "a", "one", "", PLN_OK, "");
+    ck_assert_int_eq(commit(b, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
+    expect_swap(b, "a", "", "two", PLN_OK, "two");
+    ck_assert_int_eq(pln_l2_expire(a->l2, &key, soon()), PLN_OK);
+    expect_swap(b, "a", "two", "three", PLN_MISS, NULL); /* it is stale */
+    struct pln_l2_item item = {.is_absent = true, .fresh_left = 1000, .life_left = 1000};
+    ck_assert_int_eq(pln_l2_set(a->l2, &key, &item, 0, soon()), PLN_OK);
+    expect_swap(b, "a", "", "three", PLN_MISS, NULL);
+    expect_swap(b, "a", NULL, "three", PLN_OK, "three");
+    expect_text(a, "a", "three");
+}
+
+static void a_swap_leaves_tags_and_life_as_they_were(struct client *a, struct client *b) {
+    struct pln_l2_value value;
+    ck_assert_int_eq(set_tagged(a, "a", "one", "t"), PLN_OK);
+    ck_assert_int_eq(swap(b, "a", "one", "two", true, &value), PLN_OK);
+    ck_assert(value.item.fresh_left > 50000 && value.item.fresh_left <= 60000);
+    ck_assert(value.item.life_left > 110000 && value.item.life_left <= 120000);
+    ck_assert_uint_eq(value.item.n_tags, 2);
+    ck_assert(pln_bytes_equal(value.item.tags[1], pln_key("t")));
+    pln_l2_value_fini(&value);
+    ck_assert_int_eq(swap(b, "a", "two", "three", false, &value), PLN_OK);
+    ck_assert(value.item.fresh_left > 0 && value.item.fresh_left <= 1000);
+    ck_assert_uint_eq(value.item.n_tags, 2);
+    pln_l2_value_fini(&value);
+    ck_assert_int_eq(pln_l2_drop_tag(a->l2, pln_key("t"), soon()), PLN_OK);
+    expect_text(b, "a", NULL);
+    expect_swap(b, "a", "three", "four", PLN_MISS, NULL);
+    expect_swap(b, "a", NULL, "four", PLN_OK, "four");
+    expect_text(a, "a", "four");
+}
+
 #define SEMANTIC(function)                                                                         \
     { #function, function }
 const struct semantic semantics[] = {
@@ -474,5 +486,7 @@ const struct semantic semantics[] = {
     SEMANTIC(clear_voids_everything),
     SEMANTIC(what_was_read_before_a_drop_is_not_committed_after),
     SEMANTIC(many_keys_are_read_at_once),
+    SEMANTIC(a_swap_takes_the_place_of_what_is_expected_alone),
+    SEMANTIC(a_swap_leaves_tags_and_life_as_they_were),
 };
 const int n_semantics = PLN_ARRAY_LEN(semantics);

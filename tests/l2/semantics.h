@@ -17,4 +17,9 @@ struct semantic {
 extern const struct semantic semantics[];
 extern const int n_semantics;
 
+/* ---- semantics_lease.c ---- */
+
+void a_lease_tells_whether_there_is_a_value(struct client *a, struct client *b);
+void many_leases_and_commits_are_each_as_one(struct client *a, struct client *b);
+
 #endif

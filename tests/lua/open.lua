@@ -42,7 +42,8 @@ spec.test("closing twice is fine, using a closed cache raises", function()
   for _, method in ipairs { "get", "peek", "set", "delete", "expire", "touch", "get_many",
     "invalidate_tag", "invalidate_prefix", "invalidate_pattern", "delete_many", "clear",
     "raise", "wrap", "load_policy", "warm", "explain", "stats", "prometheus", "nodes", "keys",
-    "hottest", "resize", "reload_policy", "test_policy", "ready" } do
+    "hottest", "resize", "reload_policy", "test_policy", "ready", "incr", "cas", "each",
+    "events", "poll_event" } do
     spec.raises("attempt to use a closed cache", cache[method], cache, "a", "b")
   end
 end)

@@ -194,7 +194,8 @@ do
 end
 local nodes = perilune.nodes { "unix:/nowhere/1", "unix:/nowhere/2", timeout = 1 }
 cache:lock("x", 5, { nodes = nodes })
-cache:incr("n", 2, { ttl = 5 })
+cache:count("n", 2, { ttl = 5 })
+cache:incr("i", 2, { initial = 1, ttl = 5 })
 cache:counter "n"
 cache:reset_counter "n"
 cache:limit("l", { rate = 5, kind = "log", on_error = "allow" })

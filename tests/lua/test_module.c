@@ -132,6 +132,23 @@ START_TEST(ops_survive_a_lack_of_memory) {
 }
 END_TEST
 
+START_TEST(keys_numbers_and_lists_survive_a_lack_of_memory) {
+    run_with_failures(
+        "local perilune = require('perilune')"
+        "local cache <close> = perilune.open { max_bytes = '1m', workers = 1, log = false }"
+        "local key = perilune.key('a:b', 7, true, ('x'):rep(300)) perilune.key.parse 'a%3Ab:7:x'"
+        "pcall(perilune.key, {}) perilune.key.parse(key)"
+        "cache:get_many({ 'k', 1, 'n' }, function(keys) return { k = { 1 }, [1] = 2 }, nil, 9 end)"
+        "cache:get_many({ 'e' }, nil, function() error 'broken' end)"
+        "cache:get_many({ 'f' }, nil, function() return nil, 'soft' end)"
+        "for key, info in cache:each '*' do end "
+        "cache:incr('i', 1, { initial = 5, ttl = 9 }) cache:incr 'k'"
+        "cache:cas('c', nil, { 1, 2 }) cache:cas('c', { 1, 2 }, { a = 1 }) cache:cas('c', 1, 2)"
+        "local f = cache:wrap(function(a) return a end, { prefix = 'w' })"
+        "f.refresh(1) f.peek(1) f.key(1) cache:events(5) cache:poll_event()");
+}
+END_TEST
+
 START_TEST(commands_and_structures_survive_a_lack_of_memory) {
     struct server server;
     char text[2048];
@@ -183,7 +200,7 @@ START_TEST(locks_limits_and_sessions_survive_a_lack_of_memory) {
         "local cache <close> = perilune.open { max_bytes = '1m', workers = 1 }"
         "local nodes = perilune.nodes { 'unix:/nowhere/1', 'unix:/nowhere/2', timeout = 1 }"
         "cache:lock('x', 5, { wait = 0 }) cache:lock('x', 5, { nodes = nodes })"
-        "cache:incr('n', 2, { ttl = 5 }) cache:counter 'n'"
+        "cache:count('n', 2, { ttl = 5 }) cache:counter 'n'"
         "cache:limit('l', { rate = 5, kind = 'log', on_error = 'allow' })"
         "pcall(cache.limit, cache, 'l', { rate = 5, kind = 'none' })"
         "local sessions = cache:sessions { ttl = 5 }"
@@ -248,6 +265,7 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, opening_and_closing_survive_a_lack_of_memory);
     tcase_add_test(tests, reads_survive_a_lack_of_memory);
+    tcase_add_test(tests, keys_numbers_and_lists_survive_a_lack_of_memory);
     tcase_add_test(tests, loaders_survive_a_lack_of_memory);
     tcase_add_test(tests, ops_survive_a_lack_of_memory);
     tcase_add_test(tests, commands_and_structures_survive_a_lack_of_memory);

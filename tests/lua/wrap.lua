@@ -90,6 +90,50 @@ spec.test("invalidate removes one result", function()
   spec.same(count.n, 3)
 end)
 
+spec.test("key, peek and refresh take the arguments of the call", function()
+  local f, count = counter()
+  local wrapped = cache:wrap(f, { prefix = "more" })
+  spec.same(wrapped.key(7, "a:b"), "more:7:a%3Ab")
+  spec.returns({ null, null, "miss" }, wrapped.peek(7))
+  spec.same(count.n, 0)
+  wrapped(7)
+  local value, err, how, age, left = wrapped.peek(7)
+  spec.same({ value, err, how }, { "1/1", nil, "l1" })
+  assert(age < 10 and left > 100)
+  spec.returns({ "2/1", null, "loaded" }, wrapped.refresh(7))
+  spec.returns({ "2/1", null, "l1" }, wrapped(7))
+  spec.same(count.n, 2)
+end)
+
+spec.test("a refresh that fails leaves what was there for failures", function()
+  local own <close> = assert(perilune.open { log = false, stale_if_error = "1h", retry = "1ms" })
+  local broken = false
+  local wrapped = own:wrap(function(n)
+    if broken then
+      error "out of order"
+    end
+    return n
+  end, { prefix = "p" })
+  wrapped(1)
+  broken = true
+  local value, message, code = wrapped.refresh(1)
+  spec.same(value, nil)
+  spec.contains(message, "out of order")
+  spec.same(code, "loader")
+  spec.returns({ 1, null, "stale" }, wrapped(1))
+end)
+
+spec.test("arguments of any length make a key", function()
+  local f, count = counter()
+  local wrapped = cache:wrap(f, { prefix = "long" })
+  local long = ("x"):rep(10000)
+  wrapped(long .. "1")
+  wrapped(long .. "2")
+  wrapped(long .. "1")
+  spec.same(count.n, 2)
+  spec.same(#wrapped.key(long), 200)
+end)
+
 spec.test("ttl and tags hold for the results", function()
   local wrapped = cache:wrap(counter(), { prefix = "opts", ttl = "100s", tags = { "wrapped" } })
   wrapped(1)

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * swap.c - a value in the place of another one, if that is there. What was there comes back with
+ * the answer where it was another one, so who tries again needs no read in between.
+ *
+ * In a cluster the script cannot see the tags, so the value is read before. Where it is found to be
+ * void, and none is expected, what the script still sees gives way, as it is.
+ */
+#include "internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static int take_answer(struct pln_node *node, const struct pln_reply *reply,
+                       struct pln_l2_value *value) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
+        reply->elements[0].kind != PLN_REPLY_INTEGER) {
+        return pln_fail(PLN_EL2, "l2: redis at %s: swap: an answer of an unexpected kind",
+                        pln_pool_label(&node->pool));
+    }
+    int64_t number = reply->elements[0].integer;
+    if (number > 1) {
+        pln_feed_ack(&pln_node_of_tags(node)->feed, (uint64_t) number);
+    }
+    if (number < 0) {
+        return PLN_MISS;
+    }
+    if (pln_read_value(node->redis, &node->pool, &reply->elements[1], value) != PLN_OK) {
+        *value = (struct pln_l2_value){.memory = NULL};
+    }
+    return number > 0 ? PLN_OK : PLN_NOT_STORED;
+}
+
+static int swap_once(struct pln_redis *redis, const struct pln_hashed *key,
+                     const struct pln_l2_swap *swap, const char *mode, uint64_t clock,
+                     pln_ns deadline, struct pln_l2_value *value) {
+    struct pln_script_call call = {
+        .script = PLN_SCRIPT_SWAP, .key = key, .kind = PLN_MESSAGE_KEY, .payload = key->key};
+    uint8_t memory[PLN_SCRIPT_ITEM_MAX];
+    char how[48];
+    struct pln_node *node = pln_node_of(redis, key->key);
+    struct pln_reply *reply;
+    snprintf(how, sizeof how, "%s %u %u %" PRIu64, mode, (unsigned) swap->format,
+             (unsigned) swap->packing, clock);
+    pln_script_add(&call, pln_key(how));
+    pln_script_add(&call, swap->expected);
+    pln_script_add_item(&call, swap->item, memory);
+    int status = pln_script_run(node, &call, deadline, &reply);
+    if (status == PLN_OK) {
+        status = take_answer(node, reply, value);
+        pln_reply_free(reply);
+    }
+    return status;
+}
+
+/* Whether a value is what is expected. */
+static int compare(const struct pln_l2_swap *swap, const struct pln_l2_value *value) {
+    const struct pln_l2_item *item = &value->item;
+    if (value->memory == NULL || item->is_absent || item->fresh_left <= 0) {
+        return swap->expects ? PLN_MISS : PLN_OK;
+    }
+    return swap->expects && item->format == swap->format && item->packing == swap->packing &&
+                   pln_bytes_equal(item->value, swap->expected)
+               ? PLN_OK
+               : PLN_NOT_STORED;
+}
+
+static const char *mode_of(const struct pln_l2_swap *swap) {
+    return !swap->expects ? "none" : swap->keeps_life ? "keep" : "renew";
+}
+
+/* What the script took for a value, and gave us, was found to be void before. */
+static int replace_void(struct pln_redis *redis, const struct pln_hashed *key,
+                        const struct pln_l2_swap *swap, uint64_t clock, pln_ns deadline,
+                        struct pln_l2_value *value) {
+    struct pln_l2_value is_void = *value;
+    struct pln_l2_swap again = *swap;
+    again.expected = is_void.item.value;
+    again.format = is_void.item.format;
+    again.packing = is_void.item.packing;
+    *value = (struct pln_l2_value){.memory = NULL};
+    int status = swap_once(redis, key, &again, "void", clock, deadline, value);
+    if (status == PLN_MISS) {
+        status = swap_once(redis, key, swap, "none", clock, deadline, value);
+    }
+    pln_l2_value_fini(&is_void);
+    return status;
+}
+
+static int swap_apart(struct pln_redis *redis, struct pln_l2 *l2, const struct pln_hashed *key,
+                      const struct pln_l2_swap *swap, pln_ns deadline, struct pln_l2_value *value) {
+    struct pln_l2_value present = {.memory = NULL};
+    uint64_t clock = 0;
+    int status = pln_redis_clock_apart(redis, deadline, &clock);
+    if (status == PLN_OK) {
+        status = pln_redis_get(l2, key, deadline, &present);
+    }
+    if (status < 0) {
+        return status;
+    }
+    status = compare(swap, &present);
+    if (status == PLN_NOT_STORED) {
+        *value = present;
+        return status;
+    }
+    bool was_there = present.memory != NULL;
+    pln_l2_value_fini(&present);
+    if (status == PLN_OK) {
+        status = swap_once(redis, key, swap, mode_of(swap), clock, deadline, value);
+    }
+    if (status == PLN_NOT_STORED && !swap->expects && !was_there && value->memory != NULL) {
+        status = replace_void(redis, key, swap, clock, deadline, value);
+    }
+    return status;
+}
+
+int pln_redis_swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_swap *swap,
+                   pln_ns deadline, struct pln_l2_value *value) {
+    struct pln_redis *redis = pln_redis_of(l2);
+    int status = pln_envelope_check(swap->item);
+    if (status == PLN_OK) {
+        status = pln_redis_check_key(key);
+    }
+    if (status == PLN_OK) {
+        status = pln_nodes_await(redis, deadline);
+    }
+    if (status != PLN_OK) {
+        return status;
+    }
+    return redis->slots == NULL ? swap_once(redis, key, swap, mode_of(swap), 0, deadline, value)
+                                : swap_apart(redis, l2, key, swap, deadline, value);
+}
