@@ -80,6 +80,7 @@ void pln_fill_hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
                     &job->request.ruleset); /* anew: captures point into the key */
     job->request.terms = job->request.match.rule != NULL ? &job->request.match.rule->terms
                                                          : &fill->cache->terms;
+    job->request.key.is_plain = job->request.terms->is_plain;
     pln_flight_ref(fill->cache->flights, fill->flight);
     fill->fallback.value = NULL;
     int status = pln_workers_submit(fill->cache->workers, &job->job, is_urgent);

@@ -269,6 +269,7 @@ void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pl
                                         .loader_arg = arg}};
     pln_wake(cache);
     request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
+    request->key.is_plain = request->terms->is_plain;
     request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
                                                            : request->terms->load_timeout_ms;
     request->deadline = pln_deadline(request->timeout_ms);

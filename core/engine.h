@@ -13,6 +13,7 @@
  *              round trip for all leases, and one for all commits
  *   async.c    reads without waiting; task.c what a worker does for them; news.c how it is told
  *   admit.c    what is not kept: denied keys, and what is seldom missed
+ *   compress.c values in fewer bytes, in L2
  *   life.c     how long a value lives, and keeping it in L1
  *   due.c      what a hit sets going, and what holds it back (due.h); cost.c what loads take
  *   slide.c    lives that hits prolong; popular.c keys that are loaded anew without a request
@@ -127,7 +128,9 @@ struct pln_load {
     struct pln_value *value;
     const struct pln_value *old; /* borrowed; NULL: none */
     bool is_same;
-    pln_ms ttl_ms;                       /* 0: not said; negative: do not store */
+    pln_ms ttl_ms;   /* 0: not said; negative: do not store */
+    pln_ms stale_ms; /* how long it is kept after that, where it was said */
+    bool has_stale;
     struct pln_bytes tags[PLN_MAX_TAGS]; /* owned */
     size_t n_tags;
     struct pln_bytes *related; /* owned */
@@ -475,8 +478,8 @@ int pln_memory_client(void *arg, const struct pln_l2_options *options, struct pl
 /* ---- options.c ---- */
 
 /* The names of an option's values, in the order of what they stand for; ending in NULL. */
-extern const char *const pln_evictions[], *const pln_weighings[], *const pln_reads[],
-                                                                      *const pln_losses[];
+extern const char *const pln_evictions[], *const pln_weighings[], *const pln_reads[];
+extern const char *const pln_losses[], *const pln_compressions[], *const pln_codecs[];
 /* Where a name stands among others, or -1. */
 int pln_option_index(const char *const *names, const char *name);
 /* A copy with every default filled in, or PLN_EINVAL naming the option. */

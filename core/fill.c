@@ -24,6 +24,7 @@
  * The call's own loader runs in the caller's thread; the policy's runs on a worker, and so does the
  * rest of the way from the lease on (behind.c). A thread that warms is a worker of its own.
  */
+#include "compress.h"
 #include "fills.h"
 #include "hosts.h"
 #include "nested.h"
@@ -44,12 +45,13 @@ void pln_fill_stamp(struct fill *fill) {
 
 /* True where an L2 value ends the fill: fresh, and newer than the one being refreshed. */
 static bool is_answer(const struct fill *fill, const struct pln_l2_item *item, pln_ms now) {
-    if (item->fresh_left <= 0) {
-        return false;
+    bool is_refresh = fill->request->is_refresh;
+    if (item->fresh_left <= 0 || (is_refresh && fill->request->key.is_plain)) {
+        return false; /* nobody knows how old a plain one is */
     }
     /* A clock reads in steps and L2's ages are estimates: what seems less than 10 ms younger than
      * the value at hand is that value. */
-    return !fill->request->is_refresh || now - item->age > fill->request->created + 10;
+    return !is_refresh || now - item->age > fill->request->created + 10;
 }
 
 static int outcome_of_l2(struct pln_outcome *outcome, const struct pln_l2_item *item,
@@ -83,6 +85,9 @@ int pln_fill_answered(struct fill *fill, pln_ns began, int status, struct pln_l2
     if (status !=
         PLN_EL2DOWN) { /* which takes no time, and says nothing of how long answers take */
         pln_alerts_note_l2(fill->cache->alerts, pln_clock_precise() - began);
+    }
+    if (status == PLN_OK) {
+        status = pln_compress_open(fill->cache, request->terms, value);
     }
     if (status != PLN_OK) {
         fill->is_l2_away = status < 0;
@@ -195,6 +200,9 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
+    if (load->has_stale) {
+        *grace = load->stale_ms;
+    }
     return pln_life_jittered(terms, ttl);
 }
 
@@ -203,9 +211,16 @@ static bool commit(struct fill *fill, const struct pln_l2_item *item) {
     if (!fill->has_lease) {
         return !fill->cache->is_tracking || !fill->cache->has_l2;
     }
+    if (fill->request->key.is_plain && item->is_absent) {
+        pln_fill_end_lease(fill); /* there are no bytes for that */
+        return false;
+    }
+    void *packed;
     struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
+    pln_compress_item(fill->cache, fill->request->terms, &shared, &packed);
     int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
                                &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
+    free(packed);
     fill->has_lease = false;
     if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);
@@ -243,7 +258,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .value = value,
         .age = now - began,
         .fresh_left = ttl,
-        .life_left = pln_after(ttl, grace),
+        .life_left = pln_after(ttl, request->key.is_plain ? 0 : grace),
         .tag_clock = fill->lease.tag_clock,
         .tags = load->tags,
         .n_tags = load->n_tags,

@@ -14,6 +14,7 @@
  * does: the two might wait for each other until a lease ends. Before a loader of its own may wait
  * for another key (a page that loads its parts), everything is stored and given back.
  */
+#include "compress.h"
 #include "fills.h"
 #include "own.h"
 
@@ -89,7 +90,7 @@ static void take_leases(struct pln_fills *fills) {
         struct pln_ruleset *ruleset;
         const struct pln_terms *terms = pln_cache_match(fills->cache, one->key.key, &match,
                                                         &ruleset);
-        if (terms->use_l2 && !terms->is_denied) {
+        if (terms->use_l2 && !terms->is_denied && !terms->is_plain) {
             pln_stamp_take(fills->cache->inval, one->key.hash, &one->stamp);
             keys[n] = one->key;
             lengths[n] = terms->lease_ms;
@@ -208,6 +209,7 @@ static void store(struct pln_fills *fills) {
     struct pln_hashed keys[PLN_FILLS_MOST];
     struct pln_l2_lease leases[PLN_FILLS_MOST];
     struct pln_l2_item items[PLN_FILLS_MOST];
+    void *packed[PLN_FILLS_MOST];
     int statuses[PLN_FILLS_MOST];
     size_t n = 0;
     pln_ms now = pln_now(&fills->cache->host);
@@ -217,7 +219,9 @@ static void store(struct pln_fills *fills) {
             struct pln_l2_item item = aged(one, now);
             keys[n] = one->key;
             leases[n] = one->lease;
-            items[n++] = pln_life_shared(one->terms, &item);
+            items[n] = pln_life_shared(one->terms, &item);
+            pln_compress_item(fills->cache, one->terms, &items[n], &packed[n]);
+            n++;
         }
     }
     if (n == 0) {
@@ -227,6 +231,7 @@ static void store(struct pln_fills *fills) {
                        pln_cache_l2_deadline(fills->cache, PLN_FOREVER), statuses);
     for (size_t i = 0, at = 0; i < fills->n; i++) {
         if (fills->ones[i].state == BROUGHT) {
+            free(packed[at]);
             finish(fills, &fills->ones[i], statuses[at++], now);
         }
     }

@@ -3,6 +3,7 @@
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
  * round trip to L2 for what is left. Loaders are not run.
  */
+#include "compress.h"
 #include "shadow.h"
 #include "way.h"
 
@@ -93,6 +94,33 @@ static bool try_l1(struct pln_cache *cache, const struct pln_hashed *key,
     return true;
 }
 
+static bool is_plain(struct pln_cache *cache, const struct pln_ruleset *ruleset,
+                     struct pln_bytes key) {
+    struct pln_match match;
+    pln_ruleset_match(ruleset, key, &match);
+    return match.rule != NULL ? match.rule->terms.is_plain : cache->terms.is_plain;
+}
+
+/* Plain ones are put at the arrays' end first, */
+static void add_to_rest(struct pln_rest *rest, size_t n, size_t i, const struct pln_hashed *key,
+                        const struct pln_l1_hit *hit, struct pln_value *kept) {
+    size_t at = key->is_plain ? n - ++rest->n_plain : rest->n++;
+    rest->keys[at] = *key;
+    rest->hits[at] = *hit;
+    rest->kept[at] = kept;
+    rest->index[at] = i;
+}
+
+/* and then brought behind the others. */
+static void close_rest(struct pln_rest *rest, size_t n) {
+    size_t from = n - rest->n_plain, to = rest->n;
+    memmove(rest->keys + to, rest->keys + from, rest->n_plain * sizeof *rest->keys);
+    memmove(rest->hits + to, rest->hits + from, rest->n_plain * sizeof *rest->hits);
+    memmove(rest->kept + to, rest->kept + from, rest->n_plain * sizeof *rest->kept);
+    memmove(rest->index + to, rest->index + from, rest->n_plain * sizeof *rest->index);
+    rest->n += rest->n_plain;
+}
+
 /* Looks at L1 for all keys; those it does not answer go to the rest, with a stamp. */
 static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
                       const struct pln_get_options *options, struct pln_rest *rest,
@@ -117,6 +145,7 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
     if ((options->flags & PLN_GET_NO_L1) == 0) {
         pln_l1_borrow_many(cache->l1, hashed, n, pln_now(&cache->host), hits, values, statuses);
     }
+    struct pln_ruleset *ruleset = pln_cache_policy(cache);
     for (size_t i = 0; i < n; i++) {
         int allowed = statuses[i] == PLN_OK ? PLN_OK : pln_admit_check(cache, keys[i], "get_many");
         if (allowed < 0) {
@@ -125,12 +154,14 @@ static int look_at_l1(struct pln_cache *cache, const struct pln_bytes *keys, siz
         } else if (statuses[i] != PLN_OK || !try_l1(cache, &hashed[i], options, &hits[i], values[i],
                                                     &results[i], &statuses[i])) {
             pln_wake(cache);
-            pln_stamp_take(cache->inval, hashed[i].hash, &rest->stamps[rest->n]);
-            rest->keys[rest->n] = hashed[i];
-            rest->hits[rest->n] = hits[i];
-            rest->kept[rest->n] = statuses[i] == PLN_OK ? values[i] : NULL;
-            rest->index[rest->n++] = i;
+            hashed[i].is_plain = is_plain(cache, ruleset, keys[i]);
+            add_to_rest(rest, n, i, &hashed[i], &hits[i], statuses[i] == PLN_OK ? values[i] : NULL);
         }
+    }
+    pln_ruleset_unref(ruleset);
+    close_rest(rest, n);
+    for (size_t i = 0; i < rest->n; i++) {
+        pln_stamp_take(cache->inval, rest->keys[i].hash, &rest->stamps[i]);
     }
 out:
     free(hashed);
@@ -148,6 +179,11 @@ static int take_l2(struct pln_cache *cache, const struct pln_hashed *key, struct
     struct pln_l1_life life;
     int status = PLN_MISS;
     const struct pln_terms *terms = pln_cache_match(cache, key->key, &match, &ruleset);
+    int opened = pln_compress_open(cache, terms, value);
+    if (opened != PLN_OK) {
+        pln_ruleset_unref(ruleset);
+        return opened;
+    }
     bool is_there = pln_life_bound(terms, &value->item);
     bool is_fresh = item->fresh_left > 0;
     bool is_allowed = is_fresh || (is_there && -item->fresh_left < terms->stale_ms &&
@@ -186,19 +222,33 @@ static bool choose_reads(struct pln_cache *cache, const struct pln_get_options *
     return is_near;
 }
 
-static void ask_l2(struct pln_cache *cache, const struct pln_get_options *options,
-                   struct pln_rest *rest, struct pln_result *results, int *statuses) {
+static int fetch(struct pln_cache *cache, const struct pln_get_options *options,
+                 struct pln_rest *rest) {
     pln_ns deadline = options->timeout_ms > 0 ? pln_clock_precise() + options->timeout_ms * 1000000
                                               : PLN_FOREVER;
+    size_t n = rest->n - rest->n_plain;
+    int status = PLN_OK;
+    if (n > 0) {
+        status = choose_reads(cache, options, rest)
+                     ? pln_l2_get_many_near(pln_cache_l2(cache), rest->keys, rest->reads, n,
+                                            pln_cache_l2_deadline(cache, deadline), rest->values,
+                                            rest->statuses)
+                     : pln_l2_get_many(pln_cache_l2(cache), rest->keys, n,
+                                       pln_cache_l2_deadline(cache, deadline), rest->values,
+                                       rest->statuses);
+    }
+    for (size_t i = n; i < rest->n && status == PLN_OK; i++) {
+        rest->statuses[i] = pln_l2_get(pln_cache_l2(cache), &rest->keys[i],
+                                       pln_cache_l2_deadline(cache, deadline), &rest->values[i]);
+    }
+    return status;
+}
+
+static void ask_l2(struct pln_cache *cache, const struct pln_get_options *options,
+                   struct pln_rest *rest, struct pln_result *results, int *statuses) {
     int asked = PLN_MISS;
     if (cache->has_l2 && rest->n > 0 && (options->flags & PLN_GET_NO_L2) == 0) {
-        asked = choose_reads(cache, options, rest)
-                    ? pln_l2_get_many_near(pln_cache_l2(cache), rest->keys, rest->reads, rest->n,
-                                           pln_cache_l2_deadline(cache, deadline), rest->values,
-                                           rest->statuses)
-                    : pln_l2_get_many(pln_cache_l2(cache), rest->keys, rest->n,
-                                      pln_cache_l2_deadline(cache, deadline), rest->values,
-                                      rest->statuses);
+        asked = fetch(cache, options, rest);
     }
     for (size_t i = 0; i < rest->n; i++) {
         size_t at = rest->index[i];

@@ -74,12 +74,18 @@ static const struct option {
     {"negative_share", SHARE, offsetof(struct pln_options, negative_share)},
     {"early", FACTOR, offsetof(struct pln_options, early)},
     {"sliding", FLAG, offsetof(struct pln_options, sliding)},
+    {"compress", SIZE, offsetof(struct pln_options, compress_bytes)},
+    {"compression", TEXT, offsetof(struct pln_options, compression)},
+    {"codec", TEXT, offsetof(struct pln_options, codec)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
 const char *const pln_weighings[] = {"entries", "bytes", NULL};
 const char *const pln_reads[] = {"primary", "replica", "nearest", NULL};
 const char *const pln_losses[] = {"clear", "keep", NULL};
+/* from 1 on in what they stand for */
+const char *const pln_compressions[] = {"lz4", "zstd", NULL};
+const char *const pln_codecs[] = {"msgpack", "json", NULL};
 
 enum { N_OPTIONS = sizeof table / sizeof table[0] };
 
@@ -193,6 +199,11 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     options->read = options->read != NULL ? options->read : pln_reads[0];
     options->on_lost_writes = options->on_lost_writes != NULL ? options->on_lost_writes
                                                               : pln_losses[0];
+    if (options->compression == NULL) {
+        bool has_lz4 = pln_has_compression(PLN_COMPRESSION_LZ4);
+        options->compression = pln_compressions[has_lz4 ? 0 : 1];
+    }
+    options->codec = options->codec != NULL ? options->codec : pln_codecs[0];
     options->bus_log = options->bus_log != 0 ? options->bus_log : 10000;
     options->pool = options->pool != 0 ? options->pool : 4;
     options->bulk_pool = options->bulk_pool != 0 ? options->bulk_pool : 2;
@@ -248,7 +259,27 @@ static int refuse_name(const char *option, const char *const *names, const char 
     return pln_fail(PLN_EINVAL, "%s: must be one of %s, got '%.64s'", option, list, name);
 }
 
+static int check_forms(const struct pln_options *options) {
+    int compression = pln_option_index(pln_compressions, options->compression);
+    if (compression < 0) {
+        return refuse_name("compression", pln_compressions, options->compression);
+    }
+    /* where any is built in, one that is not was asked for */
+    bool has_any = pln_has_compression(PLN_COMPRESSION_LZ4) ||
+                   pln_has_compression(PLN_COMPRESSION_ZSTD);
+    if (!pln_has_compression(compression + 1) && (has_any || options->compress_bytes > 0)) {
+        return pln_fail(PLN_EINVAL, "compression: this build has no %s", options->compression);
+    }
+    return pln_option_index(pln_codecs, options->codec) < 0
+               ? refuse_name("codec", pln_codecs, options->codec)
+               : PLN_OK;
+}
+
 static int check(const struct pln_options *options) {
+    int forms = check_forms(options);
+    if (forms < 0) {
+        return forms;
+    }
     if (pln_option_index(pln_evictions, options->eviction) < 0) {
         return refuse_name("eviction", pln_evictions, options->eviction);
     }

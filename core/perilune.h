@@ -74,6 +74,7 @@ enum pln_status {
     PLN_EBUSY = -10,    /* a bound is reached: memory waiting for readers, a full queue */
     PLN_ESYSTEM = -11,  /* the operating system refused something */
     PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
+    PLN_ECODEC = -14,   /* a value is compressed by what this build lacks */
 };
 
 /* Where a value came from. */
@@ -193,6 +194,11 @@ struct pln_options {
     double early;            /* hits load before the end by chance, so many times what a load takes
                                 before it; 1 is a good value; 0 (default): off; not with refresh */
     bool sliding;            /* hits prolong lives; default false; not with refresh or early */
+    size_t compress_bytes;   /* values from so many bytes on are compressed in Redis; default 0:
+                                none ("compress") */
+    const char *compression; /* "lz4" (default, where it is built in) or "zstd" */
+    const char *codec;       /* in which Lua's policies store what is no string: "msgpack" (default)
+                                or "json" */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -293,6 +299,9 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* How long it is kept after that, for the next loader to see (pln_load_old), and to be served stale
+ * within the key's terms; 0: it ends with its ttl. Default: as the call or the terms say. */
+PLN_API void pln_load_stale(struct pln_load *load, pln_ms stale_ms);
 /* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
  * without data where there is none. Owns: valid until the loader returns. */
 PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);
@@ -475,6 +484,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_redis.h"
 #include "perilune_shadow.h"
 #include "perilune_simulate.h"
+#include "perilune_values.h"
 #include "perilune_warm.h"
 
 #endif

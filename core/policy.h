@@ -44,6 +44,10 @@ struct pln_terms {
     double early;           /* 0: off; else how early a hit may reload by chance (due.h) */
     bool sliding;           /* hits prolong the life */
     pln_ms keep_hot_ms;     /* popular keys are refreshed unasked until so long after a request */
+    size_t compress_bytes;  /* values from so many bytes on are compressed in L2; 0: none */
+    uint8_t compression;    /* enum pln_compression */
+    uint8_t codec;          /* enum pln_codec, of what Lua stores; 0 as PLN_CODEC_MSGPACK */
+    bool is_plain;          /* L2 has the value's bytes alone, for programs that know no others */
     /* What a load has taken of late, in us. The cache's, which sets it; NULL: nobody keeps it */
     _Atomic uint32_t *cost;
 };

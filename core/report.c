@@ -8,14 +8,14 @@
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 18, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 19, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
            totals[PLN_COUNT_STALE_SERVED] + totals[PLN_COUNT_MISSES] + totals[PLN_COUNT_FAILURES];
 }
 
-static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
+static size_t fill_gauges(struct pln_cache *cache, const uint64_t *totals, struct pln_stat *stats) {
     struct pln_l1_usage usage;
     struct pln_l2_health health = {0};
     pln_l1_usage(cache->l1, &usage);
@@ -50,6 +50,11 @@ static size_t fill_gauges(struct pln_cache *cache, struct pln_stat *stats) {
          pln_recovery_waiting(cache->recovery), true},
         {"policies_retiring", "policies that were replaced, and are used by calls under way",
          pln_reloads_retiring(cache->reloads), true},
+        {"compress_percent", "of compressed: bytes after, of those before",
+         totals[PLN_COUNT_COMPRESS_BYTES_IN] == 0
+             ? 100
+             : totals[PLN_COUNT_COMPRESS_BYTES_OUT] * 100 / totals[PLN_COUNT_COMPRESS_BYTES_IN],
+         true},
     };
     memcpy(stats, gauges, sizeof gauges);
     return N_GAUGES;
@@ -63,7 +68,7 @@ static void fill_stats(struct pln_cache *cache, struct pln_stat stats[N_STATS]) 
         stats[i] = (struct pln_stat){pln_count_name((enum pln_count) i),
                                      pln_count_help((enum pln_count) i), totals[i], false};
     }
-    fill_gauges(cache, stats + PLN_N_COUNTS);
+    fill_gauges(cache, totals, stats + PLN_N_COUNTS);
 }
 
 size_t pln_stats(struct pln_cache *cache, struct pln_stat *stats, size_t max) {

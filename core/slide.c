@@ -12,7 +12,7 @@
  * back what was expired meanwhile, nor prolong what a call gave a shorter ttl. Without L2 the
  * points of the entry are moved, if they are still those that the hit has seen.
  */
-#include "engine.h"
+#include "compress.h"
 
 /* What is not worth a message more: a hundredth of the ttl. */
 static pln_ms hundredth(pln_ms ttl) {
@@ -97,6 +97,9 @@ static int slide_in_l2(struct pln_cache *cache, const struct pln_hashed *key,
     pln_stamp_take(cache->inval, key->hash, &stamp);
     int status = pln_l2_get(pln_cache_l2(cache), key, pln_cache_l2_deadline(cache, PLN_FOREVER),
                             &value);
+    if (status == PLN_OK) {
+        status = pln_compress_open(cache, terms, &value);
+    }
     if (status != PLN_OK) {
         return status;
     }

@@ -253,6 +253,7 @@ void pln_steps_lead(const struct pln_request *request, struct pln_flight *flight
         .request = &steps->request, .cache = cache, .flight = flight, .worker = -1};
     steps->request.terms = pln_cache_match(cache, steps->request.key.key, &steps->request.match,
                                            &steps->request.ruleset); /* captures point into keys */
+    steps->request.key.is_plain = steps->request.terms->is_plain;
     pln_flight_ref(cache->flights, flight);
     int status = take_tags(steps, request->options);
     if (status < 0) {

@@ -39,7 +39,8 @@ void pln_way_end(struct pln_way *way, int status, const struct pln_result *resul
 /* The keys that L1 did not answer, side by side as L2 wants them. */
 struct pln_rest {
     size_t n;
-    size_t *index; /* into the caller's arrays */
+    size_t n_plain; /* of them, at the end: plain ones, which are read one by one */
+    size_t *index;  /* into the caller's arrays */
     struct pln_hashed *keys;
     struct pln_stamp *stamps;
     enum pln_read *reads;

@@ -10,6 +10,7 @@
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
  * to do so.
  */
+#include "compress.h"
 #include "flight.h"
 #include "hosts.h"
 #include "shadow.h"
@@ -50,6 +51,7 @@ static int prepare(struct write *write, struct pln_bytes value,
     if (write->terms->is_denied) {
         return pln_admit_refuse(write->cache, &write->match, "set");
     }
+    write->key.is_plain = write->terms->is_plain;
     write->item.is_absent = options->is_absent;
     write->item.format = options->format;
     write->item.value = options->is_absent ? pln_bytes_of(NULL, 0) : value;
@@ -73,7 +75,7 @@ static int prepare(struct write *write, struct pln_bytes value,
     }
     pln_ms grace = options->stale_ms > 0 ? options->stale_ms : pln_life_grace(write->terms);
     write->item.fresh_left = ttl;
-    write->item.life_left = pln_after(ttl, options->is_absent ? 0 : grace);
+    write->item.life_left = pln_after(ttl, options->is_absent || write->key.is_plain ? 0 : grace);
     write->item.tags = write->shape.tags;
     write->item.n_tags = write->shape.n_tags;
     return status;
@@ -145,16 +147,22 @@ static int set_l2(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
     struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
-    struct pln_attempt attempt = {.kind = PLN_ATTEMPT_SET,
-                                  .key = write->key,
-                                  .item = &shared,
-                                  .stamp = &stamp,
-                                  .is_conditional = write->flags != 0};
+    struct pln_attempt attempt = {
+        .kind = PLN_ATTEMPT_SET,
+        .key = write->key,
+        .item = &shared,
+        .stamp = &stamp,
+        /* whether a plain value is newer cannot be seen later */
+        .is_conditional = write->flags != 0 || write->key.is_plain,
+    };
+    void *packed;
+    pln_compress_item(cache, write->terms, &shared, &packed);
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     pln_recovery_begin(cache->recovery, &attempt);
     int status = pln_l2_set(pln_cache_l2(cache), &write->key, &shared, write->flags,
                             pln_cache_l2_deadline(cache, write->deadline));
     status = pln_recovery_end(cache->recovery, &attempt, status);
+    free(packed);
     if (status == PLN_OK) {
         if (!pln_stamp_advance(&stamp, &write->key) || !write->terms->use_l1 ||
             write->item.value.len > cache->max_item_bytes || keep_in_l1(write, &stamp) != PLN_OK) {
@@ -179,6 +187,9 @@ static int check_set(const struct write *write, const struct pln_set_options *op
     if (limit > 0 && write->item.value.len > limit) {
         return pln_fail(PLN_ETOOBIG, "set: %zu bytes, the key's rule allows %zu",
                         write->item.value.len, limit);
+    }
+    if (write->key.is_plain && write->item.n_tags > 0) {
+        return pln_fail(PLN_EINVAL, "set: the key's rule is plain, and a plain value has no tags");
     }
     if ((options->flags & PLN_SET_NX) != 0 && (options->flags & PLN_SET_XX) != 0) {
         return pln_fail(PLN_EINVAL, "set: nx and xx exclude each other");
@@ -209,8 +220,9 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
     if (status == PLN_OK) {
         status = check_set(&write, options);
     }
-    if (status == PLN_OK && write.item.fresh_left < 0) {
-        status = pln_delete(cache, key); /* the policy: this value is not to be kept */
+    if (status == PLN_OK &&
+        (write.item.fresh_left < 0 || (write.key.is_plain && options->is_absent))) {
+        status = pln_delete(cache, key); /* the policy: it is not to be kept, or cannot be */
     } else if (status == PLN_OK) {
         status = cache->has_l2 && write.terms->use_l2 ? set_l2(&write) : set_l1(&write);
         pln_count(cache->counts, PLN_COUNT_SETS, 1);
@@ -257,9 +269,14 @@ int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
 
 int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     struct pln_hashed key;
+    bool is_plain;
     int status = pln_cache_key(cache, bytes, &key);
     if (status < 0) {
         return status;
+    }
+    (void) pln_codec_of(cache, bytes, &is_plain);
+    if (is_plain) { /* there is no place in it that could say so */
+        return pln_delete(cache, bytes);
     }
     pln_count(cache->counts, PLN_COUNT_EXPIRES, 1);
     pln_inval_expire(cache->inval, &key, pln_now(&cache->host));

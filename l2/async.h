@@ -37,6 +37,9 @@ void pln_read_ask_times(struct pln_node *node, struct pln_l2_value *value, struc
 int pln_read_take_times(struct pln_node *node, const struct pln_hashed *key,
                         const struct pln_reply *reply, struct pln_l2_value *value);
 
+/* The answer to the script of a plain get. Returns: PLN_OK, PLN_MISS, PLN_ENOMEM. */
+int pln_read_plain(const struct pln_reply *reply, pln_ms server_now, struct pln_l2_value *value);
+
 /* ---- read_async.c ---- */
 
 int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get);

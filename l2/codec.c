@@ -6,7 +6,8 @@
  *     1  1               version of this layout
  *     2  flags           1: absent, 2: made stale by expire()
  *     3  format          the caller's
- *     4  n_tags          16 bits
+ *     4  packing         the caller's, 0 for none (n_tags once had both: who knows no packing
+ *     5  n_tags          sees more tags than there can be, and so no value)
  *     6  tags_bytes      16 bits
  *     8  created         \
  *    16  stale at         | milliseconds of the server's clock, 64 bits;
@@ -30,7 +31,8 @@ enum {
     AT_VERSION = 1,
     AT_FLAGS = 2,
     AT_FORMAT = 3,
-    AT_N_TAGS = 4,
+    AT_PACKING = 4,
+    AT_N_TAGS = 5,
     AT_TAGS_BYTES = 6,
     AT_TAG_CLOCK = 32,
     AT_VALUE_BYTES = 40,
@@ -59,6 +61,7 @@ uint64_t pln_take_big(const uint8_t *at, size_t n_bytes) {
 void pln_l2_value_fini(struct pln_l2_value *value) {
     if (value != NULL) {
         free(value->memory);
+        free(value->raw);
         memset(value, 0, sizeof *value);
     }
 }
@@ -96,7 +99,8 @@ void pln_envelope_before(const struct pln_l2_item *item, uint8_t before[PLN_ENVE
     before[AT_VERSION] = VERSION;
     before[AT_FLAGS] = item->is_absent ? FLAG_ABSENT : 0;
     before[AT_FORMAT] = item->format;
-    pln_put_big(before + AT_N_TAGS, item->n_tags, 2);
+    before[AT_PACKING] = item->packing;
+    before[AT_N_TAGS] = (uint8_t) item->n_tags;
     pln_put_big(before + AT_TAGS_BYTES, tags_bytes(item), 2);
 }
 
@@ -159,8 +163,7 @@ void pln_envelope_touch(uint8_t *envelope, pln_ms server_now, pln_ms fresh, pln_
 /* Checks what the head says against the bytes there are. */
 static bool fits(const uint8_t *head, size_t len) {
     return len >= PLN_ENVELOPE_TAGS && head[AT_MAGIC] == MAGIC && head[AT_VERSION] == VERSION &&
-           (head[AT_FLAGS] & ~FLAGS_KNOWN) == 0 &&
-           pln_take_big(head + AT_N_TAGS, 2) <= PLN_MAX_TAGS &&
+           (head[AT_FLAGS] & ~FLAGS_KNOWN) == 0 && head[AT_N_TAGS] <= PLN_MAX_TAGS &&
            PLN_ENVELOPE_TAGS + pln_take_big(head + AT_TAGS_BYTES, 2) +
                    pln_take_big(head + AT_VALUE_BYTES, 4) ==
                len;
@@ -208,8 +211,9 @@ int pln_envelope_read(struct pln_bytes envelope, pln_ms server_now, struct pln_l
         return PLN_EINVAL;
     }
     struct pln_l2_item item = {.tag_clock = pln_take_big(head + AT_TAG_CLOCK, 8),
-                               .n_tags = (size_t) pln_take_big(head + AT_N_TAGS, 2),
+                               .n_tags = head[AT_N_TAGS],
                                .format = head[AT_FORMAT],
+                               .packing = head[AT_PACKING],
                                .is_absent = (head[AT_FLAGS] & FLAG_ABSENT) != 0};
     read_times(head, server_now, &item);
     if (item.life_left <= 0) {

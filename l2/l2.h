@@ -110,14 +110,14 @@ struct pln_l2_item {
     uint64_t tag_clock; /* of when its source was read (from a lease); 0 in set: now */
     const struct pln_bytes *tags;
     size_t n_tags;
-    uint8_t format;
+    uint8_t format, packing; /* the caller's; packing 0: the bytes are the value */
     bool is_absent;
 };
 
 /* A value read: the item's bytes and tags lie in `memory`, which pln_l2_value_fini() frees. */
 struct pln_l2_value {
     struct pln_l2_item item;
-    void *memory;
+    void *memory, *raw;   /* raw: of the caller's, freed with the rest */
     bool is_from_replica; /* it may be older than what was heard last: for a short life only */
 };
 void pln_l2_value_fini(struct pln_l2_value *value);
@@ -313,7 +313,7 @@ static inline int pln_l2_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
 static inline int pln_l2_get_near(struct pln_l2 *l2, const struct pln_hashed *key,
                                   enum pln_read how, pln_ns deadline, struct pln_l2_value *value) {
     value->is_from_replica = false;
-    return how == PLN_READ_PRIMARY || l2->ops->get_near == NULL
+    return how == PLN_READ_PRIMARY || key->is_plain || l2->ops->get_near == NULL
                ? l2->ops->get(l2, key, deadline, value)
                : l2->ops->get_near(l2, key, how, deadline, value);
 }

@@ -91,7 +91,7 @@
         "local function head()\n"                                                                    \
         "  local h = redis.pcall('GETRANGE', V, 0, 43)\n"                                            \
         "  if type(h) ~= 'string' or #h < 44 or string.sub(h, 1, 2) ~= 'P\\1' then return nil end\n" \
-        "  local n, bytes = struct.unpack('>I2I2', h, 5)\n"                                          \
+        "  local n, bytes = string.byte(h, 6), struct.unpack('>I2', h, 7)\n"                         \
         "  local names, from, fields = redis.call('GETRANGE', V, 44, 43 + bytes), 1, {}\n"           \
         "  if n > 64 then return nil end\n"                                                          \
         "  for i = 1, n do\n"                                                                        \
@@ -162,14 +162,18 @@
     "  return true\n"                                                                              \
     "end\n"
 
-/* Arguments 6 to 11 are the item's, the rest its tags' fields. */
+/* Arguments 6 to 11 are the item's, the rest its tags' fields. What has nothing before the value is
+ * plain: the value and nothing besides. */
 #define PUT                                                                                        \
     "local function fields() return {unpack(ARGV, 12)} end\n"                                      \
     "local function put(c)\n"                                                                      \
     "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                       \
     "  local t = now()\n"                                                                          \
-    "  local v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) ..\n"                        \
-    "    struct.pack('>I8', c) .. after .. value\n"                                                \
+    "  local v = value\n"                                                                          \
+    "  if before ~= '' then\n"                                                                     \
+    "    v = before .. at(t, -age) .. at(t, fresh) .. at(t, life) .. struct.pack('>I8', c) ..\n"   \
+    "      after .. value\n"                                                                       \
+    "  end\n"                                                                                      \
     "  if life == '' then redis.call('SET', V, v) else redis.call('SET', V, v, 'PX', life) end\n"  \
     "end\n"
 

@@ -183,6 +183,52 @@ static int get_once(struct pln_redis *redis, const struct pln_hashed *key, pln_n
     return status;
 }
 
+/* ---- plain values ----
+ * Bytes that others may have written, and that say nothing of themselves: how long they live is
+ * asked in the same step, and no tag, prefix or clear voids them. */
+
+int pln_read_plain(const struct pln_reply *reply, pln_ms server_now, struct pln_l2_value *value) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
+        reply->elements[0].kind != PLN_REPLY_STRING ||
+        reply->elements[1].kind != PLN_REPLY_INTEGER) {
+        return PLN_MISS;
+    }
+    struct pln_bytes bytes = reply->elements[0].bytes;
+    int64_t left = reply->elements[1].integer;
+    int status = pln_envelope_read(bytes, server_now, value);
+    if (status != PLN_EINVAL) { /* one of ours, from before the key was plain */
+        if (status == PLN_OK) {
+            pln_l2_value_fini(value);
+        }
+        return PLN_MISS;
+    }
+    void *memory = malloc(bytes.len + 1);
+    if (memory == NULL) {
+        return pln_fail(PLN_ENOMEM, "l2: no memory for a value of %zu bytes", bytes.len);
+    }
+    if (bytes.len > 0) {
+        memcpy(memory, bytes.data, bytes.len);
+    }
+    left = left < 0 ? PLN_FOREVER : left;
+    *value = (struct pln_l2_value){
+        .item = {.value = {memory, bytes.len}, .fresh_left = left, .life_left = left},
+        .memory = memory};
+    return PLN_OK;
+}
+
+static int get_plain(struct pln_redis *redis, const struct pln_hashed *key, pln_ns deadline,
+                     struct pln_l2_value *value) {
+    struct pln_script_call call = {.script = PLN_SCRIPT_PLAIN, .key = key};
+    struct pln_node *node = pln_node_of(redis, key->key);
+    struct pln_reply *reply;
+    int status = pln_script_run(node, &call, deadline, &reply);
+    if (status == PLN_OK) {
+        status = pln_read_plain(reply, pln_pool_server_now(&node->pool), value);
+        pln_reply_free(reply);
+    }
+    return status;
+}
+
 int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline,
                   struct pln_l2_value *value) {
     struct pln_redis *redis = pln_redis_of(l2);
@@ -191,7 +237,9 @@ int pln_redis_get(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadli
     if (status == PLN_OK) {
         status = pln_nodes_await(redis, deadline);
     }
-    if (status == PLN_OK) {
+    if (status == PLN_OK && key->is_plain) {
+        status = get_plain(redis, key, deadline, value);
+    } else if (status == PLN_OK) {
         do {
             status = get_once(redis, key, deadline, value, &is_refused);
         } while (is_refused && pln_nodes_await_trust(redis, deadline));

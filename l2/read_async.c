@@ -109,6 +109,28 @@ static void take_value(struct pln_errand *errand, int status, const struct pln_r
     }
 }
 
+static void write_plain(struct pln_errand *errand, struct pln_batch *batch) {
+    const struct pln_l2_get *get = get_of(errand);
+    pln_batch_command(batch, 4);
+    pln_batch_text(batch, "EVAL");
+    pln_batch_text(batch, pln_script_text(PLN_SCRIPT_PLAIN));
+    pln_batch_text(batch, "1");
+    pln_names_write_value(&get->node->redis->names, get->key.key, batch);
+}
+
+static void take_plain(struct pln_errand *errand, int status, const struct pln_reply *reply) {
+    struct pln_l2_get *get = get_of(errand);
+    struct pln_l2_value value = {0};
+    if (status == PLN_OK && is_sent_on(get, reply)) {
+        return;
+    }
+    status = status == PLN_OK ? check(get, "EVAL", reply) : status;
+    if (status == PLN_OK) {
+        status = pln_read_plain(reply, pln_async_server_now(&get->node->pool), &value);
+    }
+    get->done(get, status, status == PLN_OK ? &value : NULL);
+}
+
 int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
     struct pln_redis *redis = pln_redis_of(l2);
     int result = pln_redis_check_key(&get->key);
@@ -126,5 +148,10 @@ int pln_redis_get_async(struct pln_l2 *l2, struct pln_l2_get *get) {
                                       .deadline = get->deadline,
                                       .kinds = PLN_KIND(PLN_REPLY_STRING) |
                                                PLN_KIND(PLN_REPLY_NIL)};
+    if (get->key.is_plain) {
+        get->errand.write = write_plain;
+        get->errand.end = take_plain;
+        get->errand.kinds = PLN_KIND(PLN_REPLY_ARRAY);
+    }
     return pln_async_post(&get->node->pool, &get->errand);
 }

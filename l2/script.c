@@ -42,6 +42,7 @@ static const struct {
                         "if ARGV[4] ~= '' then\n"
                         "  local h = head()\n"
                         "  local exists = h ~= nil and string.byte(h, 3) % 2 == 0\n"
+                        "  if ARGV[6] == '' then exists = redis.call('EXISTS', V) == 1 end\n"
                         "  if exists == (ARGV[4] == 'nx') then return 0 end\n"
                         "end\n"
                         "if c == 0 then c = clock(T)\n"
@@ -178,6 +179,10 @@ static const struct {
                             "  return changed(false)\n"
                             "end\n"
                             "return changed(redis.call('DEL', V) == 0)\n"},
+    /* what is no string is none of ours, and no failure */
+    [PLN_SCRIPT_PLAIN] = {"get", NAMES "local v = redis.pcall('GET', V)\n"
+                                       "if type(v) == 'table' then v = false end\n"
+                                       "return {v, redis.call('PTTL', V)}\n"},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -236,7 +241,7 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
     uint8_t *after = memory + PLN_ENVELOPE_BEFORE;
     size_t n_after = pln_envelope_after(item, after);
     pln_envelope_before(item, memory);
-    pln_script_add(call, pln_bytes_of(memory, PLN_ENVELOPE_BEFORE));
+    pln_script_add(call, pln_bytes_of(memory, call->key->is_plain ? 0 : PLN_ENVELOPE_BEFORE));
     pln_script_add_number(call, age < PLN_L2_LONGEST ? age : PLN_L2_LONGEST);
     pln_script_add_duration(call, item->fresh_left);
     pln_script_add_duration(call, item->life_left < 1 ? 1 : item->life_left);
@@ -342,7 +347,7 @@ static void write_joined(void *const *args, size_t n, const struct pln_slot *slo
 static void prepare(struct pln_node *node, const struct pln_script_call *call,
                     struct pln_script_running *running) {
     bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
-                     call->script == PLN_SCRIPT_BEAT;
+                     call->script == PLN_SCRIPT_BEAT || call->script == PLN_SCRIPT_PLAIN;
     *running = (struct pln_script_running){
         .node = node,
         .call = call,

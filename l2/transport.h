@@ -236,6 +236,7 @@ enum pln_script {
     PLN_SCRIPT_TIMES,
     PLN_SCRIPT_BEAT,
     PLN_SCRIPT_RECOVER,
+    PLN_SCRIPT_PLAIN,
     PLN_N_SCRIPTS,
 };
 

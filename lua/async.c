@@ -30,6 +30,7 @@ struct lua_op {
     struct pln_op *op; /* NULL: its results are known, or it was cancelled */
     enum pln_lua_op_kind kind;
     int n_results;    /* 0: they are not known */
+    bool is_copy;     /* tables are the caller's own */
     bool takes_old;   /* the loader */
     bool is_loading;  /* likewise: it runs */
     bool has_message; /* what it failed with is in the place of its extra arguments */
@@ -76,8 +77,8 @@ static int push_code(lua_State *L, const char *message, const char *code) {
     return 3;
 }
 
-/* Pushes what a get brought, whose value is given back. */
-static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
+/* Pushes what a get of the key at index `key` brought, whose value is given back. */
+static int push_get(lua_State *L, struct pln_lua_cache *cache, int key, bool is_copy, int status,
                     struct pln_result *result) {
     if (status != PLN_OK) {
         pln_release(cache->cache, result->value); /* of what is absent: no bytes */
@@ -88,7 +89,7 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
     if (result->value == NULL) {
         return push_code(L, "get: the value was lost when memory ran out", "no_memory");
     }
-    if (!pln_lua_push_borrowed(L, cache, result)) {
+    if (!pln_lua_push_borrowed(L, cache, key, is_copy, result)) {
         pln_fail(PLN_EL2, "get: %s", pln_error_text());
         return pln_lua_push_failure(L, PLN_EL2);
     }
@@ -97,9 +98,10 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int status,
     return 3;
 }
 
-static int push_many(lua_State *L, struct pln_lua_cache *cache, struct pln_op *op) {
-    struct pln_lua_batch batch = {.n = 0};
-    int status = pln_op_results(op, &batch.n, &batch.results, &batch.statuses);
+static int push_many(lua_State *L, const struct lua_op *self, struct pln_lua_cache *cache) {
+    struct pln_lua_batch batch = {.self = cache, .is_copy = self->is_copy};
+    int status = pln_op_results(self->op, &batch.n, &batch.results, &batch.statuses);
+    lua_getiuservalue(L, 1, KEY);
     return status == PLN_OK ? pln_lua_push_answers(L, cache, &batch)
                             : pln_lua_push_failure(L, status);
 }
@@ -122,7 +124,7 @@ static int op_result(lua_State *L) {
         return luaL_error(L, "the op is not ready: wait until op:ready() is true");
     }
     if (self->kind == PLN_LUA_GETS_MANY) {
-        return keep(L, 1, self, push_many(L, cache_of(L), self->op));
+        return keep(L, 1, self, push_many(L, self, cache_of(L)));
     }
     int status = pln_op_result(self->op, &result);
     if (self->kind == PLN_LUA_CALLS) {
@@ -134,7 +136,8 @@ static int op_result(lua_State *L) {
         lua_pushstring(L, pln_status_name(status));
         return keep(L, 1, self, 3);
     }
-    return keep(L, 1, self, push_get(L, cache_of(L), status, &result));
+    lua_getiuservalue(L, 1, KEY);
+    return keep(L, 1, self, push_get(L, cache_of(L), 2, self->is_copy, status, &result));
 }
 
 /* ---- waiting ---- */
@@ -258,7 +261,12 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
     cache->n_running++; /* a finalizer that runs meanwhile must not close the cache */
     int status = PLN_ELOADER;
     if ((raised == LUA_OK || raised == LUA_YIELD) && lua_checkstack(L, LUA_MINSTACK)) {
-        status = pln_lua_take_loaded(L, lua_gettop(L) - HANDLER, load);
+        int n = lua_gettop(L) - HANDLER;
+        struct pln_bytes key;
+        lua_getiuservalue(L, 1, KEY);
+        key.data = lua_tolstring(L, -1, &key.len);
+        lua_pop(L, 1); /* the op has it yet */
+        status = pln_lua_take_loaded(L, cache, key, n, load);
     }
     bool is_wanted = self->op != NULL; /* or one cancelled it */
     if (is_wanted && status == PLN_ELOADER) {
@@ -364,7 +372,7 @@ struct asked {
     struct pln_get_options options;
     uint32_t flags;   /* of pln_begin_get() */
     int loader, last; /* stack indices of the loader (0: there is none) and of its last argument */
-    bool takes_old;
+    bool takes_old, is_copy;
 };
 
 static void take_asked(lua_State *L, const struct pln_lua_cache *cache, struct asked *asked,
@@ -383,7 +391,8 @@ static void take_asked(lua_State *L, const struct pln_lua_cache *cache, struct a
         asked->loader = loader;
     }
     asked->takes_old = (asked->options.flags & PLN_LUA_WITH_OLD) != 0;
-    asked->options.flags &= ~PLN_LUA_WITH_OLD;
+    asked->is_copy = (asked->options.flags & PLN_LUA_COPY) != 0;
+    asked->options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
 }
 
 /* get_async(key, [options], [loader, ...]) -> op | nil, message, code */
@@ -396,16 +405,15 @@ static int cache_get_async(lua_State *L) {
     struct lua_op *self = push_op(L, PLN_LUA_GETS);
     int op = lua_gettop(L);
     self->takes_old = asked.takes_old;
-    if (asked.flags != 0) {
-        keep_loader(L, asked.loader, asked.last);
-    }
+    self->is_copy = asked.is_copy;
+    keep_loader(L, asked.loader, asked.last);
     int status = pln_lua_need_news(L, cache);
     if (status < 0) {
         return pln_lua_push_failure(L, status);
     }
     status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result, &self->op);
     if (self->op == NULL) {
-        keep(L, op, self, push_get(L, cache, status, &result));
+        keep(L, op, self, push_get(L, cache, 2, self->is_copy, status, &result));
     }
     lua_pushvalue(L, op);
     return 1;
@@ -441,18 +449,17 @@ static int cache_get_or_async(lua_State *L) {
     }
     if (self->op == NULL) {
         lua_pushboolean(L, false);
-        return 1 +
-               (status < 0 ? pln_lua_push_status(L, status) : push_get(L, cache, status, &result));
+        return 1 + (status < 0 ? pln_lua_push_status(L, status)
+                               : push_get(L, cache, 2, asked.is_copy, status, &result));
     }
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_op);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, op, CACHE);
     self->takes_old = asked.takes_old;
+    self->is_copy = asked.is_copy;
     lua_pushvalue(L, op);
-    if (asked.flags != 0) {
-        keep_loader(L, asked.loader, asked.last);
-    }
+    keep_loader(L, asked.loader, asked.last);
     return 1;
 }
 
@@ -468,7 +475,12 @@ static int cache_get_many_async(lua_State *L) {
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
     pln_lua_take_keys(L, 2, keys, n);
+    int texts = lua_gettop(L);
     struct lua_op *self = push_op(L, PLN_LUA_GETS_MANY);
+    lua_pushvalue(L, texts);
+    lua_setiuservalue(L, -2, KEY);
+    self->is_copy = (options.flags & PLN_LUA_COPY) != 0;
+    options.flags &= ~PLN_LUA_COPY;
     int status = pln_lua_need_news(L, cache);
     if (status == PLN_OK) {
         status = pln_begin_get_many(cache->news, keys, n, &options, &self->op);

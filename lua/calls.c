@@ -170,7 +170,8 @@ static void take_value(lua_State *L, int index, struct pln_call *call) {
     if (pln_same_take(L, index, call->load)) {
         return;
     }
-    if (pln_lua_encode(L, index, &bytes, &format) < 0) {
+    const struct pln_terms *terms = &call->match->rule->terms;
+    if (pln_lua_encode_as(L, index, terms->codec, terms->is_plain, &bytes, &format) < 0) {
         luaL_error(L, "%s", pln_error_text());
     }
     call->status = pln_load_value(call->load, bytes, format);

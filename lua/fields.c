@@ -44,6 +44,10 @@ static bool is_priority(double number) {
     return number >= INT8_MIN && number <= INT8_MAX;
 }
 
+static bool is_built_in(double compression) {
+    return pln_has_compression((int) compression);
+}
+
 #define POSITIVE "more than 0 and at most 10 years, or \"forever\""
 #define ANY_LENGTH "between 0 and 10 years, or \"forever\""
 #define SHORT "more than 0 and at most 1 hour"
@@ -80,6 +84,10 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"early", PLN_FIELD_FACTOR, AT(early), is_early, "from 0 to 10"},
     {"sliding", PLN_FIELD_BOOLEAN, AT(sliding), NULL, NULL},
     {"keep_hot", PLN_FIELD_DURATION, AT(keep_hot_ms), is_any_length, ANY_LENGTH},
+    {"compress", PLN_FIELD_SIZE, AT(compress_bytes), NULL, NULL},
+    {"compression", PLN_FIELD_COMPRESSION, AT(compression), is_built_in, "one that is built in"},
+    {"codec", PLN_FIELD_CODEC, AT(codec), NULL, NULL},
+    {"plain", PLN_FIELD_BOOLEAN, AT(is_plain), NULL, NULL},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);
@@ -150,12 +158,22 @@ static enum pln_read_result read_number(const struct pln_policy_field *field, lu
     return PLN_READ_OK;
 }
 
-static enum pln_read_result read_read(lua_State *L, int index, uint8_t *read) {
+/* The i-th name, from 1 on, of a kind that has names. */
+static const char *name_of(enum pln_field_kind kind, int i) {
+    return kind == PLN_FIELD_READ          ? pln_read_name(i)
+           : kind == PLN_FIELD_COMPRESSION ? pln_compression_name(i)
+                                           : pln_codec_name(i);
+}
+
+static enum pln_read_result read_name(const struct pln_policy_field *field, lua_State *L, int index,
+                                      uint8_t *number) {
+    enum pln_field_kind kind = field->kind;
     const char *name = lua_type(L, index) == LUA_TSTRING ? lua_tostring(L, index) : "";
-    for (int i = PLN_READ_PRIMARY; pln_read_name(i) != NULL; i++) {
-        if (strcmp(pln_read_name(i), name) == 0) {
-            *read = (uint8_t) i;
-            return PLN_READ_OK;
+    for (int i = 1; name_of(kind, i) != NULL; i++) {
+        if (strcmp(name_of(kind, i), name) == 0) {
+            *number = (uint8_t) i;
+            return field->is_valid == NULL || field->is_valid(i) ? PLN_READ_OK
+                                                                 : PLN_READ_WRONG_RANGE;
         }
     }
     return PLN_READ_WRONG_KIND;
@@ -174,7 +192,9 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
     case PLN_FIELD_NUMBER:
         return read_number(field, L, index, place);
     case PLN_FIELD_READ:
-        return read_read(L, index, place);
+    case PLN_FIELD_COMPRESSION:
+    case PLN_FIELD_CODEC:
+        return read_name(field, L, index, place);
     case PLN_FIELD_FACTOR:
         return read_factor(field, L, index, place);
     default:
@@ -194,6 +214,8 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_BOOLEAN] = "true or false",
         [PLN_FIELD_READ] = "\"primary\", \"replica\" or \"nearest\"",
         [PLN_FIELD_FACTOR] = "a number",
+        [PLN_FIELD_COMPRESSION] = "\"lz4\" or \"zstd\"",
+        [PLN_FIELD_CODEC] = "\"msgpack\" or \"json\"",
     };
     return field->kind == PLN_FIELD_NUMBER ? field->range : wanted[field->kind];
 }
@@ -204,7 +226,8 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
         [PLN_FIELD_DURATION] = sizeof(pln_ms), [PLN_FIELD_SIZE] = sizeof(size_t),
         [PLN_FIELD_SHARE] = sizeof(double),    [PLN_FIELD_BOOLEAN] = sizeof(bool),
         [PLN_FIELD_NUMBER] = sizeof(uint8_t),  [PLN_FIELD_READ] = sizeof(uint8_t),
-        [PLN_FIELD_FACTOR] = sizeof(double),
+        [PLN_FIELD_FACTOR] = sizeof(double),   [PLN_FIELD_COMPRESSION] = sizeof(uint8_t),
+        [PLN_FIELD_CODEC] = sizeof(uint8_t),
     };
     memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
 }
@@ -244,8 +267,12 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         snprintf(text, size, "%g", *(const double *) place);
         break;
     case PLN_FIELD_READ:
-        snprintf(text, size, "%s", pln_read_name(*(const uint8_t *) place));
+    case PLN_FIELD_COMPRESSION:
+    case PLN_FIELD_CODEC: {
+        const char *name = name_of(field->kind, *(const uint8_t *) place);
+        snprintf(text, size, "%s", name == NULL ? "default" : name);
         break;
+    }
     case PLN_FIELD_NUMBER:
         snprintf(text, size, "%d",
                  field->is_valid(-1) ? *(const int8_t *) place : *(const uint8_t *) place);

@@ -90,6 +90,25 @@ static bool own_flag(lua_State *L, int index, const char *name, bool when_absent
     return flag;
 }
 
+/* How many bytes of values are remembered with their tables. */
+static size_t decoded_option(lua_State *L, int index) {
+    enum { DEFAULT_BYTES = 1 << 20 };
+    size_t bytes = DEFAULT_BYTES;
+    int type = lua_getfield(L, index, "decoded");
+    bool is_none = type == LUA_TSTRING && strcmp(lua_tostring(L, -1), "none") == 0;
+    if (is_none) {
+        bytes = 0;
+    } else if (type != LUA_TNIL && !pln_lua_to_size(L, -1, &bytes)) {
+        const char *got = luaL_tolstring(L, -1, NULL);
+        lua_pushfstring(L,
+                        "option 'decoded' must be a size such as \"1m\", or \"none\", got %s '%s'",
+                        luaL_typename(L, -2), got);
+        luaL_argerror(L, index, lua_tostring(L, -1));
+    }
+    lua_pop(L, 1);
+    return bytes;
+}
+
 /* The policy that the options name. */
 struct policy {
     const char *path; /* NULL: none; else a string on the stack */
@@ -110,11 +129,12 @@ static int load_policy(void *arg, struct pln_cache *cache) {
     return policy->path == NULL ? PLN_OK : pln_load_policy(cache, policy->path, policy->flags);
 }
 
-static void close_cache(struct pln_lua_cache *self) {
+static void close_cache(lua_State *L, struct pln_lua_cache *self) {
     struct pln_cache *cache = self->cache;
     self->cache = NULL;
     pln_news_free(self->news);
     self->news = NULL;
+    pln_lua_decoded_free(L, self);
     pln_close(cache);
 }
 
@@ -156,14 +176,16 @@ static int module_open(lua_State *L) {
     options.name = is_named ? lua_tostring(L, 1) : options.name;
     options.log = own_flag(L, at, "log", true) ? NULL : log_nothing;
     struct policy policy = own_policy(L, at);
+    size_t decoded_bytes = decoded_option(L, at);
     struct pln_lua_cache *self = push_cache(L);
     int cache = lua_gettop(L);
+    self->decoded_bytes = decoded_bytes;
     snprintf(self->name, sizeof self->name, "%s", options.name == NULL ? "perilune" : options.name);
     int status = is_named ? open_named(L, self, &options, &policy)
                           : open_own(L, self, &options, &policy);
     if (status < 0) {
         int n = pln_lua_push_failure(L, status); /* before closing, which may fail in other words */
-        close_cache(self);
+        close_cache(L, self);
         return n;
     }
     lua_pushvalue(L, cache);
@@ -175,7 +197,7 @@ static int cache_close(lua_State *L) {
     if (self->n_running > 0) {
         return luaL_error(L, "cannot close a cache while a function that it called is running");
     }
-    close_cache(self);
+    close_cache(L, self);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -183,7 +205,7 @@ static int cache_close(lua_State *L) {
 static int cache_gc(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_handle(L, 1);
     if (self->n_running == 0) {
-        close_cache(self);
+        close_cache(L, self);
     }
     return 0;
 }
@@ -257,7 +279,9 @@ static int push_class(lua_State *L) {
                                      pln_lua_warmings,
                                      pln_lua_shadows,
                                      pln_lua_engines,
-                                     pln_lua_asyncs};
+                                     pln_lua_asyncs,
+                                     pln_lua_copies,
+                                     pln_lua_terms};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");
@@ -285,6 +309,10 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "clock");
     lua_pushcfunction(L, pln_lua_memory);
     lua_setfield(L, -2, "memory");
+    lua_pushcfunction(L, pln_lua_copy_function);
+    lua_setfield(L, -2, "copy");
+    lua_pushcfunction(L, pln_lua_hash);
+    lua_setfield(L, -2, "hash");
     pln_same_push(L);
     lua_setfield(L, -2, "not_modified");
     lua_pushcfunction(L, pln_lua_reload_policies);

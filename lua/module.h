@@ -7,6 +7,7 @@
  * options.c  tables of options, checked for unknown names
  * reads.c    get, peek, get_many, and the call of a loader
  * writes.c   set, and all that makes values void
+ * terms.c    what a loader says of its value's life, and a rule of a key's
  * wrap.c     functions whose results are cached
  * async.c    reads that do not wait; async_calls.c writes
  * control.c  policies, statistics
@@ -22,6 +23,7 @@
  * answers.c  words of Redis commands out of Lua, and answers into it
  * data.c     any command; sets, lists and streams of Redis
  * hashes.c   hashes
+ * decoded.c  values read as Lua gets them, and tables that need not be decoded again
  * scans.c    iterators over what is too large to be fetched at once
  * boards.c   sorted sets as leaderboards
  *
@@ -34,7 +36,8 @@
 
 #include "internal.h"
 
-struct pln_lua_load; /* of reads.c */
+struct pln_lua_load;    /* of reads.c */
+struct pln_lua_decoded; /* of decoded.c */
 
 /* Its address marks our userdata. */
 extern const char pln_lua_kind;
@@ -46,6 +49,8 @@ struct pln_lua_cache {
     unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
     bool has_loaders;           /* by name: a table that is the user value */
     struct pln_news *news;      /* of ops; NULL: there were none yet */
+    struct pln_lua_decoded *decoded; /* NULL: none yet */
+    size_t decoded_bytes;            /* at most; 0: each read gives its table away */
     char name[64];
 };
 
@@ -131,6 +136,14 @@ void pln_lua_check_names(lua_State *L, int index, const char *const *names);
 /* A duration of an argument: a positive number of seconds, or a text. Raises, naming `name`. */
 pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name);
 
+/* ---- terms.c ---- */
+
+/* Takes what a loader returns beside its value: a ttl (negative: hand out, do not store), or a
+ * table of ttl, stale and tags; nil says nothing. Raises for what is wrong. */
+void pln_lua_take_terms(lua_State *L, int index, struct pln_load *load);
+/* perilune.hash */
+int pln_lua_hash(lua_State *L);
+
 /* ---- reads.c ---- */
 
 /* Beside enum pln_get_flags, and not the core's: the loader is given the old value. */
@@ -143,6 +156,7 @@ struct pln_lua_loading {
     bool takes_key; /* as its first argument */
     bool gives_ttl; /* as its third result */
     bool takes_old; /* behind all other arguments */
+    bool is_copy;   /* a table that is read is the caller's own */
 };
 
 /* Gets a key with a loader; pushes value, error, how and returns 3. The calling function needs the
@@ -155,8 +169,38 @@ int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
 
 /* perilune.shutdown(name) */
 int pln_lua_shutdown(lua_State *L);
-/* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
-bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result);
+/* Likewise: tables are the caller's own. */
+#define PLN_LUA_COPY (UINT32_C(1) << 30)
+
+/* ---- decoded.c ---- */
+
+/* Each pushes what a read has brought, and returns the number of results: value, nil, how. `key` is
+ * the stack index of the key as a string, by which a table is known again; 0: none. The calling
+ * function needs the methods' upvalues. */
+int pln_lua_push_no_value(lua_State *L, int status);
+/* nil, and where the value below it is from. */
+static inline int pln_lua_push_how(lua_State *L, int source) {
+    lua_pushnil(L);
+    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
+    return 3;
+}
+/* Bytes that are the caller's. */
+int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
+                       struct pln_bytes bytes, const struct pln_result *result);
+/* A borrowed value, if the status is PLN_OK; it is given back, whatever happens. */
+int pln_lua_push_read(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy, int status,
+                      struct pln_result *result);
+/* Pushes a borrowed value alone, and gives it back whatever happens. False where it cannot be read.
+ * No upvalues are needed. */
+bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
+                           struct pln_result *result);
+/* Pushes a borrowed value alone, which stays borrowed, on top of what it may leave: in a protected
+ * call. Returns as pln_lua_decode(). */
+int pln_lua_push_value(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
+                       const struct pln_result *result);
+void pln_lua_decoded_free(lua_State *L, struct pln_lua_cache *self);
+/* perilune.copy */
+int pln_lua_copy_function(lua_State *L);
 
 /* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
  * which is pushed. */
@@ -168,16 +212,20 @@ struct pln_lua_batch {
     struct pln_result *results;
     int *statuses;
     size_t n;
+    struct pln_lua_cache *self;
+    bool is_copy;
 };
 
-/* Pushes values and hows, and gives the borrowed values back whatever happens; returns 2. */
+/* Pushes values and hows, and gives the borrowed values back whatever happens; returns 2. The keys,
+ * as a table of strings, are on top of the stack. */
 int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch);
 
 bool pln_lua_is_callable(lua_State *L, int index);
 
-/* Makes the n results of a loader, on top of the stack, the load's, and pops them. Returns what a
- * loader returns; PLN_ELOADER: the message is in their place. */
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load);
+/* Makes the n results of a loader of `key`, on top of the stack, the load's, and pops them. Returns
+ * what a loader returns; PLN_ELOADER: the message is in their place. */
+int pln_lua_take_loaded(lua_State *L, const struct pln_lua_cache *self, struct pln_bytes key, int n,
+                        struct pln_load *load);
 
 /* ---- async.c ---- */
 
@@ -275,6 +323,6 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[];
 
 #endif

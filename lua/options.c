@@ -85,7 +85,7 @@ pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name) {
 
 /* ---- options of one call ---- */
 
-enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, WEIGHT, PRIORITY, READ, TAGS };
+enum kind { DURATION, FLAG, FLAG_WHEN_FALSE, WEIGHT, PRIORITY, READ, TAGS, CODEC };
 
 struct field {
     const char *name;
@@ -112,19 +112,21 @@ static const struct field get_fields[] = {
     {"soft_timeout", DURATION, GET(soft_timeout_ms), 0},
     {"keep", FLAG, GET(flags), PLN_GET_KEEP},
     {"with_old", FLAG, GET(flags), PLN_LUA_WITH_OLD},
+    {"copy", FLAG, GET(flags), PLN_LUA_COPY},
 };
 static const char *const get_names[] = {
     "ttl", "stale", "negative",      "timeout",      "tags", "no_stale", "no_load", "l1",
-    "l2",  "read",  "max_staleness", "soft_timeout", "keep", "with_old", NULL};
+    "l2",  "read",  "max_staleness", "soft_timeout", "keep", "with_old", "copy",    NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},
     {"timeout", DURATION, SET(timeout_ms), 0}, {"weight", WEIGHT, SET(weight), 0},
     {"priority", PRIORITY, SET(priority), 0},  {"tags", TAGS, SET(tags), 0},
     {"nx", FLAG, SET(flags), PLN_SET_NX},      {"xx", FLAG, SET(flags), PLN_SET_XX},
+    {"codec", CODEC, SET(format), 0},
 };
 static const char *const set_names[] = {"ttl",  "stale", "timeout", "weight", "priority",
-                                        "tags", "nx",    "xx",      NULL};
+                                        "tags", "nx",    "xx",      "codec",  NULL};
 
 static size_t read_tag(lua_State *L, int index, struct pln_bytes *tags, size_t n) {
     if (n >= PLN_LUA_MAX_TAGS || !pln_lua_top_text(L, &tags[n])) {
@@ -178,6 +180,17 @@ static uint8_t read_read(lua_State *L, int index, const char *name) {
     return PLN_READ_BY_RULE;
 }
 
+static uint8_t read_codec(lua_State *L, int index, const char *name) {
+    const char *text = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    for (int i = 1; pln_codec_name(i) != NULL; i++) {
+        if (strcmp(pln_codec_name(i), text) == 0) {
+            return (uint8_t) i;
+        }
+    }
+    refuse_value(L, index, name, "'msgpack' or 'json'");
+    return PLN_CODEC_RAW;
+}
+
 /* Puts the value on top of the stack into its place, and leaves the stack to its caller. Returns
  * the number of tags. */
 static size_t read_field(lua_State *L, int index, const struct field *field, char *options,
@@ -201,6 +214,9 @@ static size_t read_field(lua_State *L, int index, const struct field *field, cha
         return 0;
     case READ:
         *(uint8_t *) place = read_read(L, index, field->name);
+        return 0;
+    case CODEC:
+        *(uint8_t *) place = read_codec(L, index, field->name);
         return 0;
     case TAGS:
         *(const struct pln_bytes **) place = tags;
@@ -275,7 +291,7 @@ lua_Integer pln_lua_count_option(lua_State *L, int index, const char *name) {
 /* ---- options of open ---- */
 
 /* Of the module itself: read by module.c. */
-static const char *const own_names[] = {"policy", "trusted", "log", NULL};
+static const char *const own_names[] = {"policy", "trusted", "log", "decoded", NULL};
 
 enum { MAX_NAMES = 64 };
 

@@ -17,6 +17,7 @@
 enum {
     SHORT_VALUE = 2048, /* copied by way of the stack; longer ones cost two passes */
     MAX_KEYS = 1 << 20, /* of one get_many */
+    KEY = 2,            /* where get and peek have it on the stack */
 };
 
 /* A load under way, on the C stack of its get. */
@@ -24,68 +25,6 @@ struct pln_lua_load {
     struct pln_lua_load *outer;
     struct pln_bytes key;
 };
-
-/* ---- answers ---- */
-
-static int push_how(lua_State *L, int source) {
-    lua_pushnil(L);
-    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
-    return 3;
-}
-
-/* For a read that brought no value. */
-static int push_no_value(lua_State *L, int status) {
-    if (status == PLN_PENDING) { /* it is this thread's own load that it would wait for */
-        return pln_lua_push_failure(L, status);
-    }
-    if (status < 0) {
-        return pln_lua_push_status(L, status);
-    }
-    lua_pushnil(L);
-    return push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
-}
-
-/* A value that Lua cannot read is no misuse of ours: another program wrote it. */
-static int push_unreadable(lua_State *L) {
-    pln_fail(PLN_EL2, "get: %s", pln_error_text());
-    return pln_lua_push_failure(L, PLN_EL2);
-}
-
-static int decode_borrowed(lua_State *L) {
-    const struct pln_result *result = lua_touserdata(L, 1);
-    struct pln_bytes bytes = {pln_value_data(result->value), result->len};
-    lua_settop(L, 0);
-    if (pln_lua_decode(L, bytes, result->format) < 0) {
-        return 0;
-    }
-    return 1;
-}
-
-/* Pushes a borrowed value and gives it back whatever happens. False where it cannot be read. */
-bool pln_lua_push_borrowed(lua_State *L, struct pln_lua_cache *self, struct pln_result *result) {
-    int top = lua_gettop(L);
-    lua_pushcfunction(L, decode_borrowed);
-    lua_pushlightuserdata(L, result);
-    self->n_running++; /* a finalizer that runs meanwhile must not close the cache */
-    int raised = lua_pcall(L, 1, LUA_MULTRET, 0);
-    self->n_running--;
-    pln_release(self->cache, result->value);
-    result->value = NULL;
-    if (raised != LUA_OK) {
-        lua_error(L);
-    }
-    return lua_gettop(L) > top;
-}
-
-static int push_read(lua_State *L, struct pln_lua_cache *self, int status,
-                     struct pln_result *result) {
-    if (status != PLN_OK) {
-        pln_release(self->cache, result->value);
-        return push_no_value(L, status);
-    }
-    return pln_lua_push_borrowed(L, self, result) ? push_how(L, result->source)
-                                                  : push_unreadable(L);
-}
 
 /* ---- get ---- */
 
@@ -100,38 +39,39 @@ static void refuse_own_key(lua_State *L, const struct pln_lua_cache *self, struc
 /* The value did not fit the stack's buffer: once more, borrowed. The first pass has been counted
  * as a hit, so the second looks quietly, where that suffices. */
 static int get_long(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key,
-                    const struct pln_get_options *options, int source) {
+                    const struct pln_get_options *options, bool is_copy, int source) {
     struct pln_result result;
     int status = pln_peek(self->cache, key, &result);
     if (status == PLN_OK && (result.source == PLN_FROM_L1 || source == PLN_FROM_STALE)) {
         result.source = (uint8_t) source;
-        return push_read(L, self, status, &result);
+        return pln_lua_push_read(L, self, KEY, is_copy, status, &result);
     }
     pln_release(self->cache, result.value);
     status = pln_get(self->cache, key, options, &result);
-    return push_read(L, self, status, &result);
+    return pln_lua_push_read(L, self, KEY, is_copy, status, &result);
 }
 
-static int get_without_loader(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key,
-                              const struct pln_get_options *options) {
+static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
+                              const struct pln_get_options *options, bool is_copy) {
+    struct pln_bytes key = pln_lua_check_key(L, KEY);
     char buffer[SHORT_VALUE];
     struct pln_result result;
     if (self->loads != NULL) {
         refuse_own_key(L, self, key);
     }
     int status = pln_get_copy(self->cache, key, options, buffer, sizeof buffer, &result);
+    if (status == PLN_OK && result.format == PLN_LUA_RAW) {
+        lua_pushlstring(L, buffer, result.len);
+        return pln_lua_push_how(L, result.source);
+    }
     if (status == PLN_OK) {
-        if (result.format == PLN_LUA_RAW) {
-            lua_pushlstring(L, buffer, result.len);
-        } else if (pln_lua_decode(L, pln_bytes_of(buffer, result.len), result.format) < 0) {
-            return push_unreadable(L);
-        }
-        return push_how(L, result.source);
+        return pln_lua_push_bytes(L, self, KEY, is_copy, (struct pln_bytes){buffer, result.len},
+                                  &result);
     }
     if (status == PLN_TRUNCATED) {
-        return get_long(L, self, key, options, result.source);
+        return get_long(L, self, key, options, is_copy, result.source);
     }
-    return push_no_value(L, status);
+    return pln_lua_push_no_value(L, status);
 }
 
 /* ---- loaders ---- */
@@ -143,22 +83,11 @@ struct loader_call {
     int status;   /* what the loader's results mean to the core */
     int error_at; /* stack index of its error, in the frame of the get; 0: none */
     int loaders;  /* stack index of those by name, where the rule may call for one */
+    bool is_copy; /* of a table that is read */
+    struct pln_cache *cache;
+    struct pln_bytes of; /* the key */
     const char *name;
 };
-
-/* A third result: how long the value lives. Negative: hand out, do not store. */
-static void take_ttl(lua_State *L, struct loader_call *call) {
-    pln_ms ttl;
-    if (lua_isnil(L, 3)) {
-        return;
-    }
-    if (lua_type(L, 3) == LUA_TNUMBER && lua_tonumber(L, 3) < 0) {
-        pln_load_ttl(call->load, -1);
-        return;
-    }
-    ttl = pln_lua_check_duration(L, 3, "the ttl that a loader returns");
-    pln_load_ttl(call->load, ttl);
-}
 
 /* value | nil | nil, error | value, nil, ttl; on the stack from 1 on. Raises what went wrong. */
 static int take_results(lua_State *L, struct loader_call *call) {
@@ -170,7 +99,7 @@ static int take_results(lua_State *L, struct loader_call *call) {
         return lua_error(L);
     }
     if (call->loading->gives_ttl) {
-        take_ttl(L, call);
+        pln_lua_take_terms(L, 3, call->load);
     }
     if (lua_isnil(L, 1)) {
         call->status = PLN_ABSENT;
@@ -179,7 +108,9 @@ static int take_results(lua_State *L, struct loader_call *call) {
     if (pln_same_take(L, 1, call->load)) {
         return 0;
     }
-    if (pln_lua_encode(L, 1, &bytes, &format) < 0) {
+    bool is_plain = false;
+    int codec = pln_codec_of(call->cache, call->of, &is_plain);
+    if (pln_lua_encode_as(L, 1, codec, is_plain, &bytes, &format) < 0) {
         return luaL_error(L, "%s", pln_error_text());
     }
     call->status = pln_load_value(call->load, bytes, format);
@@ -216,9 +147,11 @@ static int take_protected(lua_State *L) {
     return take_results(L, call);
 }
 
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load) {
+int pln_lua_take_loaded(lua_State *L, const struct pln_lua_cache *self, struct pln_bytes key, int n,
+                        struct pln_load *load) {
     static const struct pln_lua_loading loading = {.gives_ttl = true};
-    struct loader_call call = {.L = L, .loading = &loading, .load = load};
+    struct loader_call call = {
+        .L = L, .loading = &loading, .load = load, .cache = self->cache, .of = key};
     lua_pushcfunction(L, take_protected);
     lua_insert(L, -n - 1);
     lua_pushlightuserdata(L, &call);
@@ -294,6 +227,8 @@ static int get_loading(lua_State *L, struct pln_lua_cache *self,
     load.key.data = lua_tolstring(L, call->loading->key, &load.key.len);
     refuse_own_key(L, self, load.key);
     luaL_checkstack(L, call->loading->n_extra + 10, "too many arguments for the loader");
+    call->cache = self->cache;
+    call->of = load.key;
     self->loads = &load;
     self->n_running++;
     int status = pln_get_or_load(self->cache, load.key, options, loader, call, &result);
@@ -305,26 +240,27 @@ static int get_loading(lua_State *L, struct pln_lua_cache *self,
         lua_pushstring(L, pln_status_name(status));
         return 3;
     }
-    return push_read(L, self, status, &result);
+    return pln_lua_push_read(L, self, call->loading->key, call->is_copy, status, &result);
 }
 
 int pln_lua_get_loading(lua_State *L, struct pln_lua_cache *self,
                         const struct pln_get_options *options,
                         const struct pln_lua_loading *loading) {
-    struct loader_call call = {.L = L, .loading = loading};
+    struct loader_call call = {.L = L, .loading = loading, .is_copy = loading->is_copy};
     return get_loading(L, self, options, load_by_function, &call);
 }
 
 /* By the loaders that the program has given names. */
 static int get_by_rule(lua_State *L, struct pln_lua_cache *self,
-                       const struct pln_get_options *options) {
-    const struct pln_lua_loading loading = {.key = 2};
+                       const struct pln_get_options *options, bool is_copy) {
+    const struct pln_lua_loading loading = {.key = KEY};
     struct pln_get_options by_name = {0};
     if (options != NULL) {
         by_name = *options;
     }
     lua_getiuservalue(L, 1, 1);
-    struct loader_call call = {.L = L, .loading = &loading, .loaders = lua_gettop(L)};
+    struct loader_call call = {
+        .L = L, .loading = &loading, .loaders = lua_gettop(L), .is_copy = is_copy};
     by_name.load_by_name = load_by_name;
     by_name.load_arg = &call;
     return get_loading(L, self, &by_name, NULL, &call);
@@ -347,25 +283,28 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
     struct pln_get_options options = {0};
     int loader = lua_isfunction(L, 3) ? 3 : 4;
     int n_arguments = lua_gettop(L);
-    pln_lua_check_key(L, 2);
+    pln_lua_check_key(L, KEY);
     if (loader == 4) {
         pln_lua_get_options(L, 3, &options, tags);
     }
+    bool takes_old = (options.flags & PLN_LUA_WITH_OLD) != 0;
+    bool is_copy = (options.flags & PLN_LUA_COPY) != 0;
+    options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
     if (n_arguments < loader || lua_isnil(L, loader)) {
-        return self->has_loaders ? get_by_rule(L, self, &options)
-                                 : get_without_loader(L, self, pln_lua_check_key(L, 2), &options);
+        return self->has_loaders ? get_by_rule(L, self, &options, is_copy)
+                                 : get_without_loader(L, self, &options, is_copy);
     }
     if (!pln_lua_is_callable(L, loader)) {
         return luaL_typeerror(L, loader, "function");
     }
-    struct pln_lua_loading loading = {.key = 2,
+    struct pln_lua_loading loading = {.key = KEY,
                                       .loader = loader,
                                       .first_extra = loader + 1,
                                       .n_extra = n_arguments - loader,
                                       .takes_key = true,
                                       .gives_ttl = true,
-                                      .takes_old = (options.flags & PLN_LUA_WITH_OLD) != 0};
-    options.flags &= ~PLN_LUA_WITH_OLD;
+                                      .takes_old = takes_old,
+                                      .is_copy = is_copy};
     return pln_lua_get_loading(L, self, &options, &loading);
 }
 
@@ -375,10 +314,10 @@ static int cache_get(lua_State *L) {
         return get_with_more(L, self);
     }
     if (self->has_loaders) {
-        pln_lua_check_key(L, 2);
-        return get_by_rule(L, self, NULL);
+        pln_lua_check_key(L, KEY);
+        return get_by_rule(L, self, NULL, false);
     }
-    return get_without_loader(L, self, pln_lua_check_key(L, 2), NULL);
+    return get_without_loader(L, self, NULL, false);
 }
 
 /* ---- peek ---- */
@@ -391,8 +330,8 @@ static void push_seconds(lua_State *L, pln_ms ms) {
 static int cache_peek(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_result result;
-    int status = pln_peek(self->cache, pln_lua_check_key(L, 2), &result);
-    int n = push_read(L, self, status, &result);
+    int status = pln_peek(self->cache, pln_lua_check_key(L, KEY), &result);
+    int n = pln_lua_push_read(L, self, KEY, false, status, &result);
     if (n == 3 && (status == PLN_OK || status == PLN_ABSENT)) {
         push_seconds(L, result.age_ms);
         push_seconds(L, result.left_ms);
@@ -435,7 +374,7 @@ static const char *how_of(const struct pln_lua_batch *batch, size_t i) {
     return status == PLN_OK ? pln_source_name(batch->results[i].source) : pln_status_name(status);
 }
 
-/* stack: batch (light) -> values, hows */
+/* stack: batch (light), keys -> values, hows */
 static int build_answers(lua_State *L) {
     const struct pln_lua_batch *batch = lua_touserdata(L, 1);
     lua_createtable(L, (int) batch->n, 0);
@@ -444,15 +383,16 @@ static int build_answers(lua_State *L) {
         const struct pln_result *result = &batch->results[i];
         const char *how = how_of(batch, i);
         if (batch->statuses[i] == PLN_OK) {
-            struct pln_bytes bytes = {pln_value_data(result->value), result->len};
-            if (pln_lua_decode(L, bytes, result->format) == PLN_OK) {
-                lua_rawseti(L, 2, (lua_Integer) i + 1);
+            lua_rawgeti(L, 2, (lua_Integer) i + 1);
+            if (pln_lua_push_value(L, batch->self, 5, batch->is_copy, result) == PLN_OK) {
+                lua_rawseti(L, 3, (lua_Integer) i + 1);
             } else {
                 how = pln_status_name(PLN_EL2);
             }
+            lua_settop(L, 4);
         }
         lua_pushstring(L, how);
-        lua_rawseti(L, 3, (lua_Integer) i + 1);
+        lua_rawseti(L, 4, (lua_Integer) i + 1);
     }
     return 2;
 }
@@ -460,8 +400,9 @@ static int build_answers(lua_State *L) {
 int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch) {
     lua_pushcfunction(L, build_answers);
     lua_pushlightuserdata(L, batch);
+    lua_pushvalue(L, -3);
     self->n_running++;
-    int raised = lua_pcall(L, 1, 2, 0);
+    int raised = lua_pcall(L, 2, 2, 0);
     self->n_running--;
     for (size_t i = 0; i < batch->n; i++) {
         pln_release(self->cache, batch->results[i].value);
@@ -481,6 +422,9 @@ static int cache_get_many(lua_State *L) {
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_lua_batch *batch = push_batch(L, n);
     pln_lua_take_keys(L, 2, batch->keys, n);
+    batch->self = self;
+    batch->is_copy = (options.flags & PLN_LUA_COPY) != 0;
+    options.flags &= ~PLN_LUA_COPY;
     int status = n == 0 ? PLN_OK
                         : pln_get_many(self->cache, batch->keys, n, &options, batch->results,
                                        batch->statuses);

@@ -356,6 +356,19 @@ static void refuse_two_points(lua_State *L, const struct pln_terms *terms) {
     }
 }
 
+/* Plain bytes say nothing of themselves. */
+static void refuse_besides_plain(lua_State *L, const struct pln_rule *rule) {
+    if (!rule->terms.is_plain) {
+        return;
+    }
+    if (rule->n_tags > 0 || (rule->hooks & PLN_RULE_TAGS) != 0) {
+        pln_compile_refuse(L, "plain: not with tags, which plain values cannot have");
+    }
+    if (rule->terms.sliding) {
+        pln_compile_refuse(L, "plain: not with sliding, since it is not seen how old a value is");
+    }
+}
+
 void pln_compile_rule(lua_State *L, int body) {
     static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
@@ -370,6 +383,7 @@ void pln_compile_rule(lua_State *L, int body) {
     follow_stale(&rule->terms, &from);
     refuse_functions_of_denied(L, rule);
     refuse_two_points(L, &rule->terms);
+    refuse_besides_plain(L, rule);
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
 }

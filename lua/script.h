@@ -235,9 +235,11 @@ enum pln_field_kind {
     PLN_FIELD_SIZE,
     PLN_FIELD_SHARE,
     PLN_FIELD_BOOLEAN,
-    PLN_FIELD_NUMBER, /* whole, in one byte */
-    PLN_FIELD_READ,   /* an enum pln_read by its name, in one byte */
-    PLN_FIELD_FACTOR, /* any number */
+    PLN_FIELD_NUMBER,      /* whole, in one byte */
+    PLN_FIELD_READ,        /* an enum pln_read by its name, in one byte */
+    PLN_FIELD_FACTOR,      /* any number */
+    PLN_FIELD_COMPRESSION, /* by their names, likewise */
+    PLN_FIELD_CODEC,
 };
 
 /* A field with a plain value, of classes and rules alike. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * value.c - Lua values as bytes and back, and units from Lua values.
+ * value.c - Lua values as bytes and back.
  *
  * Encoding writes through msgpack-c into a userdata on the stack, so a raise for want of memory
  * leaves nothing behind. Decoding is a reader of our own over the bytes: msgpack-c's builds a tree
@@ -24,14 +24,6 @@ struct buffer {
     size_t len, size;
 };
 
-/* One table on the way down to the present value; `key` is the stack index of its present key. */
-struct level {
-    const struct level *up;
-    const void *table;
-    int key;
-    int depth;
-};
-
 static int append(void *arg, const char *bytes, size_t len) {
     struct buffer *buffer = arg;
     if (buffer->size - buffer->len < len) {
@@ -47,7 +39,8 @@ static int append(void *arg, const char *bytes, size_t len) {
     return 0;
 }
 
-static size_t append_step(lua_State *L, const struct level *level, char *text, size_t size) {
+static size_t append_step(lua_State *L, const struct pln_lua_level *level, char *text,
+                          size_t size) {
     int n;
     if (lua_type(L, level->key) == LUA_TSTRING) {
         n = snprintf(text, size, ".%s", lua_tostring(L, level->key));
@@ -60,7 +53,7 @@ static size_t append_step(lua_State *L, const struct level *level, char *text, s
 }
 
 /* "value.user[3].conn" */
-static size_t path_to(lua_State *L, const struct level *level, char *text, size_t size) {
+static size_t path_to(lua_State *L, const struct pln_lua_level *level, char *text, size_t size) {
     if (level == NULL) {
         return (size_t) snprintf(text, size, "value");
     }
@@ -68,19 +61,19 @@ static size_t path_to(lua_State *L, const struct level *level, char *text, size_
     return at + append_step(L, level, text + at, size - at);
 }
 
-static int refuse(lua_State *L, const struct level *level, const char *what) {
+int pln_lua_refuse(lua_State *L, const struct pln_lua_level *level, const char *what) {
     char path[160];
     path_to(L, level, path, sizeof path);
     return pln_fail(PLN_EINVAL, "%s: %s", path, what);
 }
 
-static int refuse_type(lua_State *L, const struct level *level, int index) {
+int pln_lua_refuse_type(lua_State *L, const struct pln_lua_level *level, int index) {
     char what[64];
     snprintf(what, sizeof what, "a %s cannot be cached", luaL_typename(L, index));
-    return refuse(L, level, what);
+    return pln_lua_refuse(L, level, what);
 }
 
-static bool is_inside(const struct level *level, const void *table) {
+static bool is_inside(const struct pln_lua_level *level, const void *table) {
     for (; level != NULL; level = level->up) {
         if (level->table == table) {
             return true;
@@ -89,8 +82,7 @@ static bool is_inside(const struct level *level, const void *table) {
     return false;
 }
 
-/* Counts a table's pairs; true where its keys are exactly 1..n. */
-static bool is_array(lua_State *L, int index, size_t *n_pairs) {
+bool pln_lua_is_array(lua_State *L, int index, size_t *n_pairs) {
     size_t border = lua_rawlen(L, index);
     bool is_sequence = true;
     size_t n = 0;
@@ -105,20 +97,21 @@ static bool is_array(lua_State *L, int index, size_t *n_pairs) {
     return is_sequence && n == border;
 }
 
-static int pack(lua_State *L, msgpack_packer *packer, int index, const struct level *up);
+static int pack(lua_State *L, msgpack_packer *packer, int index, const struct pln_lua_level *up);
 
-static int pack_text(lua_State *L, msgpack_packer *packer, int index, const struct level *up) {
+static int pack_text(lua_State *L, msgpack_packer *packer, int index,
+                     const struct pln_lua_level *up) {
     size_t len;
     const char *text = lua_tolstring(L, index, &len);
     if (len > UINT32_MAX) {
-        return refuse(L, up, "a string over 4 GB cannot be cached");
+        return pln_lua_refuse(L, up, "a string over 4 GB cannot be cached");
     }
     msgpack_pack_str(packer, len);
     msgpack_pack_str_body(packer, text, len);
     return PLN_OK;
 }
 
-static int pack_array(lua_State *L, msgpack_packer *packer, int index, struct level *level,
+static int pack_array(lua_State *L, msgpack_packer *packer, int index, struct pln_lua_level *level,
                       size_t n) {
     msgpack_pack_array(packer, n);
     for (size_t i = 1; i <= n; i++) {
@@ -134,7 +127,7 @@ static int pack_array(lua_State *L, msgpack_packer *packer, int index, struct le
     return PLN_OK;
 }
 
-static int pack_map(lua_State *L, msgpack_packer *packer, int index, struct level *level,
+static int pack_map(lua_State *L, msgpack_packer *packer, int index, struct pln_lua_level *level,
                     size_t n) {
     msgpack_pack_map(packer, n);
     lua_pushnil(L);
@@ -145,7 +138,7 @@ static int pack_map(lua_State *L, msgpack_packer *packer, int index, struct leve
         if (type != LUA_TSTRING && type != LUA_TNUMBER && type != LUA_TBOOLEAN) {
             char what[64];
             snprintf(what, sizeof what, "a %s cannot be a key", lua_typename(L, type));
-            return refuse(L, level, what);
+            return pln_lua_refuse(L, level, what);
         }
         int status = pack(L, packer, key, level);
         if (status == PLN_OK) {
@@ -159,23 +152,45 @@ static int pack_map(lua_State *L, msgpack_packer *packer, int index, struct leve
     return PLN_OK;
 }
 
-static int pack_table(lua_State *L, msgpack_packer *packer, int index, const struct level *up) {
-    struct level level = {up, lua_topointer(L, index), 0, up == NULL ? 1 : up->depth + 1};
+int pln_lua_descend(lua_State *L, int index, const struct pln_lua_level *up,
+                    struct pln_lua_level *level) {
+    *level = (struct pln_lua_level){up, lua_topointer(L, index), 0, up == NULL ? 1 : up->depth + 1};
+    if (is_inside(up, level->table)) {
+        return pln_lua_refuse(L, up, "a table that contains itself cannot be cached");
+    }
+    if (level->depth > PLN_LUA_MAX_DEPTH) {
+        return pln_lua_refuse(L, up, "tables nested deeper than 32 cannot be cached");
+    }
+    luaL_checkstack(L, 8, "value");
+    return PLN_OK;
+}
+
+static int pack_contents(lua_State *L, msgpack_packer *packer, int index,
+                         const struct pln_lua_level *up) {
+    struct pln_lua_level level;
     size_t n;
-    if (is_inside(up, level.table)) {
-        return refuse(L, up, "a table that contains itself cannot be cached");
+    int status = pln_lua_descend(L, index, up, &level);
+    if (status < 0) {
+        return status;
     }
-    if (level.depth > PLN_LUA_MAX_DEPTH) {
-        return refuse(L, up, "tables nested deeper than 32 cannot be cached");
-    }
-    luaL_checkstack(L, 6, "value");
-    if (is_array(L, index, &n)) {
+    if (pln_lua_is_array(L, index, &n)) {
         return pack_array(L, packer, index, &level, n);
     }
     return pack_map(L, packer, index, &level, n);
 }
 
-static int pack(lua_State *L, msgpack_packer *packer, int index, const struct level *up) {
+static int pack_table(lua_State *L, msgpack_packer *packer, int index,
+                      const struct pln_lua_level *up) {
+    luaL_checkstack(L, 2, "value");
+    bool is_frozen = pln_lua_thaw(L, index);
+    int status = pack_contents(L, packer, is_frozen ? lua_gettop(L) : index, up);
+    if (is_frozen && status == PLN_OK) {
+        lua_pop(L, 1);
+    }
+    return status;
+}
+
+static int pack(lua_State *L, msgpack_packer *packer, int index, const struct pln_lua_level *up) {
     switch (lua_type(L, index)) {
     case LUA_TNIL:
         msgpack_pack_nil(packer);
@@ -195,20 +210,12 @@ static int pack(lua_State *L, msgpack_packer *packer, int index, const struct le
     case LUA_TTABLE:
         return pack_table(L, packer, index, up);
     default:
-        return refuse_type(L, up, index);
+        return pln_lua_refuse_type(L, up, index);
     }
 }
 
-int pln_lua_encode(lua_State *L, int index, struct pln_bytes *bytes, uint8_t *format) {
+static int encode_msgpack(lua_State *L, int index, struct pln_bytes *bytes) {
     enum { FIRST_SIZE = 256 };
-    index = lua_absindex(L, index);
-    luaL_checkstack(L, 6, "value");
-    if (lua_type(L, index) == LUA_TSTRING) {
-        lua_pushvalue(L, index);
-        bytes->data = lua_tolstring(L, -1, &bytes->len);
-        *format = PLN_LUA_RAW;
-        return PLN_OK;
-    }
     struct buffer buffer = {L, 0, lua_newuserdatauv(L, FIRST_SIZE, 0), 0, FIRST_SIZE};
     buffer.slot = lua_gettop(L);
     msgpack_packer packer;
@@ -219,8 +226,32 @@ int pln_lua_encode(lua_State *L, int index, struct pln_bytes *bytes, uint8_t *fo
         return status;
     }
     *bytes = pln_bytes_of(buffer.data, buffer.len);
-    *format = PLN_LUA_MSGPACK;
     return PLN_OK;
+}
+
+int pln_lua_encode_as(lua_State *L, int index, int codec, bool is_plain, struct pln_bytes *bytes,
+                      uint8_t *format) {
+    index = lua_absindex(L, index);
+    luaL_checkstack(L, 6, "value");
+    bool is_string = lua_type(L, index) == LUA_TSTRING, is_json = codec == PLN_LUA_JSON;
+    if (is_string && !(is_plain && is_json)) {
+        lua_pushvalue(L, index);
+        bytes->data = lua_tolstring(L, -1, &bytes->len);
+        *format = PLN_LUA_RAW;
+        return PLN_OK;
+    }
+    if (is_plain && !is_json) {
+        return pln_fail(PLN_EINVAL,
+                        "value: the key's rule is plain, which takes strings, got a %s "
+                        "(others with codec = \"json\")",
+                        luaL_typename(L, index));
+    }
+    *format = is_json ? PLN_LUA_JSON : PLN_LUA_MSGPACK;
+    return is_json ? pln_lua_encode_json(L, index, bytes) : encode_msgpack(L, index, bytes);
+}
+
+int pln_lua_encode(lua_State *L, int index, struct pln_bytes *bytes, uint8_t *format) {
+    return pln_lua_encode_as(L, index, PLN_LUA_MSGPACK, false, bytes, format);
 }
 
 /* ---- decoding ---- */
@@ -420,8 +451,12 @@ int pln_lua_decode(lua_State *L, struct pln_bytes bytes, uint8_t format) {
         lua_pushlstring(L, bytes.len == 0 ? "" : bytes.data, bytes.len);
         return PLN_OK;
     }
+    if (format == PLN_LUA_JSON) {
+        return pln_lua_decode_json(L, bytes);
+    }
     if (format != PLN_LUA_MSGPACK) {
-        return pln_fail(PLN_EINVAL, "value: format %u is unknown to Lua (0 raw, 1 MessagePack)",
+        return pln_fail(PLN_EINVAL,
+                        "value: format %u is unknown to Lua (0 raw, 1 MessagePack, 2 JSON)",
                         (unsigned) format);
     }
     int top = lua_gettop(L);
@@ -432,43 +467,4 @@ int pln_lua_decode(lua_State *L, struct pln_bytes bytes, uint8_t format) {
                         bytes.len - left(&reader), bytes.len);
     }
     return PLN_OK;
-}
-
-/* ---- units ---- */
-
-/* A number in the range in which the units' own parsers answer. */
-static bool to_plain(lua_State *L, int index, double *number) {
-    *number = lua_tonumber(L, index);
-    return *number >= 0 && *number <= 1e12;
-}
-
-bool pln_lua_to_duration(lua_State *L, int index, pln_ms *duration) {
-    double seconds;
-    if (lua_type(L, index) == LUA_TSTRING) {
-        return pln_parse_duration(lua_tostring(L, index), duration);
-    }
-    if (lua_type(L, index) != LUA_TNUMBER || !to_plain(L, index, &seconds)) {
-        return false;
-    }
-    *duration = (pln_ms) llround(seconds * 1000);
-    return true;
-}
-
-bool pln_lua_to_size(lua_State *L, int index, size_t *size) {
-    double bytes;
-    if (lua_type(L, index) == LUA_TSTRING) {
-        return pln_parse_size(lua_tostring(L, index), size);
-    }
-    if (lua_type(L, index) != LUA_TNUMBER || !to_plain(L, index, &bytes)) {
-        return false;
-    }
-    *size = (size_t) llround(bytes);
-    return true;
-}
-
-bool pln_lua_to_share(lua_State *L, int index, double *share) {
-    if (lua_type(L, index) == LUA_TSTRING) {
-        return pln_parse_share(lua_tostring(L, index), share);
-    }
-    return lua_type(L, index) == LUA_TNUMBER && to_plain(L, index, share);
 }

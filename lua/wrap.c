@@ -145,8 +145,12 @@ static int wrapped_call(lua_State *L) {
     lua_pushvalue(L, lua_upvalueindex(CACHE));
     struct pln_lua_cache *self = pln_lua_opened(L, key + 3);
     pln_lua_get_options(L, key + 2, &options, tags);
-    struct pln_lua_loading loading = {
-        .key = key, .loader = key + 1, .first_extra = 2, .n_extra = n_arguments};
+    struct pln_lua_loading loading = {.key = key,
+                                      .loader = key + 1,
+                                      .first_extra = 2,
+                                      .n_extra = n_arguments,
+                                      .is_copy = (options.flags & PLN_LUA_COPY) != 0};
+    options.flags &= ~PLN_LUA_COPY;
     return pln_lua_get_loading(L, self, &options, &loading);
 }
 
@@ -214,7 +218,7 @@ static void push_wrapped(lua_State *L) {
 static int cache_wrap(lua_State *L) {
     static const char *const names[] = {"prefix",  "key",           "ttl",      "stale", "negative",
                                         "timeout", "tags",          "no_stale", "l1",    "l2",
-                                        "read",    "max_staleness", NULL};
+                                        "read",    "max_staleness", "copy",     NULL};
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
     pln_lua_opened(L, 1);

@@ -10,6 +10,21 @@
 
 enum { MAX_FIELDS = 64 };
 
+/* As the call wants it, else as the key's rule does; the bytes live as long as the stack. */
+static void encode(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key, int wanted,
+                   struct pln_bytes *value, uint8_t *format) {
+    bool is_plain = false;
+    int codec = pln_codec_of(self->cache, key, &is_plain);
+    if (wanted != PLN_CODEC_RAW) {
+        luaL_argcheck(L, !is_plain || wanted == codec, 4,
+                      "option 'codec': the key's rule is plain, and says in which form it is");
+        codec = wanted;
+    }
+    if (pln_lua_encode_as(L, 3, codec, is_plain, value, format) < 0) {
+        luaL_argerror(L, 3, pln_error_text());
+    }
+}
+
 /* set(key, value, [options]); nil as the value stores "there is no such thing". */
 static int cache_set(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
@@ -20,8 +35,8 @@ static int cache_set(lua_State *L) {
     luaL_checkany(L, 3);
     pln_lua_set_options(L, 4, &options, tags);
     options.is_absent = lua_isnil(L, 3);
-    if (!options.is_absent && pln_lua_encode(L, 3, &value, &options.format) < 0) {
-        return luaL_argerror(L, 3, pln_error_text());
+    if (!options.is_absent) {
+        encode(L, self, key, options.format, &value, &options.format);
     }
     return pln_lua_push_status(L, pln_set(self->cache, key, value, &options));
 }

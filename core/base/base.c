@@ -38,6 +38,7 @@ static const struct {
     {PLN_ECLOSED, "closed", "the cache is closed"},
     {PLN_EBUSY, "busy", "a bound is reached"},
     {PLN_ESYSTEM, "system", "the operating system refused"},
+    {PLN_ECODEC, "codec", "the value is compressed by what this build lacks"},
     {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
 };
 
@@ -87,10 +88,41 @@ const char *pln_read_name(int read) {
     return read >= 0 && (size_t) read < PLN_ARRAY_LEN(names) ? names[read] : NULL;
 }
 
+const char *pln_codec_name(int codec) {
+    static const char *const names[] = {NULL, "msgpack", "json"};
+    return codec > 0 && (size_t) codec < PLN_ARRAY_LEN(names) ? names[codec] : NULL;
+}
+
+const char *pln_compression_name(int compression) {
+    static const char *const names[] = {NULL, "lz4", "zstd"};
+    return compression > 0 && (size_t) compression < PLN_ARRAY_LEN(names) ? names[compression]
+                                                                          : NULL;
+}
+
+bool pln_has_compression(int compression) {
+#ifdef PLN_HAVE_LZ4
+    if (compression == PLN_COMPRESSION_LZ4) {
+        return true;
+    }
+#endif
+#ifdef PLN_HAVE_ZSTD
+    if (compression == PLN_COMPRESSION_ZSTD) {
+        return true;
+    }
+#endif
+    (void) compression;
+    return false;
+}
+
 /* ---- hash and chance ---- */
 
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(bytes.data, bytes.len, seed);
+}
+
+struct pln_hash128 pln_hash128(struct pln_bytes bytes) {
+    XXH128_hash_t hash = XXH3_128bits(bytes.data, bytes.len);
+    return (struct pln_hash128){hash.high64, hash.low64};
 }
 
 uint64_t pln_random64(void) {

@@ -72,10 +72,16 @@ bool pln_mask_fits(const void *mask, struct pln_bytes key);
 struct pln_hashed {
     struct pln_bytes key;
     uint64_t hash;
+    bool is_plain; /* shared with programs that know no envelope */
 };
 
 /* XXH3, keyed: the seed is random per cache, so nobody outside can choose colliding keys. */
 uint64_t pln_hash(struct pln_bytes bytes, uint64_t seed);
+/* 128 bits, without a key: for names that are to be the same in all processes. */
+struct pln_hash128 {
+    uint64_t high, low;
+};
+struct pln_hash128 pln_hash128(struct pln_bytes bytes);
 /* Random bytes from the system. Aborts where the system has none. */
 uint64_t pln_random64(void);
 /* Evenly from 0 to less than 1, to spread what would come together. No secret: who knows some can

@@ -105,6 +105,14 @@ static const struct {
     [PLN_COUNT_POLICY_BREAKS] = {"policy_breaks",
                                  "times a policy function was turned off, as it went on failing"},
     [PLN_COUNT_POLICY_SKIPPED] = {"policy_skipped", "calls not made of functions turned off"},
+    [PLN_COUNT_COMPRESSED] = {"compressed", "values compressed on their way to Redis"},
+    [PLN_COUNT_COMPRESS_BYTES_IN] = {"compress_bytes_in", "of compressed: bytes before"},
+    [PLN_COUNT_COMPRESS_BYTES_OUT] = {"compress_bytes_out", "of compressed: bytes after"},
+    [PLN_COUNT_COMPRESS_REFUSED] = {"compress_refused",
+                                    "values left as they are, since they would not be smaller"},
+    [PLN_COUNT_DECOMPRESSED] = {"decompressed", "values from Redis that were compressed"},
+    [PLN_COUNT_DECOMPRESS_FAILURES] =
+        {"decompress_failures", "such values that are damaged, or need what is not built in"},
     [PLN_COUNT_EVENTS_RECEIVED] = {"events_received", "events from channels and streams"},
     [PLN_COUNT_EVENTS_RAISED] = {"events_raised", "of events_received: carried out"},
     [PLN_COUNT_EVENTS_FAILED] = {"events_failed", "of events_received: Redis could not be told"},
@@ -144,6 +152,14 @@ void pln_counts_free(struct pln_counts *counts) {
         free(cell);
     }
     free(counts);
+}
+
+void pln_counts_part(struct pln_counts *counts) {
+    struct cell *cell = pthread_getspecific(counts->key);
+    if (cell != NULL) {
+        pthread_setspecific(counts->key, NULL);
+        give_back(cell);
+    }
 }
 
 static struct cell *take_used(struct pln_counts *counts) {

@@ -91,6 +91,12 @@ enum pln_count {
     PLN_COUNT_POLICY_OUT_OF_MEMORY,
     PLN_COUNT_POLICY_BREAKS,  /* times a function was turned off */
     PLN_COUNT_POLICY_SKIPPED, /* calls not made of functions turned off */
+    PLN_COUNT_COMPRESSED,     /* values on their way to L2; of these, bytes before and after: */
+    PLN_COUNT_COMPRESS_BYTES_IN,
+    PLN_COUNT_COMPRESS_BYTES_OUT,
+    PLN_COUNT_COMPRESS_REFUSED, /* values left as they are: they would not be smaller */
+    PLN_COUNT_DECOMPRESSED,
+    PLN_COUNT_DECOMPRESS_FAILURES, /* damaged, or by what this build lacks */
     PLN_N_COUNTS,
 };
 
@@ -98,6 +104,9 @@ struct pln_counts; /* opaque */
 
 int pln_counts_new(struct pln_counts **counts);
 void pln_counts_free(struct pln_counts *counts);
+/* This thread counts no more, as at its end; it may come back. To be called by a thread that may
+ * end while others free the counters. */
+void pln_counts_part(struct pln_counts *counts);
 
 /* This thread's cell; never NULL (a shared spare one, which may lose counts, where memory is out).
  */

@@ -113,7 +113,7 @@ end
 local function try(block, next_block)
     run("redis-cli", "-s", socket, "flushall") -- none may live on what another left behind
     local text = block.text:gsub("redis://localhost", "unix:" .. socket)
-    if block.language == "lua" and text:find "cache%.rule" then
+    if block.language == "lua" and text:find "cache%.rule" and not text:find "require" then
         local output, is_good = run_policy(text)
         return "the policy loads, loads a value and carries out an event", is_good, output
     end
@@ -166,6 +166,15 @@ local function check_readme(text)
             { language = "text", text = "2\n" })))
 end
 
+local function check_reference(text)
+    local list = blocks(text)
+    for i, block in ipairs(list) do
+        if block.language == "lua" then
+            note(try(block, list[i + 1]))
+        end
+    end
+end
+
 local function check_guide(text)
     local n = 0
     for _, block in ipairs(blocks(text)) do
@@ -208,6 +217,9 @@ local is_done, err = pcall(function()
     check_guide(guide)
     check_links(guide, "scripts/policies/")
     check_manual "perilune-policy.5"
+    for _, name in ipairs { "values" } do
+        check_reference(read(root .. "/lua/reference/" .. name .. ".md"))
+    end
 end)
 stop_redis()
 assert(is_done, err)

@@ -22,7 +22,8 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
-    "trace", "simulate", "shadow", "engine", "async", "async_calls" }
+    "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded", "terms", "prompt",
+    "editor" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },
@@ -42,7 +43,9 @@ end
 local libraries = {
     { "^hiredis", { "^l2/", "^tests/" } },
     { "^openssl/", { "^l2/", "^tests/" } },
-    { "^jansson", { "^core/" } },
+    { "^jansson", { "^core/", "^lua/json%.c$" } },
+    { "^lz4", { "^core/" } },
+    { "^zstd", { "^core/" } },
     { "^ck_", { "^l1/", "^tests/l1/", "^tests/bench/" } },
     { "^lua", { "^lua/", "^tests/" } },
     { "^lauxlib", { "^lua/", "^tests/" } },

@@ -81,6 +81,44 @@ START_TEST(what_is_not_there_or_none_of_ours_is_a_miss) {
 }
 END_TEST
 
+static void check_plain(struct pln_l2_get *get, int status, struct pln_l2_value *value) {
+    struct ask *ask = get->arg;
+    ask->status = status;
+    if (status == PLN_OK) {
+        ask->is_right = pln_bytes_equal(value->item.value, pln_key("foreign")) &&
+                        value->item.fresh_left > 0 && value->item.fresh_left <= 60000 &&
+                        value->item.n_tags == 0;
+        pln_l2_value_fini(value);
+    }
+    note_end();
+}
+
+/* The same bytes are one of ours to no other key. */
+START_TEST(plain_values_are_read_as_they_lie) {
+    static const char *const commands[] = {"SET ns:v:key-1 foreign PX 60000", "DEL ns:v:key-1",
+                                           "LPUSH ns:v:key-1 list"};
+    struct pln_l2_value value;
+    for (size_t i = 0; i < PLN_ARRAY_LEN(commands); i++) {
+        struct ask ask = {.status = PLN_OK};
+        command(commands[i]);
+        ask.get = (struct pln_l2_get){
+            .key = key_of("key-1"), .deadline = in_ms(20000), .done = check_plain, .arg = &ask};
+        ask.get.key.is_plain = true;
+        ck_assert_int_eq(pln_l2_get_async(a.l2, &ask.get), PLN_OK);
+        await(i + 1);
+        ck_assert(ask.is_right == (i == 0));
+        ck_assert(i == 0 ? ask.status == PLN_OK : ask.status != PLN_OK);
+        int status = pln_l2_get(a.l2, &ask.get.key, soon(), &value);
+        ck_assert_int_eq(status, ask.status);
+        if (status == PLN_OK) {
+            ck_assert(pln_bytes_equal(value.item.value, pln_key("foreign")));
+            pln_l2_value_fini(&value);
+        }
+    }
+    ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_BAD_VALUES), 0);
+}
+END_TEST
+
 /* Sizes at which an answer fits a buffer just so, or does not, or not at all. */
 static size_t size_of(unsigned number) {
     static const size_t sizes[] = {0, 1, 9, 65463, 65465, 65469, 65470, 65480, 65537, 200000, 50};
@@ -273,6 +311,7 @@ int main(void) {
     tcase_add_test(tests, a_thousand_in_flight_are_answered_each_with_its_own);
     tcase_add_test(tests, gets_of_many_threads_are_answered_each_with_its_own);
     tcase_add_test(tests, a_get_that_ends_begins_the_next);
+    tcase_add_test(tests, plain_values_are_read_as_they_lie);
     tcase_add_test(tests, what_is_not_there_or_none_of_ours_is_a_miss);
     tcase_add_test(tests, values_of_all_sizes_are_read);
     tcase_add_loop_test(tests, a_value_whose_tag_was_dropped_is_a_miss, 0, 2);

@@ -17,7 +17,8 @@ static struct pln_l2_item sample(void) {
                                 .tag_clock = 77,
                                 .tags = two_tags,
                                 .n_tags = 2,
-                                .format = 3};
+                                .format = 3,
+                                .packing = 2};
 }
 
 static uint8_t *written(const struct pln_l2_item *item, size_t *len) {
@@ -43,6 +44,7 @@ START_TEST(an_item_survives_the_envelope) {
     ck_assert(pln_bytes_equal(value.item.tags[0], two_tags[0]));
     ck_assert(pln_bytes_equal(value.item.tags[1], two_tags[1]));
     ck_assert_uint_eq(value.item.format, 3);
+    ck_assert_uint_eq(value.item.packing, 2);
     ck_assert(!value.item.is_absent);
     pln_l2_value_fini(&value);
     ck_assert_ptr_null(value.memory);

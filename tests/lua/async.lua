@@ -425,6 +425,18 @@ test("get_or_async makes an op only where one has to wait", function(a)
   spec.raises("attempt to use a closed cache", a.get_or_async, a, "k")
 end)
 
+spec.test("what a loader that yields returns is encoded as the cache's codec says", function()
+  local redis <close> = spec.redis()
+  local cache <close> = open("json", { redis = redis.url, codec = "json" })
+  local op = cache:get_async("j", function()
+    return { 1, 2 }
+  end)
+  spec.same(finish(op), { 1, 2 })
+  spec.contains(redis.command "--scan", "j")
+  local key = redis.command "--scan --pattern '*:v:j'":match "[^\n]+"
+  spec.contains(redis.command("get " .. key), "[1,2]")
+end)
+
 spec.test("over a Redis a hundred reads are under way at once", function()
   local redis <close> = spec.redis()
   local a <close> = open("a", { redis = redis.url })

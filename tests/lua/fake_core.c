@@ -32,7 +32,9 @@ void fake_open(struct pln_cache *cache) {
                   .use_l2 = true,
                   .l2_ttl_ms = PLN_FOREVER,
                   .max_age_ms = PLN_FOREVER,
-                  .retry_ms = 1000},
+                  .retry_ms = 1000,
+                  .compression = PLN_COMPRESSION_LZ4,
+                  .codec = PLN_CODEC_MSGPACK},
         .ruleset = pln_ruleset_new(),
         .folder = "/tmp/perilune-XXXXXX",
     };

@@ -87,7 +87,11 @@ START_TEST(reads_survive_a_lack_of_memory) {
     run_with_failures(
         "local cache <close> = require('perilune').open { max_bytes = '1m', workers = 1 }"
         "cache:set('short', ('x'):rep(100)) cache:set('long', ('x'):rep(5000))"
-        "cache:set('table', { 1, { a = 'b' } })"
+        "cache:set('table', { 1, { a = 'b' } }) cache:set('json', { 'a', { b = 1 } }, { codec = 'json' })"
+        "local t = cache:get 'table' for _ in pairs(t) do end cache:copy(t) cache:set('again', t)"
+        "cache:get 'json' cache:get 'table' cache:get('table', { copy = true })"
+        "cache:get('json', function() end) cache:get_many { 'json', 'table' }"
+        "pcall(function() t.x = 1 end) cache:set('table', { 2 }) cache:get 'table'"
         "cache:get 'short' cache:get 'long' cache:get 'table' cache:peek 'long'"
         "cache:get_many { 'short', 'long', 'table', 1 }");
 }

@@ -181,6 +181,10 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "early 0 (cache)\n"
                                                  "sliding false (cache)\n"
                                                  "keep_hot 0ms (cache)\n"
+                                                 "compress 0 (cache)\n"
+                                                 "compression lz4 (cache)\n"
+                                                 "codec msgpack (cache)\n"
+                                                 "plain false (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;

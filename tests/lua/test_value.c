@@ -198,7 +198,8 @@ START_TEST(damaged_messagepack_is_refused) {
     ck_assert_int_eq(pln_lua_decode(L, pln_bytes_of("\x92\x01", 2), 1), PLN_EINVAL);
     ck_assert_str_eq(pln_error_text(), "value: damaged MessagePack at byte 1 of 2");
     ck_assert_int_eq(pln_lua_decode(L, pln_bytes_of("x", 1), 7), PLN_EINVAL);
-    ck_assert_str_eq(pln_error_text(), "value: format 7 is unknown to Lua (0 raw, 1 MessagePack)");
+    ck_assert_str_eq(pln_error_text(),
+                     "value: format 7 is unknown to Lua (0 raw, 1 MessagePack, 2 JSON)");
 }
 END_TEST
 
@@ -253,6 +254,12 @@ static int round_trip(lua_State *state) {
         pln_lua_decode(state, bytes, format) < 0) {
         return luaL_error(state, "refused");
     }
+    pln_lua_freeze(state);
+    if (pln_lua_encode_as(state, -1, PLN_LUA_JSON, false, &bytes, &format) < 0 ||
+        pln_lua_decode(state, bytes, format) < 0) {
+        return luaL_error(state, "refused");
+    }
+    pln_lua_copy(state, -1);
     return 0;
 }
 
@@ -275,6 +282,82 @@ START_TEST(want_of_memory_at_any_point_raises_and_leaks_nothing) {
         n_failed++;
     }
     ck_assert_int_gt(n_failed, 10);
+}
+END_TEST
+
+/* Encodes what the source returns as JSON, compares, and decodes that again. */
+static void expect_json(const char *source, const char *text) {
+    struct pln_bytes bytes;
+    uint8_t format;
+    push_result_of(source);
+    ck_assert_msg(pln_lua_encode_as(L, -1, PLN_LUA_JSON, false, &bytes, &format) == PLN_OK, "%s",
+                  pln_error_text());
+    ck_assert_uint_eq(format, PLN_LUA_JSON);
+    ck_assert_msg(pln_bytes_equal(bytes, pln_key(text)), "%.*s", (int) bytes.len,
+                  (const char *) bytes.data);
+    ck_assert_int_eq(pln_lua_decode(L, bytes, format), PLN_OK);
+    ck_assert_int_eq(lua_type(L, -1), lua_type(L, -3));
+    ck_assert(lua_istable(L, -1) || lua_rawequal(L, -1, -3));
+    lua_settop(L, 0);
+}
+
+START_TEST(json_is_what_others_read) {
+    expect_json("return nil", "null");
+    expect_json("return true", "true");
+    expect_json("return -7", "-7");
+    expect_json("return 0.5", "0.5");
+    expect_json("return 1.0", "1.0");
+    expect_json("return math.mininteger", "-9223372036854775808");
+    expect_json("return {}", "[]");
+    expect_json("return { 1, { 2 }, 'x' }", "[1,[2],\"x\"]");
+    expect_json("return { a = { b = '\\0\\n' } }", "{\"a\":{\"b\":\"\\u0000\\n\"}}");
+}
+END_TEST
+
+START_TEST(foreign_json_is_read_and_damaged_refused) {
+    static const char *const good[] = {"1",    " [ 1 , 2 ] ", "{\"a\":null}", "\"\\u00fc\"",
+                                       "null", "1e3",         "{}",           "[[[]]]"};
+    static const char *const bad[] = {"",
+                                      "{",
+                                      "[1,]",
+                                      "{\"a\"}",
+                                      "nul",
+                                      "1 2",
+                                      "\"\xff\"",
+                                      "NaN",
+                                      "[1",
+                                      "'a'",
+                                      "99999999999999999999999",
+                                      "{\"a\\u0000b\":1}"};
+    for (size_t i = 0; i < PLN_ARRAY_LEN(good); i++) {
+        ck_assert_msg(pln_lua_decode(L, pln_key(good[i]), PLN_LUA_JSON) == PLN_OK, "%s", good[i]);
+        ck_assert_int_eq(lua_gettop(L), 1);
+        lua_settop(L, 0);
+    }
+    for (size_t i = 0; i < PLN_ARRAY_LEN(bad); i++) {
+        ck_assert_msg(pln_lua_decode(L, pln_key(bad[i]), PLN_LUA_JSON) == PLN_EINVAL, "%s", bad[i]);
+        ck_assert_ptr_nonnull(strstr(pln_error_text(), "damaged JSON at byte"));
+        ck_assert_int_eq(lua_gettop(L), 0);
+    }
+    char deep[80];
+    memset(deep, '[', 40);
+    memset(deep + 40, ']', 40);
+    ck_assert_int_eq(pln_lua_decode(L, pln_bytes_of(deep, 80), PLN_LUA_JSON), PLN_EINVAL);
+    ck_assert_str_eq(pln_error_text(), "value: JSON nested deeper than 32");
+    ck_assert_int_eq(pln_lua_decode(L, pln_bytes_of(deep + 8, 64), PLN_LUA_JSON), PLN_OK);
+}
+END_TEST
+
+START_TEST(plain_values_say_nothing_of_their_form) {
+    struct pln_bytes bytes;
+    uint8_t format;
+    lua_pushliteral(L, "text");
+    ck_assert_int_eq(pln_lua_encode_as(L, 1, PLN_LUA_MSGPACK, true, &bytes, &format), PLN_OK);
+    ck_assert(pln_bytes_equal(bytes, pln_key("text")) && format == PLN_LUA_RAW);
+    ck_assert_int_eq(pln_lua_encode_as(L, 1, PLN_LUA_JSON, true, &bytes, &format), PLN_OK);
+    ck_assert(pln_bytes_equal(bytes, pln_key("\"text\"")) && format == PLN_LUA_JSON);
+    lua_pushinteger(L, 7);
+    ck_assert_int_eq(pln_lua_encode_as(L, -1, PLN_LUA_MSGPACK, true, &bytes, &format), PLN_EINVAL);
 }
 END_TEST
 
@@ -322,6 +405,9 @@ int main(void) {
     tcase_add_test(tests, damaged_messagepack_is_refused);
     tcase_add_test(tests, depth_is_bounded_and_chance_bytes_do_no_harm);
     tcase_add_test(tests, want_of_memory_at_any_point_raises_and_leaks_nothing);
+    tcase_add_test(tests, json_is_what_others_read);
+    tcase_add_test(tests, foreign_json_is_read_and_damaged_refused);
+    tcase_add_test(tests, plain_values_say_nothing_of_their_form);
     tcase_add_test(tests, units_are_read_from_numbers_and_texts);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
