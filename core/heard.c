@@ -66,6 +66,7 @@ int pln_heard_keep(struct pln_cache *cache, size_t most) {
     if (ring == NULL) {
         return pln_fail(PLN_ENOMEM, "events: no memory for %zu", most);
     }
+    pln_wake(cache); /* asleep it would hear nothing */
     pthread_mutex_lock(&heard->lock);
     bool is_first = heard->ring == NULL;
     if (is_first) {

@@ -114,6 +114,7 @@ int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pl
                              struct pln_get_options *options) {
     struct bulk_call call = {.L = L, .cache = self->cache};
     char text[PLN_ERROR_TEXT];
+    int texts = lua_gettop(L); /* the keys, as pln_lua_push_answers() wants them on top */
     luaL_checkstack(L, 20, "get_many");
     options->flags &= ~PLN_LUA_WITH_OLD;
     self->n_running++;
@@ -129,6 +130,7 @@ int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pl
         has_failed = has_failed || batch->statuses[i] < 0;
         has_raised = has_raised || (batch->statuses[i] == PLN_ELOADER && call.error_at != 0);
     }
+    lua_pushvalue(L, texts);
     int n = pln_lua_push_answers(L, self, batch);
     if (has_raised) {
         lua_pushvalue(L, call.error_at); /* whole: the core's text is cut */
