@@ -32,6 +32,17 @@ cache:get("long", { timeout = 1 })
 cache:copy(cache:get "table")[1] = 2
 perilune.copy(cache:get("table", { copy = true }))
 cache:peek "long"
+for key in cache:each "lo" do
+  assert(key == "long")
+end
+cache:terms "long"
+cache:cas("number", nil, 1)
+cache:cas("number", 1, 2)
+pcall(function() cache:events() end) -- once in a cache's life
+cache:poll_event()
+assert(cache.key("user", 7) == perilune.key("user", 7))
+perilune.key.parse(perilune.key("a:b", 1))
+perilune.hash "bytes"
 cache:get_many({ "short", "long", "table", 1 }, { no_stale = true })
 cache:touch("short", "1m")
 cache:expire "short"

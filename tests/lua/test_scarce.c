@@ -190,8 +190,9 @@ static bool is_called(const char *before, const char *name) {
 static void expect_all_called(lua_State *L, const char *before) {
     for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
         if (lua_type(L, -2) == LUA_TSTRING && lua_isfunction(L, -1)) {
-            ck_assert_msg(is_called(before, lua_tostring(L, -2)),
-                          "tests/lua/scarce.lua does not call %s%s", before, lua_tostring(L, -2));
+            const char *name = lua_tostring(L, -2);
+            ck_assert_msg(is_called(before, name) || is_called("cache.", name),
+                          "tests/lua/scarce.lua does not call %s%s", before, name);
         }
     }
 }
