@@ -131,7 +131,9 @@ struct pln_load {
     struct pln_value *value;
     const struct pln_value *old; /* borrowed; NULL: none */
     bool is_same;
-    pln_ms ttl_ms;                       /* 0: not said; negative: do not store */
+    pln_ms ttl_ms;   /* 0: not said; negative: do not store */
+    pln_ms stale_ms; /* how long it is kept after that, where it was said */
+    bool has_stale;
     struct pln_bytes tags[PLN_MAX_TAGS]; /* owned */
     size_t n_tags;
     struct pln_bytes *related; /* owned */

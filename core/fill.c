@@ -202,6 +202,9 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     if (load->ttl_ms != 0) {
         ttl = load->ttl_ms;
     }
+    if (load->has_stale) {
+        *grace = load->stale_ms;
+    }
     return pln_life_jittered(terms, ttl);
 }
 

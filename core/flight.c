@@ -485,8 +485,8 @@ void pln_flights_thaw(struct pln_flights *flights, bool is_child) {
     if (is_child) {
         /* their memory is lost: threads that are no more had hold of it. The one that forked may be
          * in the midst of a loader of its own, and will yet end its flight */
-        struct pln_flight *flight, *next;
-        HASH_ITER(hh, flights->by_key, flight, next) {
+        while (flights->by_key != NULL) {
+            struct pln_flight *flight = flights->by_key;
             unlist_locked(flights, flight);
             pthread_cond_init(&flight->changed, NULL);
         }

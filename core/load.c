@@ -65,6 +65,11 @@ void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms) {
     load->ttl_ms = ttl_ms;
 }
 
+void pln_load_stale(struct pln_load *load, pln_ms stale_ms) {
+    load->stale_ms = stale_ms < 0 ? 0 : stale_ms;
+    load->has_stale = true;
+}
+
 static void *copy_bytes(struct pln_bytes bytes) {
     char *copy = malloc(bytes.len + 1);
     if (copy != NULL) {

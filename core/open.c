@@ -354,8 +354,16 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     return PLN_OK;
 }
 
+/* Gives a user's reference back; whether it was the last. This thread may end while another one
+ * closes the cache for good: what it has there must not be given back then. */
+static bool leave_engine(struct pln_cache *cache) {
+    pln_l1_part(cache->l1);
+    pln_counts_part(cache->counts);
+    return pln_engine_leave(cache->engine);
+}
+
 void pln_close(struct pln_cache *cache) {
-    if (cache == NULL || (cache->engine != NULL && !pln_engine_leave(cache->engine))) {
+    if (cache == NULL || (cache->engine != NULL && !leave_engine(cache))) {
         return;
     }
     pln_shadow_end(cache);

@@ -213,12 +213,14 @@ struct pln_options {
 
 /* ---- life ---- */
 
-/* Opens a cache. A Redis that is away is no error: it is connected to when it comes.
+/* Opens a cache, which sleeps until it is needed: see perilune_engine.h. A Redis that is away is no
+ * error: it is connected to when it comes.
  * Returns: PLN_OK; PLN_EINVAL (which option, and why), PLN_ENOMEM, PLN_ESYSTEM.
  * Owns: the caller closes it. Threads: any. */
 PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
 
-/* Ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
+/* One that pln_open_named() gave is given back, and goes on where others have it or it stays. Else
+ * ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
  * says how much is lost), closes connections and frees everything. NULL is allowed. Every borrowed
  * value must have been released, and no other call may be running. */
 PLN_API void pln_close(struct pln_cache *cache);
@@ -304,6 +306,9 @@ PLN_API int pln_load_value(struct pln_load *load, struct pln_bytes value, uint8_
 PLN_API int pln_load_error(struct pln_load *load, const char *text);
 /* How long it is fresh (or, where absent, negative); a negative ttl: hand out, do not store. */
 PLN_API void pln_load_ttl(struct pln_load *load, pln_ms ttl_ms);
+/* How long it is kept after that, for the next loader to see (pln_load_old), and to be served stale
+ * within the key's terms; 0: it ends with its ttl. Default: as the call or the terms say. */
+PLN_API void pln_load_stale(struct pln_load *load, pln_ms stale_ms);
 /* The value that is being loaded anew, for a loader that can ask its source whether it has changed;
  * without data where there is none. Owns: valid until the loader returns. */
 PLN_API struct pln_bytes pln_load_old(const struct pln_load *load, uint8_t *format);

@@ -28,6 +28,16 @@ enum {
 PLN_API int pln_register_loader(struct pln_cache *cache, const char *name, pln_loader loader,
                                 void *arg);
 
+/* What a rule, or without one the cache's options, says of a key's life; the same as in
+ * pln_options. A rule's ttl may be a function besides, which is asked when a value is loaded. */
+struct pln_key_terms {
+    pln_ms ttl_ms, stale_ms, stale_if_error_ms, negative_ms;
+};
+
+/* Returns: PLN_OK; PLN_EINVAL (the key), PLN_EDENIED (it must never be cached). Threads: any. */
+PLN_API int pln_key_terms(struct pln_cache *cache, struct pln_bytes key,
+                          struct pln_key_terms *terms);
+
 /* The numbers that a policy's functions count in (shared.incr and its neighbours), whichever worker
  * they run on: one set for each cache, 0 to begin with, kept through reloads. The first adds and
  * hands back the sum, which wraps; the others read and write.

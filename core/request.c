@@ -30,6 +30,24 @@ const struct pln_terms *pln_cache_match(struct pln_cache *cache, struct pln_byte
     return match->rule != NULL ? &match->rule->terms : &cache->terms;
 }
 
+int pln_key_terms(struct pln_cache *cache, struct pln_bytes key, struct pln_key_terms *terms) {
+    struct pln_hashed hashed;
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    int status = pln_cache_key(cache, key, &hashed);
+    if (status < 0) {
+        return status;
+    }
+    const struct pln_terms *own = pln_cache_match(cache, key, &match, &ruleset);
+    *terms = (struct pln_key_terms){own->ttl_ms, own->stale_ms, own->stale_if_error_ms,
+                                    own->negative_ms};
+    if (own->is_denied) {
+        status = pln_fail(PLN_EDENIED, "terms: the policy says that the key must never be cached");
+    }
+    pln_ruleset_unref(ruleset);
+    return status;
+}
+
 enum pln_read pln_cache_read(const struct pln_get_options *options, const struct pln_terms *terms) {
     uint8_t read = options->read != PLN_READ_BY_RULE ? options->read : terms->read;
     return read == PLN_READ_REPLICA || read == PLN_READ_NEAREST ? (enum pln_read) read

@@ -111,6 +111,14 @@ struct thread_record *pln_l1_record_new(struct pln_l1 *l1) {
     return record;
 }
 
+void pln_l1_part(struct pln_l1 *l1) {
+    struct thread_record *record = pthread_getspecific(l1->record_key);
+    if (record != NULL) {
+        pthread_setspecific(l1->record_key, NULL);
+        give_back(record);
+    }
+}
+
 /* ---- counting ---- */
 
 /* Adds to a thread's share of a sum, and hands it on where it is over a bound. */

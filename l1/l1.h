@@ -204,6 +204,10 @@ int pln_l1_hottest(struct pln_l1 *l1, pln_ms now, size_t n, pln_l1_hot_visit vis
  * PLN_EINVAL (the bounds are in the text), PLN_ENOMEM. Threads: any. */
 int pln_l1_resize(struct pln_l1 *l1, size_t max_bytes);
 
+/* This thread keeps nothing in the table any more, as at its end; it may come back. To be called by
+ * a thread that may end while others free the table. */
+void pln_l1_part(struct pln_l1 *l1);
+
 /* To be called in a child after fork(), by its one thread, before anything else uses the table;
  * what threads of the parent were at is ended or given up, and what is lost of it counts as used.
  * Values lent at the fork may be given back or not. Not while this thread is in a callback. */

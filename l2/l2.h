@@ -374,30 +374,6 @@ static inline int pln_l2_commit(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->commit(l2, key, lease, item, deadline);
 }
 
-/* The same for many keys, in one round trip; statuses[i] as from the one of the key, without text.
- */
-static inline void pln_l2_lease_many(struct pln_l2 *l2, const struct pln_hashed *keys,
-                                     const pln_ms *lengths, size_t n, pln_ns deadline,
-                                     struct pln_l2_lease *leases, int *statuses) {
-    for (size_t i = 0; l2->ops->lease_many == NULL && i < n; i++) {
-        statuses[i] = l2->ops->lease(l2, &keys[i], lengths[i], deadline, &leases[i]);
-    }
-    if (l2->ops->lease_many != NULL) {
-        l2->ops->lease_many(l2, keys, lengths, n, deadline, leases, statuses);
-    }
-}
-static inline void pln_l2_commit_many(struct pln_l2 *l2, const struct pln_hashed *keys,
-                                      const struct pln_l2_lease *leases,
-                                      const struct pln_l2_item *items, size_t n, pln_ns deadline,
-                                      int *statuses) {
-    for (size_t i = 0; l2->ops->commit_many == NULL && i < n; i++) {
-        statuses[i] = l2->ops->commit(l2, &keys[i], &leases[i], &items[i], deadline);
-    }
-    if (l2->ops->commit_many != NULL) {
-        l2->ops->commit_many(l2, keys, leases, items, n, deadline, statuses);
-    }
-}
-
 /* Ends a lease without a value. Returns: PLN_OK, PLN_MISS (it had ended). */
 static inline int pln_l2_release(struct pln_l2 *l2, const struct pln_hashed *key,
                                  const struct pln_l2_lease *lease, pln_ns deadline) {
@@ -468,6 +444,7 @@ static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void 
     return l2->ops->nodes == NULL ? 0 : l2->ops->nodes(l2, visit, arg);
 }
 
+#include "many.h"
 #include "memory.h"
 #include "swap.h"
 #include "talk.h"

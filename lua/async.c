@@ -19,6 +19,7 @@
 #include "module.h"
 
 static const char op_class[] = "perilune.op";
+static const char spare_op = 0; /* its address is the registry's key of an op for the next get */
 
 /* User values of an op. The last three are its results, once it has them. */
 enum { CACHE = 1, LOADER, EXTRAS, KEY, N_USER_VALUES = KEY, RESULT = LOADER };
@@ -260,7 +261,12 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
     cache->n_running++; /* a finalizer that runs meanwhile must not close the cache */
     int status = PLN_ELOADER;
     if ((raised == LUA_OK || raised == LUA_YIELD) && lua_checkstack(L, LUA_MINSTACK)) {
-        status = pln_lua_take_loaded(L, lua_gettop(L) - HANDLER, load);
+        int n = lua_gettop(L) - HANDLER;
+        struct pln_bytes key;
+        lua_getiuservalue(L, 1, KEY);
+        key.data = lua_tolstring(L, -1, &key.len); /* a string, which the op keeps */
+        lua_pop(L, 1);
+        status = pln_lua_take_loaded(L, n, cache->cache, key, load);
     }
     bool is_wanted = self->op != NULL; /* or one cancelled it */
     if (is_wanted && status == PLN_ELOADER) {
@@ -360,40 +366,100 @@ static void keep_loader(lua_State *L, int loader, int last) {
     }
 }
 
+/* What a get is asked for, beside the cache at 1 and the key at 2. */
+struct asked {
+    struct pln_bytes key;
+    struct pln_get_options options;
+    uint32_t flags;   /* of pln_begin_get() */
+    int loader, last; /* stack indices of the loader (0: there is none) and of its last argument */
+    bool takes_old, is_copy;
+};
+
+static void take_asked(lua_State *L, const struct pln_lua_cache *cache, struct asked *asked,
+                       struct pln_bytes tags[PLN_LUA_MAX_TAGS]) {
+    int last = lua_gettop(L), loader = lua_isfunction(L, 3) ? 3 : 4;
+    *asked = (struct asked){.key = pln_lua_check_key(L, 2), .last = last};
+    if (loader == 4) {
+        pln_lua_get_options(L, 3, &asked->options, tags);
+    }
+    if (last < loader || lua_isnil(L, loader)) {
+        asked->flags = cache->has_loaders ? PLN_BEGIN_LOADS_NAMED : 0;
+    } else if (!pln_lua_is_callable(L, loader)) {
+        luaL_typeerror(L, loader, "function");
+    } else {
+        asked->flags = PLN_BEGIN_LOADS;
+        asked->loader = loader;
+    }
+    asked->takes_old = (asked->options.flags & PLN_LUA_WITH_OLD) != 0;
+    asked->is_copy = (asked->options.flags & PLN_LUA_COPY) != 0;
+    asked->options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
+}
+
 /* get_async(key, [options], [loader, ...]) -> op | nil, message, code */
 static int cache_get_async(lua_State *L) {
     struct pln_lua_cache *cache = pln_lua_opened(L, 1);
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
-    struct pln_get_options options = {0};
+    struct asked asked;
     struct pln_result result;
-    int last = lua_gettop(L), loader = lua_isfunction(L, 3) ? 3 : 4;
-    uint32_t flags = cache->has_loaders ? PLN_BEGIN_LOADS_NAMED : 0;
-    struct pln_bytes key = pln_lua_check_key(L, 2);
-    if (loader == 4) {
-        pln_lua_get_options(L, 3, &options, tags);
-    }
-    if (last < loader || lua_isnil(L, loader)) {
-        loader = 0;
-    } else if (!pln_lua_is_callable(L, loader)) {
-        return luaL_typeerror(L, loader, "function");
-    } else {
-        flags = PLN_BEGIN_LOADS;
-    }
+    take_asked(L, cache, &asked, tags);
     struct lua_op *self = push_op(L, PLN_LUA_GETS);
     int op = lua_gettop(L);
-    self->takes_old = (options.flags & PLN_LUA_WITH_OLD) != 0;
-    self->is_copy = (options.flags & PLN_LUA_COPY) != 0;
-    options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
-    keep_loader(L, loader, last);
+    self->takes_old = asked.takes_old;
+    self->is_copy = asked.is_copy;
+    keep_loader(L, asked.loader, asked.last);
     int status = pln_lua_need_news(L, cache);
     if (status < 0) {
         return pln_lua_push_failure(L, status);
     }
-    status = pln_begin_get(cache->news, key, &options, flags, &result, &self->op);
+    status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result, &self->op);
     if (self->op == NULL) {
         keep(L, op, self, push_get(L, cache, 2, self->is_copy, status, &result));
     }
     lua_pushvalue(L, op);
+    return 1;
+}
+
+/* Pushes the state's spare op, which is empty and knows no cache; it stays the spare one. */
+static struct lua_op *push_spare(lua_State *L) {
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_op) != LUA_TUSERDATA) {
+        struct lua_op *self = lua_newuserdatauv(L, sizeof *self, N_USER_VALUES);
+        *self = (struct lua_op){.kind = PLN_LUA_GETS};
+        pln_lua_set_class(L, op_class, metamethods, methods);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_op);
+    }
+    return lua_touserdata(L, -1);
+}
+
+/* get_or_async(key, [options], [loader, ...]) -> false, and what get returns, where that is known
+ * at once; else an op. For adapters: making an op costs four times as much as a hit does. */
+static int cache_get_or_async(lua_State *L) {
+    struct pln_lua_cache *cache = pln_lua_opened(L, 1);
+    struct pln_bytes tags[PLN_LUA_MAX_TAGS];
+    struct asked asked;
+    struct pln_result result = {0};
+    take_asked(L, cache, &asked, tags);
+    /* from here on nothing runs that could take the spare op, until it is not the spare one */
+    struct lua_op *self = push_spare(L);
+    int op = lua_gettop(L);
+    int status = pln_lua_need_news(L, cache);
+    if (status == PLN_OK) {
+        status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result,
+                               &self->op);
+    }
+    if (self->op == NULL) {
+        lua_pushboolean(L, false);
+        return 1 + (status < 0 ? pln_lua_push_status(L, status)
+                               : push_get(L, cache, 2, asked.is_copy, status, &result));
+    }
+    lua_pushnil(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_op);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, op, CACHE);
+    self->takes_old = asked.takes_old;
+    self->is_copy = asked.is_copy;
+    lua_pushvalue(L, op);
+    keep_loader(L, asked.loader, asked.last);
     return 1;
 }
 
@@ -424,6 +490,7 @@ static int cache_get_many_async(lua_State *L) {
 
 const luaL_Reg pln_lua_asyncs[] = {
     {"get_async", cache_get_async},
+    {"get_or_async", cache_get_or_async},
     {"get_many_async", cache_get_many_async},
     {"call_async", pln_lua_call_async},
     {NULL, NULL},

@@ -213,12 +213,6 @@ static int push_value(lua_State *L, struct pln_lua_cache *self, int key, bool is
 
 /* ---- answers of reads ---- */
 
-static int push_how(lua_State *L, int source) {
-    lua_pushnil(L);
-    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
-    return 3;
-}
-
 int pln_lua_push_no_value(lua_State *L, int status) {
     if (status == PLN_PENDING) { /* it is this thread's own load that it would wait for */
         return pln_lua_push_failure(L, status);
@@ -227,7 +221,7 @@ int pln_lua_push_no_value(lua_State *L, int status) {
         return pln_lua_push_status(L, status);
     }
     lua_pushnil(L);
-    return push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
+    return pln_lua_push_how(L, status == PLN_ABSENT ? PLN_FROM_NEGATIVE : PLN_FROM_MISS);
 }
 
 /* A value that Lua cannot read is no misuse of ours: another program wrote it. */
@@ -238,12 +232,10 @@ static int push_unreadable(lua_State *L) {
 
 int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
                        struct pln_bytes bytes, const struct pln_result *result) {
-    if (result->format == PLN_LUA_RAW) {
-        lua_pushlstring(L, bytes.len == 0 ? "" : bytes.data, bytes.len);
-    } else if (push_value(L, self, key, is_copy, bytes, result->format) < 0) {
+    if (push_value(L, self, key, is_copy, bytes, result->format) < 0) {
         return push_unreadable(L);
     }
-    return push_how(L, result->source);
+    return pln_lua_push_how(L, result->source);
 }
 
 struct borrowed {
@@ -295,8 +287,9 @@ int pln_lua_push_read(lua_State *L, struct pln_lua_cache *self, int key, bool is
         pln_release(self->cache, result->value);
         return pln_lua_push_no_value(L, status);
     }
-    return pln_lua_push_borrowed(L, self, key, is_copy, result) ? push_how(L, result->source)
-                                                                : push_unreadable(L);
+    return pln_lua_push_borrowed(L, self, key, is_copy, result)
+               ? pln_lua_push_how(L, result->source)
+               : push_unreadable(L);
 }
 
 int pln_lua_push_value(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,

@@ -103,7 +103,8 @@ static int load_script(lua_State *L, const struct pln_program_script *script) {
     return luaL_loadbuffer(L, (const char *) script->text, script->len, name);
 }
 
-/* Runs the scripts, of which the last is given the arguments; its result is the exit code. */
+/* Runs the scripts, of which the last is given the arguments; its result is the exit code, or
+ * "prompt". */
 static int run_command(lua_State *L, const struct command_line *line) {
     const struct pln_program_script *script = pln_program_scripts;
     int status = LUA_OK;
@@ -130,6 +131,9 @@ static int run_command(lua_State *L, const struct command_line *line) {
     }
     if (pln_program_report(L, status) != LUA_OK) {
         return EXIT_FAILURE;
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) { /* "prompt": not from within, where it could be traced */
+        return pln_program_interact(L, line->argc, line->argv);
     }
     return (int) lua_tointeger(L, -1);
 }

@@ -281,6 +281,7 @@ static int push_class(lua_State *L) {
                                      pln_lua_engines,
                                      pln_lua_asyncs,
                                      pln_lua_copies,
+                                     pln_lua_terms,
                                      pln_lua_swaps,
                                      pln_lua_hearing};
     lua_newtable(L);
@@ -314,6 +315,8 @@ int luaopen_perilune(lua_State *L) {
     lua_setfield(L, -2, "memory");
     lua_pushcfunction(L, pln_lua_copy_function);
     lua_setfield(L, -2, "copy");
+    lua_pushcfunction(L, pln_lua_hash);
+    lua_setfield(L, -2, "hash");
     pln_lua_push_key_maker(L);
     lua_setfield(L, -2, "key");
     pln_same_push(L);

@@ -9,6 +9,7 @@
  * bulk.c     loading many keys by one call
  * keying.c   keys made of parts
  * writes.c   set, and all that makes values void
+ * terms.c    what a loader says of its value's life, and a rule of a key's
  * wrap.c     functions whose results are cached
  * async.c    reads that do not wait; async_calls.c writes
  * control.c  policies, statistics
@@ -139,6 +140,14 @@ void pln_lua_check_names(lua_State *L, int index, const char *const *names);
 /* A duration of an argument: a positive number of seconds, or a text. Raises, naming `name`. */
 pln_ms pln_lua_check_duration(lua_State *L, int index, const char *name);
 
+/* ---- terms.c ---- */
+
+/* Takes what a loader returns beside its value: a ttl (negative: hand out, do not store), or a
+ * table of ttl, stale and tags; nil says nothing. Raises for what is wrong. */
+void pln_lua_take_terms(lua_State *L, int index, struct pln_load *load);
+/* perilune.hash */
+int pln_lua_hash(lua_State *L);
+
 /* ---- reads.c ---- */
 
 /* Beside enum pln_get_flags, and not the core's: the loader is given the old value. */
@@ -173,6 +182,12 @@ int pln_lua_shutdown(lua_State *L);
  * the stack index of the key as a string, by which a table is known again; 0: none. The calling
  * function needs the methods' upvalues. */
 int pln_lua_push_no_value(lua_State *L, int status);
+/* nil, and where the value below it is from. */
+static inline int pln_lua_push_how(lua_State *L, int source) {
+    lua_pushnil(L);
+    lua_pushvalue(L, lua_upvalueindex(PLN_LUA_SOURCE + source));
+    return 3;
+}
 /* Bytes that are the caller's. */
 int pln_lua_push_bytes(lua_State *L, struct pln_lua_cache *self, int key, bool is_copy,
                        struct pln_bytes bytes, const struct pln_result *result);
@@ -211,9 +226,10 @@ int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lu
 
 bool pln_lua_is_callable(lua_State *L, int index);
 
-/* Makes the n results of a loader, on top of the stack, the load's, and pops them. Returns what a
- * loader returns; PLN_ELOADER: the message is in their place. */
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load);
+/* Makes the n results of a key's loader, on top of the stack, the load's, and pops them. Returns
+ * what a loader returns; PLN_ELOADER: the message is in their place. */
+int pln_lua_take_loaded(lua_State *L, int n, struct pln_cache *cache, struct pln_bytes key,
+                        struct pln_load *load);
 
 /* ---- keying.c ---- */
 
@@ -328,7 +344,7 @@ extern const char *const pln_lua_read_names[], *const pln_lua_write_names[];
 extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lua_controls[],
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
-    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_swaps[],
-    pln_lua_hearing[];
+    pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[],
+    pln_lua_swaps[], pln_lua_hearing[];
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * program.h - the parts of the program perilune: main.c chooses the command, run.c is `perilune
- * run`, which stands in for lua, hangup.c what SIGHUP does to it, and the scripts have all the
- * other commands.
+ * run`, which stands in for lua, hangup.c what SIGHUP does to it, prompt.c and editor.c are its
+ * prompt, and the scripts have all the other commands.
  */
 #ifndef PLN_LUA_PROGRAM_H
 #define PLN_LUA_PROGRAM_H
@@ -39,6 +39,27 @@ int pln_program_report(lua_State *L, int status);
 
 /* perilune run: argv[first] is the first argument after "run". Returns the exit code. */
 int pln_program_run(lua_State *L, int argc, char **argv, int first);
+
+/* Without a command: a prompt where standard input is a terminal, else the script on it. The state
+ * is open; a cache may be there as a global. Returns the exit code. */
+int pln_program_interact(lua_State *L, int argc, char **argv);
+
+/* Reads lines, runs them and prints what they yield, to the end of standard input. `is_bare`: not
+ * for a script that has run, so that perilune is at hand, and .help is told of. */
+void pln_program_prompt(lua_State *L, bool is_bare);
+
+/* ---- editor.c: lines from a terminal ---- */
+
+struct pln_editor;
+
+enum pln_line { PLN_LINE_READ, PLN_LINE_END, PLN_LINE_INTERRUPTED };
+
+/* Pushes an editor, which is a userdata. Its history is that of the file, NULL: of none; it is kept
+ * there when the editor is collected. Its user value is the function that completes a line:
+ * complete(text before the cursor) -> text to add, or nil, text to show, or nil. */
+struct pln_editor *pln_editor_push(lua_State *L, const char *history);
+/* Reads a line, and pushes it, where it says so. The editor is at `index`. */
+enum pln_line pln_editor_read(lua_State *L, int index, const char *prompt);
 
 /* From here on SIGHUP has the policies of all caches read again. */
 void pln_program_obey_hangups(void);

@@ -60,6 +60,10 @@ static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
         refuse_own_key(L, self, key);
     }
     int status = pln_get_copy(self->cache, key, options, buffer, sizeof buffer, &result);
+    if (status == PLN_OK && result.format == PLN_LUA_RAW) {
+        lua_pushlstring(L, buffer, result.len);
+        return pln_lua_push_how(L, result.source);
+    }
     if (status == PLN_OK) {
         return pln_lua_push_bytes(L, self, KEY, is_copy, (struct pln_bytes){buffer, result.len},
                                   &result);
@@ -85,20 +89,6 @@ struct loader_call {
     const char *name;
 };
 
-/* A third result: how long the value lives. Negative: hand out, do not store. */
-static void take_ttl(lua_State *L, struct loader_call *call) {
-    pln_ms ttl;
-    if (lua_isnil(L, 3)) {
-        return;
-    }
-    if (lua_type(L, 3) == LUA_TNUMBER && lua_tonumber(L, 3) < 0) {
-        pln_load_ttl(call->load, -1);
-        return;
-    }
-    ttl = pln_lua_check_duration(L, 3, "the ttl that a loader returns");
-    pln_load_ttl(call->load, ttl);
-}
-
 /* value | nil | nil, error | value, nil, ttl; on the stack from 1 on. Raises what went wrong. */
 static int take_results(lua_State *L, struct loader_call *call) {
     struct pln_bytes bytes;
@@ -109,7 +99,7 @@ static int take_results(lua_State *L, struct loader_call *call) {
         return lua_error(L);
     }
     if (call->loading->gives_ttl) {
-        take_ttl(L, call);
+        pln_lua_take_terms(L, 3, call->load);
     }
     if (lua_isnil(L, 1)) {
         call->status = PLN_ABSENT;
@@ -157,9 +147,11 @@ static int take_protected(lua_State *L) {
     return take_results(L, call);
 }
 
-int pln_lua_take_loaded(lua_State *L, int n, struct pln_load *load) {
+int pln_lua_take_loaded(lua_State *L, int n, struct pln_cache *cache, struct pln_bytes key,
+                        struct pln_load *load) {
     static const struct pln_lua_loading loading = {.gives_ttl = true};
-    struct loader_call call = {.L = L, .loading = &loading, .load = load};
+    struct loader_call call = {
+        .L = L, .loading = &loading, .load = load, .cache = cache, .of = key};
     lua_pushcfunction(L, take_protected);
     lua_insert(L, -n - 1);
     lua_pushlightuserdata(L, &call);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * run.c - `perilune run`: what lua does, with perilune at hand. Options, the table `arg`, LUA_INIT,
- * the order in which things happen and the prompt are those of Lua's own program (its manual,
+ * run.c - `perilune run`: what lua does, with perilune at hand. Options, the table `arg`, LUA_INIT
+ * and the order in which things happen are those of Lua's own program (its manual,
  * section 7), so that a script need not know which of the two runs it. Differences: errors begin
  * with "perilune:", a wrong option exits with 2, and os.exit() closes the state.
  */
@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-enum { LINE_SIZE = 4096 }; /* of one line at the prompt */
 
 /* What the options ask for. */
 struct request {
@@ -57,9 +55,9 @@ int pln_program_call(lua_State *L, int n_arguments, int n_results) {
     lua_pushcfunction(L, add_traceback);
     lua_insert(L, base);
     interrupted_state = L;
-    signal(SIGINT, on_interrupt);
+    void (*before)(int) = signal(SIGINT, on_interrupt);
     int status = lua_pcall(L, n_arguments, n_results, base);
-    signal(SIGINT, SIG_DFL);
+    signal(SIGINT, before);
     lua_remove(L, base);
     return status;
 }
@@ -261,99 +259,21 @@ static int run_script(lua_State *L, char **argv, int script) {
     return pln_program_report(L, status);
 }
 
-/* ---- the prompt ---- */
-
-static bool read_line(lua_State *L, bool is_first) {
-    char line[LINE_SIZE];
-    lua_getglobal(L, is_first ? "_PROMPT" : "_PROMPT2");
-    const char *prompt = lua_tostring(L, -1);
-    fputs(prompt != NULL ? prompt : is_first ? "> " : ">> ", stdout);
-    fflush(stdout);
-    lua_pop(L, 1);
-    if (fgets(line, sizeof line, stdin) == NULL) {
-        return false;
-    }
-    line[strcspn(line, "\n")] = 0;
-    if (is_first && line[0] == '=') {
-        lua_pushfstring(L, "return %s", line + 1);
-    } else {
-        lua_pushstring(L, line);
-    }
-    return true;
-}
-
-/* True where the chunk only lacks its end; the message stays. */
-static bool is_incomplete(lua_State *L, int status) {
-    static const char mark[] = "<eof>";
-    size_t len;
-    if (status != LUA_ERRSYNTAX) {
-        return false;
-    }
-    const char *message = lua_tolstring(L, -1, &len);
-    return len >= sizeof mark - 1 && strcmp(message + len - (sizeof mark - 1), mark) == 0;
-}
-
-static bool load_expression(lua_State *L) {
-    const char *text = lua_pushfstring(L, "return %s;", lua_tostring(L, 1));
-    if (luaL_loadbuffer(L, text, strlen(text), "=stdin") == LUA_OK) {
-        lua_remove(L, -2);
-        return true;
-    }
-    lua_pop(L, 2);
-    return false;
-}
-
-/* Reads lines until they make a chunk, which takes their place. stack: 1 text */
-static int load_statement(lua_State *L) {
-    for (;;) {
-        size_t len;
-        const char *text = lua_tolstring(L, 1, &len);
-        int status = luaL_loadbuffer(L, text, len, "=stdin");
-        if (!is_incomplete(L, status) || !read_line(L, false)) {
-            return status;
-        }
-        /* stack: text, message, line */
-        lua_remove(L, 2);
-        lua_pushliteral(L, "\n");
-        lua_insert(L, -2);
-        lua_concat(L, 3);
-    }
-}
-
-static void print_results(lua_State *L) {
-    int n = lua_gettop(L);
-    if (n == 0) {
-        return;
-    }
-    luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
-    lua_getglobal(L, "print");
-    lua_insert(L, 1);
-    if (lua_pcall(L, n, 0, 0) != LUA_OK) {
-        pln_program_report(L, LUA_ERRRUN);
-    }
-}
-
-static void prompt(lua_State *L) {
-    lua_settop(L, 0);
-    while (read_line(L, true)) {
-        int status = load_expression(L) ? LUA_OK : load_statement(L);
-        lua_remove(L, 1);
-        if (status == LUA_OK) {
-            status = pln_program_call(L, 0, LUA_MULTRET);
-        }
-        if (pln_program_report(L, status) == LUA_OK) {
-            print_results(L);
-        }
-        lua_settop(L, 0);
-    }
-    fputs("\n", stdout);
-}
-
 /* ---- all together ---- */
 
 static void print_version(void) {
     printf("perilune %s, %s\n", PLN_VERSION, LUA_RELEASE);
     fflush(stdout);
+}
+
+/* A prompt on a terminal, else a script on standard input. */
+static int run_stdin(lua_State *L) {
+    if (!isatty(STDIN_FILENO)) {
+        return call_chunk(L, luaL_loadfile(L, NULL)) == LUA_OK ? EXIT_SUCCESS : EXIT_FAILURE;
+    }
+    print_version();
+    pln_program_prompt(L, true);
+    return EXIT_SUCCESS;
 }
 
 /* What is left to do when the options are carried out. */
@@ -363,16 +283,17 @@ static int run_what_follows(lua_State *L, int argc, char **argv, const struct re
         return EXIT_FAILURE;
     }
     if (request->wants_prompt) {
-        prompt(L);
+        pln_program_prompt(L, false);
     } else if (!has_script && !request->has_chunk && !request->wants_version) {
-        if (isatty(STDIN_FILENO)) {
-            print_version();
-            prompt(L);
-        } else {
-            return call_chunk(L, luaL_loadfile(L, NULL)) == LUA_OK ? EXIT_SUCCESS : EXIT_FAILURE;
-        }
+        return run_stdin(L);
     }
     return EXIT_SUCCESS;
+}
+
+int pln_program_interact(lua_State *L, int argc, char **argv) {
+    pln_program_obey_hangups();
+    set_arg(L, argc, argv, argc);
+    return obey_environment(L) == LUA_OK ? run_stdin(L) : EXIT_FAILURE;
 }
 
 int pln_program_run(lua_State *L, int argc, char **argv, int first) {

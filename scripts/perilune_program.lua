@@ -20,6 +20,8 @@ local parse, open, check = program.arguments.parse, program.arguments.open, prog
 local usage = [==[
 usage: perilune COMMAND [OPTIONS] ...
 
+  [-p POLICY] [--redis URL] without a command: a prompt on a terminal, else a script from standard
+                          input; with options their cache is there as 'cache'
   run [-e chunk] [-l module] [-i] [-v] [-W] [-E] [script.lua [arguments]]
                           runs a script as lua does, with perilune at hand
   warm -p POLICY --redis URL
@@ -325,11 +327,27 @@ commands.watch = {
   end,
 }
 
+-- Without a command: the options' cache, and a prompt, which is C (lua/prompt.c).
+local prompt = {
+  options = { ["--policy"] = "value", ["--trusted"] = "flag" },
+  run = function(given, rest)
+    if #rest > 0 then
+      refuse("options come after the command; to run '%s' as a script: perilune run", rest[1])
+    end
+    given.open.policy, given.open.trusted = given["--policy"], given["--trusted"]
+    _G.cache = open(given)
+    return "prompt"
+  end,
+}
+
 ---------------------------------------------------------------------------------------------------
 -- the command line
 
 -- Takes the command off the arguments: one word, or two for those of `policy`.
 local function find_command(arguments)
+  if arguments[1]:find "^%-" then
+    return prompt
+  end
   local name = table.remove(arguments, 1)
   if name == "policy" and arguments[1] and not arguments[1]:find "^%-" then
     name = name .. " " .. table.remove(arguments, 1)
@@ -344,7 +362,7 @@ local function find_command(arguments)
     known[#known + 1] = command
   end
   local nearest = program.nearest(name, known)
-  refuse("unknown %s '%s'%s", name:find "^%-" and "option" or "command", name,
+  refuse("unknown command '%s'%s", name,
     nearest and (", did you mean '%s'?"):format(nearest) or "")
 end
 

@@ -154,6 +154,14 @@ void pln_counts_free(struct pln_counts *counts) {
     free(counts);
 }
 
+void pln_counts_part(struct pln_counts *counts) {
+    struct cell *cell = pthread_getspecific(counts->key);
+    if (cell != NULL) {
+        pthread_setspecific(counts->key, NULL);
+        give_back(cell);
+    }
+}
+
 static struct cell *take_used(struct pln_counts *counts) {
     /* S2 acquire: a cell's fields after the pointer to it; pairs with link_new */
     for (struct cell *cell = atomic_load_explicit(&counts->cells, memory_order_acquire);

@@ -104,6 +104,9 @@ struct pln_counts; /* opaque */
 
 int pln_counts_new(struct pln_counts **counts);
 void pln_counts_free(struct pln_counts *counts);
+/* This thread counts no more, as at its end; it may come back. To be called by a thread that may
+ * end while others free the counters. */
+void pln_counts_part(struct pln_counts *counts);
 
 /* This thread's cell; never NULL (a shared spare one, which may lose counts, where memory is out).
  */

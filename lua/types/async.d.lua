@@ -53,6 +53,17 @@ local Cache = {}
 ---@overload fun(self: perilune.Cache, key: string|integer, loader: function, ...: any): perilune.Op?, string?, string?
 function Cache:get_async(key, options, loader, ...) end
 
+---As get_async, but without an op where the answer is known at once: false, and what get returns.
+---@param key string|integer
+---@param options? perilune.GetOptions
+---@param loader? fun(key: string, ...): any, any, (number|string)?
+---@param ... any further arguments of the loader
+---@return perilune.Op|false op
+---@return any value
+---@return string? err
+---@return string? how
+function Cache:get_or_async(key, options, loader, ...) end
+
 ---Begins a get of many keys; its result is values and hows, each by the key's position.
 ---@param keys (string|integer)[]
 ---@param options? perilune.GetOptions

@@ -20,7 +20,7 @@ local waiting = {}
 -- Methods that wait and have no op of their own: a worker of the engine runs them.
 local CALLED = {
     "set", "delete", "delete_many", "expire", "touch", "invalidate_tag", "invalidate_prefix",
-    "invalidate_pattern", "clear", "raise",
+    "invalidate_pattern", "clear",
 }
 
 local function always()
@@ -42,6 +42,10 @@ end
 --   wake()       has all that wait look again; the cache is being closed
 --   forget(op)   nobody waits for this op any more: its coroutine was closed
 --   leave()      lets go of the descriptor, which is closed next
+---@param cache perilune.Cache
+---@param wait fun(op: perilune.Op)
+---@param host? table<string, function>
+---@return perilune.Cache
 function waiting.wrap(cache, wait, host)
     host = host or {}
     local can_wait = host.can_wait or coroutine.isyieldable
@@ -90,13 +94,13 @@ function waiting.wrap(cache, wait, host)
         keys[tostring(key)] = nil
     end
 
-    -- The results of an op, when they are there; `key` is that of a get. Given nil, message, code
-    -- in the place of an op it returns those.
+    -- The results of an op, when they are there; `key` is that of a get. Given false in the place of
+    -- an op it returns those that follow; given nil, message, code it returns those.
     local function settle(key, op, ...)
-        if not op then
+        if op == false then
+            return ...
+        elseif not op then
             return op, ...
-        elseif op:ready() then
-            return op:result()
         end
         local own = loading[coroutine.running()]
         if own and key ~= nil and own[tostring(key)] then -- it would wait for itself
@@ -128,17 +132,17 @@ function waiting.wrap(cache, wait, host)
     function object.get(_, key, ...)
         check_open()
         if can_wait() then
-            return settle(key, cache:get_async(key, ...))
+            return settle(key, cache:get_or_async(key, ...))
         end
         return cache:get(key, ...)
     end
 
-    function object.get_many(_, ...)
+    function object.get_many(_, keys, options, ...)
         check_open()
-        if can_wait() then
-            return settle(nil, cache:get_many_async(...))
+        if can_wait() and type(options) ~= "function" and (...) == nil then
+            return settle(nil, cache:get_many_async(keys, options))
         end
-        return cache:get_many(...)
+        return cache:get_many(keys, options, ...) -- a loader of many keys blocks, and must not yield
     end
 
     for _, name in ipairs(CALLED) do

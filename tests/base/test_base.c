@@ -173,6 +173,16 @@ START_TEST(chances_are_even_and_differ_between_threads) {
 }
 END_TEST
 
+START_TEST(a_hash_without_a_key_is_that_of_xxh3_and_the_same_everywhere) {
+    struct pln_hash128 hash = pln_hash128(pln_bytes_of("", 0)); /* its specification's */
+    ck_assert_uint_eq(hash.high, UINT64_C(0x99aa06d3014798d8));
+    ck_assert_uint_eq(hash.low, UINT64_C(0x6001c324468d497f));
+    struct pln_hash128 one = pln_hash128(pln_bytes_of("a\0b", 3));
+    struct pln_hash128 other = pln_hash128(pln_bytes_of("a\0c", 3));
+    ck_assert(one.high != other.high && one.low != other.low);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("base");
     TCase *tests = tcase_create("base");
@@ -185,6 +195,7 @@ int main(void) {
     tcase_add_test(tests, counts_of_ended_threads_are_kept);
     tcase_add_test(tests, patterns_fit_what_trying_every_way_finds);
     tcase_add_test(tests, a_prefix_is_its_bytes_and_a_star_in_it_a_star);
+    tcase_add_test(tests, a_hash_without_a_key_is_that_of_xxh3_and_the_same_everywhere);
     tcase_add_test(tests, chances_are_even_and_differ_between_threads);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

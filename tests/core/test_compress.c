@@ -201,6 +201,9 @@ static void put_packed(struct pln_cache *cache, const char *key, int packing,
 }
 
 START_TEST(a_damaged_value_is_a_miss_and_loaded_anew) {
+    if (!pln_has_compression(methods[_i])) {
+        return;
+    }
     open_two(PLN_COMPRESSION_DEFAULT);
     put_packed(rig.caches[0], "k:1", methods[_i], pln_key("this is nothing"));
     put_packed(rig.caches[0], "k:2", 200, pln_key("nor is this"));

@@ -118,12 +118,81 @@ START_TEST(what_is_deleted_while_it_is_compared_is_not_kept) {
 }
 END_TEST
 
+/* Says how long its value is fresh and kept: 5 s, and what `arg` is, in ms. */
+static int say_stale(void *arg, struct pln_bytes key, struct pln_load *load) {
+    (void) key;
+    pln_load_ttl(load, 5000);
+    pln_load_stale(load, *(pln_ms *) arg);
+    return pln_load_value(load, pln_key("v"), 7);
+}
+
+static void load_with_stale(struct pln_cache *cache, pln_ms stale) {
+    struct pln_result result;
+    ck_assert_int_eq(pln_get_or_load(cache, pln_key("k"), NULL, say_stale, &stale, &result),
+                     PLN_OK);
+    pln_release(cache, result.value);
+}
+
+/* Whether a loader of an instance is shown the old value; it stores nothing. */
+static int see_old(void *arg, struct pln_bytes key, struct pln_load *load) {
+    uint8_t format;
+    (void) key;
+    *(bool *) arg = pln_load_old(load, &format).data != NULL;
+    return pln_load_error(load, "seen");
+}
+
+static bool has_old(struct pln_cache *cache) {
+    struct pln_get_options options = {.flags = PLN_GET_NO_STALE};
+    struct pln_result result;
+    bool has_old = false;
+    ck_assert_int_eq(pln_get_or_load(cache, pln_key("k"), &options, see_old, &has_old, &result),
+                     PLN_ELOADER);
+    return has_old;
+}
+
+START_TEST(a_value_is_kept_past_its_ttl_for_as_long_as_its_loader_said) {
+    for (int i = 0; i < 2 && rig.caches[i] != NULL; i++) {
+        load_with_stale(A, 0);
+        rig.now += 4999;
+        rig_expect(rig.caches[i], "k", "v", i == 0 ? "l1" : "l2");
+        rig.now += 2;
+        ck_assert(!has_old(rig.caches[i])); /* though the terms have a minute */
+    }
+    load_with_stale(A, 100000);
+    rig.now += 5000 + 99000;
+    for (int i = 0; i < 2 && rig.caches[i] != NULL; i++) {
+        ck_assert(has_old(rig.caches[i]));
+    }
+    struct pln_result result; /* the terms say how long of that it is served */
+    bool has_seen;
+    ck_assert_int_eq(pln_get_or_load(A, pln_key("k"), NULL, see_old, &has_seen, &result),
+                     PLN_ELOADER);
+    rig.now += 1001;
+    for (int i = 0; i < 2 && rig.caches[i] != NULL; i++) {
+        ck_assert(!has_old(rig.caches[i]));
+    }
+}
+END_TEST
+
+START_TEST(a_program_learns_the_terms_of_a_key) {
+    struct pln_key_terms said;
+    ck_assert_int_eq(pln_key_terms(A, pln_key("k"), &said), PLN_OK);
+    ck_assert_int_eq(said.ttl_ms, 10000);
+    ck_assert_int_eq(said.stale_ms, 0);
+    ck_assert_int_eq(said.stale_if_error_ms, 60000);
+    ck_assert_int_eq(said.negative_ms, 10000);
+    ck_assert_int_eq(pln_key_terms(A, pln_key(""), &said), PLN_EINVAL);
+}
+END_TEST
+
 static void add_both(TCase *tests) {
     tcase_add_test(tests, an_unchanged_value_of_l1_begins_a_new_life);
     tcase_add_test(tests, a_refresh_behind_may_find_the_value_unchanged);
     tcase_add_test(tests, nothing_is_the_same_as_no_value);
     tcase_add_test(tests, what_is_deleted_while_it_is_compared_is_not_kept);
     tcase_set_timeout(tests, 30);
+    tcase_add_test(tests, a_value_is_kept_past_its_ttl_for_as_long_as_its_loader_said);
+    tcase_add_test(tests, a_program_learns_the_terms_of_a_key);
 }
 
 int main(void) {

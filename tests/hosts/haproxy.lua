@@ -25,7 +25,8 @@ spec.run(("chmod -R a+rwX %s %s"):format(folder, redis.socket:match "^(.*)/")) -
 -- The example's configuration, with the Lua file loaded by this word, and this line more.
 local function config_with(load, line)
   local file <close> = assert(io.open(example .. "haproxy.cfg"))
-  local text = file:read "a":gsub("lua%-load ", load .. " "):gsub("\nglobal\n", "%0" .. (line or ""))
+  local text = file:read "a":gsub("lua%-load ", load .. " ")
+  text = text:gsub("\nglobal\n", "%0" .. (line or ""))
   return spec.write(folder .. "/" .. load .. ".cfg", text)
 end
 

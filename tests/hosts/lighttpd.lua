@@ -87,6 +87,31 @@ spec.test("it wrote nothing to lighttpd's log, and ends with it", function()
   server:stop()
 end)
 
+spec.test("scripts have states of their own, and one cache", function()
+  local folder, remove_folder = spec.folder()
+  local example = spec.run("realpath " .. host.root .. "scripts/hosts/lighttpd"):match "%S+"
+  local own = variables_of(0)
+  own.SITE = example
+  spec.write(folder .. "/probe.lua", [[
+    local articles <close> = assert(require "perilune".open "articles") -- takes what runs
+    lighty.r.resp_body.set(("%s"):format(articles:peek "article:greeting"))
+    return 200]])
+  spec.write(folder .. "/lighttpd.conf", ([[
+    include "%s/lighttpd.conf"
+    $HTTP["url"] == "/probe" {
+      magnet.attract-raw-url-to = ("%s/probe.lua")
+    }]] .. "\n"):format(example, folder))
+  local program <close> = host.start { "lighttpd", "-D", "-f", folder .. "/lighttpd.conf",
+    env = own, port = own.PORT }
+  local ask = articles_of(own)
+  spec.wait_until("L1 has the greeting", function()
+    return select(3, ask "greeting") == "l1"
+  end)
+  spec.same(host.get(("http://127.0.0.1:%d/probe"):format(own.PORT)).body, "Good night.\n")
+  plain(program)
+  remove_folder()
+end)
+
 -- ---- workers ----
 
 -- The processes of a server that serve; not its parent.

@@ -32,6 +32,9 @@ spec.test("what the page shows goes as shown", function()
 end)
 
 spec.test("four loads are under way at once, and a hit does not wait for them", function()
+  spec.wait_until("L1 has a value", function()
+    return select(3, get "ada") == "l1"
+  end)
   local names = { "held/a", "held/b", "held/c", "held/d" }
   local urls = {}
   for i, name in ipairs(names) do

@@ -22,8 +22,8 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
-    "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded",
-    "swaps", "bulk", "keying", "hearing" }
+    "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded", "terms", "prompt",
+    "editor", "swaps", "bulk", "keying", "hearing" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

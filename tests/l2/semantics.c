@@ -11,7 +11,7 @@ static int set(struct client *client, const char *key, const char *text, uint32_
     return pln_l2_set(client->l2, &hashed, &item, flags, soon());
 }
 
-int semantic_set_tagged(struct client *client, const char *key, const char *text, const char *tag) {
+static int set_tagged(struct client *client, const char *key, const char *text, const char *tag) {
     struct pln_hashed hashed = key_of(key);
     struct pln_l2_item item = item_of(text);
     struct pln_bytes tags[] = {pln_key("other"), pln_key(tag)};
@@ -20,13 +20,13 @@ int semantic_set_tagged(struct client *client, const char *key, const char *text
     return pln_l2_set(client->l2, &hashed, &item, 0, soon());
 }
 
-int semantic_take_lease(struct client *client, const char *key, struct pln_l2_lease *lease) {
+static int take_lease(struct client *client, const char *key, struct pln_l2_lease *lease) {
     struct pln_hashed hashed = key_of(key);
     return pln_l2_lease(client->l2, &hashed, 5000, soon(), lease);
 }
 
-int semantic_commit(struct client *client, const char *key, const struct pln_l2_lease *lease,
-                    const char *text, const char *tag) {
+static int commit(struct client *client, const char *key, const struct pln_l2_lease *lease,
+                  const char *text, const char *tag) {
     struct pln_hashed hashed = key_of(key);
     struct pln_l2_item item = item_of(text);
     struct pln_bytes bytes = pln_key(tag == NULL ? "" : tag);
@@ -99,7 +99,7 @@ static void conditions_of_set_look_at_what_can_be_read(struct client *a, struct 
     ck_assert_int_eq(pln_l2_set(a->l2, &key, &absent, 0, soon()), PLN_OK);
     ck_assert_int_eq(set(b, "a", "three", PLN_SET_XX), PLN_NOT_STORED);
     ck_assert_int_eq(set(b, "a", "three", PLN_SET_NX), PLN_OK);
-    ck_assert_int_eq(semantic_set_tagged(a, "a", "four", "tag"), PLN_OK);
+    ck_assert_int_eq(set_tagged(a, "a", "four", "tag"), PLN_OK);
     ck_assert_int_eq(set(b, "a", "five", PLN_SET_NX), PLN_NOT_STORED);
     ck_assert_int_eq(pln_l2_drop_tag(a->l2, pln_key("tag"), soon()), PLN_OK);
     ck_assert_int_eq(set(b, "a", "five", PLN_SET_XX), PLN_NOT_STORED);
@@ -166,116 +166,61 @@ static void prolonging_takes_what_is_fresh_and_lives_long_enough(struct client *
 
 static void one_lease_at_a_time_and_its_loser_is_woken(struct client *a, struct client *b) {
     struct pln_l2_lease first, second;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &first), PLN_OK);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &second), PLN_PENDING);
+    ck_assert_int_eq(take_lease(a, "a", &first), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "a", &second), PLN_PENDING);
     ck_assert_int_gt(second.left, 0);
     ck_assert_int_le(second.left, 5000);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &second), PLN_PENDING);
-    ck_assert_int_eq(semantic_commit(a, "a", &first, "loaded", NULL), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "a", &second), PLN_PENDING);
+    ck_assert_int_eq(commit(a, "a", &first, "loaded", NULL), PLN_OK);
     ck_assert(client_hears(b, "f:a"));
     expect_story(b, "f:a");
     expect_text(b, "a", "loaded");
-    ck_assert_int_eq(semantic_commit(a, "a", &first, "again", NULL), PLN_NOT_STORED);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &second), PLN_OK);
+    ck_assert_int_eq(commit(a, "a", &first, "again", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(take_lease(b, "a", &second), PLN_OK);
 }
 
 static void a_commit_that_nobody_waits_for_is_silent(struct client *a, struct client *b) {
     struct pln_l2_lease lease;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "loaded", NULL), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(commit(a, "a", &lease, "loaded", NULL), PLN_OK);
     ck_assert_int_eq(set(a, "z", "end", 0), PLN_OK);
     ck_assert(client_hears(b, "k:z"));
     expect_story(b, "k:z");
 }
 
-static void a_lease_tells_whether_there_is_a_value(struct client *a, struct client *b) {
-    struct pln_l2_lease lease;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
-    ck_assert(lease.is_empty);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "loaded", "red"), PLN_OK);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &lease), PLN_OK);
-    ck_assert(!lease.is_empty);
-    struct pln_hashed key = key_of("a");
-    ck_assert_int_eq(pln_l2_release(b->l2, &key, &lease, soon()), PLN_OK);
-    ck_assert_int_eq(pln_l2_remove(a->l2, &key, soon()), PLN_OK);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &lease), PLN_OK);
-    ck_assert(lease.is_empty);
-}
-
-enum { MANY = 600 }; /* more than are on their way at once */
-
-static void many_leases_and_commits_are_each_as_one(struct client *a, struct client *b) {
-    static struct pln_hashed keys[MANY];
-    static struct pln_l2_lease leases[MANY];
-    static struct pln_l2_item items[MANY];
-    static pln_ms lengths[MANY];
-    static int statuses[MANY];
-    static char texts[MANY][8];
-    const struct pln_bytes tags[] = {pln_key("red"), pln_key("")};
-    struct pln_l2_lease held;
-    for (int i = 0; i < MANY; i++) {
-        snprintf(texts[i], sizeof texts[i], "k%d", i);
-        keys[i] = key_of(texts[i]);
-        lengths[i] = 5000;
-        items[i] = item_of(texts[i]);
-        items[i].tags = tags;
-        items[i].n_tags = (size_t) i % 3;
-    }
-    ck_assert_int_eq(semantic_take_lease(b, "k1", &held), PLN_OK);
-    ck_assert_int_eq(set(b, "k2", "there", 0), PLN_OK);
-    pln_l2_lease_many(a->l2, keys, lengths, MANY, soon(), leases, statuses);
-    for (int i = 0; i < MANY; i++) {
-        ck_assert_int_eq(statuses[i], i == 1 ? PLN_PENDING : PLN_OK);
-        ck_assert(i == 1 || leases[i].is_empty == (i != 2));
-        items[i].tag_clock = leases[i].tag_clock;
-    }
-    ck_assert_int_eq(semantic_take_lease(b, "k3", &held), PLN_PENDING);
-    ck_assert_int_eq(set(b, "k5", "newer", 0), PLN_OK);
-    pln_l2_commit_many(a->l2, keys, leases, items, MANY, soon(), statuses);
-    for (int i = 0; i < MANY; i++) {
-        ck_assert_int_eq(statuses[i], i == 1 || i == 5 ? PLN_NOT_STORED : PLN_OK);
-        expect_text(b, texts[i], i == 1 ? NULL : i == 5 ? "newer" : texts[i]);
-    }
-    ck_assert_int_eq(pln_l2_drop_tag(b->l2, pln_key("red"), soon()), PLN_OK);
-    expect_text(a, "k597", "k597"); /* without a tag */
-    expect_text(a, "k598", NULL);
-    expect_text(a, "k599", NULL);
-    ck_assert(client_hears(b, "f:k3")); /* who was told to wait */
-}
-
 static void a_write_voids_the_lease(struct client *a, struct client *b) {
     struct pln_hashed key = key_of("a");
     struct pln_l2_lease lease;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
     ck_assert_int_eq(set(b, "a", "written", 0), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
     expect_text(a, "a", "written");
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
     ck_assert_int_eq(pln_l2_remove(b->l2, &key, soon()), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
     expect_text(a, "a", NULL);
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
     ck_assert_int_eq(pln_l2_expire(b->l2, &key, soon()), PLN_MISS);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(a, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
     expect_text(a, "a", NULL);
 }
 
 static void a_released_lease_is_free_and_tells_who_waits(struct client *a, struct client *b) {
     struct pln_hashed key = key_of("a");
     struct pln_l2_lease first, second;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &first), PLN_OK);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &second), PLN_PENDING);
+    ck_assert_int_eq(take_lease(a, "a", &first), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "a", &second), PLN_PENDING);
     ck_assert_int_eq(pln_l2_release(a->l2, &key, &first, soon()), PLN_OK);
     ck_assert(client_hears(b, "f:a"));
     ck_assert_int_eq(pln_l2_release(a->l2, &key, &first, soon()), PLN_MISS);
-    ck_assert_int_eq(semantic_take_lease(b, "a", &second), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "a", &second), PLN_OK);
     ck_assert_int_eq(pln_l2_release(a->l2, &key, &first, soon()), PLN_MISS);
-    ck_assert_int_eq(semantic_commit(b, "a", &second, "loaded", NULL), PLN_OK);
+    ck_assert_int_eq(commit(b, "a", &second, "loaded", NULL), PLN_OK);
 }
 
 static void a_dropped_tag_voids_what_carries_it(struct client *a, struct client *b) {
-    ck_assert_int_eq(semantic_set_tagged(a, "a", "one", "user"), PLN_OK);
-    ck_assert_int_eq(semantic_set_tagged(a, "b", "two", "shop"), PLN_OK);
+    ck_assert_int_eq(set_tagged(a, "a", "one", "user"), PLN_OK);
+    ck_assert_int_eq(set_tagged(a, "b", "two", "shop"), PLN_OK);
     ck_assert_int_eq(set(a, "c", "three", 0), PLN_OK);
     expect_text(b, "a", "one");
     ck_assert_int_eq(pln_l2_drop_tag(b->l2, pln_key("user"), soon()), PLN_OK);
@@ -284,12 +229,12 @@ static void a_dropped_tag_voids_what_carries_it(struct client *a, struct client 
     expect_text(b, "b", "two");
     expect_text(b, "c", "three");
     ck_assert(client_hears(a, "t:user"));
-    ck_assert_int_eq(semantic_set_tagged(a, "a", "anew", "user"), PLN_OK);
+    ck_assert_int_eq(set_tagged(a, "a", "anew", "user"), PLN_OK);
     expect_text(b, "a", "anew");
 }
 
 static void clear_voids_everything(struct client *a, struct client *b) {
-    ck_assert_int_eq(semantic_set_tagged(a, "a", "one", "user"), PLN_OK);
+    ck_assert_int_eq(set_tagged(a, "a", "one", "user"), PLN_OK);
     ck_assert_int_eq(set(a, "b", "two", 0), PLN_OK);
     ck_assert_int_eq(pln_l2_clear(a->l2, soon()), PLN_OK);
     expect_text(a, "a", NULL);
@@ -312,7 +257,7 @@ static void a_dropped_prefix_voids_what_begins_with_it(struct client *a, struct 
                                                                        "user:", "user:1", "user:*"};
     for (size_t i = 0; i < 3; i++) {
         ck_assert_int_eq(set(a, there[i], "v", 0), PLN_OK);
-        ck_assert_int_eq(semantic_set_tagged(b, gone[i], "v", "t"), PLN_OK);
+        ck_assert_int_eq(set_tagged(b, gone[i], "v", "t"), PLN_OK);
         ck_assert_int_eq(set(a, gone[i], "w", 0), PLN_OK);
     }
     ck_assert(client_hears(b, "k:user:*"));
@@ -341,7 +286,7 @@ static void a_dropped_pattern_voids_what_fits_it(struct client *a, struct client
         ck_assert_int_eq(set(a, there[i], "v", 0), PLN_OK);
     }
     for (size_t i = 0; i < 3; i++) {
-        ck_assert_int_eq(semantic_set_tagged(a, gone[i], "v", "t"), PLN_OK);
+        ck_assert_int_eq(set_tagged(a, gone[i], "v", "t"), PLN_OK);
     }
     ck_assert_int_eq(drop_match(b, PLN_MASK_PATTERN, "a*:z"), PLN_OK);
     for (size_t i = 0; i < 4; i++) {
@@ -366,12 +311,12 @@ static void many_keys_are_removed_at_once(struct client *a, struct client *b) {
     ck_assert_int_eq(set(a, "k0", "v", 0), PLN_OK);
     ck_assert_int_eq(set(a, "k1199", "v", 0), PLN_OK);
     ck_assert_int_eq(set(a, "k1200", "v", 0), PLN_OK);
-    ck_assert_int_eq(semantic_take_lease(b, "k7", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(b, "k7", &lease), PLN_OK);
     ck_assert_int_eq(pln_l2_remove_many(a->l2, keys, N, soon()), PLN_OK);
     expect_text(b, "k0", NULL);
     expect_text(b, "k1199", NULL);
     expect_text(b, "k1200", "v");
-    ck_assert_int_eq(semantic_commit(b, "k7", &lease, "old", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(b, "k7", &lease, "old", NULL), PLN_NOT_STORED);
     for (int i = 0; i < N; i += 100) {
         char part[32];
         snprintf(part, sizeof part, "k:k%d", i);
@@ -397,26 +342,26 @@ static void conditions_see_what_a_mask_has_voided(struct client *a, struct clien
 
 static void a_load_from_before_a_mask_is_not_stored(struct client *a, struct client *b) {
     struct pln_l2_lease lease;
-    ck_assert_int_eq(semantic_take_lease(a, "k:1", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "k:1", &lease), PLN_OK);
     ck_assert_int_eq(drop_match(b, PLN_MASK_PREFIX, "k:"), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "k:1", &lease, "old", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(a, "k:1", &lease, "old", NULL), PLN_NOT_STORED);
     expect_text(b, "k:1", NULL);
-    ck_assert_int_eq(semantic_take_lease(a, "k:1", &lease), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "k:1", &lease, "new", NULL), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "k:1", &lease), PLN_OK);
+    ck_assert_int_eq(commit(a, "k:1", &lease, "new", NULL), PLN_OK);
     expect_text(b, "k:1", "new");
 }
 
 static void what_was_read_before_a_drop_is_not_committed_after(struct client *a, struct client *b) {
     struct pln_l2_lease lease;
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
     ck_assert_int_eq(pln_l2_drop_tag(b->l2, pln_key("user"), soon()), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "old", "user"), PLN_NOT_STORED);
-    ck_assert_int_eq(semantic_take_lease(a, "a", &lease), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "a", &lease, "new", "user"), PLN_OK);
+    ck_assert_int_eq(commit(a, "a", &lease, "old", "user"), PLN_NOT_STORED);
+    ck_assert_int_eq(take_lease(a, "a", &lease), PLN_OK);
+    ck_assert_int_eq(commit(a, "a", &lease, "new", "user"), PLN_OK);
     expect_text(b, "a", "new");
-    ck_assert_int_eq(semantic_take_lease(a, "b", &lease), PLN_OK);
+    ck_assert_int_eq(take_lease(a, "b", &lease), PLN_OK);
     ck_assert_int_eq(pln_l2_clear(b->l2, soon()), PLN_OK);
-    ck_assert_int_eq(semantic_commit(a, "b", &lease, "old", NULL), PLN_NOT_STORED);
+    ck_assert_int_eq(commit(a, "b", &lease, "old", NULL), PLN_NOT_STORED);
     expect_text(b, "b", NULL);
 }
 
@@ -432,8 +377,8 @@ static void many_keys_are_read_at_once(struct client *a, struct client *b) {
         if (i % 3 == 0) {
             ck_assert_int_eq(set(a, names[i], names[i], 0), PLN_OK);
         } else if (i % 3 == 1) {
-            ck_assert_int_eq(
-                semantic_set_tagged(a, names[i], names[i], i % 2 == 0 ? "even" : "odd"), PLN_OK);
+            ck_assert_int_eq(set_tagged(a, names[i], names[i], i % 2 == 0 ? "even" : "odd"),
+                             PLN_OK);
         }
     }
     ck_assert_int_eq(pln_l2_drop_tag(a->l2, pln_key("odd"), soon()), PLN_OK);
@@ -447,6 +392,73 @@ static void many_keys_are_read_at_once(struct client *a, struct client *b) {
             pln_l2_value_fini(&values[i]);
         }
     }
+}
+
+/* Swaps `old` (NULL: none) for a text that is fresh for a second, and tells what is there then. */
+static int swap(struct client *client, const char *key, const char *old, const char *text,
+                bool keeps_life, struct pln_l2_value *value) {
+    struct pln_hashed hashed = key_of(key);
+    struct pln_l2_item item = item_of(text);
+    item.fresh_left = 1000;
+    item.life_left = 2000;
+    struct pln_l2_swap swap = {.item = &item,
+                               .expects = old != NULL,
+                               .expected = pln_key(old != NULL ? old : ""),
+                               .keeps_life = keeps_life};
+    return pln_l2_swap(client->l2, &hashed, &swap, soon(), value);
+}
+
+static void expect_swap(struct client *client, const char *key, const char *old, const char *text,
+                        int status, const char *now) {
+    struct pln_l2_value value;
+    ck_assert_int_eq(swap(client, key, old, text, true, &value), status);
+    ck_assert_int_eq(value.memory != NULL, now != NULL);
+    ck_assert(now == NULL || pln_bytes_equal(value.item.value, pln_key(now)));
+    pln_l2_value_fini(&value);
+}
+
+static void a_swap_takes_the_place_of_what_is_expected_alone(struct client *a, struct client *b) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_lease lease;
+    expect_swap(a, "a", "one", "two", PLN_MISS, NULL);
+    expect_swap(a, "a", NULL, "one", PLN_OK, "one");
+    ck_assert(client_hears(b, "k:a"));
+    expect_story(b, "k:a");
+    expect_story(a, "");
+    expect_swap(a, "a", NULL, "two", PLN_NOT_STORED, "one");
+    expect_swap(b, "a", "on", "two", PLN_NOT_STORED, "one");
+    expect_text(b, "a", "one");
+    ck_assert_int_eq(take_lease(b, "a", &lease), PLN_OK);
+    expect_swap(a, "a", "one", "", PLN_OK, "");
+    ck_assert_int_eq(commit(b, "a", &lease, "loaded", NULL), PLN_NOT_STORED);
+    expect_swap(b, "a", "", "two", PLN_OK, "two");
+    ck_assert_int_eq(pln_l2_expire(a->l2, &key, soon()), PLN_OK);
+    expect_swap(b, "a", "two", "three", PLN_MISS, NULL); /* it is stale */
+    struct pln_l2_item item = {.is_absent = true, .fresh_left = 1000, .life_left = 1000};
+    ck_assert_int_eq(pln_l2_set(a->l2, &key, &item, 0, soon()), PLN_OK);
+    expect_swap(b, "a", "", "three", PLN_MISS, NULL);
+    expect_swap(b, "a", NULL, "three", PLN_OK, "three");
+    expect_text(a, "a", "three");
+}
+
+static void a_swap_leaves_tags_and_life_as_they_were(struct client *a, struct client *b) {
+    struct pln_l2_value value;
+    ck_assert_int_eq(set_tagged(a, "a", "one", "t"), PLN_OK);
+    ck_assert_int_eq(swap(b, "a", "one", "two", true, &value), PLN_OK);
+    ck_assert(value.item.fresh_left > 50000 && value.item.fresh_left <= 60000);
+    ck_assert(value.item.life_left > 110000 && value.item.life_left <= 120000);
+    ck_assert_uint_eq(value.item.n_tags, 2);
+    ck_assert(pln_bytes_equal(value.item.tags[1], pln_key("t")));
+    pln_l2_value_fini(&value);
+    ck_assert_int_eq(swap(b, "a", "two", "three", false, &value), PLN_OK);
+    ck_assert(value.item.fresh_left > 0 && value.item.fresh_left <= 1000);
+    ck_assert_uint_eq(value.item.n_tags, 2);
+    pln_l2_value_fini(&value);
+    ck_assert_int_eq(pln_l2_drop_tag(a->l2, pln_key("t"), soon()), PLN_OK);
+    expect_text(b, "a", NULL);
+    expect_swap(b, "a", "three", "four", PLN_MISS, NULL);
+    expect_swap(b, "a", NULL, "four", PLN_OK, "four");
+    expect_text(a, "a", "four");
 }
 
 #define SEMANTIC(function)                                                                         \

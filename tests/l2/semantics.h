@@ -17,16 +17,9 @@ struct semantic {
 extern const struct semantic semantics[];
 extern const int n_semantics;
 
-/* ---- what several of them do ---- */
+/* ---- semantics_lease.c ---- */
 
-int semantic_set_tagged(struct client *client, const char *key, const char *text, const char *tag);
-int semantic_take_lease(struct client *client, const char *key, struct pln_l2_lease *lease);
-int semantic_commit(struct client *client, const char *key, const struct pln_l2_lease *lease,
-                    const char *text, const char *tag);
-
-/* ---- semantics_swap.c ---- */
-
-void a_swap_takes_the_place_of_what_is_expected_alone(struct client *a, struct client *b);
-void a_swap_leaves_tags_and_life_as_they_were(struct client *a, struct client *b);
+void a_lease_tells_whether_there_is_a_value(struct client *a, struct client *b);
+void many_leases_and_commits_are_each_as_one(struct client *a, struct client *b);
 
 #endif

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- async.lua - get_async, get_many_async, call_async: ops, and loaders that yield.
+-- async.lua - get_async, get_or_async, get_many_async, call_async: ops, and loaders that yield.
 
 local spec = require "spec"
 local perilune = require "perilune"
@@ -403,6 +403,38 @@ spec.test("a cache without Redis has ops too", function()
   end)))
   spec.returns({ true }, finish(cache:call_async("delete", "k")))
   spec.returns({ null, null, "miss" }, cache:get_async("k"):result())
+end)
+
+test("get_or_async makes an op only where one has to wait", function(a)
+  a:set("k", { 1 })
+  spec.returns({ false, { 1 }, null, "l1" }, a:get_or_async "k")
+  spec.returns({ false, "gone", null, "l1" }, (function()
+    a:set("k", "gone")
+    return a:get_or_async("k", error)
+  end)())
+  local function load(key, more)
+    return key .. more
+  end
+  local one, two = a:get_or_async("one", load, 1), a:get_or_async("two", load, 2)
+  assert(one and two and one ~= two)
+  spec.returns({ false, "gone", null, "l1" }, a:get_or_async "k")
+  spec.returns({ "two2", null, "loaded" }, finish(two))
+  spec.returns({ "one1", null, "loaded" }, finish(one))
+  spec.raises("string or integer expected", a.get_or_async, a, {})
+  a:close()
+  spec.raises("attempt to use a closed cache", a.get_or_async, a, "k")
+end)
+
+spec.test("what a loader that yields returns is encoded as the cache's codec says", function()
+  local redis <close> = spec.redis()
+  local cache <close> = open("json", { redis = redis.url, codec = "json" })
+  local op = cache:get_async("j", function()
+    return { 1, 2 }
+  end)
+  spec.same(finish(op), { 1, 2 })
+  spec.contains(redis.command "--scan", "j")
+  local key = redis.command "--scan --pattern '*:v:j'":match "[^\n]+"
+  spec.contains(redis.command("get " .. key), "[1,2]")
 end)
 
 spec.test("over a Redis a hundred reads are under way at once", function()

@@ -45,6 +45,7 @@ local classes = {
   Memory = debug.getmetatable(memory).__index,
   Board = debug.getmetatable(cache:board "b").__index,
   Sessions = debug.getmetatable(cache:sessions()).__index,
+  Op = debug.getmetatable(cache:get_async "k").__index,
 }
 
 local function declared(class)
@@ -70,11 +71,11 @@ end
 
 spec.test("the reference has every function, what it returns, and whether it waits", function()
   local titles = { perilune = "perilune%.", Cache = "cache:", Memory = "memory:", Board = "board:",
-    Sessions = "sessions:" }
+    Sessions = "sessions:", Op = "op:" }
   for class, really in pairs(classes) do
     for name, value in pairs(really) do
       if type(value) == "function" and name:sub(1, 2) ~= "__" then
-        local at = pages:find("\n### [^\n]*" .. titles[class] .. name .. "%f[^%w_]")
+        local at = pages:find("\n###? [^\n]*" .. titles[class] .. name .. "%f[^%w_]")
         spec.same(at ~= nil, true, "lua/reference: " .. class .. "." .. name)
         local entry = pages:sub(at, (pages:find("\n#", at + 4) or #pages + 1) - 1)
         for _, word in ipairs { "eturns", "lock" } do -- Returns or returns; Blocks, may block

@@ -88,6 +88,7 @@ spec.test("long values take less of Redis, and come back", function()
     local good, one = pcall(over, { ns = compression, compress = "1k", compression = compression })
     if good then
       local two = over { ns = compression }
+      spec.wait_until("L1 keeps what is read", function() return two:stats().bus_ok == 1 end)
       one:set("k", text)
       one:set("t", { text, text })
       one:set("short", "short")

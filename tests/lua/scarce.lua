@@ -29,6 +29,8 @@ cache:set("long", ("x"):rep(5000), { xx = true })
 cache:set("table", { 1, { a = "b" } })
 assert(cache:get "short" == ("x"):rep(100) and cache:get("table")[1] == 1)
 cache:get("long", { timeout = 1 })
+cache:copy(cache:get "table")[1] = 2
+perilune.copy(cache:get("table", { copy = true }))
 cache:peek "long"
 cache:get_many({ "short", "long", "table", 1 }, { no_stale = true })
 cache:touch("short", "1m")
@@ -87,6 +89,7 @@ end)
 run()
 run()
 cache:get_async("z", function() end):cancel()
+cache:get_or_async "k"
 pcall(cache.call_async, cache, "sett")
 
 ---- seeing

@@ -131,8 +131,9 @@ end
 -- Runs the first program in Lua of a page, which a block of text follows, and compares what it
 -- prints with that, in any order of lines. `redis` takes the place of redis://localhost.
 function spec.example(path, redis)
-  local file <close> = assert(io.open(path))
+  local file = assert(io.open(path))
   local program, wanted = file:read "a":match "\n```lua\n(.-)```\n\n```text\n(.-)```"
+  file:close()
   local script = os.tmpname()
   spec.write(script, (program:gsub("redis://localhost", redis or "%0")))
   local output, _, said = spec.run(("timeout 60 %s run %s"):format(os.getenv "PERILUNE", script))

@@ -127,7 +127,8 @@ START_TEST(ops_survive_a_lack_of_memory) {
         "  return finish(op)"
         "end)"
         "run() run()"
-        "cache:get_async('z', function() end):cancel()");
+        "cache:get_async('z', function() end):cancel()"
+        "finish(cache:get_or_async('w', function() return 'w' end)) cache:get_or_async 'w'");
 }
 END_TEST
 

@@ -282,7 +282,7 @@ spec.test("a finalizer may read and close while a table is read", function()
   end
   for i = 1, 100 do
     setmetatable({}, { __gc = function()
-      cache:get("t" .. (i % 7 + 1))
+      pcall(cache.get, cache, "t" .. (i % 7 + 1)) -- Lua 5.3 raises again what a finalizer raises
       if i == 90 then
         cache:close()
       end

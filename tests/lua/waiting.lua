@@ -127,6 +127,14 @@ function Cache:get_async(key, options, loader, ...)
   return op
 end
 
+function Cache:get_or_async(...)
+  local op = self:get_async(...)
+  if op:ready() then
+    return false, op:result()
+  end
+  return op
+end
+
 function Cache:call_async(method, ...)
   local op = setmetatable({}, Op)
   self.calls[#self.calls + 1] = { method, ... }
@@ -229,12 +237,16 @@ end)
 
 spec.test("where an op cannot begin, its message comes back", function()
   local host, cache = new_host(), new_cache()
-  function cache.get_async()
-    return nil, "no descriptor is left", "system"
+  function cache.get_or_async()
+    return false, nil, "out of memory", "no_memory"
+  end
+  function cache.call_async()
+    return nil, "too many calls wait", "busy"
   end
   local wrapped = waiting.wrap(cache, host:wait())
   host:go(function()
-    spec.returns({ null, "no descriptor is left", "system" }, wrapped:get "k")
+    spec.returns({ null, "out of memory", "no_memory" }, wrapped:get "k")
+    spec.returns({ null, "too many calls wait", "busy" }, wrapped:delete "k")
   end)
 end)
 

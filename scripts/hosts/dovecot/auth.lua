@@ -8,12 +8,12 @@
 local perilune = require "perilune"
 
 local accounts = os.getenv "ACCOUNTS"
-local cache = assert(perilune.open {
-    name = "accounts",
+-- a passdb and a userdb have a Lua state each, and find one cache by its name
+local cache = assert(perilune.open("accounts", {
     redis = os.getenv "REDIS",
     log = false,
     ttl = "10m", stale_if_error = "1d", negative = "1m", timeout = "100ms",
-})
+}))
 
 -- Called where no tier has the account. nil: there is none of that name, and that is cached too.
 local function load_account(_, name)

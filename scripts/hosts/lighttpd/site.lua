@@ -11,13 +11,12 @@ local perilune = require "perilune"
 -- Run once in each worker, at the first request, that is after the fork. Globals of a script are
 -- dropped after each request, fields of _G are not.
 if not _G.articles then
-    _G.articles = assert(perilune.open {
-        name = "articles",
+    _G.articles = assert(perilune.open("articles", { -- any other script here finds it by its name
         redis = os.getenv "REDIS",
         policy = os.getenv "SITE" .. "/site_policy.lua",
         trusted = true, -- its loader reads files
         timeout = "50ms",
-    })
+    }))
 end
 
 local request, answer = lighty.r.req_attr, lighty.r.resp_header

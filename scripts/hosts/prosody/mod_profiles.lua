@@ -9,11 +9,10 @@ local http = require "net.http"
 local perilune = require "perilune"
 
 local source = module:get_option_string("profiles_source")
-local cache = require "perilune.prosody".wrap(assert(perilune.open {
-    name = "profiles",
+local cache = require "perilune.prosody".wrap(assert(perilune.open("profiles", {
     redis = module:get_option_string("profiles_redis"),
     ttl = "15m", stale_if_error = "1d", negative = "1m",
-}))
+})))
 
 -- Called where no tier has the key: once, however many ask.
 local function load_profile(_, name)

@@ -8,16 +8,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static inline int load_text(lua_State *L, const char *text) {
+static inline int load_text(lua_State *L, const char *text, size_t len, const char *name) {
     static const char word[] = "<close>";
-    char *copy = strdup(text), *at = copy;
+    char *copy = malloc(len + 1), *at = copy;
+    memcpy(copy, text, len);
+    copy[len] = 0;
     while ((at = strstr(at, word)) != NULL) {
         memset(at, ' ', sizeof word - 1);
     }
-    int status = luaL_loadstring(L, copy);
+    int status = luaL_loadbufferx(L, copy, len, name, NULL);
     free(copy);
     return status;
 }
-#define luaL_loadstring load_text
+#undef luaL_loadbuffer
+#define luaL_loadbuffer load_text
+#define luaL_loadstring(L, text) load_text(L, text, strlen(text), text)
 
 #endif
