@@ -137,12 +137,12 @@ function waiting.wrap(cache, wait, host)
         return cache:get(key, ...)
     end
 
-    function object.get_many(_, ...)
+    function object.get_many(_, keys, options, ...)
         check_open()
-        if can_wait() then
-            return settle(nil, cache:get_many_async(...))
+        if can_wait() and type(options) ~= "function" and (...) == nil then
+            return settle(nil, cache:get_many_async(keys, options))
         end
-        return cache:get_many(...)
+        return cache:get_many(keys, options, ...) -- a loader of many keys blocks, and must not yield
     end
 
     for _, name in ipairs(CALLED) do
