@@ -172,6 +172,7 @@ static int fly_once(struct pln_request *request, struct pln_outcome *outcome, bo
         pln_fill_lead(request, flight);
     } else {
         pln_count(cache->counts, PLN_COUNT_LOAD_WAITS, 1);
+        pln_fills_yield();
     }
     int status = pln_flight_wait(cache->flights, flight, &patience, outcome);
     pln_flight_leave(cache->flights, flight);

@@ -11,8 +11,9 @@
  * for any that is held elsewhere.
  *
  * Such a thread holds leases that it is not at yet, so it must not wait for another's while it
- * does: the two might wait for each other until a lease ends. Before a loader of its own may wait
- * for another key (a page that loads its parts), everything is stored and given back.
+ * does: the two might wait for each other until a lease ends. Before it waits, for a key that
+ * another has or since a loader of its own asks for one (a page that loads its parts), everything
+ * is stored and given back.
  */
 #include "compress.h"
 #include "fills.h"
@@ -210,7 +211,7 @@ static void store(struct pln_fills *fills) {
     struct pln_l2_lease leases[PLN_FILLS_MOST];
     struct pln_l2_item items[PLN_FILLS_MOST];
     void *packed[PLN_FILLS_MOST];
-    int statuses[PLN_FILLS_MOST];
+    int statuses[PLN_FILLS_MOST] = {0};
     size_t n = 0;
     pln_ms now = pln_now(&fills->cache->host);
     for (size_t i = 0; i < fills->n; i++) {

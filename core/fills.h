@@ -26,10 +26,10 @@ bool pln_fills_grant(struct fill *fill);
 /* Takes over what a fill under such a lease is to store. False where it is another's to store. */
 bool pln_fills_take(struct fill *fill, const struct pln_l2_item *item, struct pln_load *load);
 
-/* ---- for cache.c ---- */
+/* ---- for cache.c and lease.c ---- */
 
-/* Before this thread, in the midst of a load, may wait for another key: stores and gives back all,
- * so that nobody waits for what it holds while it waits for them. */
+/* Before this thread may wait for another's load: stores and gives back all, so that nobody waits
+ * for what it holds while it waits for them. */
 void pln_fills_yield(void);
 
 #endif

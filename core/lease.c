@@ -84,6 +84,7 @@ int pln_fill_retry_lease(struct fill *fill, struct pln_outcome *outcome) {
 int pln_fill_get_lease(struct fill *fill, struct pln_outcome *outcome) {
     int status = pln_fill_try_lease(fill, outcome);
     while (status == PLN_PENDING) {
+        pln_fills_yield();
         pln_flight_sleep(fill->cache->flights, fill->flight, pln_fill_nap(fill));
         status = pln_fill_retry_lease(fill, outcome);
     }

@@ -263,12 +263,14 @@ size_t pln_script_item_bytes(const struct pln_l2_item *item) {
 
 /* The field that has a tag's time. */
 static uint8_t *add_field(struct pln_script_call *call, struct pln_bytes tag, uint8_t *at) {
-    memcpy(at, "t:", 2);
+    uint8_t *name = at + 2;
+    at[0] = 't';
+    at[1] = ':';
     if (tag.len > 0) {
-        memcpy(at + 2, tag.data, tag.len);
+        memcpy(name, tag.data, tag.len);
     }
     pln_script_add(call, pln_bytes_of(at, 2 + tag.len));
-    return at + 2 + tag.len;
+    return name + tag.len;
 }
 
 void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
@@ -394,7 +396,7 @@ static void prepare(struct pln_node *node, const struct pln_script_call *call,
                     .arg = running,
                     .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
                     .is_link = call->is_link}};
-    if (call->script == PLN_SCRIPT_REMOVE) {
+    if (call->script == PLN_SCRIPT_REMOVE && call->key != NULL) {
         running->request.join = node->redis->slots == NULL ? write_joined : NULL;
         running->request.n_bytes = call->key->key.len;
     }

@@ -91,13 +91,13 @@ const char *pln_read_name(int read) {
 
 const char *pln_codec_name(int codec) {
     static const char *const names[] = {NULL, "msgpack", "json"};
-    return codec > 0 && (size_t) codec < PLN_ARRAY_LEN(names) ? names[codec] : NULL;
+    return codec >= 0 && (size_t) codec < PLN_ARRAY_LEN(names) ? names[codec] : NULL;
 }
 
 const char *pln_compression_name(int compression) {
     static const char *const names[] = {NULL, "lz4", "zstd"};
-    return compression > 0 && (size_t) compression < PLN_ARRAY_LEN(names) ? names[compression]
-                                                                          : NULL;
+    return compression >= 0 && (size_t) compression < PLN_ARRAY_LEN(names) ? names[compression]
+                                                                           : NULL;
 }
 
 bool pln_has_compression(int compression) {

@@ -94,8 +94,8 @@ function waiting.wrap(cache, wait, host)
         keys[tostring(key)] = nil
     end
 
-    -- The results of an op, when they are there; `key` is that of a get. Given false in the place of
-    -- an op it returns those that follow; given nil, message, code it returns those.
+    -- The results of an op, when they are there; `key` is that of a get. Given false in the place
+    -- of an op it returns those that follow; given nil, message, code it returns those.
     local function settle(key, op, ...)
         if op == false then
             return ...

@@ -223,6 +223,35 @@ START_TEST(two_threads_may_ask_for_what_the_other_holds) {
 }
 END_TEST
 
+static void *load_as_other(void *arg) {
+    struct pln_bytes keys[] = {pln_key("k:c"), pln_key("k:d")};
+    struct pln_get_options options = {.flags = PLN_GET_NO_L1 | PLN_GET_KEEP};
+    struct pln_result result;
+    (void) arg;
+    struct pln_fills *fills = pln_fills_begin(OTHER, keys, 2);
+    pthread_barrier_wait(&both_hold);
+    ck_assert_int_eq(pln_cache_load_as(OTHER, pln_key("k:a"), &options, 2, &result), PLN_OK);
+    pln_release(OTHER, result.value);
+    pln_fills_end(fills);
+    return NULL;
+}
+
+START_TEST(two_instances_may_want_what_the_other_holds) {
+    struct pln_bytes keys[] = {pln_key("k:a"), pln_key("k:b")};
+    pthread_t thread;
+    pthread_barrier_init(&both_hold, NULL, 2);
+    struct pln_fills *fills = pln_fills_begin(CACHE, keys, 2);
+    pthread_create(&thread, NULL, load_as_other, NULL);
+    pthread_barrier_wait(&both_hold);
+    load_as("k:c", 2, "loaded");
+    pln_fills_end(fills);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&both_hold);
+    expect_in_l2("k:a", true);
+    expect_in_l2("k:c", true);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("fills");
     TCase *tc = tcase_create("all");
@@ -237,6 +266,7 @@ int main(void) {
     tcase_add_test(tc, ages_count_from_the_load);
     tcase_add_test(tc, a_loader_may_ask_for_a_key_whose_lease_its_own_thread_holds);
     tcase_add_test(tc, two_threads_may_ask_for_what_the_other_holds);
+    tcase_add_test(tc, two_instances_may_want_what_the_other_holds);
     suite_add_tcase(suite, tc);
     return rig_run(suite);
 }
