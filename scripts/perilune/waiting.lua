@@ -142,7 +142,8 @@ function waiting.wrap(cache, wait, host)
         if can_wait() and type(options) ~= "function" and (...) == nil then
             return settle(nil, cache:get_many_async(keys, options))
         end
-        return cache:get_many(keys, options, ...) -- a loader of many keys blocks, and must not yield
+        -- a loader of many keys blocks, and must not yield
+        return cache:get_many(keys, options, ...)
     end
 
     for _, name in ipairs(CALLED) do

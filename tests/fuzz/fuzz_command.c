@@ -75,7 +75,8 @@ static bool is_plain_read(const struct pln_bytes *args, size_t n) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const struct pln_l2_ops ops = {.command = take};
     static struct pln_l2 l2 = {&ops};
-    static struct pln_cache cache = {.l2 = &l2, .timeout_ms = 1000, .has_l2 = true};
+    static struct pln_cache cache = {
+        .l2 = &l2, .timeout_ms = 1000, .has_l2 = true, .is_awake = true};
     struct pln_bytes words[MOST_WORDS];
     struct pln_answer *answer;
     const uint8_t *end = data + size;
