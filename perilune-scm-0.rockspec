@@ -14,7 +14,7 @@ description = {
     license = "MIT",
 }
 supported_platforms = { "linux" }
-dependencies = { "lua >= 5.3, < 5.5" }
+dependencies = { "lua >= 5.4, < 5.5" }
 external_dependencies = {
     HIREDIS = { header = "hiredis/hiredis.h" },
     CK = { header = "ck_pr.h" },
@@ -29,5 +29,30 @@ build = {
     build_command = "meson setup build-rock -Dtests=false && ninja -C build-rock",
     install = {
         lib = { perilune = "build-rock/lua/perilune.so" },
+        lua = {
+            ["perilune.copas"] = "scripts/perilune/copas.lua",
+            ["perilune.cqueues"] = "scripts/perilune/cqueues.lua",
+            ["perilune.haproxy"] = "scripts/perilune/haproxy.lua",
+            ["perilune.http"] = "scripts/perilune/http.lua",
+            ["perilune.http.cache_control"] = "scripts/perilune/http/cache_control.lua",
+            ["perilune.http.conditional"] = "scripts/perilune/http/conditional.lua",
+            ["perilune.http.dates"] = "scripts/perilune/http/dates.lua",
+            ["perilune.http.etags"] = "scripts/perilune/http/etags.lua",
+            ["perilune.http.fields"] = "scripts/perilune/http/fields.lua",
+            ["perilune.http.given"] = "scripts/perilune/http/given.lua",
+            ["perilune.http.hosts.haproxy"] = "scripts/perilune/http/hosts/haproxy.lua",
+            ["perilune.http.hosts.lighttpd"] = "scripts/perilune/http/hosts/lighttpd.lua",
+            ["perilune.http.hosts.lua_http"] = "scripts/perilune/http/hosts/lua_http.lua",
+            ["perilune.http.hosts.prosody"] = "scripts/perilune/http/hosts/prosody.lua",
+            ["perilune.http.options"] = "scripts/perilune/http/options.lua",
+            ["perilune.http.serve"] = "scripts/perilune/http/serve.lua",
+            ["perilune.http.stored"] = "scripts/perilune/http/stored.lua",
+            ["perilune.http.storing"] = "scripts/perilune/http/storing.lua",
+            ["perilune.http.surrogates"] = "scripts/perilune/http/surrogates.lua",
+            ["perilune.http.variants"] = "scripts/perilune/http/variants.lua",
+            ["perilune.luv"] = "scripts/perilune/luv.lua",
+            ["perilune.prosody"] = "scripts/perilune/prosody.lua",
+            ["perilune.waiting"] = "scripts/perilune/waiting.lua",
+        },
     },
 }
