@@ -170,7 +170,7 @@ end
 local function search(claim, options)
     local said = output(("cd '%s' && ./pan -m100000 -E -N %s %s"):format(work, claim,
         options or ""))
-    local states = said:match "(%d+) states, stored" or "?"
+    local states = said:match "([%d.e+]+) states, stored" or "?"
     if said:find "assertion violated" then
         return "error", states, said
     elseif said:find("errors: 0", 1, true) and not said:find "Search not completed" and
