@@ -72,6 +72,7 @@ static struct pln_cache *open_cache(const char *redis) {
     need(pln_open(&options, &cache) == PLN_OK, "open");
     need(pln_load_policy(cache, WARMERS "/from_sqlite.lua", PLN_POLICY_TRUSTED) == PLN_OK,
          "load_policy");
+    pln_wake(cache); /* it sleeps until it is needed */
     while (redis != NULL && pln_l1_generation(cache->l1) % 2 != 0) {
         usleep(1000);
     }
