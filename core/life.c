@@ -135,8 +135,9 @@ bool pln_life_in_doubt(const struct pln_cache *cache, const struct pln_terms *te
         return hit->generation != generation; /* found in a gap that has ended without it */
     }
     /* what was filled in a gap, this one or one before it, has only its own time to vouch for it */
-    bool is_vouched_for = hit->generation % 2 == 0 && certain_at > hit->life.created;
-    return now > pln_after(is_vouched_for ? certain_at : hit->life.created, bound);
+    pln_ms made = pln_l1_earliest(hit);
+    bool is_vouched_for = hit->generation % 2 == 0 && certain_at > made;
+    return now > pln_after(is_vouched_for ? certain_at : made, bound);
 }
 
 bool pln_cache_in_doubt(struct pln_cache *cache, struct pln_bytes key,

@@ -38,7 +38,7 @@ void pln_l1_entry_init(struct entry *entry, const struct pln_hashed *key,
     /* relaxed each: as above */
     atomic_store_explicit(&entry->use, 0, memory_order_relaxed);
     atomic_store_explicit(&entry->stamp, 0, memory_order_relaxed);
-    atomic_store_explicit(&entry->times, pln_l1_pack(item->life.created, item->life.stale),
+    atomic_store_explicit(&entry->times, pln_l1_pack(item->life.created, 0, item->life.stale),
                           memory_order_relaxed);
     atomic_store_explicit(&entry->value.refs, 1, memory_order_relaxed);
     entry->value.len = (uint32_t) item->value.len;
@@ -77,7 +77,8 @@ static bool move_stale(struct entry *entry, pln_ms former, pln_ms stale) {
         /* relaxed: no order among points of time. Where the entry has died since, the address in
          * its place has a bit that times never have, and the exchange fails */
     } while (!atomic_compare_exchange_weak_explicit(
-        &entry->times, &times, pln_l1_pack(pln_l1_unpack_created(times), stale),
+        &entry->times, &times,
+        pln_l1_pack(pln_l1_unpack_created(times), pln_l1_unpack_exponent(times), stale),
         memory_order_relaxed, memory_order_relaxed));
     return true;
 }

@@ -119,18 +119,32 @@ static inline uint64_t pln_l1_steps(uint64_t point, uint64_t exponent) {
     return (point + ((uint64_t) 1 << exponent) - 1) >> exponent;
 }
 
-static inline uint64_t pln_l1_pack(pln_ms created, pln_ms stale) {
-    if (stale == PLN_FOREVER) {
-        return (uint64_t) pln_l1_clamp(created) << PLN_MADE_BITS | PLN_NEVER_STALE;
+static inline uint64_t pln_l1_least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* `created` is known to 2^exponent ms already; it is rounded up to steps of that size or larger,
+ * so that it never moves by one whole step however often it is packed anew. */
+static inline uint64_t pln_l1_pack(pln_ms created, unsigned exponent, pln_ms stale) {
+    if (stale == PLN_FOREVER) { /* has no room for an exponent: the earliest it may have been */
+        pln_ms earliest = created - (((pln_ms) 1 << exponent) - 1);
+        return (uint64_t) pln_l1_clamp(earliest) << PLN_MADE_BITS | PLN_NEVER_STALE;
     }
     uint64_t end = (uint64_t) pln_l1_clamp(stale), made = (uint64_t) pln_l1_clamp(created);
-    uint64_t exponent = 0;
-    made = made < end ? made : end;
-    while ((end >> exponent) - pln_l1_steps(made, exponent) > PLN_MANTISSA_MASK) {
+    made = pln_l1_least(made, end);
+    while ((end >> exponent) - pln_l1_least(pln_l1_steps(made, exponent), end >> exponent) >
+           PLN_MANTISSA_MASK) {
         exponent++;
     }
-    return end << PLN_MADE_BITS | exponent << PLN_MANTISSA_BITS |
-           (pln_l1_steps(made, exponent) & PLN_MANTISSA_MASK);
+    uint64_t steps = pln_l1_least(pln_l1_steps(made, exponent), end >> exponent);
+    return end << PLN_MADE_BITS | (uint64_t) exponent << PLN_MANTISSA_BITS |
+           (steps & PLN_MANTISSA_MASK);
+}
+
+static inline unsigned pln_l1_unpack_exponent(uint64_t times) {
+    return (times & PLN_MADE_MASK) == PLN_NEVER_STALE
+               ? 0
+               : (unsigned) ((times & PLN_MADE_MASK) >> PLN_MANTISSA_BITS);
 }
 
 static inline pln_ms pln_l1_unpack_stale(uint64_t times) {

@@ -84,8 +84,14 @@ struct pln_l1_hit {
     size_t len;
     uint32_t generation;
     uint8_t format;
+    uint8_t created_exponent; /* life.created is kept in steps of 2^this ms, rounded up */
     bool is_absent;
 };
+
+/* The earliest moment at which what was found may have been made. */
+static inline pln_ms pln_l1_earliest(const struct pln_l1_hit *hit) {
+    return hit->life.created - (((pln_ms) 1 << hit->created_exponent) - 1);
+}
 
 int pln_l1_new(const struct pln_l1_options *options, struct pln_l1 **l1);
 void pln_l1_free(struct pln_l1 *l1);

@@ -265,6 +265,21 @@ START_TEST(in_a_gap_a_copy_serves_while_it_was_current_not_long_ago) {
 }
 END_TEST
 
+/* L1 keeps when a value was made in steps, 16 seconds long for such a life. */
+START_TEST(in_a_gap_a_long_life_makes_no_copy_younger) {
+    const pln_ms month = 30LL * 86400000;
+    struct pln_options options = {.ttl_ms = month, .l1_ttl_ms = month};
+    rig_close(&rig);
+    rig_open(&rig, 2, true, &options);
+    rig_set(A, "k", "old");
+    rig_expect(B, "k", "old", "l2");
+    pln_l2_mem_part(B->l2);
+    rig_set(A, "k", "new");
+    rig.now += 1001;
+    rig_expect(B, "k", "new", "l2");
+}
+END_TEST
+
 START_TEST(an_extension_is_heard_by_all) {
     struct pln_result result;
     rig_set(A, "k", "v");
@@ -412,6 +427,7 @@ int main(void) {
     tcase_add_test(tests, with_a_log_only_what_changed_goes_with_a_lost_link);
     tcase_add_test(tests, a_log_that_no_longer_has_it_all_does_not_help);
     tcase_add_test(tests, in_a_gap_a_copy_serves_while_it_was_current_not_long_ago);
+    tcase_add_test(tests, in_a_gap_a_long_life_makes_no_copy_younger);
     tcase_add_test(tests, an_extension_is_heard_by_all);
     tcase_add_test(tests, a_lost_message_is_noticed_with_the_next_and_heard_from_the_log);
     tcase_add_test(tests, a_lost_message_that_none_follows_is_noticed_with_the_heartbeat);

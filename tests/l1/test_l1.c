@@ -161,10 +161,15 @@ START_TEST(when_an_entry_was_made_stays_put_however_often_its_end_moves) {
         ck_assert_int_eq(hit.life.stale, now + ttl);
         ck_assert_int_ge(hit.life.created, made);
         ck_assert_int_le(hit.life.created - made, (now + ttl - made) / 65000);
+        ck_assert_int_le(pln_l1_earliest(&hit), made);
     }
     pln_l1_expire(table.l1, &key, made); /* before what `created` was rounded to */
     ck_assert_int_eq(pln_l1_get(table.l1, &key, made, 0, NULL, 0, &hit), PLN_OK);
     ck_assert_int_le(hit.life.created, hit.life.stale);
+    ck_assert_int_le(pln_l1_earliest(&hit), made);
+    pln_l1_retime(table.l1, &key, made, PLN_FOREVER, PLN_FOREVER, PLN_FOREVER);
+    ck_assert_int_eq(pln_l1_get(table.l1, &key, made, 0, NULL, 0, &hit), PLN_OK);
+    ck_assert_int_le(pln_l1_earliest(&hit), made);
 }
 END_TEST
 
