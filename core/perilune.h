@@ -76,6 +76,7 @@ enum pln_status {
     PLN_EDENIED = -12,  /* the policy says that the key must never be cached */
     PLN_ETYPE = -13,    /* what is there is of another kind */
     PLN_ECODEC = -14,   /* a value is compressed by what this build lacks */
+    PLN_ESTORE = -15,   /* the store of record did not take a write */
 };
 
 /* Where a value came from. */
@@ -97,9 +98,10 @@ enum pln_read {
     PLN_READ_NEAREST, /* the one with the shortest round trip, the primary among them */
 };
 
-struct pln_cache; /* opaque */
-struct pln_value; /* opaque: counted, immutable bytes */
-struct pln_load;  /* opaque: what a loader hands back */
+struct pln_cache;         /* opaque */
+struct pln_write_options; /* perilune_store.h */
+struct pln_value;         /* opaque: counted, immutable bytes */
+struct pln_load;          /* opaque: what a loader hands back */
 
 struct pln_result {
     struct pln_value *value; /* set where a value is borrowed; give it to pln_release() */
@@ -204,6 +206,7 @@ struct pln_options {
                                 names in braces and what is fixed, "prod:shop:v2:{entity}:{id}";
                                 "{id...}" takes the rest. What reads past L1 or writes a key that
                                 does not fit gets PLN_EINVAL. Default: none */
+    const struct pln_write_options *writing; /* for keys without a rule; copied; default: aside */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -387,39 +390,6 @@ PLN_API int pln_invalidate_pattern(struct pln_cache *cache, struct pln_bytes pat
 /* Removes all values of the namespace, everywhere, in constant time. */
 PLN_API int pln_clear(struct pln_cache *cache);
 
-/* ---- policy ---- */
-
-enum pln_policy_flags {
-    PLN_POLICY_TRUSTED = 1, /* the script gets all of Lua's libraries, and no limits */
-};
-
-/* Reads, checks and compiles a policy file, and puts it in the place of the one in force. A file
- * with any fault changes nothing. Returns: PLN_OK; PLN_EPOLICY with "file:line: what is wrong". */
-PLN_API int pln_load_policy(struct pln_cache *cache, const char *path, uint32_t flags);
-
-/* A field of an event: name and value. */
-struct pln_field {
-    struct pln_bytes name, value;
-};
-
-/* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
- * invalidates its tags and patterns; where it has a function for that, asks it first. All is tried,
- * whatever fails. The sources that the policy names (cache.events) do the same with what comes over
- * them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
- * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
- * another time. */
-PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
-                      const struct pln_field *fields, size_t n_fields);
-
-/* Writes a description of what the policy says of a key: rule, line, every value and its origin.
- * Returns the length of the whole text, as snprintf does. */
-PLN_API size_t pln_explain(struct pln_cache *cache, struct pln_bytes key, char *buffer,
-                           size_t size);
-
-/* Writes what the policy says of events: the fields that each needs, what it makes void, and the
- * channels and streams they come from; a line for each, or JSON. Returns likewise. */
-PLN_API size_t pln_explain_events(struct pln_cache *cache, bool as_json, char *buffer, size_t size);
-
 /* ---- seeing ---- */
 
 struct pln_stat {
@@ -493,6 +463,7 @@ static inline struct pln_bytes pln_key(const char *text) {
 #include "perilune_redis.h"
 #include "perilune_shadow.h"
 #include "perilune_simulate.h"
+#include "perilune_store.h"
 #include "perilune_values.h"
 #include "perilune_swap.h"
 #include "perilune_warm.h"

@@ -48,6 +48,7 @@ struct pln_terms {
     uint8_t compression;    /* enum pln_compression */
     uint8_t codec;          /* enum pln_codec, of what Lua stores; 0 as PLN_CODEC_MSGPACK */
     bool is_plain;          /* L2 has the value's bytes alone, for programs that know no others */
+    uint8_t write;          /* enum pln_write_strategy; 0 as PLN_WRITE_ASIDE */
     /* What a load has taken of late, in us. The cache's, which sets it; NULL: nobody keeps it */
     _Atomic uint32_t *cost;
 };
@@ -59,7 +60,9 @@ enum pln_rule_hooks {
     PLN_RULE_LOAD = 1,
     PLN_RULE_TTL = 2,
     PLN_RULE_TAGS = 4,
-    PLN_RULE_RELATED = 8
+    PLN_RULE_RELATED = 8,
+    PLN_RULE_STORE = 16,
+    PLN_RULE_LOAD_MANY = 32,
 };
 
 struct pln_rule {
@@ -67,9 +70,11 @@ struct pln_rule {
     struct pln_terms terms;
     struct pln_template **tags;
     size_t n_tags;
-    uint32_t hooks;         /* enum pln_rule_hooks: the fields that are functions */
-    const char *loader;     /* where load names one of the program's; owned by the rule */
-    const char *class_name; /* "" where none; owned likewise, as the next three */
+    uint32_t hooks;                   /* enum pln_rule_hooks: the fields that are functions */
+    const char *loader;               /* where load names one of the program's; owned by the rule */
+    const char *store;                /* likewise where write does */
+    struct pln_write_options writing; /* how; but for the store and its arg, which are above */
+    const char *class_name;           /* "" where none; owned likewise, as the next three */
     const char *file;
     int line;
     atomic_bool has_told; /* that a denied key came */
@@ -194,6 +199,12 @@ struct pln_hooks {
      * related functions. A function that fails leaves the rule's values in place, with a log. */
     int (*shape)(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
                  struct pln_bytes value, uint8_t format, struct pln_load *load);
+    /* Runs the rule's store function on items of that rule: as pln_store. */
+    int (*store)(void *arg, unsigned worker, const struct pln_rule *rule,
+                 struct pln_store_item *items, size_t n);
+    /* Runs the rule's load_many function on keys of that rule; then shapes each as load does. */
+    int (*load_many)(void *arg, unsigned worker, const struct pln_rule *rule,
+                     const struct pln_bulk *bulk);
     /* Frees arg; the ruleset's last user has gone. */
     void (*retire)(void *arg);
     /* Asks an event's function; it fills `raised` by the pln_raised_...() functions, by all that it

@@ -123,7 +123,9 @@ struct pln_l2_value {
 void pln_l2_value_fini(struct pln_l2_value *value);
 
 struct pln_batch;
-struct pln_l2_swap; /* swap.h */
+struct pln_l2_swap;  /* swap.h */
+struct pln_l2_write; /* queue.h */
+struct pln_l2_queue_ops;
 struct pln_l2_talk;
 struct pln_node;
 struct pln_reply;
@@ -233,6 +235,11 @@ struct pln_l2_ops {
     uint64_t (*heard)(struct pln_l2 *, const struct pln_hashed *); /* NULL: there are no numbers */
     int (*redo)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_redo *,
                 pln_ns deadline);
+    int (*write)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_write *,
+                 pln_ns deadline, struct pln_l2_value *);
+    int (*set_through)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
+                       pln_ms elapsed, pln_ns deadline);
+    const struct pln_l2_queue_ops *queue; /* queue.h; NULL: it has none */
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
     int (*drop_match)(struct pln_l2 *, const struct pln_mask *, pln_ns deadline);
     int (*clear)(struct pln_l2 *, pln_ns deadline);

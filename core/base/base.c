@@ -38,6 +38,7 @@ static const struct {
     {PLN_ECLOSED, "closed", "the cache is closed"},
     {PLN_EBUSY, "busy", "a bound is reached"},
     {PLN_ESYSTEM, "system", "the operating system refused"},
+    {PLN_ESTORE, "store", "the store of record did not take the write"},
     {PLN_ECODEC, "codec", "the value is compressed by what this build lacks"},
     {PLN_EDENIED, "denied", "the policy says that the key must never be cached"},
     {PLN_ETYPE, "wrong_type", "what is there is of another kind"},

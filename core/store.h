@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * store.h - private to core: the doors of the rooms through which a write gets to the store of
+ * record: store.c (calls the store), through.c (now), queued.c (later), drain.c (that is later),
+ * letters.c (never).
+ */
+#ifndef PLN_STORE_H
+#define PLN_STORE_H
+
+#include "write.h"
+
+/* ---- store.c ---- */
+
+struct pln_stores; /* those of the program, by name */
+
+int pln_stores_new(struct pln_stores **stores);
+void pln_stores_free(struct pln_stores *stores);
+
+/* How the keys of a rule, or with NULL those without one, are written: every field has its value.
+ */
+const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
+                                                const struct pln_rule *rule);
+/* Calls the store of a rule (NULL: that of the options) on items whose status is PLN_OK: a function
+ * of the program's in this thread, one of the policy's on a worker, for which this thread waits.
+ * Afterwards each item has its status, and an error where that is negative.
+ * Returns: PLN_OK where all are stored; else the first failure, with its text: PLN_ESTORE,
+ * PLN_EINVAL (never to be tried again), PLN_ETIMEOUT (unknown whether it is stored). */
+int pln_store_run(struct pln_cache *cache, const struct pln_ruleset *ruleset,
+                  const struct pln_rule *rule, struct pln_store_item *items, size_t n);
+
+/* ---- through.c: the store first; `write` has been shaped and checked ---- */
+
+int pln_through_set(struct write *write);
+/* Of around: the same, and then the key is removed. */
+int pln_around_set(struct write *write);
+/* Keys of any rules, those that write through or around (each by its own); one call of each rule's
+ * store. */
+int pln_through_delete(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
+
+/* ---- queued.c: Redis first ---- */
+
+/* As set, delete and a swap do, with a place in the queue; waits, writes through or refuses where
+ * that is full. */
+int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared);
+int pln_queued_delete(struct pln_cache *cache, const struct pln_hashed *key,
+                      const struct pln_match *match);
+int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,
+                    const struct pln_match *match, const struct pln_l2_swap *swap,
+                    struct pln_bytes value, pln_ns deadline, struct pln_l2_value *now);
+/* What a load of such a key has to look at before it asks the store's loader: the write that waits.
+ * Returns: PLN_OK (`load` is filled), PLN_ABSENT (a removal waits), PLN_MISS. */
+int pln_queued_find(struct pln_cache *cache, const struct pln_hashed *key, struct pln_load *load);
+
+/* ---- drain.c: takes from the queue and stores, in a thread of its own or in step() ---- */
+
+struct pln_drain;
+
+int pln_drain_new(struct pln_cache *cache, struct pln_drain **drain);
+/* Stores what waits for as long as close allows, gives the lead back, ends the thread. */
+void pln_drain_free(struct pln_drain *drain);
+/* A policy was put in force, or the cache has woken: begins where a rule writes behind. */
+void pln_drain_follow(struct pln_drain *drain);
+/* This instance has put something into the queue. */
+void pln_drain_tell(struct pln_drain *drain);
+/* A turn in the caller's thread, where there are no threads. Returns when the next is due. */
+pln_ns pln_drain_step(struct pln_drain *drain);
+void pln_drain_freeze(struct pln_drain *drain);
+void pln_drain_thaw(struct pln_drain *drain, bool is_child);
+
+#endif
