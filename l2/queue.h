@@ -141,9 +141,13 @@ int pln_l2_letter_end(struct pln_l2 *l2, uint64_t ms, uint64_t seq, bool again, 
 /* ---- written through ---- */
 
 /* As pln_l2_set() (an item) or pln_l2_remove() (NULL), for a write whose store was begun `elapsed`
- * ms ago. Where another such write of the key ended since then, nobody knows which of the two the
+ * ms before this call, rounded up: what passes from the call until the server acts counts besides,
+ * or a write that ended in between would not be seen (so the begin is told as a point of the
+ * server's clock, as early as it can have been; or what was answered late is removed once more).
+ * Where another such write of the key ended since then, nobody knows which of the two the
  * store has: then the value is removed instead, and the key is marked, so that a third one that
- * began before sees it.
+ * began before sees it. The mark, and a value that was stored so, can be seen for a minute, however
+ * short the value's life: an end that nobody can see any more may be that of a newer write.
  * Returns: as these; PLN_NOT_STORED where the value was removed instead. */
 static inline int pln_l2_set_through(struct pln_l2 *l2, const struct pln_hashed *key,
                                      const struct pln_l2_item *item, pln_ms elapsed,
