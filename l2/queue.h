@@ -147,10 +147,13 @@ int pln_l2_letter_end(struct pln_l2 *l2, uint64_t ms, uint64_t seq, bool again, 
 /* ---- written through ---- */
 
 /* As pln_l2_set() (an item) or pln_l2_remove() (NULL), for a write whose store was begun at
- * `began`, a point of pln_clock_precise(). Where another such write of the key ended since then,
- * nobody knows which of the two the store has: then the value is removed instead, and the key is
- * marked, so that a third one that began before sees it. A removal leaves such a mark always. Plain
- * keys are removed by either, since their values do not tell when they were made.
+ * `began`, a point of pln_clock_precise(). Where another such write of the key ended since then (or
+ * may have, since the command was long on its way), nobody knows which of the two the store has:
+ * then the value is removed instead, and the key is marked, so that a third one that began before
+ * sees it. A removal leaves such a mark always. The mark, and a value that was stored so, can be
+ * seen for a minute, however short the value's life: an end that nobody can see any more may be
+ * that of a newer write. Plain keys are removed by either, since their values do not tell when they
+ * were made.
  * Returns: as these; PLN_NOT_STORED where the value was removed instead. */
 static inline int pln_l2_through(struct pln_l2 *l2, const struct pln_hashed *key,
                                  const struct pln_l2_item *item, pln_ns began, pln_ns deadline) {
