@@ -21,11 +21,16 @@ static struct writing *writing_of(lua_State *L) {
     return PLN_CONTAINER_OF(lua_touserdata(L, 1), struct writing, call);
 }
 
+/* With the text of the last failure. */
+static void fail_last(struct pln_store_item *item, int status) {
+    item->status = status;
+    (void) snprintf(item->error, sizeof item->error, "%s", pln_error_text());
+}
+
 /* Fails one item with a text that names file, line and rule. */
 static void fail_item(const struct writing *writing, struct pln_store_item *item, int status,
                       const char *what) {
-    pln_vm_fail(&writing->call, status, what);
-    pln_store_fail(item, status, pln_error_text());
+    fail_last(item, pln_vm_fail(&writing->call, status, what));
 }
 
 /* ---- what they are given ---- */
@@ -206,7 +211,7 @@ static void run_each(void *arg, unsigned worker, struct writing *all) {
         } else {
             int status = run(arg, worker, &one, write_one, timeout);
             if (status < 0) {
-                pln_store_fail(one.items, status, pln_error_text());
+                fail_last(one.items, status);
             }
         }
     }

@@ -213,11 +213,6 @@ int pln_load_related(struct pln_load *load, struct pln_bytes key) {
     return PLN_OK;
 }
 
-void pln_store_fail(struct pln_store_item *item, int status, const char *text) {
-    item->status = status;
-    snprintf(item->error, sizeof item->error, "%s", text);
-}
-
 void fake_load_good(struct pln_cache *cache, const char *policy) {
     ck_assert_msg(fake_load_text(cache, policy, 0) == PLN_OK, "%s", pln_error_text());
 }
