@@ -311,39 +311,15 @@ run("sqlite3", sqlite.sqlite3(), folder .. "/writes.db", 5000)
 
 -- ---- the same with PostgreSQL ----
 
-local function line_of(command)
-  local pipe <close> = assert(io.popen(command))
-  return pipe:read "l"
-end
-
-local bin = line_of "ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1"
 local has_driver, postgres = pcall(require, "luasql.postgres")
-local stop = function() end
-
-if bin and has_driver then
-  local as = "" -- PostgreSQL does not run as root
-  if line_of "id -u" == "0" then
-    as = "setpriv --reuid=postgres --regid=postgres --clear-groups "
-    os.execute("chown postgres " .. folder)
-  end
-  local source = "host=" .. folder .. " user=postgres dbname=postgres"
-  local _, made = spec.run(("cd %s && %s%s/initdb -D data -A trust -U postgres -N >/dev/null"):format(
-    folder, as, bin))
-  spec.same(made, 0, "initdb")
-  local keeper = assert(io.popen(([[cd %s && exec 2>>postgres.log
-    %s%s/postgres -D data -k %s -h '' -F &
-    read -r _
-    kill -QUIT $!
-    wait $!]]):format(folder, as, bin, folder), "w"))
-  stop = function() keeper:close() end
-  local environment = postgres.postgres()
-  spec.wait_until("PostgreSQL answers", function() return environment:connect(source) ~= nil end)
-  run("postgres", environment, source)
+local server = has_driver and require("postgres_server").start()
+if server then
+  run("postgres", postgres.postgres(), server.conninfo)
+  server.remove()
 else
-  spec.test("postgres: SKIP, it is not installed, or lua-sql-postgres is not", function() end)
+  spec.test("PostgreSQL: SKIP, it is not installed, or lua-sql-postgres is not", function() end)
 end
 
-stop()
 redis.stop()
 remove()
 spec.finish()
