@@ -14,6 +14,7 @@
  * policy in force does not have; the same fault is told of once.
  */
 #include "reload.h"
+#include "store.h"
 #include "warm.h"
 
 #include "feeder.h"
@@ -88,6 +89,7 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
                      struct pln_ruleset *ruleset) {
     for (size_t i = 0; i < ruleset->n_rules; i++) {
         ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
+        pln_writing_settle(cache, &ruleset->rules[i]);
     }
     struct pln_ruleset *former = pln_cache_policy(cache);
     pln_costs_follow(ruleset, former);

@@ -28,6 +28,24 @@ const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
 int pln_store_run(struct pln_cache *cache, const struct pln_ruleset *ruleset,
                   const struct pln_rule *rule, struct pln_store_item *items, size_t n);
 
+/* A rule's own word, or the options', with every default; what `given` lacks is refused with
+ * PLN_EINVAL. */
+int pln_writing_resolve(const struct pln_write_options *given, struct pln_write_options *writing);
+/* The same for a rule that is put in force. */
+void pln_writing_settle(struct pln_cache *cache, struct pln_rule *rule);
+/* Which way the keys of a rule are written, an enum pln_write_strategy; PLN_EINVAL where that
+ * cannot be. `verb` is what the program does. */
+int pln_store_strategy(struct pln_cache *cache, const struct pln_rule *rule, const char *verb);
+/* Whether any key is written but aside. Threads: any. */
+bool pln_store_may_be(struct pln_cache *cache);
+
+/* ---- drop.c ---- */
+
+/* As pln_delete() and pln_delete_many() of keys that are written aside, for what is void since its
+ * source has changed: nothing is stored. They count nothing. */
+int pln_cache_forget(struct pln_cache *cache, struct pln_bytes key);
+int pln_cache_forget_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
+
 /* ---- through.c: the store first; `write` has been shaped and checked ---- */
 
 int pln_through_set(struct write *write);
@@ -36,11 +54,14 @@ int pln_around_set(struct write *write);
 /* Keys of any rules, those that write through or around (each by its own); one call of each rule's
  * store. */
 int pln_through_delete(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
+/* The end of such a key for all, which is in L2: for who writes it at once to see. Returns: as
+ * pln_recovery_end(). */
+int pln_through_forget(struct pln_cache *cache, const struct pln_hashed *key);
 
 /* ---- queued.c: Redis first ---- */
 
-/* As set, delete and a swap do, with a place in the queue; waits, writes through or refuses where
- * that is full. */
+/* As set, delete and a swap do in L2, with a place in the queue; waits, writes through or refuses
+ * where that is full. L1 is the caller's matter, and the stamp is from before. */
 int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared);
 int pln_queued_delete(struct pln_cache *cache, const struct pln_hashed *key,
                       const struct pln_match *match);
