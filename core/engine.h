@@ -6,7 +6,8 @@
  *   open.c     a cache's beginning and end, and what it does with what the bus says
  *   request.c  a key's hash, its rule, and deadlines
  *   cache.c    every read: the way of a key through the tiers
- *   many.c     reading many keys at once; bulk.c loading those that are missing
+ *   many.c     reading many keys at once; bulk.c loading those that are missing, bulk_call.c the
+ *              loader's call
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease (lease.c), loader, commit, install; behind.c on a
  *              worker; steps.c in steps that no thread waits for; fills.c many of them, with one
