@@ -241,8 +241,10 @@ END_TEST
 START_TEST(what_may_be_stored_goes_from_all_tiers) {
     rig_set(A, "k:1", "old");
     if (B != NULL) {
-        rig_expect(B, "k:1", "old", "l2");
+        base_expect(B, "k:1");
     }
+    base_expect(A, "k:1");
+    base.n_loads = 0;
     base.status = PLN_ETIMEOUT;
     base.is_late = true;
     ck_assert_int_eq(_i == 0 ? set(A, "k:1", "new") : delete (A, "k:1"), PLN_ETIMEOUT);
@@ -398,7 +400,6 @@ int main(void) {
     tcase_add_test(around, around_the_key_goes_and_the_next_reader_loads);
     tcase_add_test(around, conditions_are_refused_before_anything_is_stored);
     tcase_add_loop_test(around, what_may_be_stored_goes_from_all_tiers, 0, 2);
-    tcase_add_loop_test(around, what_redis_is_not_told_is_mended_when_it_is_back, 0, 0);
     tcase_add_loop_test(around, a_load_under_way_does_not_bring_the_old_value_back, 0, 2);
     tcase_add_loop_test(around, what_is_loaded_while_the_store_is_at_it_gives_way, 0, 2);
     suite_add_tcase(suite, around);
