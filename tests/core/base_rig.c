@@ -118,14 +118,22 @@ void base_policy(struct pln_cache *cache, uint8_t strategy,
     pln_cache_set_policy_take(cache, ruleset);
 }
 
-void base_open(size_t n, bool has_l2, uint8_t strategy) {
-    struct pln_options options = {.ttl_ms = 600000, .timeout_ms = 50, .lease_ms = 100000};
+void base_begin(void) {
     memset(&base, 0, sizeof base);
     pthread_mutex_init(&base.lock, NULL);
+}
+
+void base_join(struct pln_cache *cache, uint8_t strategy) {
+    ck_assert_int_eq(pln_register_store(cache, "base", base_store, NULL), PLN_OK);
+    base_policy(cache, strategy, NULL);
+}
+
+void base_open(size_t n, bool has_l2, uint8_t strategy) {
+    struct pln_options options = {.ttl_ms = 600000, .timeout_ms = 50, .lease_ms = 100000};
+    base_begin();
     rig_open(&rig, n, has_l2, &options);
     for (size_t i = 0; i < n; i++) {
-        ck_assert_int_eq(pln_register_store(rig.caches[i], "base", base_store, NULL), PLN_OK);
-        base_policy(rig.caches[i], strategy, NULL);
+        base_join(rig.caches[i], strategy);
     }
 }
 

@@ -38,6 +38,9 @@ extern struct base base;
 /* n caches, of which `strategy` is the one of the keys "k:*" and "j:*"; the others' are aside. */
 void base_open(size_t n, bool has_l2, uint8_t strategy);
 void base_close(void);
+/* The same in pieces, for caches over something else. */
+void base_begin(void);
+void base_join(struct pln_cache *cache, uint8_t strategy);
 /* The rules again, with terms changed by `change`. */
 void base_policy(struct pln_cache *cache, uint8_t strategy,
                  void (*change)(struct pln_terms *terms));
