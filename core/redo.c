@@ -11,7 +11,6 @@
 #include "flight.h"
 #include "recover.h"
 #include "store.h"
-#include "../l2/queue.h"
 
 enum {
     LAST_PAUSE_MS = 5000,

@@ -11,7 +11,6 @@
 #include "store.h"
 
 #include "hosts.h"
-#include "../l2/queue.h"
 
 #include <stdio.h>
 

@@ -12,7 +12,6 @@
 
 #include "compress.h"
 #include "schema.h"
-#include "../l2/queue.h"
 
 /* L2 shows the end of a write for a minute (queue.h); less what clocks may drift. */
 static const pln_ms mark_ms = 55000;
@@ -28,6 +27,7 @@ static void tell(struct pln_cache *cache, int status) {
                  "the store took a write of which Redis could not be told: %s", pln_error_text());
     }
     if (has_told != (status < 0)) {
+        /* relaxed: as above */
         atomic_store_explicit(&cache->has_told_through, status < 0, memory_order_relaxed);
     }
 }
