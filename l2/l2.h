@@ -237,8 +237,8 @@ struct pln_l2_ops {
                 pln_ns deadline);
     int (*write)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_write *,
                  pln_ns deadline, struct pln_l2_value *);
-    int (*set_through)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
-                       pln_ms elapsed, pln_ns deadline);
+    int (*through)(struct pln_l2 *, const struct pln_hashed *, const struct pln_l2_item *,
+                   pln_ns began, pln_ns deadline);
     const struct pln_l2_queue_ops *queue; /* queue.h; NULL: it has none */
     int (*drop_tag)(struct pln_l2 *, struct pln_bytes tag, pln_ns deadline);
     int (*drop_match)(struct pln_l2 *, const struct pln_mask *, pln_ns deadline);

@@ -68,6 +68,7 @@ struct pln_l2_letters;
 
 /* One function for each of those below, as they stand there. */
 struct pln_l2_queue_ops {
+    int (*check)(struct pln_l2 *);
     int (*take)(struct pln_l2 *, const struct pln_l2_taking *, pln_ns deadline,
                 struct pln_l2_entries *, pln_ms *left);
     int (*hold)(struct pln_l2 *, const struct pln_l2_taking *, pln_ns deadline);
@@ -84,9 +85,14 @@ struct pln_l2_queue_ops {
     int (*letter_end)(struct pln_l2 *, uint64_t ms, uint64_t seq, bool again, pln_ns deadline);
 };
 
-/* Takes the next entries, in order. Whoever has just come to the lead must begin with is_first.
- * Returns: PLN_OK (perhaps none); PLN_PENDING where another instance has the lead: *left is when to
- * ask again. */
+/* Whether the tier, as it was opened, can have a queue. Returns: PLN_OK; PLN_EINVAL, naming the
+ * cure: in a cluster a namespace in braces, and never independent servers (redis+ring). The others
+ * below, and pln_l2_write(), return that too. */
+int pln_l2_queue_check(struct pln_l2 *l2);
+/* Takes the next entries, in order; fewer than `most` where they are big. With is_first it comes to
+ * the lead where nobody has it; else it must have it still. What is no write of ours goes to the
+ * dead letters. Returns: PLN_OK (perhaps none); PLN_PENDING where another instance has the lead, or
+ * it was lost: *left is when to ask again, with is_first. */
 int pln_l2_queue_take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
                       struct pln_l2_entries *entries, pln_ms *left);
 /* Keeps the lead while a store is at work. Returns: PLN_OK; PLN_PENDING where it is lost. */
@@ -140,15 +146,18 @@ int pln_l2_letter_end(struct pln_l2 *l2, uint64_t ms, uint64_t seq, bool again, 
 
 /* ---- written through ---- */
 
-/* As pln_l2_set() (an item) or pln_l2_remove() (NULL), for a write whose store was begun `elapsed`
- * ms ago. Where another such write of the key ended since then, nobody knows which of the two the
- * store has: then the value is removed instead, and the key is marked, so that a third one that
- * began before sees it.
+/* As pln_l2_set() (an item) or pln_l2_remove() (NULL), for a write whose store was begun at
+ * `began`, a point of pln_clock_precise(). Where another such write of the key ended since then (or
+ * may have, since the command was long on its way), nobody knows which of the two the store has:
+ * then the value is removed instead, and the key is marked, so that a third one that began before
+ * sees it. A removal leaves such a mark always. The mark, and a value that was stored so, can be
+ * seen for a minute, however short the value's life: an end that nobody can see any more may be
+ * that of a newer write. Plain keys are removed by either, since their values do not tell when they
+ * were made.
  * Returns: as these; PLN_NOT_STORED where the value was removed instead. */
-static inline int pln_l2_set_through(struct pln_l2 *l2, const struct pln_hashed *key,
-                                     const struct pln_l2_item *item, pln_ms elapsed,
-                                     pln_ns deadline) {
-    return l2->ops->set_through(l2, key, item, elapsed, deadline);
+static inline int pln_l2_through(struct pln_l2 *l2, const struct pln_hashed *key,
+                                 const struct pln_l2_item *item, pln_ns began, pln_ns deadline) {
+    return l2->ops->through(l2, key, item, began, deadline);
 }
 
 #endif
