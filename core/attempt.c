@@ -127,9 +127,9 @@ static enum verdict halve(struct run *run, size_t at, size_t n, bool is_never) {
             return BROKEN;
         }
     }
-    return verdicts[0] == SOME || verdicts[1] == SOME       ? SOME
+    return verdicts[0] == SOME || verdicts[1] == SOME     ? SOME
            : verdicts[0] == NEVER && verdicts[1] == NEVER ? NEVER
-                                                            : NONE;
+                                                          : NONE;
 }
 
 /* ---- what becomes of it ---- */
@@ -152,7 +152,8 @@ static bool is_hopeless(struct group *group, const struct item *item, int status
     if (!has_life && now < group->bury_at) {
         return false;
     }
-    group->bury_at = has_life ? group->bury_at : now + pln_batch_pause(group->terms, item->n_failed);
+    group->bury_at = has_life ? group->bury_at
+                              : now + pln_batch_pause(group->terms, item->n_failed);
     return true;
 }
 

@@ -13,9 +13,9 @@
 struct pln_batches;
 
 enum {
-    PLN_HELD_MOST = 16384,           /* writes in memory; the rest stays in the queue */
-    PLN_HELD_MOST_BYTES = 32 << 20,  /* their keys and values */
-    PLN_LONGEST_BACKOFF_MS = 60000,  /* between two attempts */
+    PLN_HELD_MOST = 16384,          /* writes in memory; the rest stays in the queue */
+    PLN_HELD_MOST_BYTES = 32 << 20, /* their keys and values */
+    PLN_LONGEST_BACKOFF_MS = 60000, /* between two attempts */
 };
 
 /* How the writes of a key are stored, and in which group: those whose store is called together. It
@@ -45,8 +45,8 @@ void pln_batches_hurry(struct pln_batches *batches, pln_ns now);
 pln_ns pln_batches_due(struct pln_batches *batches, pln_ns now);
 /* Stores the next batch, where one is due: calls `store` on it, and on parts of it where it fails
  * as a whole. That sets the items' statuses, and returns false to break it off: then nothing was
- * stored by this call, and all is to be cleared. Returns: PLN_OK; PLN_MISS (none is due), PLN_PENDING
- * (broken off), PLN_ENOMEM. */
+ * stored by this call, and all is to be cleared. Returns: PLN_OK; PLN_MISS (none is due),
+ * PLN_PENDING (broken off), PLN_ENOMEM. */
 typedef bool (*pln_batch_store)(void *arg, size_t group, struct pln_store_item *items, size_t n);
 int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store store, void *arg);
 
@@ -56,7 +56,8 @@ const struct pln_l2_entry *pln_batches_over(struct pln_batches *batches, size_t 
 void pln_batches_ended(struct pln_batches *batches); /* all of these */
 
 /* The next that was given up, to be buried after those that it stands for (`older`) are ended; both
- * after all that is over. Until it is told that this is done no later write of its key is stored. */
+ * after all that is over. Until it is told that this is done no later write of its key is stored.
+ */
 struct pln_given_up {
     const struct pln_l2_entry *entry, *older;
     size_t n_older;

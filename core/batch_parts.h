@@ -18,13 +18,13 @@ struct item {
     void *memory;
     struct pln_l2_entry *older; /* that it stands for; their keys are its own */
     size_t n_older, room;
-    pln_ns due, failed_at; /* failed_at: first; 0: it has not */
+    pln_ns due, failed_at;      /* failed_at: first; 0: it has not */
     unsigned n_failed, n_tried; /* n_tried: as it was told, by former instances too */
-    bool is_alone; /* it has failed so, and is tried so */
+    bool is_alone;              /* it has failed so, and is tried so */
     bool is_picked, is_given_up;
     bool has_failed; /* of the batch on its way, likewise the next */
     bool is_blamed;  /* the failure is its own: not of the whole call, or of one before it */
-    size_t dead; /* of the terms, where it is given up */
+    size_t dead;     /* of the terms, where it is given up */
     char id[48];
     char *error; /* of what is given up; NULL: no memory for it */
 };
@@ -42,8 +42,8 @@ struct group {
     const struct pln_write_options *terms;
     struct item *items;
     size_t n;
-    size_t limit;      /* items of a call, while the store seems away; 0: as many as the terms say */
-    unsigned n_down;   /* calls that failed as a whole, since one did not */
+    size_t limit;    /* items of a call, while the store seems away; 0: as many as the terms say */
+    unsigned n_down; /* calls that failed as a whole, since one did not */
     pln_ns held_until; /* the group waits */
     pln_ns stored_at, bury_at;
 };

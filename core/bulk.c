@@ -13,6 +13,7 @@
 #include "alert.h"
 #include "nested.h"
 #include "shadow.h"
+#include "store.h"
 
 enum state {
     FOLLOWS, /* another thread leads, or it has not begun */
@@ -220,10 +221,34 @@ static void take(struct part *part, int status, const char *text, pln_ms began) 
     part->state = ENDED;
 }
 
+/* What waits to be stored is newer than what the loader would bring. */
+static void take_queued(struct bulk_read *read) {
+    bool has_asked = false;
+    for (size_t i = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        struct pln_outcome outcome = {0};
+        if (part->state != LOADS || !pln_queued_may_wait(read->cache, part->request.terms)) {
+            continue;
+        }
+        if (!has_asked && pln_queued_is_empty(read->cache)) {
+            return; /* as most of the time */
+        }
+        has_asked = true;
+        int status = pln_fill_find_queued(&part->fill, &part->load);
+        if (status != PLN_MISS) {
+            status = pln_fill_store(&part->fill, &part->load, status, &outcome);
+            pln_load_fini(&part->load);
+            pln_fill_end(&part->fill, status, &outcome);
+            part->state = ENDED;
+        }
+    }
+}
+
 /* Has the loader bring all keys that are left to it. */
 static void load(struct bulk_read *read) {
     char text[PLN_ERROR_TEXT];
     size_t n = 0;
+    take_queued(read);
     for (size_t i = 0; i < read->n_parts; i++) {
         struct part *part = &read->parts[i];
         if (part->state == LOADS) {

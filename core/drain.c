@@ -33,12 +33,12 @@ struct pln_drain {
     pthread_cond_t changed;  /* something has left the queue, or a turn is over */
     pthread_t thread;
     bool has_thread, is_wanted, is_closing;
-    bool is_at_work;   /* a turn is under way */
-    bool is_hurried;   /* the next turn is to try what has failed */
-    unsigned n_hasty;  /* who flush */
-    size_t n_told;     /* writes of this instance that no turn has looked for */
+    bool is_at_work;  /* a turn is under way */
+    bool is_hurried;  /* the next turn is to try what has failed */
+    unsigned n_hasty; /* who flush */
+    size_t n_told;    /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
-    struct pln_turn last;
+    struct pln_drain_turn last;
     struct pln_queue_state state;
     bool has_told_loss;
 };
@@ -87,8 +87,7 @@ int pln_queue_look(struct pln_cache *cache, pln_ns deadline, struct pln_l2_queue
         return status;
     }
     pthread_mutex_lock(&drain->lock);
-    bool tells = status == PLN_OK && state->may_evict && !drain->has_told_loss &&
-                 drain->is_wanted;
+    bool tells = status == PLN_OK && state->may_evict && !drain->has_told_loss && drain->is_wanted;
     drain->has_told_loss = drain->has_told_loss || tells;
     drain->look_at = pln_deadline(look_every);
     if (status == PLN_OK) {
@@ -127,7 +126,7 @@ static void take_turn_locked(struct pln_drain *drain) {
     struct pln_cache *cache = drain->cache;
     struct pln_l2_queue_state state;
     bool is_hasty = drain->n_hasty > 0 || drain->is_closing;
-    struct pln_turn turn = {.has_news = drain->n_told > 0 || is_hasty,
+    struct pln_drain_turn turn = {.has_news = drain->n_told > 0 || is_hasty,
                             .is_hasty = is_hasty,
                             .is_hurried = drain->is_hurried};
     pln_ns due = pln_deadline(start_again);
@@ -169,8 +168,7 @@ static void finish_locked(struct pln_drain *drain) {
     do {
         take_turn_locked(drain);
     } while (!drain->last.is_at_end && pln_clock_precise() < until);
-    bool has_rest = drain->last.is_leading &&
-                    (drain->last.n_waiting > 0 || !drain->last.is_at_end);
+    bool has_rest = drain->last.is_leading && (drain->last.n_waiting > 0 || !drain->last.is_at_end);
     drain->last.is_leading = false;
     pthread_mutex_unlock(&drain->lock);
     if (drain->turns != NULL) {
@@ -310,8 +308,9 @@ bool pln_drain_rest(struct pln_cache *cache, struct pln_rest *rest) {
     if (pln_workers_help(cache->workers)) {
         return true;
     }
-    rest->nap = rest->nap == 0 ? first_nap : rest->nap * 2 < longest_nap ? rest->nap * 2
-                                                                          : longest_nap;
+    rest->nap = rest->nap == 0                ? first_nap
+                : rest->nap * 2 < longest_nap ? rest->nap * 2
+                                              : longest_nap;
     pln_ns nap_until = now + rest->nap < rest->until ? now + rest->nap : rest->until;
     pthread_mutex_lock(&drain->lock);
     pln_ns due = step_locked(drain);
@@ -370,7 +369,7 @@ void pln_drain_thaw(struct pln_drain *drain, bool is_child) {
         drain->n_hasty = 0;
         drain->n_told = 0;
         drain->due = drain->start_at = drain->look_at = 0;
-        drain->last = (struct pln_turn){.n_waiting = 0};
+        drain->last = (struct pln_drain_turn){.n_waiting = 0};
         pthread_cond_init(&drain->wake, NULL);
         pthread_cond_init(&drain->changed, NULL);
     }

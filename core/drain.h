@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * drain.h - private to core: how what waits in the queue gets to its store: drain.c (when, and in
- * whose thread), turn.c (by whom: the lead, and one turn of it), batch.h (what, and in which order).
+ * whose thread), turn.c (by whom: the lead, and one turn of it), batch.h (what, and in which
+ * order).
  */
 #ifndef PLN_DRAIN_H
 #define PLN_DRAIN_H
@@ -18,7 +19,7 @@ int pln_turns_new(struct pln_cache *cache, struct pln_turns **turns);
 void pln_turns_free(struct pln_turns *turns);
 
 /* What is asked of a turn, and what it says. */
-struct pln_turn {
+struct pln_drain_turn {
     bool has_news;    /* there is something in the queue that the last turn has not seen */
     bool is_hasty;    /* nothing waits for others to come with it */
     bool is_hurried;  /* nor for its next attempt, this once */
@@ -30,7 +31,7 @@ struct pln_turn {
 };
 
 /* Asks for the lead, or takes what there is and stores one batch. Returns when the next is due. */
-pln_ns pln_turns_take(struct pln_turns *turns, struct pln_turn *turn);
+pln_ns pln_turns_take(struct pln_turns *turns, struct pln_drain_turn *turn);
 /* Gives the lead back. */
 void pln_turns_leave(struct pln_turns *turns);
 /* The longest that a call of a store may take, by the rules of the present policy. */

@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 enum {
-    PAGE = 100,          /* letters of one round trip */
+    PAGE = 100, /* letters of one round trip */
     FLUSH_MS = 60000,
     ID_LENGTH = 48,
 };
@@ -21,10 +21,7 @@ int pln_queue_client(struct pln_cache *cache, const char *verb, struct pln_l2 **
     if (*l2 == pln_l2_gone()) {
         return pln_fail(PLN_EL2DOWN, "%s: there is no client of Redis in this process", verb);
     }
-    return (*l2)->ops->queue != NULL
-               ? PLN_OK
-               : pln_fail(PLN_EINVAL, "%s: over independent servers (redis+ring) there is no queue",
-                          verb);
+    return pln_l2_queue_check(*l2);
 }
 
 static pln_ns deadline_of(const struct pln_cache *cache) {
@@ -93,8 +90,7 @@ static int read_id(const char *verb, const char *id, uint64_t *ms, uint64_t *seq
     unsigned long long numbers[2];
     int end = 0;
     bool is_id = id[0] >= '0' && id[0] <= '9' &&
-                 sscanf(id, "%20llu-%20llu%n", &numbers[0], &numbers[1], &end) == 2 &&
-                 id[end] == 0;
+                 sscanf(id, "%20llu-%20llu%n", &numbers[0], &numbers[1], &end) == 2 && id[end] == 0;
     if (!is_id) {
         return pln_fail(PLN_EINVAL, "%s: '%.60s' is no letter's id, which is two numbers: 12-0",
                         verb, id);
@@ -175,8 +171,13 @@ static int end_one(struct pln_cache *cache, struct pln_l2 *l2, uint64_t ms, uint
 }
 
 static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_t *n) {
-    struct pages pages = {.cache = cache, .l2 = l2};
-    int status;
+    struct pln_l2_queue_state state;
+    int status = pln_queue_look(cache, deadline_of(cache), &state);
+    /* not those that come back meanwhile */
+    struct pages pages = {.cache = cache, .l2 = l2, .most = state.dead};
+    if (status != PLN_OK || state.dead == 0) {
+        return status;
+    }
     while ((status = next_page(&pages)) == PLN_OK && pages.page.n > 0) {
         for (size_t i = 0; i < pages.page.n && status >= 0; i++) {
             const struct pln_l2_entry *entry = &pages.page.letters[i].entry;

@@ -28,8 +28,8 @@ struct putting {
     struct pln_l2_write write;
     struct pln_stamp *stamp; /* taken anew before each try; or NULL */
     const char *verb;
-    pln_ns deadline;             /* of the caller's call; PLN_FOREVER: of one of the cache's */
-    struct pln_l2_value *value;  /* of a swap */
+    pln_ns deadline;            /* of the caller's call; PLN_FOREVER: of one of the cache's */
+    struct pln_l2_value *value; /* of a swap */
 };
 
 static int try_put(const struct putting *putting) {
@@ -211,6 +211,7 @@ int pln_fill_find_queued(struct fill *fill, struct pln_load *load) {
     if (!pln_queued_may_wait(fill->cache, request->terms)) {
         return PLN_MISS;
     }
+    fill->load_began = pln_now(&fill->cache->host);
     int status = pln_queued_find(fill->cache, &request->key, load);
     if (status < 0) {
         pln_load_fini(load);

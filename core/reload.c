@@ -14,6 +14,7 @@
  * policy in force does not have; the same fault is told of once.
  */
 #include "reload.h"
+#include "store.h"
 #include "warm.h"
 
 #include "feeder.h"
@@ -110,6 +111,7 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
         forget_denied(cache);
         retire_take(cache->reloads, former, ruleset->has_denied);
         pln_feeders_follow(cache->feeders);
+        pln_drain_follow(cache->drain);
     }
     pln_ruleset_unref(ruleset);
     return is_expected;

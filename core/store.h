@@ -20,6 +20,8 @@ void pln_stores_free(struct pln_stores *stores);
  */
 const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
                                                 const struct pln_rule *rule);
+/* Whether the keys of a rule (NULL: those without one) have a store in this process now. */
+bool pln_store_is_there(const struct pln_cache *cache, const struct pln_rule *rule);
 /* Calls the store of a rule (NULL: that of the options) on items whose status is PLN_OK: a function
  * of the program's in this thread, one of the policy's on a worker, for which this thread waits.
  * Afterwards each item has its status, and an error where that is negative.
@@ -50,13 +52,17 @@ int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,
 /* What a load of such a key has to look at before it asks the store's loader: the write that waits.
  * Returns: PLN_OK (`load` is filled), PLN_ABSENT (a removal waits), PLN_MISS. */
 int pln_queued_find(struct pln_cache *cache, const struct pln_hashed *key, struct pln_load *load);
+/* Whether a key of these terms may have any. */
+bool pln_queued_may_wait(struct pln_cache *cache, const struct pln_terms *terms);
 
 /* ---- drain.c: takes from the queue and stores, in a thread of its own or in step() ---- */
 
 struct pln_drain;
 
 int pln_drain_new(struct pln_cache *cache, struct pln_drain **drain);
-/* Stores what waits for as long as close allows, gives the lead back, ends the thread. */
+/* Stores what waits for as long as close allows, gives the lead back, ends the thread; before the
+ * workers' end. */
+void pln_drain_finish(struct pln_drain *drain);
 void pln_drain_free(struct pln_drain *drain);
 /* A policy was put in force, or the cache has woken: begins where a rule writes behind. */
 void pln_drain_follow(struct pln_drain *drain);

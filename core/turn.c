@@ -32,14 +32,14 @@
 #include <stdio.h>
 
 enum {
-    TAKE_MOST = 1000,       /* entries at a time */
-    LEAST_LEAD_MS = 10000,  /* so long after its death an instance is followed by another */
-    ASK_EVERY_MS = 1000,    /* for the lead */
-    LEAST_POLL_MS = 20,     /* what others put into the queue is looked for so often */
-    AWAY_MS = 1000,         /* after a failure of Redis */
-    HOMELESS_MS = 1000,     /* before what has no store is looked at again, doubling to: */
+    TAKE_MOST = 1000,      /* entries at a time */
+    LEAST_LEAD_MS = 10000, /* so long after its death an instance is followed by another */
+    ASK_EVERY_MS = 1000,   /* for the lead */
+    LEAST_POLL_MS = 20,    /* what others put into the queue is looked for so often */
+    AWAY_MS = 1000,        /* after a failure of Redis */
+    HOMELESS_MS = 1000,    /* before what has no store is looked at again, doubling to: */
     HOMELESS_MOST_MS = 60000,
-    OFFER_MS = 1500,        /* so long the lead is free for those who ask every second */
+    OFFER_MS = 1500, /* so long the lead is free for those who ask every second */
 };
 
 struct pln_turns {
@@ -256,10 +256,9 @@ static int bury(struct pln_turns *turns, const struct pln_given_up *given_up) {
     struct pln_cache *cache = turns->cache;
     struct pln_l2 *l2 = pln_cache_l2(cache);
     const struct pln_l2_entry *entry = given_up->entry;
-    int status = given_up->n_older == 0
-                     ? PLN_OK
-                     : pln_l2_queue_end(l2, &turns->taking, given_up->older, given_up->n_older,
-                                        deadline_of(turns));
+    int status = given_up->n_older == 0 ? PLN_OK
+                                        : pln_l2_queue_end(l2, &turns->taking, given_up->older,
+                                                           given_up->n_older, deadline_of(turns));
     if (status == PLN_OK) {
         status = pln_l2_queue_bury(l2, &turns->taking, entry, given_up->attempts, given_up->error,
                                    given_up->dead, deadline_of(turns));
@@ -389,7 +388,7 @@ static bool keep_lead(struct pln_turns *turns) {
     return turns->is_leading;
 }
 
-pln_ns pln_turns_take(struct pln_turns *turns, struct pln_turn *turn) {
+pln_ns pln_turns_take(struct pln_turns *turns, struct pln_drain_turn *turn) {
     bool has_stored = false, has_taken = false;
     turn->is_at_end = turn->has_ended = false;
     follow_policy(turns);

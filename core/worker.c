@@ -311,6 +311,21 @@ pln_ns pln_workers_keep_house(struct pln_workers *pool) {
     return at;
 }
 
+bool pln_workers_help(struct pln_workers *pool) {
+    const struct pln_worker *self = self_in(pool);
+    struct pln_job *job = NULL;
+    if (self != NULL) {
+        pthread_mutex_lock(&pool->lock);
+        job = queue_take(&pool->urgent);
+        pool->depth -= job != NULL;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (job != NULL) {
+        job->run(job, self->number);
+    }
+    return job != NULL;
+}
+
 void pln_workers_step(struct pln_workers *pool, bool sweeps) {
     while (pln_workers_work(pool)) {
     }
