@@ -113,6 +113,16 @@ static const struct {
     [PLN_COUNT_DECOMPRESSED] = {"decompressed", "values from Redis that were compressed"},
     [PLN_COUNT_DECOMPRESS_FAILURES] =
         {"decompress_failures", "such values that are damaged, or need what is not built in"},
+    [PLN_COUNT_STORES] = {"stores", "writes that a store of record took"},
+    [PLN_COUNT_STORE_FAILURES] = {"store_failures", "writes it did not take, at each attempt"},
+    [PLN_COUNT_STORE_BATCHES] = {"store_batches", "calls of stores"},
+    [PLN_COUNT_STORE_RETRIES] = {"store_retries", "writes behind that were tried again"},
+    [PLN_COUNT_STORE_DEAD] = {"store_dead", "writes behind that were given up: dead letters"},
+    [PLN_COUNT_QUEUE_WAITS] = {"queue_waits", "writes that waited for room in the queue"},
+    [PLN_COUNT_QUEUE_REFUSED] = {"queue_refused", "writes refused, since the queue was full"},
+    [PLN_COUNT_THROUGH_CONFLICTS] =
+        {"through_conflicts",
+         "writes through by two at once: the value was removed, and is loaded anew"},
     [PLN_COUNT_EVENTS_RECEIVED] = {"events_received", "events from channels and streams"},
     [PLN_COUNT_EVENTS_RAISED] = {"events_raised", "of events_received: carried out"},
     [PLN_COUNT_EVENTS_FAILED] = {"events_failed", "of events_received: Redis could not be told"},

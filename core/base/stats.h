@@ -97,6 +97,14 @@ enum pln_count {
     PLN_COUNT_COMPRESS_REFUSED, /* values left as they are: they would not be smaller */
     PLN_COUNT_DECOMPRESSED,
     PLN_COUNT_DECOMPRESS_FAILURES, /* damaged, or by what this build lacks */
+    PLN_COUNT_STORES,              /* writes that a store of record took */
+    PLN_COUNT_STORE_FAILURES,      /* writes that it did not, each time */
+    PLN_COUNT_STORE_BATCHES,       /* calls of stores */
+    PLN_COUNT_STORE_RETRIES,       /* writes tried again, each time */
+    PLN_COUNT_STORE_DEAD,          /* writes given up: dead letters */
+    PLN_COUNT_QUEUE_WAITS,         /* writes behind that waited for room in the queue */
+    PLN_COUNT_QUEUE_REFUSED,       /* writes behind that were refused since it was full */
+    PLN_COUNT_THROUGH_CONFLICTS, /* writes through at once: the value was removed, and is loaded */
     PLN_N_COUNTS,
 };
 
