@@ -212,12 +212,12 @@ int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store s
     size_t n = 0, i = 0;
     struct run run = {.batches = batches, .store = store, .arg = arg};
     struct item *item;
-    batches->report = (struct pln_batch_report){.n_stored = 0};
     run.group = choose(batches, now, &n);
     if (run.group == NULL) {
         return PLN_MISS;
     }
-    run.number = batches->report.group = (size_t) (run.group - batches->groups);
+    run.number = (size_t) (run.group - batches->groups);
+    batches->report = (struct pln_batch_report){.group = run.number};
     run.items = malloc(n * sizeof *run.items);
     run.picked = malloc(n * sizeof(struct item *));
     if (run.items == NULL || run.picked == NULL) {

@@ -10,12 +10,13 @@
  *   B2  Else a new write takes the place of the one that waits, which is ended with it. So a chain
  *       has one write, or one behind another that is given up and not buried yet.
  *   B3  What failed stays where it is in its chain: what is behind it waits. Where an item of a
- * call fails, those of its key behind it count as not tried, whatever the store says of them. B4
- * What is over is ended in the order in which it was stored, and before anything is buried. So what
- * is left in the queue, whenever this instance dies, is of each key its last writes: who takes them
- * up stores them again from there on, in order, and ends at the same value. B5  What is given up
- * holds its chain until it is buried. Were it not, a later write could be stored and ended, and the
- * given up one, should this instance die now, be stored behind it.
+ *       call fails, those of its key behind it count as not tried, whatever the store says.
+ *   B4  No write is ended before an older one of its key, and nothing is buried before what is
+ *       over is ended. So what is left in the queue, whenever this instance dies, is of each key
+ *       its last writes: who takes them up stores them again from there on, in order, and ends at
+ *       the same value.
+ *   B5  What is given up holds its chain until it is buried. Were it not, a later write could be
+ *       stored and ended, and the one given up, should this instance die now, be stored behind it.
  *
  * A call that fails as a whole does not tell which items are bad, or whether the store is away. Its
  * halves are tried; where one of them is stored the other is halved again, until what fails fails
@@ -26,8 +27,6 @@
  * up no faster than one in the longest pause of theirs.
  */
 #include "batch_parts.h"
-
-#include <utlist.h>
 
 #include <utlist.h>
 

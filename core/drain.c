@@ -127,8 +127,8 @@ static void take_turn_locked(struct pln_drain *drain) {
     struct pln_l2_queue_state state;
     bool is_hasty = drain->n_hasty > 0 || drain->is_closing;
     struct pln_drain_turn turn = {.has_news = drain->n_told > 0 || is_hasty,
-                            .is_hasty = is_hasty,
-                            .is_hurried = drain->is_hurried};
+                                  .is_hasty = is_hasty,
+                                  .is_hurried = drain->is_hurried};
     pln_ns due = pln_deadline(start_again);
     bool looks = pln_clock_precise() >= drain->look_at && !drain->is_closing;
     drain->is_at_work = true;

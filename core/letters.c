@@ -193,8 +193,8 @@ static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_
 
 static int end_letters(struct pln_cache *cache, const char *verb, const char *id, bool again,
                        size_t *n) {
-    uint64_t ms, seq;
-    struct pln_l2 *l2;
+    uint64_t ms = 0, seq = 0;
+    struct pln_l2 *l2 = NULL;
     size_t count = 0;
     int status = pln_queue_client(cache, verb, &l2);
     if (status == PLN_OK && id == NULL) {

@@ -473,7 +473,7 @@ START_TEST(in_order_a_half_is_not_stored_before_what_failed_in_the_other) {
     add("c", "1");
     pass(100);
     expect_calls("a=x b=1 a=2 c=1 | a=x b=1 | c=1 | a=x | b=1");
-    expect_over("4 2");
+    expect_over("2 4");
     poison = NULL;
     pass(10);
     expect_calls("a=x | a=2");
@@ -668,7 +668,7 @@ static void play(void) {
         chance = i < N_ROUNDS - 500 ? 20 : 0;
         for (unsigned n = draw() % 4; n > 0 && i < N_ROUNDS - 500; n--) {
             unsigned which = draw() % N_KEYS;
-            snprintf(key, sizeof key, "k%u", which);
+            snprintf(key, sizeof key, "k%u:", which);
             snprintf(value, sizeof value, "%u", ++written[which]);
             struct pln_l2_entry entry = {.ms = which,
                                          .seq = written[which],
