@@ -73,15 +73,45 @@ static bool has_same_tags(const struct pln_rule *a, const struct pln_rule *b) {
     return is_same;
 }
 
+/* Of the program's functions, by name. */
+static void write_names(FILE *out, const char *what, const char *a, const char *b) {
+    if (a != NULL && b != NULL && strcmp(a, b) != 0) {
+        const char *noun = strchr(what, ' ') + 1;
+        fprintf(out, "  %s '%s', candidate %s '%s'\n", what, a, noun, b);
+    }
+}
+
+/* Of two that write behind, the numbers; the strategy is among the terms. */
+static void write_writing(FILE *out, const struct pln_write_options *a,
+                          const struct pln_write_options *b) {
+    const struct {
+        const char *name;
+        long long one, other;
+    } numbers[] = {{"timeout_ms", a->timeout_ms, b->timeout_ms},
+                   {"batch", (long long) a->batch, (long long) b->batch},
+                   {"every_ms", a->every_ms, b->every_ms},
+                   {"in_order", a->in_order, b->in_order},
+                   {"most", (long long) a->most, (long long) b->most},
+                   {"when_full", a->when_full, b->when_full},
+                   {"attempts", a->attempts, b->attempts},
+                   {"backoff_ms", a->backoff_ms, b->backoff_ms},
+                   {"dead", (long long) a->dead, (long long) b->dead}};
+    for (size_t i = 0; a->strategy == b->strategy && i < PLN_ARRAY_LEN(numbers); i++) {
+        if (numbers[i].one != numbers[i].other) {
+            fprintf(out, "  write %s %lld, candidate %lld\n", numbers[i].name, numbers[i].one,
+                    numbers[i].other);
+        }
+    }
+}
+
 /* Templates, and which fields are functions: what these do is not compared. */
 static void write_rest(FILE *out, const struct pln_rule *a, const struct pln_rule *b) {
     static const struct {
         uint32_t bit;
         const char *name;
-    } functions[] = {{PLN_RULE_LOAD, "load"},
-                     {PLN_RULE_TTL, "ttl"},
-                     {PLN_RULE_TAGS, "tags"},
-                     {PLN_RULE_RELATED, "related"}};
+    } functions[] = {{PLN_RULE_LOAD, "load"},   {PLN_RULE_TTL, "ttl"},
+                     {PLN_RULE_TAGS, "tags"},   {PLN_RULE_RELATED, "related"},
+                     {PLN_RULE_STORE, "write"}, {PLN_RULE_LOAD_MANY, "load_many"}};
     if (!has_same_tags(a, b)) {
         fprintf(out, "  tags ");
         write_tags(out, a);
@@ -98,9 +128,10 @@ static void write_rest(FILE *out, const struct pln_rule *a, const struct pln_rul
                     was ? "by no function" : "by a function");
         }
     }
-    const char *loader = a == NULL ? NULL : a->loader, *other = b == NULL ? NULL : b->loader;
-    if (loader != NULL && other != NULL && strcmp(loader, other) != 0) {
-        fprintf(out, "  load loader '%s', candidate loader '%s'\n", loader, other);
+    if (a != NULL && b != NULL) {
+        write_names(out, "load loader", a->loader, b->loader);
+        write_names(out, "write store", a->store, b->store);
+        write_writing(out, &a->writing, &b->writing);
     }
 }
 

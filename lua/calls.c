@@ -9,10 +9,12 @@
 #include <stdio.h>
 
 const char *pln_call_name(unsigned hook) {
-    return hook == PLN_RULE_LOAD   ? "load"
-           : hook == PLN_RULE_TTL  ? "ttl"
-           : hook == PLN_RULE_TAGS ? "tags"
-                                   : "related";
+    return hook == PLN_RULE_LOAD        ? "load"
+           : hook == PLN_RULE_TTL       ? "ttl"
+           : hook == PLN_RULE_TAGS      ? "tags"
+           : hook == PLN_RULE_STORE     ? "write"
+           : hook == PLN_RULE_LOAD_MANY ? "load_many"
+                                        : "related";
 }
 
 /* ---- what functions are given ---- */
@@ -50,6 +52,14 @@ static void clear_table(lua_State *L) {
     }
 }
 
+void pln_call_set_captures(lua_State *L, const struct pln_match *match) {
+    for (unsigned i = 0; i < match->n_captures; i++) {
+        lua_pushlstring(L, match->captures[i].len == 0 ? "" : match->captures[i].data,
+                        match->captures[i].len);
+        lua_setfield(L, -2, pln_template_name(match->rule->pattern, i));
+    }
+}
+
 void pln_call_push_captures(lua_State *L, const struct pln_match *match) {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &captures_key) == LUA_TNIL) {
         lua_pop(L, 1);
@@ -57,17 +67,17 @@ void pln_call_push_captures(lua_State *L, const struct pln_match *match) {
     }
     luaL_getmetafield(L, -1, "__index");
     clear_table(L);
-    for (unsigned i = 0; i < match->n_captures; i++) {
-        lua_pushlstring(L, match->captures[i].len == 0 ? "" : match->captures[i].data,
-                        match->captures[i].len);
-        lua_setfield(L, -2, pln_template_name(match->rule->pattern, i));
-    }
+    pln_call_set_captures(L, match);
     lua_pop(L, 1);
 }
 
 /* Calls the function with key, captures and the value, which is the old one for load. */
 static void call_function(lua_State *L, const struct pln_call *call, int n_results) {
     pln_compile_push_function(L, call->match->index, call->hook);
+    if (call->hook == PLN_RULE_LOAD && lua_isnil(L, -1)) {
+        pln_stores_load_one(L, call);
+        return;
+    }
     lua_pushlstring(L, call->key.data, call->key.len);
     pln_call_push_captures(L, call->match);
     if (call->hook == PLN_RULE_LOAD) {

@@ -276,13 +276,13 @@ void pln_compile_templates(lua_State *L, int index, const char *field,
 void pln_compile_keep_function(lua_State *L, unsigned rule, unsigned hook) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
     lua_insert(L, -2);
-    lua_rawseti(L, -2, (lua_Integer) rule * 16 + hook);
+    lua_rawseti(L, -2, (lua_Integer) rule * 64 + hook);
     lua_pop(L, 1);
 }
 
 void pln_compile_push_function(lua_State *L, unsigned rule, unsigned hook) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &functions_key);
-    lua_rawgeti(L, -1, (lua_Integer) rule * 16 + hook);
+    lua_rawgeti(L, -1, (lua_Integer) rule * 64 + hook);
     lua_remove(L, -2);
 }
 
@@ -433,6 +433,7 @@ void pln_compile_open(lua_State *L) {
     lua_setfield(L, -2, "cache");
     pln_compile_open_include(L);
     pln_compile_open_rules(L);
+    pln_compile_open_storing(L);
     pln_compile_open_sources(L);
     pln_shared_open(L);
     pln_same_push(L);
@@ -461,6 +462,7 @@ static void free_classes(struct pln_compiler *compiler) {
     for (size_t i = 0; i < compiler->n_classes; i++) {
         free(compiler->classes[i].name);
         free(compiler->classes[i].file);
+        free(compiler->classes[i].writing.store);
     }
     free(compiler->classes);
 }

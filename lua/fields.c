@@ -88,6 +88,7 @@ const struct pln_policy_field pln_policy_fields[] = {
     {"compression", PLN_FIELD_COMPRESSION, AT(compression), is_built_in, "one that is built in"},
     {"codec", PLN_FIELD_CODEC, AT(codec), NULL, NULL},
     {"plain", PLN_FIELD_BOOLEAN, AT(is_plain), NULL, NULL},
+    {"write", PLN_FIELD_WRITE, AT(write), NULL, NULL},
 };
 
 const unsigned pln_n_policy_fields = PLN_ARRAY_LEN(pln_policy_fields);
@@ -162,6 +163,7 @@ static enum pln_read_result read_number(const struct pln_policy_field *field, lu
 static const char *name_of(enum pln_field_kind kind, int i) {
     return kind == PLN_FIELD_READ          ? pln_read_name(i)
            : kind == PLN_FIELD_COMPRESSION ? pln_compression_name(i)
+           : kind == PLN_FIELD_WRITE       ? pln_write_name(i)
                                            : pln_codec_name(i);
 }
 
@@ -195,6 +197,9 @@ enum pln_read_result pln_policy_field_read(const struct pln_policy_field *field,
     case PLN_FIELD_COMPRESSION:
     case PLN_FIELD_CODEC:
         return read_name(field, L, index, place);
+    case PLN_FIELD_WRITE:
+        return pln_writing_strategy(L, index, place) ? PLN_READ_OK
+                                                     : read_name(field, L, index, place);
     case PLN_FIELD_FACTOR:
         return read_factor(field, L, index, place);
     default:
@@ -216,6 +221,7 @@ const char *pln_policy_field_wanted(const struct pln_policy_field *field) {
         [PLN_FIELD_FACTOR] = "a number",
         [PLN_FIELD_COMPRESSION] = "\"lz4\" or \"zstd\"",
         [PLN_FIELD_CODEC] = "\"msgpack\" or \"json\"",
+        [PLN_FIELD_WRITE] = "\"aside\", \"through\", \"behind\" or \"around\"",
     };
     return field->kind == PLN_FIELD_NUMBER ? field->range : wanted[field->kind];
 }
@@ -227,7 +233,7 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
         [PLN_FIELD_SHARE] = sizeof(double),    [PLN_FIELD_BOOLEAN] = sizeof(bool),
         [PLN_FIELD_NUMBER] = sizeof(uint8_t),  [PLN_FIELD_READ] = sizeof(uint8_t),
         [PLN_FIELD_FACTOR] = sizeof(double),   [PLN_FIELD_COMPRESSION] = sizeof(uint8_t),
-        [PLN_FIELD_CODEC] = sizeof(uint8_t),
+        [PLN_FIELD_CODEC] = sizeof(uint8_t),   [PLN_FIELD_WRITE] = sizeof(uint8_t),
     };
     memcpy(place_of(field, to), (const char *) from + field->offset, sizes[field->kind]);
 }
@@ -245,19 +251,23 @@ static void format_units(int64_t number, const struct unit *units, char *text, s
     snprintf(text, size, "%" PRId64 "%s", number / units->factor, units->name);
 }
 
-void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
-                             char *text, size_t size) {
+void pln_policy_format_time(pln_ms time, char *text, size_t size) {
     static const struct unit times[] = {
         {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
+    if (time == PLN_FOREVER) {
+        snprintf(text, size, "forever");
+    } else {
+        format_units(time, times, text, size);
+    }
+}
+
+void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
+                             char *text, size_t size) {
     static const struct unit sizes[] = {{"g", 1 << 30}, {"m", 1 << 20}, {"k", 1 << 10}, {"", 1}};
     const void *place = (const char *) terms + field->offset;
     switch (field->kind) {
     case PLN_FIELD_DURATION:
-        if (*(const pln_ms *) place == PLN_FOREVER) {
-            snprintf(text, size, "forever");
-        } else {
-            format_units(*(const pln_ms *) place, times, text, size);
-        }
+        pln_policy_format_time(*(const pln_ms *) place, text, size);
         break;
     case PLN_FIELD_SIZE:
         format_units((int64_t) * (const size_t *) place, sizes, text, size);
@@ -268,9 +278,11 @@ void pln_policy_field_format(const struct pln_policy_field *field, const struct 
         break;
     case PLN_FIELD_READ:
     case PLN_FIELD_COMPRESSION:
-    case PLN_FIELD_CODEC: {
+    case PLN_FIELD_CODEC:
+    case PLN_FIELD_WRITE: {
         const char *name = name_of(field->kind, *(const uint8_t *) place);
-        snprintf(text, size, "%s", name == NULL ? "default" : name);
+        const char *otherwise = field->kind == PLN_FIELD_WRITE ? "aside" : "default";
+        snprintf(text, size, "%s", name == NULL ? otherwise : name);
         break;
     }
     case PLN_FIELD_NUMBER:

@@ -19,26 +19,31 @@ static const struct {
 } function_fields[] = {{"load", PLN_RULE_LOAD},
                        {"ttl", PLN_RULE_TTL},
                        {"tags", PLN_RULE_TAGS},
-                       {"related", PLN_RULE_RELATED}};
+                       {"related", PLN_RULE_RELATED},
+                       {"load_many", PLN_RULE_LOAD_MANY}};
 
 static const char loader_name[] = "perilune.loader";
 
 /* ---- loader "name" ---- */
 
-/* A userdata that holds nothing in C: the name is its user value. */
-static int word_loader(lua_State *L) {
+int pln_compile_named(lua_State *L, const char *word, const char *class, const char *example,
+                      int longest) {
     const char *name = pln_compile_text(L, 1);
     char got[80];
-    pln_compile_word(L, "loader");
-    if (name == NULL || name[0] == 0 || strlen(name) > PLN_MAX_LOADER_NAME) {
-        pln_compile_refuse(L, "a name of 1 to %d bytes is wanted, as in loader \"catalog\", got %s",
-                           PLN_MAX_LOADER_NAME, pln_compile_got(L, 1, got, sizeof got));
+    pln_compile_word(L, word);
+    if (name == NULL || name[0] == 0 || strlen(name) > (size_t) longest) {
+        pln_compile_refuse(L, "a name of 1 to %d bytes is wanted, as in %s, got %s", longest,
+                           example, pln_compile_got(L, 1, got, sizeof got));
     }
     lua_newuserdatauv(L, 0, 1);
-    luaL_setmetatable(L, loader_name);
+    luaL_setmetatable(L, class);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, 1);
     return 1;
+}
+
+static int word_loader(lua_State *L) {
+    return pln_compile_named(L, "loader", loader_name, "loader \"catalog\"", PLN_MAX_LOADER_NAME);
 }
 
 void pln_compile_open_rules(lua_State *L) {
@@ -119,7 +124,7 @@ static void refuse_functions_of_denied(lua_State *L, const struct pln_rule *rule
 
 /* What a class has not, and a rule has: said so, since no name is near. */
 static void refuse_fields_of_rules(lua_State *L, int body) {
-    static const char *const names[] = {"class", "tags", "load", "related"};
+    static const char *const names[] = {"class", "tags", "load", "related", "load_many"};
     for (size_t i = 0; i < PLN_ARRAY_LEN(names); i++) {
         if (pln_compile_field(L, body, names[i]) != LUA_TNIL) {
             pln_compile_refuse(L, "%s: a field of rules, not of classes", names[i]);
@@ -146,6 +151,8 @@ void pln_compile_class(lua_State *L, int body) {
     class->name = pln_compile_own(L, strdup(compiler->statement.name));
     compiler->n_classes++;
     class->file = pln_compile_own(L, strdup(compiler->statement.file));
+    pln_compile_writing(L, body, PLN_MAX_RULES + (unsigned) compiler->n_classes - 1,
+                        &class->writing);
     class->own = read_terms(L, body, false, &class->terms);
 }
 
@@ -208,7 +215,7 @@ static void read_functions(lua_State *L, int body, struct pln_rule *rule, unsign
             pln_compile_keep_function(L, index, hook);
             continue;
         }
-        if (type != LUA_TNIL && hook == PLN_RULE_RELATED) {
+        if (type != LUA_TNIL && (hook == PLN_RULE_RELATED || hook == PLN_RULE_LOAD_MANY)) {
             pln_compile_refuse(L, "%s: a function, got %s", name,
                                pln_compile_got(L, -1, got, sizeof got));
         }
@@ -249,6 +256,7 @@ struct heritage {
     const struct pln_policy_class *class; /* or NULL */
     uint64_t own, of_class;               /* a bit per field */
     bool errors_follow_stale;
+    bool loads_by_many; /* load_many stands in for load */
 };
 
 static void inherit(struct pln_terms *terms, const struct pln_terms *base,
@@ -286,6 +294,10 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     pln_policy_field_format(field, &rule->terms, value, sizeof value);
     bool is_ttl = strcmp(field->name, "ttl") == 0;
     fprintf(out, "%s ", field->name);
+    if (field->kind == PLN_FIELD_WRITE && rule->writing.strategy != 0) {
+        pln_writing_tell(out, rule);
+        value[0] = 0;
+    }
     if (is_ttl && (rule->hooks & PLN_RULE_TTL) != 0) {
         fprintf(out, "function (%s:%d), else ", rule->file, rule->line);
     }
@@ -301,7 +313,8 @@ static void write_origin(FILE *out, const struct heritage *from, unsigned i) {
     }
 }
 
-static void write_tags(FILE *out, const struct pln_rule *rule) {
+static void write_rest(FILE *out, const struct heritage *from) {
+    const struct pln_rule *rule = from->rule;
     for (size_t i = 0; i < rule->n_tags; i++) {
         fprintf(out, "%s%s", i == 0 ? "tags " : ", ", pln_template_text(rule->tags[i]));
     }
@@ -311,7 +324,11 @@ static void write_tags(FILE *out, const struct pln_rule *rule) {
     if (rule->loader != NULL) {
         fprintf(out, "load loader '%s' (%s:%d)\n", rule->loader, rule->file, rule->line);
     }
-    uint32_t told = PLN_RULE_TTL | (rule->loader != NULL ? PLN_RULE_LOAD : 0);
+    if (from->loads_by_many) {
+        fprintf(out, "load by load_many (%s:%d)\n", rule->file, rule->line);
+    }
+    bool is_told = rule->loader != NULL || from->loads_by_many;
+    uint32_t told = PLN_RULE_TTL | (is_told ? PLN_RULE_LOAD : 0);
     for (size_t i = 0; i < PLN_ARRAY_LEN(function_fields); i++) {
         if ((rule->hooks & function_fields[i].hook & ~told) != 0) {
             fprintf(out, "%s function (%s:%d)\n", function_fields[i].name, rule->file, rule->line);
@@ -330,7 +347,7 @@ static char *write_origins(const struct heritage *from) {
     for (unsigned i = 0; i < pln_n_policy_fields; i++) {
         write_origin(out, from, i);
     }
-    write_tags(out, from->rule);
+    write_rest(out, from);
     bool has_failed = ferror(out) != 0;
     if (fclose(out) != 0 || has_failed) {
         free(text);
@@ -370,20 +387,26 @@ static void refuse_besides_plain(lua_State *L, const struct pln_rule *rule) {
 }
 
 void pln_compile_rule(lua_State *L, int body) {
-    static const char *const names[] = {"class", "tags", "load", "related", "admit", NULL};
+    static const char *const names[] = {"class",   "tags",  "load", "load_many",
+                                        "related", "admit", NULL};
     const struct pln_compiler *compiler = pln_compile_of(L);
     pln_compile_check_names(L, body, names, true, false);
     struct pln_rule *rule = add_rule(L);
     struct heritage from = {.rule = rule, .class = read_class(L, body)};
+    unsigned index = (unsigned) compiler->ruleset->n_rules - 1;
     from.of_class = from.class == NULL ? 0 : from.class->own;
+    bool says_write = pln_compile_rule_writing(L, body, rule, index, from.class);
     from.own = read_terms(L, body, true, &rule->terms);
-    read_functions(L, body, rule, (unsigned) compiler->ruleset->n_rules - 1);
+    read_functions(L, body, rule, index);
     read_tags(L, body, rule);
     inherit(&rule->terms, compiler->base, &from);
     follow_stale(&rule->terms, &from);
     refuse_functions_of_denied(L, rule);
     refuse_two_points(L, &rule->terms);
     refuse_besides_plain(L, rule);
+    pln_compile_check_writing(L, rule, says_write);
+    from.loads_by_many = (rule->hooks & (PLN_RULE_LOAD | PLN_RULE_LOAD_MANY)) == PLN_RULE_LOAD_MANY;
+    rule->hooks |= from.loads_by_many ? PLN_RULE_LOAD : 0;
     rule->class_name = pln_compile_own(L, strdup(from.class == NULL ? "" : from.class->name));
     rule->origins = pln_compile_own(L, write_origins(&from));
 }

@@ -2,9 +2,8 @@
  *
  * script.h - what the files of the policy half share: the states in which policies run (state.c),
  * what they may use there (sandbox.c), and how their statements become a ruleset (compile.c,
- * rules.c, events.c, lists.c, naming.c, tests.c, fields.c). vm.c ties these together, and policy.c
- * is what a program calls; calls.c is how the core calls a policy's functions, fuse.c how it stops
- * calling them.
+ * rules.c, storing.c, events.c, lists.c, naming.c, tests.c, fields.c). vm.c ties these together,
+ * and policy.c is what a program calls. How the core calls a policy's functions is in calling.h.
  *
  * A policy is read once to check it and once more in each worker that runs its functions, always
  * from the text of the first reading. A script belongs to one thread at a time.
@@ -12,8 +11,9 @@
 #ifndef PLN_LUA_SCRIPT_H
 #define PLN_LUA_SCRIPT_H
 
-#include "../core/policy.h"
-#include "internal.h"
+#include "calling.h"
+
+#include <stdio.h>
 
 enum {
     PLN_SCRIPT_ERROR = 400,        /* bytes kept of an error's text */
@@ -119,60 +119,6 @@ void pln_script_charge(lua_State *L, size_t steps);
 /* Copies a text with control bytes escaped, cut to what the buffer takes. */
 void pln_script_escape(char *to, size_t size, const char *from, size_t len);
 
-/* ---- calls.c: a policy's functions being called ---- */
-
-/* One call, as its C frame sees it. */
-struct pln_call {
-    const struct pln_match *match;
-    struct pln_bytes key;
-    struct pln_bytes value; /* not for load */
-    uint8_t format;
-    unsigned hook; /* one of enum pln_rule_hooks */
-    struct pln_load *load;
-    int status;          /* of load: PLN_OK, PLN_ABSENT, or a failure of the core's */
-    bool has_ttl;        /* load gave one */
-    bool is_answer;      /* load returned nil and an error: its word, not a fault of the script */
-    bool is_overrun;     /* stopped for want of time or memory */
-    char complaint[160]; /* about a ttl that load gave; "" for none */
-};
-
-/* "ttl" */
-const char *pln_call_name(unsigned hook);
-/* For pln_script_call(), with a struct pln_call: call the function and put what it says into the
- * load. The second is for tags and related. */
-int pln_call_ttl(lua_State *L);
-int pln_call_list(lua_State *L);
-int pln_call_load(lua_State *L);
-/* What functions are given, and what is believed of their results. Each may raise. */
-void pln_call_push_captures(lua_State *L, const struct pln_match *match);
-/* A ttl; 0 or less means that the value is not stored, which the core takes as a negative one. */
-bool pln_call_to_ttl(lua_State *L, int index, pln_ms *ttl);
-extern const char pln_call_ttl_wanted[];
-/* The length of a list that was returned, 0 for nil; raises where something is wrong with it. */
-size_t pln_call_check_list(lua_State *L, int list, size_t longest);
-/* Pushes its i-th text; raises where it is none of 1 to `longest` bytes. */
-struct pln_bytes pln_call_push_item(lua_State *L, int list, size_t i, size_t longest);
-
-/* ---- fuse.c: functions that fail again and again are not called for a while ---- */
-
-/* Of one function, shared by all workers. */
-struct pln_fuse {
-    _Atomic pln_ms logged_at;
-    _Atomic pln_ms off_until;
-    _Atomic unsigned n_in_row; /* failures since the last success */
-};
-
-enum { PLN_FUSE_FAILURES = 5, PLN_FUSE_OFF_MS = 10000 };
-
-void pln_fuse_init(struct pln_fuse *fuse);
-/* Whether the function may be called; where its time off has just ended, true for one caller. */
-bool pln_fuse_lets(struct pln_fuse *fuse, pln_ms now);
-void pln_fuse_succeed(struct pln_fuse *fuse);
-/* Returns true where this failure turned the function off. */
-bool pln_fuse_fail(struct pln_fuse *fuse, pln_ms now);
-/* True once a second: a failure is to be logged. */
-bool pln_fuse_may_log(struct pln_fuse *fuse, pln_ms now);
-
 /* ---- sandbox.c ---- */
 
 /* Goes on in the library's function that is the first upvalue, in the same frame, so that its
@@ -240,6 +186,7 @@ enum pln_field_kind {
     PLN_FIELD_FACTOR,      /* any number */
     PLN_FIELD_COMPRESSION, /* by their names, likewise */
     PLN_FIELD_CODEC,
+    PLN_FIELD_WRITE,
 };
 
 /* A field with a plain value, of classes and rules alike. */
@@ -267,6 +214,7 @@ void pln_policy_field_copy(const struct pln_policy_field *field, struct pln_term
 /* Writes a field's value as a policy would: "15m", "64k", "0.1", "true". */
 void pln_policy_field_format(const struct pln_policy_field *field, const struct pln_terms *terms,
                              char *text, size_t size);
+void pln_policy_format_time(pln_ms time, char *text, size_t size);
 /* Writes all fields so, a line each: "ttl 15m"; returns the length as snprintf does. */
 size_t pln_policy_describe(const struct pln_terms *terms, char *buffer, size_t size);
 
@@ -285,11 +233,19 @@ int pln_policy_read(struct pln_cache *cache, const char *path, uint32_t flags,
 
 /* ---- compile.c ---- */
 
+/* What a class or a rule says of writing. */
+struct pln_policy_writing {
+    struct pln_write_options options; /* every field; of strategy 0: nothing is said */
+    char *store;                      /* the name of one of the program's; owned */
+    bool has_function;                /* which the state keeps */
+};
+
 struct pln_policy_class {
     char *name;
     char *file;
     int line;
     struct pln_terms terms;
+    struct pln_policy_writing writing;
     uint64_t own; /* a bit per field that it sets */
 };
 
@@ -405,6 +361,29 @@ int pln_compile_end_rules(struct pln_ruleset *ruleset);
 /* Adds loader to the globals on top of the stack. */
 void pln_compile_open_rules(lua_State *L);
 
+/* Makes the object of a word that is called with a name, as loader "x"; its user value. */
+int pln_compile_named(lua_State *L, const char *word, const char *class, const char *example,
+                      int longest);
+
+/* ---- storing.c: the field `write` ---- */
+
+/* The i-th strategy's name, from 1 on; NULL past the last. */
+const char *pln_write_name(int i);
+/* The strategy of what a word such as through(f) has made, or of false; else returns false. */
+bool pln_writing_strategy(lua_State *L, int index, uint8_t *strategy);
+/* Reads a body's `write`; its function is kept as that of rule number `owner`: a class's is that of
+ * PLN_MAX_RULES and its own. */
+void pln_compile_writing(lua_State *L, int body, unsigned owner, struct pln_policy_writing *said);
+/* The same for a rule, which may inherit it (class may be NULL). Returns whether it says it. */
+bool pln_compile_rule_writing(lua_State *L, int body, struct pln_rule *rule, unsigned index,
+                              const struct pln_policy_class *class);
+/* Refuses what does not go with it, once all terms are there. */
+void pln_compile_check_writing(lua_State *L, const struct pln_rule *rule, bool is_own);
+/* Writes "behind, batch 500, every 1s, in order, store function". */
+void pln_writing_tell(FILE *out, const struct pln_rule *rule);
+/* Adds through, behind, around and store to the globals on top of the stack. */
+void pln_compile_open_storing(lua_State *L);
+
 /* ---- include.c: include "file.lua" ---- */
 
 /* Reads a file's text as a part of the policy; pushes what it returns. Returns how many. */
@@ -432,14 +411,6 @@ int pln_tests_run(struct pln_compiler *compiler, struct pln_script *script);
 void pln_tests_free(struct pln_compiler *compiler);
 /* PLN_OK where all held; else PLN_EPOLICY with the first failure. */
 int pln_tests_verdict(const struct pln_ruleset *ruleset);
-
-/* ---- vm.c ---- */
-
-/* The script of a number under which hooks are called, made when it is first needed. `arg` is that
- * of the hooks. Returns: PLN_OK; PLN_EPOLICY, PLN_ENOMEM. */
-int pln_vm_script(void *arg, unsigned worker, struct pln_script **script);
-/* Frees it. */
-void pln_vm_leave(void *arg, unsigned worker);
 
 /* ---- naming.c: the functions of cache.warm ---- */
 

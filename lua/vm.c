@@ -7,10 +7,11 @@
  * time, so nothing here is locked; retire() runs after the last reference, when no call can be
  * under way. A script that ran out of memory is dropped and made anew at the next call.
  *
- * Only load can fail a request. A ttl, tags or related function that fails leaves the rule's own
- * values in place: it is counted each time, and logged once per second. One that goes on failing is
- * turned off for a while (fuse.c). For load that is so only where it had to be stopped: an error
- * that it raises costs little, and the next key may do better.
+ * Only load can fail a request, and what stores.c does: load_many, and what writes. A ttl, tags or
+ * related function that fails leaves the rule's own values in place: it is counted each time, and
+ * logged once per second. One that goes on failing is turned off for a while (fuse.c). For load and
+ * those of stores.c that is so only where it had to be stopped: an error that it raises costs
+ * little, and the next key may do better.
  */
 #include "script.h"
 
@@ -18,7 +19,7 @@
 
 #include <stdio.h>
 
-enum { N_HOOKS = 4 };
+enum { N_HOOKS = 6, SHAPING = PLN_RULE_TTL | PLN_RULE_TAGS | PLN_RULE_RELATED };
 
 struct vm {
     struct pln_source_text source;
@@ -134,9 +135,9 @@ static bool count_overrun(struct vm *vm, const struct pln_script *script) {
     return is_overrun;
 }
 
-/* Runs one of calls.c's functions in the worker's script. Returns: PLN_OK; negative with a text. */
-static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct pln_call *call,
+int pln_vm_run(void *arg, unsigned worker, lua_CFunction function, struct pln_call *call,
                unsigned budget_ms) {
+    struct vm *vm = arg;
     struct pln_script *script;
     int status = pln_vm_script(vm, worker, &script);
     call->is_overrun = status < 0; /* it may have taken as long as reading may */
@@ -150,11 +151,19 @@ static int run(struct vm *vm, unsigned worker, lua_CFunction function, struct pl
     if (status < 0) {
         status = pln_fail(PLN_EPOLICY, "%s", script->error);
         call->is_overrun = count_overrun(vm, script);
+        call->is_out_of_time = script->is_over;
         if (script->is_out_of_memory) {
             pln_vm_leave(vm, worker);
         }
     }
     return status;
+}
+
+void pln_vm_match(void *arg, const struct pln_rule *rule, struct pln_bytes key,
+                  struct pln_match *match) {
+    const struct vm *vm = arg;
+    *match = (struct pln_match){.rule = rule, .index = (unsigned) (rule - vm->ruleset->rules)};
+    (void) pln_template_match(rule->pattern, key, match->captures, &match->n_captures);
 }
 
 /* ---- failing ---- */
@@ -167,9 +176,9 @@ static void log_failure(const struct vm *vm, const struct pln_call *call, const 
                         bool is_turned_off) {
     const struct pln_rule *rule = call->match->rule;
     char turned_off[80] = "";
-    const char *rest = " (the rule's own terms hold)";
+    unsigned others = SHAPING | (is_turned_off ? 0 : PLN_RULE_LOAD); /* of load a strange ttl */
+    const char *rest = (call->hook & others) != 0 ? " (the rule's own terms hold)" : "";
     if (is_turned_off) {
-        rest = call->hook == PLN_RULE_LOAD ? "" : rest;
         snprintf(turned_off, sizeof turned_off, "; turned off for %d s after %d failures in a row",
                  PLN_FUSE_OFF_MS / 1000, PLN_FUSE_FAILURES);
     }
@@ -194,12 +203,45 @@ static void report(struct vm *vm, const struct pln_call *call, const char *what,
     }
 }
 
-static bool may_call(struct vm *vm, const struct pln_call *call) {
+bool pln_vm_may_call(void *arg, const struct pln_call *call) {
+    struct vm *vm = arg;
     bool may = pln_fuse_lets(fuse_of(vm, call), pln_now(vm->host));
     if (!may) {
         pln_cache_policy_count(vm->cache, PLN_COUNT_POLICY_SKIPPED);
     }
     return may;
+}
+
+void pln_vm_succeeded(void *arg, const struct pln_call *call) {
+    pln_fuse_succeed(fuse_of(arg, call));
+}
+
+void pln_vm_complain(void *arg, const struct pln_call *call, const char *what) {
+    report(arg, call, what, false);
+}
+
+/* What is written behind is tried again by a schedule of its own, which needs no fuse. */
+void pln_vm_failed(void *arg, const struct pln_call *call, const char *what) {
+    struct vm *vm = arg;
+    bool is_behind = call->hook == PLN_RULE_STORE &&
+                     call->match->rule->writing.strategy == PLN_WRITE_BEHIND;
+    if (!call->is_answer) {
+        pln_cache_policy_failed(vm->cache);
+    }
+    if (!call->is_overrun || is_behind) {
+        pln_fuse_succeed(fuse_of(vm, call)); /* it was not stopped */
+    } else if (turn_off(vm, call)) {
+        log_failure(vm, call, what, true);
+    }
+}
+
+const char pln_vm_turned_off[] = "turned off for a while, since it had to be stopped again and "
+                                 "again";
+
+int pln_vm_fail(const struct pln_call *call, int status, const char *what) {
+    const struct pln_rule *rule = call->match->rule;
+    return pln_fail(status, "%s:%d: rule '%s': %s: %s", rule->file, rule->line,
+                    pln_template_text(rule->pattern), pln_call_name(call->hook), what);
 }
 
 /* ---- hooks ---- */
@@ -210,17 +252,18 @@ static void shape_by(struct vm *vm, unsigned worker, struct pln_call *call, unsi
         return;
     }
     call->hook = hook;
-    if (!may_call(vm, call)) {
+    if (!pln_vm_may_call(vm, call)) {
         return;
     }
-    if (run(vm, worker, function, call, vm->budget_ms) < 0) {
+    if (pln_vm_run(vm, worker, function, call, vm->budget_ms) < 0) {
         report(vm, call, pln_error_text(), turn_off(vm, call));
     } else {
         pln_fuse_succeed(fuse_of(vm, call));
     }
 }
 
-static void shape(struct vm *vm, unsigned worker, struct pln_call *call) {
+void pln_vm_shape(void *arg, unsigned worker, struct pln_call *call) {
+    struct vm *vm = arg;
     if (!call->has_ttl) {
         shape_by(vm, worker, call, PLN_RULE_TTL, pln_call_ttl);
     }
@@ -228,24 +271,11 @@ static void shape(struct vm *vm, unsigned worker, struct pln_call *call) {
     shape_by(vm, worker, call, PLN_RULE_RELATED, pln_call_list);
 }
 
-static int fail_load(const struct pln_call *call, const char *what) {
-    const struct pln_rule *rule = call->match->rule;
-    return pln_fail(PLN_ELOADER, "%s:%d: rule '%s': load: %s", rule->file, rule->line,
-                    pln_template_text(rule->pattern), what);
-}
-
 static int load_failed(struct vm *vm, const struct pln_call *call) {
     char what[PLN_SCRIPT_ERROR + 1];
     snprintf(what, sizeof what, "%s", pln_error_text());
-    if (!call->is_answer) {
-        pln_cache_policy_failed(vm->cache);
-    }
-    if (!call->is_overrun) {
-        pln_fuse_succeed(fuse_of(vm, call)); /* it was not stopped */
-    } else if (turn_off(vm, call)) {
-        log_failure(vm, call, what, true);
-    }
-    return fail_load(call, what);
+    pln_vm_failed(vm, call, what);
+    return pln_vm_fail(call, PLN_ELOADER, what);
 }
 
 /* The program's, by its name; then, on its value, the rule's functions as ever. */
@@ -259,7 +289,7 @@ static int load_by_name(struct vm *vm, unsigned worker, struct pln_call *call) {
     }
     if (status == PLN_OK) {
         call->value = pln_load_peek(call->load, &call->format);
-        shape(vm, worker, call);
+        pln_vm_shape(vm, worker, call);
     }
     return status;
 }
@@ -271,11 +301,10 @@ static int on_load(void *arg, unsigned worker, const struct pln_match *match, st
     if (match->rule->loader != NULL) {
         return load_by_name(vm, worker, &call);
     }
-    if (!may_call(vm, &call)) {
-        return fail_load(&call, "turned off for a while, since it had to be stopped again and "
-                                "again");
+    if (!pln_vm_may_call(vm, &call)) {
+        return pln_vm_fail(&call, PLN_ELOADER, pln_vm_turned_off);
     }
-    if (run(vm, worker, pln_call_load, &call, PLN_SCRIPT_LOAD_MS) < 0) {
+    if (pln_vm_run(vm, worker, pln_call_load, &call, PLN_SCRIPT_LOAD_MS) < 0) {
         return load_failed(vm, &call);
     }
     pln_fuse_succeed(fuse_of(vm, &call));
@@ -284,7 +313,7 @@ static int on_load(void *arg, unsigned worker, const struct pln_match *match, st
     }
     if (call.status == PLN_OK) {
         call.value = pln_load_peek(load, &call.format);
-        shape(vm, worker, &call);
+        pln_vm_shape(vm, worker, &call);
     }
     return call.status;
 }
@@ -293,7 +322,7 @@ static int on_shape(void *arg, unsigned worker, const struct pln_match *match, s
                     struct pln_bytes value, uint8_t format, struct pln_load *load) {
     struct pln_call call = {
         .match = match, .key = key, .value = value, .format = format, .load = load};
-    shape(arg, worker, &call);
+    pln_vm_shape(arg, worker, &call);
     return PLN_OK;
 }
 
@@ -322,7 +351,7 @@ static void on_alert(void *arg, unsigned worker, unsigned index,
     struct vm *vm = arg;
     const struct pln_alert *alert = &vm->ruleset->alerts[index];
     struct pln_alert_call call = {.alert = alert, .index = index, .news = news};
-    if (run(vm, worker, pln_alert_tell, &call.call, vm->budget_ms) < 0) {
+    if (pln_vm_run(vm, worker, pln_alert_tell, &call.call, vm->budget_ms) < 0) {
         pln_cache_policy_failed(vm->cache);
         pln_logf(vm->host, PLN_LOG_WARN, "%s:%d: alert '%s': call: %s", alert->file, alert->line,
                  alert->name, pln_error_text());
@@ -388,7 +417,9 @@ static int join_take(struct vm *vm, struct pln_ruleset *ruleset) {
                                         .leave = pln_vm_leave,
                                         .after_fork = after_fork,
                                         .describe = pln_policy_describe,
-                                        .alert = on_alert};
+                                        .alert = on_alert,
+                                        .store = pln_stores_run,
+                                        .load_many = pln_stores_load_many};
     ruleset->hooks_arg = vm;
     vm->ruleset = ruleset;
     vm->fuses = malloc((n + 1) * sizeof *vm->fuses);

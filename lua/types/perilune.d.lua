@@ -9,7 +9,7 @@
 ---@alias perilune.Key string|integer
 ---@alias perilune.Value string|number|boolean|table|nil
 ---@alias perilune.How "l1"|"l2"|"loaded"|"stale"|"negative"|"miss"
----@alias perilune.Code "miss"|"negative"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader"|"policy"|"closed"|"busy"|"system"|"denied"|"wrong_type"|"codec"|"lost"
+---@alias perilune.Code "miss"|"negative"|"pending"|"not_stored"|"truncated"|"invalid"|"no_memory"|"timeout"|"l2_down"|"l2_error"|"too_big"|"loader"|"policy"|"closed"|"busy"|"system"|"denied"|"wrong_type"|"codec"|"lost"|"store"
 ---@alias perilune.Loader fun(key: string, ...: any): perilune.Value, any, perilune.Duration?
 
 ---@class perilune

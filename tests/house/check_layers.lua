@@ -17,7 +17,7 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$",
     "^lua/program%.h$", "^lua/trace%.h$", "^lua/watch[_%l]*%.h$" }
 local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
-    "^lua/script%.h$" }
+    "^lua/script%.h$", "^lua/calling%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
     "value", "op", "main", "run", "program", "given", "locks", "limits", "sessions", "answers",
     "data", "hashes", "scans", "boards", "watch",

@@ -185,6 +185,7 @@ START_TEST(origins_tell_where_each_value_comes_from) {
                                                  "compression lz4 (cache)\n"
                                                  "codec msgpack (cache)\n"
                                                  "plain false (cache)\n"
+                                                 "write aside (cache)\n"
                                                  "tags users, user:{id} (policy.lua:8)\n"
                                                  "load function (policy.lua:8)\n");
     const char *product = rule_of("product:1")->origins;
