@@ -227,7 +227,7 @@ static void take_queued(struct bulk_read *read) {
     for (size_t i = 0; i < read->n_parts; i++) {
         struct part *part = &read->parts[i];
         struct pln_outcome outcome = {0};
-        if (part->state != LOADS || !pln_queued_may_wait(read->cache, part->request.terms)) {
+        if (part->state != LOADS || part->request.terms->write <= PLN_WRITE_ASIDE) {
             continue;
         }
         if (!has_asked && pln_queued_is_empty(read->cache)) {

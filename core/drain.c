@@ -36,6 +36,7 @@ struct pln_drain {
     bool is_at_work;  /* a turn is under way */
     bool is_hurried;  /* the next turn is to try what has failed */
     unsigned n_hasty; /* who flush */
+    bool has_written; /* this instance, into the queue, since somebody looked */
     size_t n_told;    /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
     struct pln_drain_turn last;
@@ -82,10 +83,10 @@ bool pln_drain_is_wanted(struct pln_cache *cache) {
 
 int pln_queue_look(struct pln_cache *cache, pln_ns deadline, struct pln_l2_queue_state *state) {
     struct pln_drain *drain = cache->drain;
+    pthread_mutex_lock(&drain->lock);
+    drain->has_written = false;
+    pthread_mutex_unlock(&drain->lock);
     int status = pln_l2_queue_state(pln_cache_l2(cache), deadline, state);
-    if (drain == NULL) {
-        return status;
-    }
     pthread_mutex_lock(&drain->lock);
     bool tells = status == PLN_OK && state->may_evict && !drain->has_told_loss && drain->is_wanted;
     drain->has_told_loss = drain->has_told_loss || tells;
@@ -101,6 +102,23 @@ int pln_queue_look(struct pln_cache *cache, pln_ns deadline, struct pln_l2_queue
                  "set its maxmemory-policy to noeviction, or to a volatile one");
     }
     return status;
+}
+
+bool pln_drain_may_hold(struct pln_cache *cache) {
+    struct pln_drain *drain = cache->drain;
+    struct pln_l2_queue_state state;
+    if (drain == NULL || !cache->has_l2 || cache->stand_in != NULL) {
+        return false;
+    }
+    pthread_mutex_lock(&drain->lock);
+    bool is_known = !drain->has_written && pln_clock_precise() < drain->look_at;
+    bool holds = drain->state.depth > 0;
+    pthread_mutex_unlock(&drain->lock);
+    if (!is_known &&
+        pln_queue_look(cache, pln_cache_l2_deadline(cache, PLN_FOREVER), &state) == PLN_OK) {
+        holds = state.depth > 0;
+    }
+    return holds;
 }
 
 void pln_drain_show(struct pln_cache *cache, struct pln_queue_state *state) {
@@ -244,6 +262,7 @@ void pln_drain_tell(struct pln_drain *drain) {
     }
     pthread_mutex_lock(&drain->lock);
     drain->n_told++;
+    drain->has_written = true;
     bool has_failed = !drain->has_thread && begin_locked(drain);
     if (drain->n_told >= drain->last.n_wanted) {
         pthread_cond_signal(&drain->wake);

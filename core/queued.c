@@ -41,9 +41,8 @@ static int try_put(const struct putting *putting) {
                         pln_cache_l2_deadline(cache, putting->deadline), putting->value);
 }
 
-static pln_ns end_of_wait(const struct putting *putting) {
-    return putting->deadline != PLN_FOREVER ? putting->deadline
-                                            : pln_deadline(putting->cache->timeout_ms);
+static pln_ns end_of_wait(const struct pln_cache *cache, pln_ns deadline) {
+    return deadline != PLN_FOREVER ? deadline : pln_deadline(cache->timeout_ms);
 }
 
 static int refuse(const struct putting *putting) {
@@ -62,7 +61,7 @@ static int put(const struct putting *putting, bool may_wait) {
     }
     status = try_put(putting);
     if (status == PLN_EBUSY && may_wait) {
-        struct pln_rest rest = {.until = end_of_wait(putting)};
+        struct pln_rest rest = {.until = end_of_wait(cache, putting->deadline)};
         pln_count(cache->counts, PLN_COUNT_QUEUE_WAITS, 1);
         pln_drain_tell(cache->drain); /* should it have been told of none of them */
         while (status == PLN_EBUSY && pln_drain_rest(cache, &rest)) {
@@ -76,17 +75,23 @@ static int put(const struct putting *putting, bool may_wait) {
 }
 
 /* Waits until no write of the key is in the queue. */
-static int await_stored(const struct putting *putting) {
-    struct pln_cache *cache = putting->cache;
-    struct pln_rest rest = {.until = end_of_wait(putting)};
+static int await_stored(struct pln_cache *cache, const struct pln_hashed *key, pln_ns deadline) {
+    struct pln_rest rest = {.until = end_of_wait(cache, deadline)};
     int status;
     do {
         struct pln_l2_entries found = {.n = 0};
-        status = pln_l2_queue_find(pln_cache_l2(cache), putting->key,
+        status = pln_l2_queue_find(pln_cache_l2(cache), key,
                                    pln_cache_l2_deadline(cache, rest.until), &found);
         pln_l2_entries_fini(&found);
     } while (status == PLN_OK && pln_drain_rest(cache, &rest));
-    return status == PLN_MISS ? PLN_OK : status == PLN_OK ? refuse(putting) : status;
+    return status == PLN_OK ? pln_fail(PLN_EBUSY, "set: an earlier write of the key waits in the "
+                                                  "queue to be stored")
+                            : status;
+}
+
+int pln_queued_yield(struct pln_cache *cache, const struct pln_hashed *key, pln_ns deadline) {
+    int status = pln_drain_may_hold(cache) ? await_stored(cache, key, deadline) : PLN_MISS;
+    return status == PLN_EBUSY ? status : PLN_OK; /* with Redis away it goes as it can */
 }
 
 static bool goes_through(const struct putting *putting) {
@@ -119,8 +124,8 @@ int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pl
         return status;
     }
     if (is_bypassed) { /* and L1 is told by that */
-        status = await_stored(&putting);
-        return status == PLN_OK ? pln_through_set(write) : status;
+        status = await_stored(putting.cache, putting.key, putting.deadline);
+        return status == PLN_MISS ? pln_through_set(write) : status;
     }
     return refuse(&putting);
 }
@@ -143,8 +148,8 @@ int pln_queued_delete(struct pln_cache *cache, const struct pln_hashed *key,
         return status;
     }
     if (goes_through(&putting)) {
-        status = await_stored(&putting);
-        return status == PLN_OK ? pln_through_delete(cache, &key->key, 1) : status;
+        status = await_stored(putting.cache, putting.key, putting.deadline);
+        return status == PLN_MISS ? pln_through_delete(cache, &key->key, 1) : status;
     }
     return refuse(&putting);
 }
@@ -169,8 +174,14 @@ int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,
 
 /* ---- reading ---- */
 
-bool pln_queued_may_wait(struct pln_cache *cache, const struct pln_terms *terms) {
+bool pln_queued_is_used(const struct pln_cache *cache, const struct pln_terms *terms) {
     return terms->write == PLN_WRITE_BEHIND && cache->has_l2 && cache->stand_in == NULL;
+}
+
+/* Or were, until a moment ago: then it is empty soon. */
+static bool may_wait_there(struct pln_cache *cache, const struct pln_terms *terms) {
+    bool is_stored = terms->write == PLN_WRITE_THROUGH || terms->write == PLN_WRITE_AROUND;
+    return pln_queued_is_used(cache, terms) || (is_stored && pln_drain_may_hold(cache));
 }
 
 /* The queue's word on a key, shaped by the key's rule as a set's value is. */
@@ -208,7 +219,7 @@ int pln_queued_find(struct pln_cache *cache, const struct pln_hashed *key, struc
 
 int pln_fill_find_queued(struct fill *fill, struct pln_load *load) {
     const struct pln_request *request = fill->request;
-    if (!pln_queued_may_wait(fill->cache, request->terms)) {
+    if (!may_wait_there(fill->cache, request->terms)) {
         return PLN_MISS;
     }
     fill->load_began = pln_now(&fill->cache->host);

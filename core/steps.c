@@ -139,7 +139,7 @@ static void asked(struct pln_steps *steps, int status, struct pln_outcome *outco
     if (!pln_fill_asked(&steps->fill, status, outcome)) {
         steps_free(steps);
     } else if (pln_fill_uses_l2(&steps->fill) ||
-               pln_queued_may_wait(steps->request.cache, steps->request.terms)) {
+               pln_queued_is_used(steps->request.cache, steps->request.terms)) {
         submit(steps, LEASE); /* and what waits to be stored: not to be asked for here */
     } else {
         pln_fill_stamp(&steps->fill);

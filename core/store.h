@@ -52,8 +52,12 @@ int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,
 /* What a load of such a key has to look at before it asks the store's loader: the write that waits.
  * Returns: PLN_OK (`load` is filled), PLN_ABSENT (a removal waits), PLN_MISS. */
 int pln_queued_find(struct pln_cache *cache, const struct pln_hashed *key, struct pln_load *load);
-/* Whether a key of these terms may have any. */
-bool pln_queued_may_wait(struct pln_cache *cache, const struct pln_terms *terms);
+/* Whether keys of these terms are put into it. */
+bool pln_queued_is_used(const struct pln_cache *cache, const struct pln_terms *terms);
+/* Before a key is written through: a write of it that waits, since its rule wrote behind until a
+ * moment ago, must not be stored behind this one. Waits until none does. Returns: PLN_OK; PLN_EBUSY
+ * at the deadline. */
+int pln_queued_yield(struct pln_cache *cache, const struct pln_hashed *key, pln_ns deadline);
 
 /* ---- drain.c: takes from the queue and stores, in a thread of its own or in step() ---- */
 
