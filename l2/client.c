@@ -92,6 +92,7 @@ void pln_redis_close(struct pln_l2 *l2) {
     pln_url_fini(&redis->url);
     pln_names_fini(&redis->names);
     free(redis->client_name);
+    pthread_mutex_destroy(&redis->throughs.lock);
     pthread_mutex_destroy(&redis->links_lock);
     free(redis);
 }
@@ -131,6 +132,7 @@ int pln_l2_redis_new(const struct pln_l2_options *options, struct pln_l2 **l2) {
     redis->n_slots = options->pool == 0 ? DEFAULT_POOL : options->pool;
     redis->n_bulk = options->bulk_pool == 0 ? DEFAULT_BULK : options->bulk_pool;
     pthread_mutex_init(&redis->links_lock, NULL);
+    pthread_mutex_init(&redis->throughs.lock, NULL);
     pln_scout_init(redis);
     pln_pulse_init(redis);
     pln_sweep_init(redis);

@@ -17,6 +17,9 @@
  *    44  tags            each one byte of length, then its bytes
  *     .  value
  *
+ * Where a key was removed, and it must be seen for a while when that was, there is a mark: the head
+ * alone, with a 'T' in front. It is no value.
+ *
  * All numbers are big endian. The times are the server's, because it is the one clock that all
  * clients can see; scripts write them (script.c), and each client knows how far its own monotonic
  * clock is from it. They stand at fixed places so that a script can change them where they lie.
@@ -207,6 +210,9 @@ static void read_times(const uint8_t *head, pln_ms server_now, struct pln_l2_ite
 
 int pln_envelope_read(struct pln_bytes envelope, pln_ms server_now, struct pln_l2_value *value) {
     const uint8_t *head = envelope.data;
+    if (envelope.len == PLN_ENVELOPE_TAGS && head[AT_MAGIC] == PLN_MARK) {
+        return PLN_MISS;
+    }
     if (server_now < 0 || !fits(head, envelope.len)) {
         return PLN_EINVAL;
     }

@@ -79,6 +79,20 @@ static int swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pl
     return on_key(l2, key, deadline);
 }
 
+static int write(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_write *what,
+                 pln_ns deadline, struct pln_l2_value *value) {
+    (void) what;
+    (void) value;
+    return on_key(l2, key, deadline);
+}
+
+static int through(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
+                   pln_ns began, pln_ns deadline) {
+    (void) item;
+    (void) began;
+    return on_key(l2, key, deadline);
+}
+
 static int lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms length, pln_ns deadline,
                  struct pln_l2_lease *granted) {
     (void) length;
@@ -142,6 +156,8 @@ struct pln_l2 *pln_l2_gone(void) {
         .touch = touch,
         .swap = swap,
         .redo = redo,
+        .write = write,
+        .through = through,
         .lease = lease,
         .commit = commit,
         .release = release,

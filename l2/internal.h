@@ -16,6 +16,7 @@
 #include "drops.h"
 #include "feed.h"
 #include "pulse.h"
+#include "queued.h"
 #include "removes.h"
 #include "replica.h"
 
@@ -114,6 +115,10 @@ struct pln_names {
     char *log;       /* "N:log" */
     char *peers;     /* "N:peers" */
     char *sweep;     /* "N:sweep" */
+    char *queue;     /* "N:queue"; this and the next three: see queue.h */
+    char *last;      /* "N:queue:last" */
+    char *lead;      /* "N:queue:lead" */
+    char *dead;      /* "N:queue:dead" */
     char *channel;   /* "N:inv:2", and with another database than 0 that, too */
     bool is_cluster; /* names decide where things are */
     bool is_tagged;  /* the namespace decides */
@@ -237,6 +242,7 @@ struct pln_redis {
     struct pln_pulser pulser;
     struct pln_scout scout;
     struct pln_sweeper sweeper;
+    struct pln_throughs throughs;
 
     pthread_mutex_t links_lock; /* guards what is below, and is held while changes are reported */
     bool is_started;

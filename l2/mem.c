@@ -204,6 +204,7 @@ void pln_l2_mem_server_free(struct pln_l2_mem_server *server) {
         assert(space->clients == NULL);
         pln_mem_forget_records(space);
         pln_mem_forget_log(space);
+        pln_mem_queue_forget(&space->queue);
         free(space);
     }
     pthread_cond_destroy(&server->courier_wake);
@@ -238,6 +239,7 @@ static struct space *make_space_locked(struct pln_l2_mem_server *server, const c
         memcpy(space->ns, ns, strlen(ns) + 1);
         space->clock = 1; /* 0 in an item means "now" */
         space->log_end = &space->log;
+        pln_mem_queue_init(&space->queue);
         pln_mem_begin_row_locked(space);
         space->next = server->spaces;
         server->spaces = space;

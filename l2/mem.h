@@ -2,8 +2,9 @@
  *
  * mem.h - the server in memory, as its files share it: mem.c (life, the bus), memops.c (values,
  * leases, tags), memswap.c (what depends on the value that is there), memmany.c (many at once),
- * memfault.c (what goes wrong, as it is told to), memlate.c (messages that come late, and the
- * thread that brings them) and memrow.c (the row of messages, and what of it was missed).
+ * memqueue.c, memletters.c (writes that wait), memfault.c (what goes wrong, as it is told to),
+ * memlate.c (messages that come late, and the thread that brings them) and memrow.c (the row of
+ * messages, and what of it was missed).
  */
 #ifndef PLN_L2_MEM_H
 #define PLN_L2_MEM_H
@@ -21,10 +22,44 @@ struct record {
     uint8_t token[16];
     pln_ms lease_until;
     bool is_leased;
+    pln_ns made_at;  /* the value, or the removal of one that was written through */
     bool is_awaited; /* somebody was told to wait for the lease's end */
     UT_hash_handle hh;
     size_t key_len;
     char key[];
+};
+
+/* Writes that wait (memqueue.c), and what became of them (memletters.c). */
+struct mem_write {
+    struct mem_write *next;
+    struct pln_l2_entry entry; /* its bytes lie behind it */
+    char bytes[];
+};
+struct mem_letter {
+    struct mem_letter *next;
+    struct pln_l2_letter letter; /* likewise its error's; its time in the place of its age */
+    struct mem_write *write;
+    char error[];
+};
+/* The last write of a key: one that waits, or one that could not be stored. */
+struct mem_last {
+    uint64_t ms, seq;
+    struct mem_write *write; /* NULL: it is a dead letter */
+    UT_hash_handle hh;
+    size_t key_len;
+    char key[];
+};
+struct mem_ids {
+    uint64_t ms, seq; /* of the last one */
+};
+struct mem_queue {
+    struct mem_write *first, **end;
+    struct mem_letter *first_letter, **end_letter;
+    struct mem_last *lasts;
+    size_t n, n_letters;
+    struct mem_ids ids, letter_ids;
+    uint8_t lead[16];
+    pln_ms lead_until; /* of the server's clock */
 };
 
 struct tag_time {
@@ -55,6 +90,7 @@ struct space {
     uint64_t base, number; /* of messages: of the row, and of the last */
     struct logged *log, **log_end;
     size_t n_logged;
+    struct mem_queue queue;
     char ns[];
 };
 
@@ -163,16 +199,53 @@ struct record *pln_mem_find_record(struct space *space, struct pln_bytes key);
 /* The record's value, if it has one that is neither past its end nor void. */
 int pln_mem_read_record(struct mem_client *client, struct record *record,
                         struct pln_l2_value *value);
+/* Sets under a condition, and tells. */
+int pln_mem_set_locked(struct mem_client *client, struct pln_bytes key,
+                       const struct pln_l2_item *item, uint32_t flags);
+struct record *pln_mem_make_record(struct space *space, struct pln_bytes key);
 int pln_mem_store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
                   uint64_t tag_clock);
 
 /* ---- memswap.c ---- */
 
+/* With the lock held. */
+int pln_mem_swap_locked(struct mem_client *client, const struct pln_hashed *key,
+                        const struct pln_l2_swap *swap, struct pln_l2_value *value);
 int pln_mem_swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_swap *swap,
                  pln_ns deadline, struct pln_l2_value *value);
 uint64_t pln_mem_heard(struct pln_l2 *l2, const struct pln_hashed *key);
 int pln_mem_redo(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_redo *redo,
                  pln_ns deadline);
+
+/* ---- memqueue.c ---- */
+
+extern const struct pln_l2_queue_ops pln_mem_queue_ops;
+void pln_mem_queue_init(struct mem_queue *queue);
+void pln_mem_queue_forget(struct mem_queue *queue);
+int pln_mem_write(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_write *write,
+                  pln_ns deadline, struct pln_l2_value *value);
+int pln_mem_through(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
+                    pln_ns began, pln_ns deadline);
+/* The next id, at this time. */
+void pln_mem_next_id(struct mem_ids *ids, pln_ms now);
+/* Puts a write at the end, as its key's last one. It becomes the queue's, where there is memory. */
+bool pln_mem_queue_add(struct mem_queue *queue, struct mem_write *write, pln_ms now);
+struct mem_last *pln_mem_find_last(struct mem_queue *queue, struct pln_bytes key);
+/* Forgets the last write of a key, where it is this one. */
+void pln_mem_forget_last(struct mem_queue *queue, const struct mem_write *write);
+/* Takes a write out, which becomes the caller's; NULL: it is not there. */
+struct mem_write *pln_mem_unqueue(struct mem_queue *queue, uint64_t ms, uint64_t seq);
+bool pln_mem_leads(struct mem_client *client, const struct pln_l2_taking *taking);
+
+/* ---- memletters.c ---- */
+
+int pln_mem_bury(struct pln_l2 *l2, const struct pln_l2_taking *taking,
+                 const struct pln_l2_entry *entry, unsigned attempts, const char *error,
+                 size_t most, pln_ns deadline);
+int pln_mem_letters(struct pln_l2 *l2, uint64_t after_ms, uint64_t after_seq, size_t most,
+                    pln_ns deadline, struct pln_l2_letters *letters);
+int pln_mem_letter_end(struct pln_l2 *l2, uint64_t ms, uint64_t seq, bool again, pln_ns deadline);
+void pln_mem_forget_letters(struct mem_queue *queue);
 
 /* ---- memmany.c ---- */
 

@@ -248,6 +248,7 @@ void pln_l2_mem_forget(struct pln_l2_mem_server *server) {
     for (struct space *space = server->spaces; space != NULL; space = space->next) {
         pln_mem_forget_records(space);
         pln_mem_forget_log(space);
+        pln_mem_queue_forget(&space->queue);
         pln_mem_begin_row_locked(space);
     }
     server->life++;

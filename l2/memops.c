@@ -18,7 +18,7 @@ struct record *pln_mem_find_record(struct space *space, struct pln_bytes key) {
     return record;
 }
 
-static struct record *make_record(struct space *space, struct pln_bytes key) {
+struct record *pln_mem_make_record(struct space *space, struct pln_bytes key) {
     struct record *record = pln_mem_find_record(space, key);
     if (record != NULL) {
         return record;
@@ -90,7 +90,7 @@ static bool has_value(struct mem_client *client, struct record *record, bool *is
 int pln_mem_store(struct mem_client *client, struct pln_bytes key, const struct pln_l2_item *item,
                   uint64_t tag_clock) {
     struct pln_l2_item stored = *item;
-    struct record *record = make_record(client->space, key);
+    struct record *record = pln_mem_make_record(client->space, key);
     size_t bytes = pln_envelope_size(item);
     uint8_t *envelope = malloc(bytes);
     if (record == NULL || envelope == NULL) {
@@ -104,6 +104,10 @@ int pln_mem_store(struct mem_client *client, struct pln_bytes key, const struct 
     record->envelope = envelope;
     record->envelope_bytes = bytes;
     record->is_leased = false;
+    record->made_at = pln_clock_precise();
+    if (item->age > 0 && item->age < record->made_at / 1000000) {
+        record->made_at -= item->age * 1000000;
+    }
     return PLN_OK;
 }
 
@@ -157,6 +161,19 @@ static bool is_refused(struct mem_client *client, struct pln_bytes key,
             is_void(client->space, item->tags, item->n_tags, item->tag_clock));
 }
 
+int pln_mem_set_locked(struct mem_client *client, struct pln_bytes key,
+                       const struct pln_l2_item *item, uint32_t flags) {
+    if (is_refused(client, key, item, flags)) {
+        return PLN_NOT_STORED;
+    }
+    uint64_t clock = item->tag_clock != 0 ? item->tag_clock : client->space->clock;
+    int result = pln_mem_store(client, key, item, clock);
+    if (result == PLN_OK) {
+        pln_mem_post_locked(client, PLN_MESSAGE_KEY, key);
+    }
+    return result;
+}
+
 static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct pln_l2_item *item,
                    uint32_t flags, pln_ns deadline) {
     struct mem_client *client = pln_mem_client(l2);
@@ -165,18 +182,9 @@ static int mem_set(struct pln_l2 *l2, const struct pln_hashed *key, const struct
     if (result == PLN_OK) {
         result = pln_mem_enter(client, MEM_WRITES, deadline, &is_late);
     }
-    if (result != PLN_OK) {
-        return result;
-    }
-    if (is_refused(client, key->key, item, flags)) {
-        return pln_mem_leave(client, is_late, PLN_NOT_STORED);
-    }
-    uint64_t clock = item->tag_clock != 0 ? item->tag_clock : client->space->clock;
-    result = pln_mem_store(client, key->key, item, clock);
-    if (result == PLN_OK) {
-        pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
-    }
-    return pln_mem_leave(client, is_late, result);
+    return result != PLN_OK
+               ? result
+               : pln_mem_leave(client, is_late, pln_mem_set_locked(client, key->key, item, flags));
 }
 
 void pln_mem_remove_locked(struct mem_client *client, struct pln_bytes key) {
@@ -255,7 +263,7 @@ static int mem_lease(struct pln_l2 *l2, const struct pln_hashed *key, pln_ms len
     if (result != PLN_OK) {
         return result;
     }
-    struct record *record = make_record(client->space, key->key);
+    struct record *record = pln_mem_make_record(client->space, key->key);
     if (record == NULL) {
         return pln_mem_leave(client, is_late, pln_fail(PLN_ENOMEM, "l2: no memory for a lease"));
     }
@@ -426,6 +434,9 @@ const struct pln_l2_ops pln_mem_ops = {
     .swap = pln_mem_swap,
     .heard = pln_mem_heard,
     .redo = pln_mem_redo,
+    .write = pln_mem_write,
+    .through = pln_mem_through,
+    .queue = &pln_mem_queue_ops,
     .lease = mem_lease,
     .commit = mem_commit,
     .release = mem_release,

@@ -18,8 +18,8 @@ static int compare(const struct pln_l2_swap *swap, const struct pln_l2_value *pr
                : PLN_NOT_STORED;
 }
 
-static int swap_locked(struct mem_client *client, const struct pln_hashed *key,
-                       const struct pln_l2_swap *swap, struct pln_l2_value *value) {
+int pln_mem_swap_locked(struct mem_client *client, const struct pln_hashed *key,
+                        const struct pln_l2_swap *swap, struct pln_l2_value *value) {
     struct pln_l2_value present = {.memory = NULL};
     struct record *record = pln_mem_find_record(client->space, key->key);
     struct pln_l2_item item = *swap->item;
@@ -60,7 +60,7 @@ int pln_mem_swap(struct pln_l2 *l2, const struct pln_hashed *key, const struct p
     if (status != PLN_OK) {
         return status;
     }
-    status = pln_mem_leave(client, is_late, swap_locked(client, key, swap, value));
+    status = pln_mem_leave(client, is_late, pln_mem_swap_locked(client, key, swap, value));
     if (status < 0) {
         pln_l2_value_fini(value);
     }

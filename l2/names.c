@@ -77,6 +77,12 @@ int pln_names_init(struct pln_names *names, const char *ns, bool is_cluster, int
             PLN_OK) {
         return PLN_ENOMEM;
     }
+    if (join(&names->queue, "", ns, ":queue") != PLN_OK ||
+        join(&names->last, "", ns, ":queue:last") != PLN_OK ||
+        join(&names->lead, "", ns, ":queue:lead") != PLN_OK ||
+        join(&names->dead, "", ns, ":queue:dead") != PLN_OK) {
+        return PLN_ENOMEM;
+    }
     names->tags_slot = pln_slot_of(pln_key(names->tags));
     return PLN_OK;
 }
@@ -91,6 +97,10 @@ void pln_names_fini(struct pln_names *names) {
     free(names->log);
     free(names->peers);
     free(names->sweep);
+    free(names->queue);
+    free(names->last);
+    free(names->lead);
+    free(names->dead);
     free(names->channel);
 }
 

@@ -5,8 +5,9 @@
  *
  * Keys of a script on a value: V the value, L the lease, T the tags' hash; else T alone. Those that
  * tell the others of a change have the log as one more, where one is kept; all that tell have the
- * channel, the message and the log's length as their first three arguments. All but LEASE, TIMES,
- * BEAT and SWAP answer with a number; those that have told of a change, with the message's.
+ * channel, the message and the log's length as their first three arguments. Most answer with a
+ * number; those that have told of a change, with the message's. Those of writes that wait have more
+ * keys, after V and L, or in the place of all: see queue_scripts.h.
  *
  * T holds "#" the clock, "<" the clock when the hash was made, "*" the time of the last clear, "@"
  * the number of the last message, "!" the server (its run id) that was found to have lost writes,
@@ -27,7 +28,7 @@
  * has forgotten it (SCRIPT FLUSH) is sent the text again.
  */
 #include "internal.h"
-#include "parts.h"
+#include "queue_scripts.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -183,42 +184,21 @@ static const struct {
     [PLN_SCRIPT_PLAIN] = {"get", NAMES "local v = redis.pcall('GET', V)\n"
                                        "if type(v) == 'table' then v = false end\n"
                                        "return {v, redis.call('PTTL', V)}\n"},
-    /* 4: what becomes of the life and tags of the value in whose place it comes: 'keep', 'renew'
-     * (the tags go on), 'void' (likewise the item's), 'none' where none is expected; the format
-     * and packing that are expected; the tag clock of what is new, 0 for now; 5: the value that is
-     * expected. Answers with 0 and
-     * what is there, -1 where nothing is, or as the others do and with what is there now. */
-    [PLN_SCRIPT_SWAP] = {"swap", TELL HEAD PUT
-                         "local how, format, packing, c =\n"
-                         "  string.match(ARGV[4], '(%a+) (%d+) (%d+) (%d+)')\n"
-                         "local function swapped()\n"
-                         "  redis.call('DEL', L)\n"
-                         "  return {changed(false), redis.call('GET', V) or ''}\n"
-                         "end\n"
-                         "local h, t = head(), now()\n"
-                         "local is_there = h and string.byte(h, 3) % 2 == 0 and\n"
-                         "  struct.unpack('>I8', h, 17) > t\n"
-                         "if not is_there then\n"
-                         "  if how ~= 'none' then return {-1, ''} end\n"
-                         "  put(c == '0' and clock(T) or tonumber(c))\n"
-                         "else\n"
-                         "  local v, from = redis.call('GET', V), 45 + struct.unpack('>I2', h, 7)\n"
-                         "  if how == 'none' or string.byte(h, 4) ~= tonumber(format) or\n"
-                         "    string.byte(h, 5) ~= tonumber(packing) or\n"
-                         "    string.sub(v, from) ~= ARGV[5] then return {0, v} end\n"
-                         "  if how == 'void' then return swapped(put(tonumber(c))) end\n"
-                         "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"
-                         "  local ends, left = string.sub(h, 17, 32), redis.call('PTTL', V)\n"
-                         "  if how == 'renew' then\n"
-                         "    ends, left = at(t, fresh) .. at(t, life), tonumber(life) or -1\n"
-                         "  end\n"
-                         "  v = string.sub(before, 1, 5) .. string.sub(h, 6, 8) .. at(t, 0) ..\n"
-                         "    ends .. string.sub(h, 33, 40) .. string.sub(after, 1, 4) ..\n"
-                         "    string.sub(v, 45, from - 1) .. value\n"
-                         "  redis.call('SET', V, v)\n"
-                         "  if left >= 0 then redis.call('PEXPIRE', V, math.max(left, 1)) end\n"
-                         "end\n"
-                         "return swapped()\n"},
+    [PLN_SCRIPT_SWAP] = {"swap", TELL HEAD PUT SWAP("")},
+    [PLN_SCRIPT_WRITE_SET] = {"write", WRITE_SET},
+    [PLN_SCRIPT_WRITE_IF] = {"write", WRITE_IF},
+    [PLN_SCRIPT_WRITE_REMOVE] = {"write", WRITE_REMOVE},
+    [PLN_SCRIPT_WRITE_SWAP] = {"write", WRITE_SWAP},
+    [PLN_SCRIPT_THROUGH] = {"through", THROUGH_WRITE},
+    [PLN_SCRIPT_TAKE] = {"take", QUEUE_TAKE},
+    [PLN_SCRIPT_HOLD] = {"hold", QUEUE_HOLD},
+    [PLN_SCRIPT_LEAVE] = {"leave", QUEUE_LEAVE},
+    [PLN_SCRIPT_END] = {"end", QUEUE_END},
+    [PLN_SCRIPT_BURY] = {"bury", QUEUE_BURY},
+    [PLN_SCRIPT_LETTERS] = {"letters", QUEUE_LETTERS},
+    [PLN_SCRIPT_LETTER_END] = {"letter_end", QUEUE_LETTER_END},
+    [PLN_SCRIPT_FIND] = {"find", QUEUE_FIND},
+    [PLN_SCRIPT_STATE] = {"state", QUEUE_STATE},
 };
 
 void pln_script_load(struct pln_batch *batch) {
@@ -273,8 +253,8 @@ static uint8_t *add_field(struct pln_script_call *call, struct pln_bytes tag, ui
     return name + tag.len;
 }
 
-void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
-                         uint8_t *memory) {
+uint8_t *pln_script_add_envelope(struct pln_script_call *call, const struct pln_l2_item *item,
+                                 uint8_t *memory) {
     pln_ms age = item->age < 0 ? 0 : item->age;
     uint8_t *after = memory + PLN_ENVELOPE_BEFORE;
     size_t n_after = pln_envelope_after(item, after);
@@ -285,7 +265,12 @@ void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item 
     pln_script_add_duration(call, item->life_left < 1 ? 1 : item->life_left);
     pln_script_add(call, pln_bytes_of(after, n_after));
     pln_script_add(call, item->value);
-    uint8_t *fields = after + n_after;
+    return after + n_after;
+}
+
+void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
+                         uint8_t *memory) {
+    uint8_t *fields = pln_script_add_envelope(call, item, memory);
     for (size_t i = 0; i < item->n_tags; i++) {
         fields = add_field(call, item->tags[i], fields);
     }
@@ -301,23 +286,27 @@ struct call_keys {
 static struct call_keys keys_of(const struct pln_redis *redis, const struct pln_script_call *call) {
     return (struct call_keys){
         .has_value = call->key != NULL,
-        .has_tags = call->key == NULL || redis->slots == NULL,
+        .has_tags = call->key == NULL ? call->n_names == 0 : redis->slots == NULL,
         .has_log = pln_redis_has_log(redis) && call->kind != 0 &&
                    pln_message_is_numbered(call->kind),
         .has_peers = call->script == PLN_SCRIPT_BEAT,
     };
 }
 
-static size_t count_keys(struct call_keys keys) {
-    return (keys.has_value ? 2u : 0u) + keys.has_tags + keys.has_log + keys.has_peers;
+static size_t count_keys(const struct pln_script_call *call, struct call_keys keys) {
+    return (keys.has_value ? 2u : 0u) + call->n_names + keys.has_tags + keys.has_log +
+           keys.has_peers;
 }
 
 static void write_keys(const struct pln_redis *redis, const struct pln_script_call *call,
                        struct call_keys keys, struct pln_batch *batch) {
-    pln_batch_number(batch, (int64_t) count_keys(keys));
+    pln_batch_number(batch, (int64_t) count_keys(call, keys));
     if (keys.has_value) {
         pln_names_write_value(&redis->names, call->key->key, batch);
         pln_names_write_lease(&redis->names, call->key->key, batch);
+    }
+    for (size_t i = 0; i < call->n_names; i++) {
+        pln_batch_text(batch, call->names[i]);
     }
     if (keys.has_tags) {
         pln_batch_text(batch, redis->names.tags);
@@ -345,8 +334,8 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     bool is_apart = redis->slots != NULL && call->key != NULL; /* from its tags */
     struct call_keys keys = keys_of(redis, call);
     size_t n_message = call->kind == 0 ? 0 : 3;
-    pln_batch_command(batch, 3 + count_keys(keys) + n_message + call->has_moment + call->n_args +
-                                 is_apart);
+    pln_batch_command(batch, 3 + count_keys(call, keys) + n_message + call->has_moment +
+                                 (call->since != 0) + call->n_args + call->n_more + is_apart);
     pln_batch_text(batch, running->by_text ? "EVAL" : "EVALSHA");
     pln_batch_text(batch, text);
     write_keys(redis, call, keys, batch);
@@ -363,8 +352,14 @@ static void write_call(void *arg, const struct pln_slot *slot, struct pln_batch 
     if (call->has_moment) {
         write_moment(call, &slot->conn, batch);
     }
+    if (call->since != 0) {
+        pln_batch_number(batch, (pln_clock_precise() - call->since + 999) / 1000);
+    }
     for (size_t i = 0; i < call->n_args; i++) {
         pln_batch_bytes(batch, call->args[i]);
+    }
+    for (size_t i = 0; i < call->n_more; i++) {
+        pln_batch_bytes(batch, call->more[i]);
     }
     if (is_apart) {
         pln_batch_number(batch, (int64_t) running->floor);
@@ -382,26 +377,48 @@ static void write_joined(void *const *args, size_t n, const struct pln_slot *slo
     pln_removes_write(first->node->redis, slot, keys, n, false, batch);
 }
 
+/* Whether it answers with an array; else it does with a number. */
+static bool has_array(enum pln_script script) {
+    switch (script) {
+    case PLN_SCRIPT_LEASE:
+    case PLN_SCRIPT_TIMES:
+    case PLN_SCRIPT_BEAT:
+    case PLN_SCRIPT_PLAIN:
+    case PLN_SCRIPT_SWAP:
+    case PLN_SCRIPT_WRITE_SWAP:
+    case PLN_SCRIPT_THROUGH:
+    case PLN_SCRIPT_TAKE:
+    case PLN_SCRIPT_LETTERS:
+    case PLN_SCRIPT_FIND:
+    case PLN_SCRIPT_STATE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void prepare(struct pln_node *node, const struct pln_script_call *call,
                     struct pln_script_running *running) {
-    bool has_array = call->script == PLN_SCRIPT_LEASE || call->script == PLN_SCRIPT_TIMES ||
-                     call->script == PLN_SCRIPT_BEAT || call->script == PLN_SCRIPT_PLAIN ||
-                     call->script == PLN_SCRIPT_SWAP;
     *running = (struct pln_script_running){
         .node = node,
         .call = call,
         .floor = pln_floor_now(pln_node_of_tags(node)),
         .index = call->key == NULL ? 0 : pln_node_slot(node, call->key),
-        .request = {.write = write_call,
-                    .arg = running,
-                    .kinds = PLN_KIND(has_array ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
-                    .is_link = call->is_link}};
+        .request = {
+            .write = write_call,
+            .arg = running,
+            .kinds = PLN_KIND(has_array(call->script) ? PLN_REPLY_ARRAY : PLN_REPLY_INTEGER),
+            .is_link = call->is_link,
+            .is_bulk = call->is_bulk}};
     if (call->script == PLN_SCRIPT_REMOVE && call->key != NULL) {
         running->request.join = node->redis->slots == NULL ? write_joined : NULL;
         running->request.n_bytes = call->key->key.len;
     }
     for (size_t i = 0; i < call->n_args; i++) {
         running->request.n_bytes += call->args[i].len;
+    }
+    for (size_t i = 0; i < call->n_more; i++) {
+        running->request.n_bytes += call->more[i].len;
     }
 }
 

@@ -5,7 +5,11 @@
 #ifndef PLN_L2_SCRIPT_H
 #define PLN_L2_SCRIPT_H
 
-enum { PLN_SCRIPT_MAX_ARGS = 8 + PLN_MAX_TAGS, PLN_SCRIPT_MAX_NUMBERS = 5 };
+enum {
+    PLN_SCRIPT_MAX_ARGS = 8 + PLN_MAX_TAGS,
+    PLN_SCRIPT_MAX_NUMBERS = 6,
+    PLN_SCRIPT_MAX_NAMES = 4
+};
 
 struct pln_script_call {
     enum pln_script script;
@@ -16,9 +20,15 @@ struct pln_script_call {
     size_t n_args;
     char numbers[PLN_SCRIPT_MAX_NUMBERS][24]; /* texts of the numbers among them */
     size_t n_numbers;
+    const struct pln_bytes *more; /* arguments behind these */
+    size_t n_more;
+    const char *names[PLN_SCRIPT_MAX_NAMES]; /* keys before the tags', or in the place of all */
+    size_t n_names;
     bool is_link;
+    bool is_bulk;    /* it may take long: see internal.h */
     bool has_moment; /* before `args`, as the server that it goes to has it on its clock: */
     pln_ms moment;   /* of the precise clock */
+    pln_ns since;    /* before `args`, how many microseconds ago this was when it is sent; 0: not */
 };
 
 const char *pln_script_text(enum pln_script script);
@@ -32,6 +42,9 @@ enum { PLN_SCRIPT_ITEM_MAX = PLN_ENVELOPE_BEFORE + 4 + PLN_MAX_TAGS * (1 + 2 + 2
 size_t pln_script_item_bytes(const struct pln_l2_item *item);
 void pln_script_add_item(struct pln_script_call *call, const struct pln_l2_item *item,
                          uint8_t *memory);
+/* The same without the fields. Returns the end of what it has used. */
+uint8_t *pln_script_add_envelope(struct pln_script_call *call, const struct pln_l2_item *item,
+                                 uint8_t *memory);
 /* Runs it. Returns: PLN_OK with a reply that is no error and is the caller's to free. */
 int pln_script_run(struct pln_node *node, const struct pln_script_call *call, pln_ns deadline,
                    struct pln_reply **reply);

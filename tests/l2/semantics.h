@@ -17,6 +17,11 @@ struct semantic {
 extern const struct semantic semantics[];
 extern const int n_semantics;
 
+/* ---- semantics_queue.c: of writes that wait, and of those that were stored first ---- */
+
+extern const struct semantic queue_semantics[];
+extern const int n_queue_semantics;
+
 /* ---- semantics_lease.c ---- */
 
 void a_lease_tells_whether_there_is_a_value(struct client *a, struct client *b);

@@ -1,0 +1,612 @@
+/* SPDX-License-Identifier: MIT
+ * test_queue.c - writes that wait: what every tier must do, over memory and over a real server; and
+ * what only a server can do to a queue. */
+#include <check.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "semantics.h"
+#include "server.h"
+
+#include "../../l2/queue.h"
+
+static struct server server;
+static struct pln_l2_mem_server *memory;
+static struct client a, b;
+
+/* ---- memory ---- */
+
+static void open_memory(struct client *client) {
+    client_init(client);
+    struct pln_l2_options options = client_options(client, NULL);
+    ck_assert_int_eq(pln_l2_mem_new(&options, memory, &client->l2), PLN_OK);
+    ck_assert_int_eq(pln_l2_start(client->l2), PLN_OK);
+    expect_story(client, "+");
+}
+
+static void set_up_memory(void) {
+    ck_assert_int_eq(pln_l2_mem_server_new(&memory), PLN_OK);
+    open_memory(&a);
+    open_memory(&b);
+}
+
+static void tear_down_memory(void) {
+    client_fini(&a);
+    client_fini(&b);
+    pln_l2_mem_server_free(memory);
+}
+
+START_TEST(memory_has_a_queue) {
+    queue_semantics[_i].run(&a, &b);
+}
+END_TEST
+
+static struct pln_l2_taking taker(char name, bool is_first) {
+    struct pln_l2_taking taking = {.lead = 5000, .is_first = is_first, .most = 100};
+    memset(taking.token, name, sizeof taking.token);
+    return taking;
+}
+
+static int write_set(struct client *client, const char *key, const char *text) {
+    struct pln_hashed hashed = key_of(key);
+    struct pln_l2_item item = item_of(text);
+    struct pln_l2_value value;
+    struct pln_l2_write write = {
+        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
+    return pln_l2_write(client->l2, &hashed, &write, soon(), &value);
+}
+
+static int take(struct client *client, const struct pln_l2_taking *taking,
+                struct pln_l2_entries *entries) {
+    pln_ms left;
+    return pln_l2_queue_take(client->l2, taking, soon(), entries, &left);
+}
+
+/* Takes, and returns how many there were. */
+static size_t count_taken(struct client *client, const struct pln_l2_taking *taking) {
+    struct pln_l2_entries entries;
+    int result = take(client, taking, &entries);
+    ck_assert_msg(result == PLN_OK, "%d (%s)", result, result < 0 ? pln_error_text() : "");
+    size_t n = entries.n;
+    pln_l2_entries_fini(&entries);
+    return n;
+}
+
+START_TEST(in_memory_the_lead_ends_by_the_clock_and_ages_grow) {
+    struct pln_l2_taking first = taker('1', true), second = taker('2', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_queue_state state;
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&a, &first), 0);
+    a.now += 4999;
+    b.now += 4999;
+    ck_assert_int_eq(take(&b, &second, &entries), PLN_PENDING);
+    b.now += 1;
+    ck_assert_uint_eq(count_taken(&b, &second), 0);
+    a.now += 1;
+    ck_assert_int_eq(pln_l2_queue_hold(a.l2, &first, soon()), PLN_PENDING);
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
+    ck_assert_int_eq(state.oldest, 5000);
+}
+END_TEST
+
+START_TEST(in_memory_what_goes_wrong_goes_wrong_for_the_queue_too) {
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_queue_state state;
+    struct pln_memory_faults faults = {.out_of_memory = true};
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    pln_l2_mem_cut(a.l2, true);
+    ck_assert_int_eq(write_set(&a, "a", "two"), PLN_EL2DOWN);
+    ck_assert_int_eq(take(&a, &taking, &entries), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_EL2DOWN);
+    pln_l2_mem_cut(a.l2, false);
+    pln_l2_mem_faults(memory, NULL, &faults);
+    ck_assert_int_eq(write_set(&a, "a", "two"), PLN_EL2);
+    ck_assert_uint_eq(count_taken(&a, &taking), 0); /* what frees memory is done */
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&a, &taking), 1);
+    faults = (struct pln_memory_faults){.delay_ms = 50, .carried_out = 1};
+    pln_l2_mem_faults(memory, NULL, &faults);
+    struct pln_hashed key = key_of("b");
+    struct pln_l2_item item = item_of("late");
+    struct pln_l2_value value;
+    struct pln_l2_write write = {
+        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
+    pln_ns at_once = pln_clock_precise() + 1000000;
+    ck_assert_int_eq(pln_l2_write(a.l2, &key, &write, at_once, &value), PLN_ETIMEOUT);
+    faults = (struct pln_memory_faults){.delay_ms = 0};
+    pln_l2_mem_faults(memory, NULL, &faults);
+    ck_assert_int_eq(pln_l2_queue_state(b.l2, soon(), &state), PLN_OK);
+    ck_assert_uint_eq(state.depth, 2); /* it was carried out, though its caller cannot know */
+    pln_l2_mem_forget(memory);
+    ck_assert_int_eq(pln_l2_queue_state(b.l2, soon(), &state), PLN_OK);
+    ck_assert_uint_eq(state.depth, 0);
+}
+END_TEST
+
+START_TEST(who_has_no_client_has_no_queue) {
+    struct pln_l2 *gone = pln_l2_gone();
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_letters letters;
+    struct pln_l2_queue_state state;
+    struct pln_l2_entry entry = {.ms = 1};
+    struct pln_hashed key = key_of("a");
+    pln_ms left;
+    ck_assert_int_eq(pln_l2_queue_check(gone), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_take(gone, &taking, soon(), &entries, &left), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_hold(gone, &taking, soon()), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_end(gone, &taking, &entry, 1, soon()), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_bury(gone, &taking, &entry, 1, "", 1, soon()), PLN_EL2DOWN);
+    pln_l2_queue_leave(gone, &taking, soon());
+    ck_assert_int_eq(pln_l2_queue_find(gone, &key, soon(), &entries), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_queue_state(gone, soon(), &state), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_letters(gone, 0, 0, 1, soon(), &letters), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_letter_end(gone, 1, 1, true, soon()), PLN_EL2DOWN);
+    ck_assert_int_eq(pln_l2_through(gone, &key, NULL, 1, soon()), PLN_EL2DOWN);
+}
+END_TEST
+
+/* ---- Redis ---- */
+
+static void open_client(struct client *client) {
+    client_init(client);
+    struct pln_l2_options options = client_options(client, server.url);
+    options.log_length = 100;
+    int result = pln_l2_redis_new(&options, &client->l2);
+    ck_assert_msg(result == PLN_OK, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_start(client->l2), PLN_OK);
+    ck_assert_msg(client_hears(client, "+"), "%s", client->log);
+    expect_story(client, "+");
+}
+
+static void set_up_with(const char *const *options) {
+    pln_test_redis_start(&server, options);
+    open_client(&a);
+    open_client(&b);
+}
+
+static void set_up(void) {
+    set_up_with(NULL);
+}
+
+static void tear_down(void) {
+    client_fini(&a);
+    client_fini(&b);
+    pln_test_redis_stop(&server);
+}
+
+static void command(const char *expected, const char *line) {
+    char *reply = pln_test_redis_command(&server, "%s", line);
+    if (expected != NULL) {
+        ck_assert_str_eq(reply, expected);
+    }
+    free(reply);
+}
+
+static void expect_depth(uint64_t depth, uint64_t dead) {
+    struct pln_l2_queue_state state;
+    int result = pln_l2_queue_state(a.l2, soon(), &state);
+    ck_assert_msg(result == PLN_OK, "%d (%s)", result, result < 0 ? pln_error_text() : "");
+    ck_assert_uint_eq(state.depth, depth);
+    ck_assert_uint_eq(state.dead, dead);
+}
+
+static void expect_nothing_taken(void) {
+    char *reply = pln_test_redis_command(&server, "XPENDING ns:queue store");
+    ck_assert_int_eq(strncmp(reply, "0\n", 2), 0); /* how many, and which */
+    free(reply);
+}
+
+START_TEST(redis_has_a_queue) {
+    queue_semantics[_i].run(&a, &b);
+}
+END_TEST
+
+START_TEST(a_queue_lies_under_its_names) {
+    struct pln_l2_taking taking = taker('x', true);
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    command("stream", "TYPE ns:queue");
+    command("1", "HLEN ns:queue:last");
+    command("xxxxxxxxxxxxxxxx", "GET ns:queue:lead");
+    char *left = pln_test_redis_command(&server, "PTTL ns:queue:lead");
+    ck_assert(atoi(left) > 1000 && atoi(left) <= 5000);
+    free(left);
+    command("-1", "PTTL ns:queue");
+    char *entry = pln_test_redis_command(&server, "XRANGE ns:queue - +");
+    ck_assert_ptr_nonnull(strstr(entry, "k\na\nv\none\nf\ns0"));
+    free(entry);
+    taking.is_first = false;
+    struct pln_l2_entries entries;
+    ck_assert_int_eq(take(&a, &taking, &entries), PLN_OK);
+    ck_assert_int_eq(pln_l2_queue_end(a.l2, &taking, entries.entries, 1, soon()), PLN_OK);
+    pln_l2_entries_fini(&entries);
+    command("0", "EXISTS ns:queue:last");
+    command("0", "XLEN ns:queue");
+    expect_nothing_taken();
+}
+END_TEST
+
+START_TEST(a_lead_ends_by_itself_and_another_goes_on) {
+    struct pln_l2_taking first = taker('1', true), second = taker('2', true);
+    struct pln_l2_entries entries;
+    first.lead = 30;
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&a, &first), 0);
+    first.is_first = false;
+    (void) take(&a, &first, &entries); /* unless its lead has ended on a slow machine */
+    pln_l2_entries_fini(&entries);
+    int result;
+    do {
+        result = take(&b, &second, &entries);
+    } while (result == PLN_PENDING);
+    ck_assert_int_eq(result, PLN_OK);
+    size_t n = entries.n;
+    pln_l2_entries_fini(&entries);
+    second.is_first = false;
+    ck_assert_uint_eq(n + count_taken(&b, &second), 1);
+    ck_assert_int_eq(pln_l2_queue_hold(a.l2, &first, soon()), PLN_PENDING);
+}
+END_TEST
+
+/* What is in the stream, or in its place, may be anybody's. */
+START_TEST(entries_that_are_not_ours_become_dead_letters) {
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_letters letters;
+    char *line = malloc(70000);
+    static const char *const strange[] = {
+        "XADD ns:queue * k a",
+        "XADD ns:queue * a k b v c f",
+        "XADD ns:queue * k a v one f s",
+        "XADD ns:queue * k a v one f s256",
+        "XADD ns:queue * k a v one f s0x",
+        "XADD ns:queue * k a v one f s99999999999999999999999",
+        "XADD ns:queue * k a v one f r",
+        "XADD ns:queue * k a v one f q0",
+        "XADD ns:queue * v one k a f s0",
+    };
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(strange); i++) {
+        command(NULL, strange[i]);
+    }
+    memset(line, 0, 70000);
+    int head = snprintf(line, 100, "XADD ns:queue * k ");
+    memset(line + head, 'k', PLN_MAX_KEY + 1);
+    memcpy(line + head + PLN_MAX_KEY + 1, " v one f s0", 12);
+    command(NULL, line);
+    free(line);
+    ck_assert_int_eq(write_set(&a, "b", "two"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&b, &taking), 0);
+    taking.is_first = false;
+    ck_assert_int_eq(take(&b, &taking, &entries), PLN_OK);
+    ck_assert_uint_eq(entries.n, 2);
+    ck_assert(pln_bytes_equal(entries.entries[1].value, pln_key("two")));
+    pln_l2_entries_fini(&entries);
+    ck_assert(client_logs(&b, "is no write of ours"));
+    expect_depth(2, PLN_ARRAY_LEN(strange) + 1);
+    ck_assert_int_eq(pln_l2_letters(a.l2, 0, 0, 100, soon(), &letters), PLN_OK);
+    ck_assert_uint_eq(letters.n, PLN_ARRAY_LEN(strange) + 1);
+    for (size_t i = 0; i < letters.n; i++) {
+        const struct pln_l2_entry *entry = &letters.letters[i].entry;
+        ck_assert(pln_bytes_equal(letters.letters[i].error, pln_key("no write of perilune")));
+        ck_assert_int_eq(pln_l2_letter_end(a.l2, entry->ms, entry->seq, true, soon()), PLN_EINVAL);
+        ck_assert_int_eq(pln_l2_letter_end(a.l2, entry->ms, entry->seq, false, soon()), PLN_OK);
+    }
+    pln_l2_letters_fini(&letters);
+    expect_depth(2, 0);
+}
+END_TEST
+
+START_TEST(letters_that_are_not_ours_are_shown_and_dropped) {
+    struct pln_l2_letters letters;
+    command(NULL, "XADD ns:queue:dead * what ever");
+    command(NULL, "XADD ns:queue:dead * k a v b f s0 w nonsense n many e why");
+    ck_assert_int_eq(pln_l2_letters(a.l2, 0, 0, 100, soon(), &letters), PLN_OK);
+    ck_assert_uint_eq(letters.n, 2);
+    ck_assert(pln_bytes_equal(letters.letters[0].error, pln_key("no letter of perilune")));
+    ck_assert(letters.letters[1].write_ms == 0 && letters.letters[1].attempts == 0);
+    for (size_t i = 0; i < 2; i++) {
+        const struct pln_l2_entry *entry = &letters.letters[i].entry;
+        ck_assert_int_eq(pln_l2_letter_end(a.l2, entry->ms, entry->seq, false, soon()), PLN_OK);
+    }
+    pln_l2_letters_fini(&letters);
+}
+END_TEST
+
+START_TEST(what_stands_in_the_queues_place_is_an_error) {
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_queue_state state;
+    struct pln_hashed key = key_of("a");
+    command("OK", "SET ns:queue nonsense");
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_EL2);
+    ck_assert_int_eq(take(&a, &taking, &entries), PLN_EL2);
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_EL2);
+    command("1", "DEL ns:queue");
+    command("1", "HSET ns:queue:last a nonsense");
+    ck_assert_int_lt(pln_l2_queue_find(a.l2, &key, soon(), &entries), 0);
+    command("1", "DEL ns:queue:last");
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    command(NULL, "XADD ns:queue 99999999999999-7 k b v one f s0");
+    command(NULL, "HSET ns:queue:last a 99999999999999-7"); /* which is of another key */
+    ck_assert_int_eq(pln_l2_queue_find(a.l2, &key, soon(), &entries), PLN_MISS);
+}
+END_TEST
+
+START_TEST(what_others_have_deleted_is_made_anew) {
+    struct pln_l2_taking taking = taker('1', true);
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&a, &taking), 1);
+    command("OK", "FLUSHALL");
+    taking.is_first = true;
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    command("0", "EXISTS ns:queue");
+    ck_assert_int_eq(write_set(&a, "b", "two"), PLN_OK);
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&a, &taking), 1);
+    command("1", "XGROUP DESTROY ns:queue store"); /* nobody knows now what was taken */
+    ck_assert_uint_eq(count_taken(&a, &taking), 1);
+    command("1", "XTRIM ns:queue MAXLEN 0"); /* it was taken, and is no more */
+    taking.is_first = true;
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    expect_nothing_taken();
+}
+END_TEST
+
+START_TEST(big_writes_are_handed_out_a_few_at_a_time) {
+    enum { BIG = 3 << 20, N = 6 };
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    char *text = malloc(BIG + 1);
+    memset(text, 'x', BIG);
+    text[BIG] = 0;
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    for (int i = 0; i < N; i++) {
+        ck_assert_int_eq(write_set(&a, "a", text), PLN_OK);
+    }
+    free(text);
+    taking.is_first = false;
+    size_t n = 0;
+    for (int i = 0; i < N && n < N; i++) {
+        ck_assert_int_eq(take(&a, &taking, &entries), PLN_OK);
+        n += entries.n;
+        pln_l2_entries_fini(&entries);
+    }
+    ck_assert_uint_eq(n, N);
+    taking = taker('1', true);
+    ck_assert_int_eq(take(&a, &taking, &entries), PLN_OK);
+    ck_assert_uint_gt(entries.n, 0);
+    ck_assert_uint_eq(entries.entries[0].n_taken, 2);
+    pln_l2_entries_fini(&entries);
+}
+END_TEST
+
+START_TEST(a_server_that_evicts_says_so) {
+    struct pln_l2_queue_state state;
+    command("OK", "CONFIG SET maxmemory-policy allkeys-lru");
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
+    ck_assert(!state.may_evict); /* it has no bound */
+    command("OK", "CONFIG SET maxmemory 1000000000");
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
+    ck_assert(state.may_evict);
+    command("OK", "CONFIG SET maxmemory-policy volatile-lru");
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
+    ck_assert(!state.may_evict);
+}
+END_TEST
+
+START_TEST(a_full_server_takes_no_set_and_lets_the_queue_be_emptied) {
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_int_eq(write_set(&a, "b", "two"), PLN_OK);
+    command("OK", "CONFIG SET maxmemory 1");
+    ck_assert_int_eq(write_set(&a, "a", "three"), PLN_EL2);
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "maxmemory"));
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    taking.is_first = false;
+    ck_assert_int_eq(take(&a, &taking, &entries), PLN_OK);
+    ck_assert_uint_eq(entries.n, 2);
+    ck_assert_int_eq(pln_l2_queue_bury(a.l2, &taking, &entries.entries[0], 1, "why", 10, soon()),
+                     PLN_OK);
+    ck_assert_int_eq(pln_l2_queue_end(a.l2, &taking, &entries.entries[1], 1, soon()), PLN_OK);
+    pln_l2_entries_fini(&entries);
+    expect_depth(0, 1);
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
+    struct pln_l2_value value;
+    ck_assert_int_eq(pln_l2_write(a.l2, &key, &write, soon(), &value), PLN_OK);
+    ck_assert_int_eq(pln_l2_through(a.l2, &key, NULL, pln_clock_precise(), soon()), PLN_OK);
+}
+END_TEST
+
+START_TEST(plain_keys_are_queued_and_removed_through) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_item item = item_of("one");
+    struct pln_l2_value value;
+    struct pln_l2_write write = {
+        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
+    key.is_plain = true;
+    ck_assert_int_eq(pln_l2_write(a.l2, &key, &write, soon(), &value), PLN_OK);
+    command("one", "GET ns:v:a");
+    expect_depth(1, 0);
+    ck_assert_int_eq(pln_l2_through(a.l2, &key, &item, pln_clock_precise(), soon()),
+                     PLN_NOT_STORED);
+    command("0", "EXISTS ns:v:a");
+    ck_assert_int_eq(pln_l2_through(a.l2, &key, NULL, pln_clock_precise(), soon()), PLN_OK);
+    command("0", "EXISTS ns:v:a");
+}
+END_TEST
+
+START_TEST(a_mark_and_a_short_life_are_seen_for_a_minute) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_item item = item_of("one");
+    pln_ns began = pln_clock_precise();
+    item.life_left = item.fresh_left = 1;
+    ck_assert_int_eq(pln_l2_through(a.l2, &key, &item, pln_clock_precise(), soon()), PLN_OK);
+    char *left = pln_test_redis_command(&server, "PTTL ns:v:a");
+    ck_assert(atoi(left) > 50000 && atoi(left) <= 60000);
+    free(left);
+    struct pln_l2_value value;
+    int result;
+    do {
+        result = pln_l2_get(b.l2, &key, soon(), &value);
+        if (result == PLN_OK) {
+            pln_l2_value_fini(&value);
+        }
+    } while (result == PLN_OK);
+    ck_assert_int_eq(result, PLN_MISS);
+    ck_assert_int_eq(pln_l2_through(b.l2, &key, &item, began, soon()), PLN_NOT_STORED);
+    left = pln_test_redis_command(&server, "PTTL ns:v:a");
+    ck_assert(atoi(left) > 50000 && atoi(left) <= 60000);
+    free(left);
+}
+END_TEST
+
+static void *resume_later(void *arg) {
+    (void) arg;
+    usleep(50000);
+    pln_test_redis_resume(&server);
+    return NULL;
+}
+
+/* By the time since it was sent the store's begin looks later than it was: too late to tell what
+ * was made meanwhile. */
+START_TEST(a_write_through_that_was_long_on_its_way_is_not_believed) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_item item = item_of("new");
+    pthread_t thread;
+    ck_assert_int_eq(pln_l2_remove(a.l2, &key, soon()), PLN_OK); /* it is connected */
+    pln_ns began = pln_clock_precise();
+    ck_assert_int_eq(pln_l2_through(b.l2, &key, &item, pln_clock_precise(), soon()), PLN_OK);
+    pln_test_redis_pause(&server);
+    ck_assert_int_eq(pthread_create(&thread, NULL, resume_later, NULL), 0);
+    int result = pln_l2_through(a.l2, &key, &item, began, soon());
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(result, PLN_NOT_STORED);
+    expect_text(&b, "a", NULL);
+}
+END_TEST
+
+START_TEST(the_usual_write_makes_the_tags_hash_where_there_is_none) {
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    command("OK", "FLUSHALL");
+    ck_assert_int_eq(write_set(&a, "a", "two"), PLN_OK);
+    expect_text(&b, "a", "two");
+    command("0", "HEXISTS ns:tags *");
+    command("1", "HEXISTS ns:tags #");
+    command("1", "XLEN ns:log");
+    command("1", "DEL ns:log");
+    command("OK", "SET ns:log nonsense");
+    ck_assert_int_eq(write_set(&a, "a", "three"), PLN_OK);
+    command("1", "XLEN ns:log");
+    ck_assert_int_eq(pln_l2_drop_tag(a.l2, pln_key("t"), soon()), PLN_OK);
+    expect_text(&b, "a", "three");
+    ck_assert_int_eq(pln_l2_clear(a.l2, soon()), PLN_OK);
+    expect_text(&b, "a", NULL);
+    expect_depth(2, 0);
+}
+END_TEST
+
+START_TEST(a_queue_outlives_its_server) {
+    static const char *const options[] = {"--appendonly", "yes", "--appendfsync", "always", NULL};
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    set_up_with(options);
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    ck_assert_uint_eq(count_taken(&a, &taking), 0);
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&a, &taking), 1);
+    ck_assert_int_eq(write_set(&a, "b", "two"), PLN_OK);
+    pln_test_redis_kill(&server);
+    pln_test_redis_restart(&server);
+    struct client c;
+    open_client(&c);
+    taking = taker('2', true);
+    int result;
+    do { /* the lead of the one before may last */
+        result = take(&c, &taking, &entries);
+    } while (result == PLN_PENDING);
+    ck_assert_msg(result == PLN_OK, "%d (%s)", result, result < 0 ? pln_error_text() : "");
+    ck_assert_uint_eq(entries.n, 1);
+    ck_assert(pln_bytes_equal(entries.entries[0].value, pln_key("one")));
+    pln_l2_entries_fini(&entries);
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&c, &taking), 1);
+    client_fini(&c);
+    tear_down();
+}
+END_TEST
+
+static void refuse(const char *url, const char *ns, const char *why) {
+    struct client client;
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
+    struct pln_l2_value value;
+    struct pln_l2_entries entries;
+    client_init(&client);
+    struct pln_l2_options options = client_options(&client, url);
+    options.ns = ns;
+    ck_assert_msg(pln_l2_redis_new(&options, &client.l2) == PLN_OK, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_EINVAL);
+    ck_assert_msg(strstr(pln_error_text(), why) != NULL, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_write(client.l2, &key, &write, soon(), &value), PLN_EINVAL);
+    ck_assert_int_eq(pln_l2_queue_find(client.l2, &key, soon(), &entries), PLN_EINVAL);
+    client_fini(&client);
+}
+
+START_TEST(where_values_are_apart_there_is_no_queue) {
+    struct client client;
+    refuse("redis+cluster://127.0.0.1:1", "shop", "{shop} in the place of shop");
+    refuse("redis+ring://127.0.0.1:1,127.0.0.1:2", "shop", "redis+ring");
+    client_init(&client);
+    struct pln_l2_options options = client_options(&client, "redis+cluster://127.0.0.1:1");
+    options.ns = "{shop}";
+    ck_assert_int_eq(pln_l2_redis_new(&options, &client.l2), PLN_OK);
+    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_OK);
+    client_fini(&client);
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("queue");
+    TCase *in_memory = tcase_create("memory"), *redis = tcase_create("redis"),
+          *alone = tcase_create("alone");
+    suite_add_tcase(suite, in_memory);
+    suite_add_tcase(suite, redis);
+    suite_add_tcase(suite, alone);
+    tcase_add_checked_fixture(in_memory, set_up_memory, tear_down_memory);
+    tcase_add_checked_fixture(redis, set_up, tear_down);
+    tcase_set_timeout(redis, 60);
+    tcase_set_timeout(alone, 60);
+    tcase_add_loop_test(in_memory, memory_has_a_queue, 0, n_queue_semantics);
+    tcase_add_test(in_memory, in_memory_the_lead_ends_by_the_clock_and_ages_grow);
+    tcase_add_test(in_memory, in_memory_what_goes_wrong_goes_wrong_for_the_queue_too);
+    tcase_add_test(in_memory, who_has_no_client_has_no_queue);
+    tcase_add_loop_test(redis, redis_has_a_queue, 0, n_queue_semantics);
+    tcase_add_test(redis, a_queue_lies_under_its_names);
+    tcase_add_test(redis, a_lead_ends_by_itself_and_another_goes_on);
+    tcase_add_test(redis, entries_that_are_not_ours_become_dead_letters);
+    tcase_add_test(redis, letters_that_are_not_ours_are_shown_and_dropped);
+    tcase_add_test(redis, what_stands_in_the_queues_place_is_an_error);
+    tcase_add_test(redis, what_others_have_deleted_is_made_anew);
+    tcase_add_test(redis, big_writes_are_handed_out_a_few_at_a_time);
+    tcase_add_test(redis, a_server_that_evicts_says_so);
+    tcase_add_test(redis, a_full_server_takes_no_set_and_lets_the_queue_be_emptied);
+    tcase_add_test(redis, plain_keys_are_queued_and_removed_through);
+    tcase_add_test(redis, a_mark_and_a_short_life_are_seen_for_a_minute);
+    tcase_add_test(redis, a_write_through_that_was_long_on_its_way_is_not_believed);
+    tcase_add_test(redis, the_usual_write_makes_the_tags_hash_where_there_is_none);
+    tcase_add_test(alone, a_queue_outlives_its_server);
+    tcase_add_test(alone, where_values_are_apart_there_is_no_queue);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
