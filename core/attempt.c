@@ -211,7 +211,7 @@ static void settle(struct run *run, size_t n, bool has_life, pln_ns now) {
 int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store store, void *arg) {
     size_t n = 0, i = 0;
     struct run run = {.batches = batches, .store = store, .arg = arg};
-    struct item *item;
+    struct item *item = NULL;
     run.group = choose(batches, now, &n);
     if (run.group == NULL) {
         return PLN_MISS;
@@ -265,7 +265,7 @@ static size_t list_older(const struct item *item, struct pln_l2_entry *list) {
 }
 
 const struct pln_l2_entry *pln_batches_over(struct pln_batches *batches, size_t *n) {
-    const struct item *item;
+    const struct item *item = NULL;
     size_t n_all = 0;
     *n = 0;
     DL_FOREACH(batches->over, item) {
@@ -283,7 +283,7 @@ const struct pln_l2_entry *pln_batches_over(struct pln_batches *batches, size_t 
 }
 
 void pln_batches_ended(struct pln_batches *batches) {
-    struct item *item, *next;
+    struct item *item = NULL, *next;
     DL_FOREACH_SAFE(batches->over, item, next) {
         item_end(batches, item);
     }

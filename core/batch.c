@@ -110,7 +110,7 @@ int pln_batches_new(pln_batch_terms terms, void *arg, struct pln_batches **batch
 }
 
 static void free_list(struct item *list) {
-    struct item *item, *next;
+    struct item *item = NULL, *next;
     DL_FOREACH_SAFE(list, item, next) {
         pln_batch_item_free(item);
     }
@@ -246,7 +246,7 @@ int pln_batches_add(struct pln_batches *batches, const struct pln_l2_entry *entr
 }
 
 void pln_batches_set_hasty(struct pln_batches *batches, bool is_hasty) {
-    struct item *item;
+    struct item *item = NULL;
     for (size_t i = 0; is_hasty && !batches->is_hasty && i < batches->n_groups; i++) {
         DL_FOREACH(batches->groups[i].items, item) {
             item->due = item->n_failed == 0 ? 0 : item->due;
@@ -256,7 +256,7 @@ void pln_batches_set_hasty(struct pln_batches *batches, bool is_hasty) {
 }
 
 void pln_batches_hurry(struct pln_batches *batches, pln_ns now) {
-    struct item *item;
+    struct item *item = NULL;
     for (size_t i = 0; i < batches->n_groups; i++) {
         batches->groups[i].held_until = 0;
         DL_FOREACH(batches->groups[i].items, item) {
@@ -274,7 +274,7 @@ static size_t most_of(const struct group *group) {
 
 size_t pln_batch_pick(struct group *group, pln_ns now, pln_ns *due) {
     size_t n = 0, most = most_of(group);
-    struct item *item;
+    struct item *item = NULL;
     *due = PLN_FOREVER;
     DL_FOREACH(group->items, item) {
         bool is_free = item->ahead == NULL || (item->ahead->is_picked && group->terms->in_order);

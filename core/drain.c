@@ -104,6 +104,17 @@ int pln_queue_look(struct pln_cache *cache, pln_ns deadline, struct pln_l2_queue
     return status;
 }
 
+void pln_drain_look(struct pln_drain *drain) {
+    struct pln_l2_queue_state state;
+    pthread_mutex_lock(&drain->lock);
+    bool looks = drain->is_wanted && !drain->is_closing && pln_clock_precise() >= drain->look_at;
+    pthread_mutex_unlock(&drain->lock);
+    if (looks) {
+        (void) pln_queue_look(drain->cache, pln_cache_l2_deadline(drain->cache, PLN_FOREVER),
+                              &state);
+    }
+}
+
 bool pln_drain_may_hold(struct pln_cache *cache) {
     struct pln_drain *drain = cache->drain;
     struct pln_l2_queue_state state;
@@ -141,25 +152,19 @@ static bool is_due_locked(const struct pln_drain *drain) {
 
 /* The lock is not held meanwhile. */
 static void take_turn_locked(struct pln_drain *drain) {
-    struct pln_cache *cache = drain->cache;
-    struct pln_l2_queue_state state;
     bool is_hasty = drain->n_hasty > 0 || drain->is_closing;
     struct pln_drain_turn turn = {.has_news = drain->n_told > 0 || is_hasty,
                                   .is_hasty = is_hasty,
                                   .is_hurried = drain->is_hurried};
     pln_ns due = pln_deadline(start_again);
-    bool looks = pln_clock_precise() >= drain->look_at && !drain->is_closing;
     drain->is_at_work = true;
     drain->is_hurried = false;
     drain->n_told = 0;
     pthread_mutex_unlock(&drain->lock);
-    if (drain->turns != NULL || pln_turns_new(cache, &drain->turns) == PLN_OK) {
+    if (drain->turns != NULL || pln_turns_new(drain->cache, &drain->turns) == PLN_OK) {
         due = pln_turns_take(drain->turns, &turn);
     } else {
         turn.is_at_end = true;
-    }
-    if (looks) {
-        (void) pln_queue_look(cache, pln_cache_l2_deadline(cache, PLN_FOREVER), &state);
     }
     pthread_mutex_lock(&drain->lock);
     drain->is_at_work = false;

@@ -155,6 +155,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .compress_bytes = options->compress_bytes,
         .compression = (uint8_t) (1 + pln_option_index(pln_compressions, options->compression)),
         .codec = (uint8_t) (1 + pln_option_index(pln_codecs, options->codec)),
+        .write = options->writing != NULL ? options->writing->strategy : 0,
     };
 }
 
@@ -241,6 +242,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_swaps_new(&cache->swaps);
     }
     if (status == PLN_OK) {
+        status = pln_stores_new(&cache->stores);
+    }
+    if (status == PLN_OK) {
         status = pln_heard_new(&cache->heard);
     }
     if (status == PLN_OK) {
@@ -309,7 +313,11 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 int pln_open_alone(const struct pln_options *options, const struct pln_alone *alone,
                    pln_l2_maker make, void *arg, struct pln_cache **cache) {
     struct pln_options resolved;
+    struct pln_write_options writing;
     int status = pln_options_resolve(options, make != NULL, &resolved);
+    if (status == PLN_OK) {
+        status = pln_writing_resolve(resolved.writing, &writing);
+    }
     if (status < 0) {
         return status;
     }
@@ -323,6 +331,8 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     pthread_mutex_init(&created->shadow_lock, NULL);
     created->terms = terms_of(&resolved);
     created->terms.cost = &created->cost;
+    created->writing = writing;
+    atomic_init(&created->may_store, writing.strategy != PLN_WRITE_ASIDE);
     created->max_item_bytes = resolved.max_item_bytes;
     created->max_entries = resolved.max_entries;
     created->eviction = pln_evictions[pln_option_index(pln_evictions, resolved.eviction)];
@@ -392,6 +402,7 @@ void pln_close(struct pln_cache *cache) {
     pln_loaders_free(cache);
     pln_shared_free(cache->shared);
     pln_swaps_free(cache->swaps);
+    pln_stores_free(cache->stores);
     pln_heard_free(cache->heard);
     pln_schema_free(cache->schema);
     pln_alerts_free(cache->alerts);

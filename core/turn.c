@@ -232,8 +232,8 @@ static int take(struct pln_turns *turns) {
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
     status = add_all(turns, &entries);
+    bool has_more = turns->taking.is_first || entries.n > 0; /* then of what is new */
     turns->taking.is_first = turns->taking.is_first && entries.n > 0;
-    bool has_more = turns->taking.is_first || entries.n > 0;
     turns->poll_at = has_more ? 0 : pln_deadline(turns->poll);
     pln_l2_entries_fini(&entries);
     if (status < 0) {

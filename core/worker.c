@@ -20,6 +20,7 @@
 #include "flight.h"
 #include "own.h"
 #include "simulate.h"
+#include "store.h"
 #include "thread.h"
 #include "warm.h"
 
@@ -117,6 +118,7 @@ static pln_ns sweep(struct pln_cache *cache) {
         pln_popular_run(cache);
     }
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
+    pln_drain_look(cache->drain);
     if (cache->stand_in == NULL) { /* what is only played with alarms nobody */
         pln_alerts_look(cache->alerts, 0);
     }

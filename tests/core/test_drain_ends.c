@@ -178,7 +178,7 @@ START_TEST(one_instance_at_a_time_stores) {
     ck_assert_int_eq(pln_queue_state(A, &a), PLN_OK);
     ck_assert_int_eq(pln_queue_state(B, &b), PLN_OK);
     ck_assert_int_eq(a.is_ours + b.is_ours, 1);
-    ck_assert_uint_eq(a.lag_ms, 0);
+    ck_assert_int_eq(a.lag_ms, 0);
 }
 END_TEST
 
