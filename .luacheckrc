@@ -5,7 +5,8 @@ codes = true
 
 local policy = {
     ignore = { "212" }, -- a function takes its arguments by place, and may not need all
-    read_globals = { "cache", "keys", "file", "zset", "previous", "loader", "log" },
+    read_globals = { "cache", "keys", "file", "zset", "previous", "loader", "log", "store",
+        "through", "behind", "around" },
 }
 files["scripts/policies"] = policy
 files["scripts/warmers/from_sqlite.lua"] = policy

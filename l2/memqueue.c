@@ -90,15 +90,14 @@ struct mem_write *pln_mem_unqueue(struct mem_queue *queue, uint64_t ms, uint64_t
 }
 
 void pln_mem_queue_forget(struct mem_queue *queue) {
-    struct mem_last *last, *next;
     while (queue->first != NULL) {
         struct mem_write *after = queue->first->next;
         free(queue->first);
         queue->first = after;
     }
     pln_mem_forget_letters(queue);
-    HASH_ITER(hh, queue->lasts, last, next) {
-        drop_last(queue, last);
+    while (queue->lasts != NULL) {
+        drop_last(queue, queue->lasts);
     }
     pln_mem_queue_init(queue);
 }

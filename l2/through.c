@@ -104,7 +104,7 @@ static int run(struct pln_redis *redis, const struct pln_hashed *key,
 int pln_redis_through(struct pln_l2 *l2, const struct pln_hashed *key,
                       const struct pln_l2_item *item, pln_ns began, pln_ns deadline) {
     struct pln_redis *redis = pln_redis_of(l2);
-    struct answer answer;
+    struct answer answer = {0};
     int result = item != NULL ? pln_envelope_check(item) : PLN_OK;
     if (result == PLN_OK) {
         result = pln_redis_check_key(key);

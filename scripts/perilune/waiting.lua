@@ -178,6 +178,14 @@ function waiting.wrap(cache, wait, host)
         })
     end
 
+    -- Results of SQL: the statement blocks, as LuaSQL does, but what the cache does with it waits.
+    for _, name in ipairs { "query", "execute", "changed" } do
+        object[name] = function(_, ...)
+            check_open()
+            return require "perilune.query"[name](object, ...)
+        end
+    end
+
     -- Those who wait are told nil, message, "closed", and the last of them closes the cache.
     function object.close()
         if is_closing then

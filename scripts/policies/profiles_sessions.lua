@@ -4,7 +4,10 @@
 -- user's own change; sessions that live as long as they are used, and end for certain after a
 -- day; rights that are never older than a minute, and passwords and tokens that cannot be cached
 -- even by mistake.
--- What to change: the names of your keys, and how long a session may idle.
+-- What to change: the names of your keys, how long a session may idle, and where profiles are
+-- stored: with a store that the program registers as "users" (pln_register_store), or a function in
+-- a trusted policy, "user:{id}" may say write = through(store "users"). What the program sets is
+-- then in the database first, and in all processes after that.
 
 cache.class "profile" {
   ttl = "15m", jitter = "30%",

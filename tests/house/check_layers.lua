@@ -23,7 +23,8 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "data", "hashes", "scans", "boards", "watch",
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
     "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded", "terms", "prompt",
-    "editor", "swaps", "bulk", "keying", "hearing" }
+    "editor", "swaps", "bulk", "keying", "hearing",
+    "queries", "queue" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

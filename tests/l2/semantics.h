@@ -17,10 +17,10 @@ struct semantic {
 extern const struct semantic semantics[];
 extern const int n_semantics;
 
-/* ---- semantics_queue.c: of writes that wait, and of those that were stored first ---- */
+/* ---- of writes that wait, and of those that were stored first ---- */
 
-extern const struct semantic queue_semantics[];
-extern const int n_queue_semantics;
+extern const struct semantic queue_semantics[], through_semantics[];
+extern const int n_queue_semantics, n_through_semantics;
 
 /* ---- semantics_lease.c ---- */
 

@@ -1,91 +1,10 @@
 /* SPDX-License-Identifier: MIT
- * semantics_queue.c - see semantics.h: writes that wait to be stored, and those stored first. */
+ * semantics_queue.c - see semantics.h: writes that wait to be stored. */
 #include "semantics.h"
+#include "waiting.h"
 
 #include <check.h>
 #include <stdio.h>
-
-#include "../../l2/queue.h"
-
-/* ---- words for what the tests say ---- */
-
-static struct pln_l2_taking taker(char name, bool is_first) {
-    struct pln_l2_taking taking = {.lead = 5000, .is_first = is_first, .most = 100};
-    memset(taking.token, name, sizeof taking.token);
-    return taking;
-}
-
-static int write_set(struct client *client, const char *key, const char *text) {
-    struct pln_hashed hashed = key_of(key);
-    struct pln_l2_item item = item_of(text);
-    struct pln_l2_value value;
-    struct pln_l2_write write = {
-        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
-    return pln_l2_write(client->l2, &hashed, &write, soon(), &value);
-}
-
-static int write_remove(struct client *client, const char *key) {
-    struct pln_hashed hashed = key_of(key);
-    struct pln_l2_value value;
-    struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
-    return pln_l2_write(client->l2, &hashed, &write, soon(), &value);
-}
-
-/* What was taken, as "key=value key-": a removal has a dash. */
-static char *describe(const struct pln_l2_entries *entries) {
-    char *text = strdup("");
-    for (size_t i = 0; i < entries->n; i++) {
-        const struct pln_l2_entry *entry = &entries->entries[i];
-        char *longer = NULL;
-        int len = asprintf(&longer, "%s%s%.*s%s%.*s", text, i == 0 ? "" : " ", (int) entry->key.len,
-                           (const char *) entry->key.data, entry->is_removal ? "-" : "=",
-                           (int) entry->value.len, (const char *) entry->value.data);
-        ck_assert_int_ge(len, 0);
-        free(text);
-        text = longer;
-    }
-    return text;
-}
-
-static void expect_taken(struct client *client, const struct pln_l2_taking *taking,
-                         const char *expected, struct pln_l2_entries *entries) {
-    pln_ms left;
-    int result = pln_l2_queue_take(client->l2, taking, soon(), entries, &left);
-    ck_assert_msg(result == PLN_OK, "take gives %d (%s)", result,
-                  result < 0 ? pln_error_text() : "");
-    char *text = describe(entries);
-    ck_assert_str_eq(text, expected);
-    free(text);
-}
-
-/* The same where the entries are of no more interest. */
-static void expect_take(struct client *client, const struct pln_l2_taking *taking,
-                        const char *expected) {
-    struct pln_l2_entries entries;
-    expect_taken(client, taking, expected, &entries);
-    pln_l2_entries_fini(&entries);
-}
-
-static void expect_depth(struct client *client, uint64_t depth, uint64_t dead) {
-    struct pln_l2_queue_state state;
-    ck_assert_int_eq(pln_l2_queue_state(client->l2, soon(), &state), PLN_OK);
-    ck_assert_uint_eq(state.depth, depth);
-    ck_assert_uint_eq(state.dead, dead);
-}
-
-/* What waits for a key; NULL: nothing does. */
-static void expect_waiting(struct client *client, const char *key, const char *expected) {
-    struct pln_hashed hashed = key_of(key);
-    struct pln_l2_entries found;
-    int result = pln_l2_queue_find(client->l2, &hashed, soon(), &found);
-    ck_assert_int_eq(result, expected != NULL ? PLN_OK : PLN_MISS);
-    if (expected != NULL) {
-        char *text = describe(&found);
-        ck_assert_str_eq(text, expected);
-        free(text);
-    }
-    pln_l2_entries_fini(&found);
-}
 
 /* ---- into the queue ---- */
 
@@ -483,82 +402,6 @@ static void the_oldest_letters_go_first(struct client *a, struct client *b) {
     pln_l2_letters_fini(&letters);
 }
 
-/* ---- stored first ---- */
-
-static int through(struct client *client, const char *key, const char *text, pln_ns began) {
-    struct pln_hashed hashed = key_of(key);
-    struct pln_l2_item item = item_of(text == NULL ? "" : text);
-    return pln_l2_through(client->l2, &hashed, text == NULL ? NULL : &item, began, soon());
-}
-
-static void what_one_writes_through_in_turn_stays(struct client *a, struct client *b) {
-    char text[16];
-    for (int i = 0; i < 50; i++) { /* several in one millisecond */
-        snprintf(text, sizeof text, "%d", i);
-        ck_assert_int_eq(through(a, "a", text, pln_clock_precise()), PLN_OK);
-        expect_text(b, "a", text);
-        if (i % 10 == 9) {
-            ck_assert_int_eq(through(a, "a", NULL, pln_clock_precise()), PLN_OK);
-            expect_text(b, "a", NULL);
-        }
-    }
-    ck_assert(client_hears(b, "k:a"));
-    expect_story(a, "");
-}
-
-static void writes_through_that_overlap_leave_no_value(struct client *a, struct client *b) {
-    struct pln_hashed key = key_of("a");
-    struct pln_l2_lease lease;
-    pln_ns began_a = pln_clock_precise(), began_c = began_a;
-    ck_assert_int_eq(through(b, "a", "b's", pln_clock_precise()), PLN_OK);
-    expect_text(a, "a", "b's");
-    ck_assert_int_eq(through(a, "a", "a's", began_a), PLN_NOT_STORED);
-    expect_text(a, "a", NULL);
-    expect_text(b, "a", NULL);
-    ck_assert_int_eq(through(b, "a", "c's", began_c), PLN_NOT_STORED); /* it sees the mark */
-    expect_text(a, "a", NULL);
-    /* which is no value to anybody */
-    ck_assert_int_eq(pln_l2_expire(a->l2, &key, soon()), PLN_MISS);
-    ck_assert_int_eq(pln_l2_touch(a->l2, &key, 1000, 1000, 0, soon()), PLN_MISS);
-    ck_assert_uint_eq(client_count(a, PLN_COUNT_L2_BAD_VALUES), 0);
-    ck_assert_int_eq(pln_l2_lease(a->l2, &key, 5000, soon(), &lease), PLN_OK);
-    struct pln_l2_item item = item_of("loaded");
-    item.tag_clock = lease.tag_clock;
-    ck_assert_int_eq(pln_l2_commit(a->l2, &key, &lease, &item, soon()), PLN_OK);
-    expect_text(b, "a", "loaded");
-}
-
-static void a_removal_through_is_seen_by_who_began_before(struct client *a, struct client *b) {
-    struct pln_l2_lease lease;
-    struct pln_hashed key = key_of("a");
-    pln_ns began = pln_clock_precise();
-    ck_assert_int_eq(through(b, "a", NULL, pln_clock_precise()), PLN_OK);
-    ck_assert(client_hears(a, "k:a"));
-    ck_assert_int_eq(through(a, "a", "older", began), PLN_NOT_STORED);
-    ck_assert_int_eq(pln_l2_lease(b->l2, &key, 5000, soon(), &lease), PLN_OK);
-    ck_assert_int_eq(through(a, "a", "newer", pln_clock_precise()), PLN_OK);
-    expect_text(b, "a", "newer");
-    struct pln_l2_item item = item_of("loaded before");
-    item.tag_clock = lease.tag_clock;
-    ck_assert_int_eq(pln_l2_commit(b->l2, &key, &lease, &item, soon()), PLN_NOT_STORED);
-    expect_text(b, "a", "newer");
-}
-
-static void conditions_take_a_mark_for_no_value(struct client *a, struct client *b) {
-    struct pln_hashed key = key_of("a");
-    struct pln_l2_item item = item_of("new");
-    struct pln_l2_value value;
-    struct pln_l2_swap swap = {.item = &item};
-    ck_assert_int_eq(through(a, "a", NULL, pln_clock_precise()), PLN_OK);
-    ck_assert_int_eq(pln_l2_set(b->l2, &key, &item, PLN_SET_XX, soon()), PLN_NOT_STORED);
-    ck_assert_int_eq(pln_l2_set(b->l2, &key, &item, PLN_SET_NX, soon()), PLN_OK);
-    expect_text(a, "a", "new");
-    ck_assert_int_eq(through(a, "a", NULL, pln_clock_precise()), PLN_OK);
-    ck_assert_int_eq(pln_l2_swap(b->l2, &key, &swap, soon(), &value), PLN_OK);
-    pln_l2_value_fini(&value);
-    expect_text(a, "a", "new");
-}
-
 #define SEMANTIC(function)                                                                         \
     { #function, function }
 const struct semantic queue_semantics[] = {
@@ -575,9 +418,5 @@ const struct semantic queue_semantics[] = {
     SEMANTIC(a_letter_is_shown_tried_again_and_dropped),
     SEMANTIC(a_letter_undoes_no_later_write),
     SEMANTIC(the_oldest_letters_go_first),
-    SEMANTIC(what_one_writes_through_in_turn_stays),
-    SEMANTIC(writes_through_that_overlap_leave_no_value),
-    SEMANTIC(a_removal_through_is_seen_by_who_began_before),
-    SEMANTIC(conditions_take_a_mark_for_no_value),
 };
 const int n_queue_semantics = PLN_ARRAY_LEN(queue_semantics);

@@ -1,154 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * test_queue.c - writes that wait: what every tier must do, over memory and over a real server; and
- * what only a server can do to a queue. */
+ * test_queue.c - writes that wait, and those stored first, over a real server: what every tier
+ * must do, and what only a server can do to a queue. */
 #include <check.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "semantics.h"
 #include "server.h"
-
-#include "../../l2/queue.h"
+#include "waiting.h"
 
 static struct server server;
-static struct pln_l2_mem_server *memory;
 static struct client a, b;
-
-/* ---- memory ---- */
-
-static void open_memory(struct client *client) {
-    client_init(client);
-    struct pln_l2_options options = client_options(client, NULL);
-    ck_assert_int_eq(pln_l2_mem_new(&options, memory, &client->l2), PLN_OK);
-    ck_assert_int_eq(pln_l2_start(client->l2), PLN_OK);
-    expect_story(client, "+");
-}
-
-static void set_up_memory(void) {
-    ck_assert_int_eq(pln_l2_mem_server_new(&memory), PLN_OK);
-    open_memory(&a);
-    open_memory(&b);
-}
-
-static void tear_down_memory(void) {
-    client_fini(&a);
-    client_fini(&b);
-    pln_l2_mem_server_free(memory);
-}
-
-START_TEST(memory_has_a_queue) {
-    queue_semantics[_i].run(&a, &b);
-}
-END_TEST
-
-static struct pln_l2_taking taker(char name, bool is_first) {
-    struct pln_l2_taking taking = {.lead = 5000, .is_first = is_first, .most = 100};
-    memset(taking.token, name, sizeof taking.token);
-    return taking;
-}
-
-static int write_set(struct client *client, const char *key, const char *text) {
-    struct pln_hashed hashed = key_of(key);
-    struct pln_l2_item item = item_of(text);
-    struct pln_l2_value value;
-    struct pln_l2_write write = {
-        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
-    return pln_l2_write(client->l2, &hashed, &write, soon(), &value);
-}
-
-static int take(struct client *client, const struct pln_l2_taking *taking,
-                struct pln_l2_entries *entries) {
-    pln_ms left;
-    return pln_l2_queue_take(client->l2, taking, soon(), entries, &left);
-}
-
-/* Takes, and returns how many there were. */
-static size_t count_taken(struct client *client, const struct pln_l2_taking *taking) {
-    struct pln_l2_entries entries;
-    int result = take(client, taking, &entries);
-    ck_assert_msg(result == PLN_OK, "%d (%s)", result, result < 0 ? pln_error_text() : "");
-    size_t n = entries.n;
-    pln_l2_entries_fini(&entries);
-    return n;
-}
-
-START_TEST(in_memory_the_lead_ends_by_the_clock_and_ages_grow) {
-    struct pln_l2_taking first = taker('1', true), second = taker('2', true);
-    struct pln_l2_entries entries;
-    struct pln_l2_queue_state state;
-    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
-    ck_assert_uint_eq(count_taken(&a, &first), 0);
-    a.now += 4999;
-    b.now += 4999;
-    ck_assert_int_eq(take(&b, &second, &entries), PLN_PENDING);
-    b.now += 1;
-    ck_assert_uint_eq(count_taken(&b, &second), 0);
-    a.now += 1;
-    ck_assert_int_eq(pln_l2_queue_hold(a.l2, &first, soon()), PLN_PENDING);
-    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
-    ck_assert_int_eq(state.oldest, 5000);
-}
-END_TEST
-
-START_TEST(in_memory_what_goes_wrong_goes_wrong_for_the_queue_too) {
-    struct pln_l2_taking taking = taker('1', true);
-    struct pln_l2_entries entries;
-    struct pln_l2_queue_state state;
-    struct pln_memory_faults faults = {.out_of_memory = true};
-    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
-    pln_l2_mem_cut(a.l2, true);
-    ck_assert_int_eq(write_set(&a, "a", "two"), PLN_EL2DOWN);
-    ck_assert_int_eq(take(&a, &taking, &entries), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_EL2DOWN);
-    pln_l2_mem_cut(a.l2, false);
-    pln_l2_mem_faults(memory, NULL, &faults);
-    ck_assert_int_eq(write_set(&a, "a", "two"), PLN_EL2);
-    ck_assert_uint_eq(count_taken(&a, &taking), 0); /* what frees memory is done */
-    taking.is_first = false;
-    ck_assert_uint_eq(count_taken(&a, &taking), 1);
-    faults = (struct pln_memory_faults){.delay_ms = 50, .carried_out = 1};
-    pln_l2_mem_faults(memory, NULL, &faults);
-    struct pln_hashed key = key_of("b");
-    struct pln_l2_item item = item_of("late");
-    struct pln_l2_value value;
-    struct pln_l2_write write = {
-        .kind = PLN_L2_WRITE_SET, .item = &item, .value = item.value, .most = 1000};
-    pln_ns at_once = pln_clock_precise() + 1000000;
-    ck_assert_int_eq(pln_l2_write(a.l2, &key, &write, at_once, &value), PLN_ETIMEOUT);
-    faults = (struct pln_memory_faults){.delay_ms = 0};
-    pln_l2_mem_faults(memory, NULL, &faults);
-    ck_assert_int_eq(pln_l2_queue_state(b.l2, soon(), &state), PLN_OK);
-    ck_assert_uint_eq(state.depth, 2); /* it was carried out, though its caller cannot know */
-    pln_l2_mem_forget(memory);
-    ck_assert_int_eq(pln_l2_queue_state(b.l2, soon(), &state), PLN_OK);
-    ck_assert_uint_eq(state.depth, 0);
-}
-END_TEST
-
-START_TEST(who_has_no_client_has_no_queue) {
-    struct pln_l2 *gone = pln_l2_gone();
-    struct pln_l2_taking taking = taker('1', true);
-    struct pln_l2_entries entries;
-    struct pln_l2_letters letters;
-    struct pln_l2_queue_state state;
-    struct pln_l2_entry entry = {.ms = 1};
-    struct pln_hashed key = key_of("a");
-    pln_ms left;
-    ck_assert_int_eq(pln_l2_queue_check(gone), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_take(gone, &taking, soon(), &entries, &left), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_hold(gone, &taking, soon()), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_end(gone, &taking, &entry, 1, soon()), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_bury(gone, &taking, &entry, 1, "", 1, soon()), PLN_EL2DOWN);
-    pln_l2_queue_leave(gone, &taking, soon());
-    ck_assert_int_eq(pln_l2_queue_find(gone, &key, soon(), &entries), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_queue_state(gone, soon(), &state), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_letters(gone, 0, 0, 1, soon(), &letters), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_letter_end(gone, 1, 1, true, soon()), PLN_EL2DOWN);
-    ck_assert_int_eq(pln_l2_through(gone, &key, NULL, 1, soon()), PLN_EL2DOWN);
-}
-END_TEST
-
-/* ---- Redis ---- */
 
 static void open_client(struct client *client) {
     client_init(client);
@@ -185,14 +47,6 @@ static void command(const char *expected, const char *line) {
     free(reply);
 }
 
-static void expect_depth(uint64_t depth, uint64_t dead) {
-    struct pln_l2_queue_state state;
-    int result = pln_l2_queue_state(a.l2, soon(), &state);
-    ck_assert_msg(result == PLN_OK, "%d (%s)", result, result < 0 ? pln_error_text() : "");
-    ck_assert_uint_eq(state.depth, depth);
-    ck_assert_uint_eq(state.dead, dead);
-}
-
 static void expect_nothing_taken(void) {
     char *reply = pln_test_redis_command(&server, "XPENDING ns:queue store");
     ck_assert_int_eq(strncmp(reply, "0\n", 2), 0); /* how many, and which */
@@ -201,6 +55,11 @@ static void expect_nothing_taken(void) {
 
 START_TEST(redis_has_a_queue) {
     queue_semantics[_i].run(&a, &b);
+}
+END_TEST
+
+START_TEST(redis_takes_what_was_stored_first) {
+    through_semantics[_i].run(&a, &b);
 }
 END_TEST
 
@@ -286,7 +145,7 @@ START_TEST(entries_that_are_not_ours_become_dead_letters) {
     ck_assert(pln_bytes_equal(entries.entries[1].value, pln_key("two")));
     pln_l2_entries_fini(&entries);
     ck_assert(client_logs(&b, "is no write of ours"));
-    expect_depth(2, PLN_ARRAY_LEN(strange) + 1);
+    expect_depth(&a, 2, PLN_ARRAY_LEN(strange) + 1);
     ck_assert_int_eq(pln_l2_letters(a.l2, 0, 0, 100, soon(), &letters), PLN_OK);
     ck_assert_uint_eq(letters.n, PLN_ARRAY_LEN(strange) + 1);
     for (size_t i = 0; i < letters.n; i++) {
@@ -296,7 +155,7 @@ START_TEST(entries_that_are_not_ours_become_dead_letters) {
         ck_assert_int_eq(pln_l2_letter_end(a.l2, entry->ms, entry->seq, false, soon()), PLN_OK);
     }
     pln_l2_letters_fini(&letters);
-    expect_depth(2, 0);
+    expect_depth(&a, 2, 0);
 }
 END_TEST
 
@@ -416,7 +275,7 @@ START_TEST(a_full_server_takes_no_set_and_lets_the_queue_be_emptied) {
                      PLN_OK);
     ck_assert_int_eq(pln_l2_queue_end(a.l2, &taking, &entries.entries[1], 1, soon()), PLN_OK);
     pln_l2_entries_fini(&entries);
-    expect_depth(0, 1);
+    expect_depth(&a, 0, 1);
     struct pln_hashed key = key_of("a");
     struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
     struct pln_l2_value value;
@@ -434,7 +293,7 @@ START_TEST(plain_keys_are_queued_and_removed_through) {
     key.is_plain = true;
     ck_assert_int_eq(pln_l2_write(a.l2, &key, &write, soon(), &value), PLN_OK);
     command("one", "GET ns:v:a");
-    expect_depth(1, 0);
+    expect_depth(&a, 1, 0);
     ck_assert_int_eq(pln_l2_through(a.l2, &key, &item, pln_clock_precise(), soon()),
                      PLN_NOT_STORED);
     command("0", "EXISTS ns:v:a");
@@ -509,7 +368,7 @@ START_TEST(the_usual_write_makes_the_tags_hash_where_there_is_none) {
     expect_text(&b, "a", "three");
     ck_assert_int_eq(pln_l2_clear(a.l2, soon()), PLN_OK);
     expect_text(&b, "a", NULL);
-    expect_depth(2, 0);
+    expect_depth(&a, 2, 0);
 }
 END_TEST
 
@@ -575,20 +434,14 @@ END_TEST
 
 int main(void) {
     Suite *suite = suite_create("queue");
-    TCase *in_memory = tcase_create("memory"), *redis = tcase_create("redis"),
-          *alone = tcase_create("alone");
-    suite_add_tcase(suite, in_memory);
+    TCase *redis = tcase_create("redis"), *alone = tcase_create("alone");
     suite_add_tcase(suite, redis);
     suite_add_tcase(suite, alone);
-    tcase_add_checked_fixture(in_memory, set_up_memory, tear_down_memory);
     tcase_add_checked_fixture(redis, set_up, tear_down);
     tcase_set_timeout(redis, 60);
     tcase_set_timeout(alone, 60);
-    tcase_add_loop_test(in_memory, memory_has_a_queue, 0, n_queue_semantics);
-    tcase_add_test(in_memory, in_memory_the_lead_ends_by_the_clock_and_ages_grow);
-    tcase_add_test(in_memory, in_memory_what_goes_wrong_goes_wrong_for_the_queue_too);
-    tcase_add_test(in_memory, who_has_no_client_has_no_queue);
     tcase_add_loop_test(redis, redis_has_a_queue, 0, n_queue_semantics);
+    tcase_add_loop_test(redis, redis_takes_what_was_stored_first, 0, n_through_semantics);
     tcase_add_test(redis, a_queue_lies_under_its_names);
     tcase_add_test(redis, a_lead_ends_by_itself_and_another_goes_on);
     tcase_add_test(redis, entries_that_are_not_ours_become_dead_letters);

@@ -7,70 +7,19 @@
 
 local spec = require "spec"
 local perilune = require "perilune"
+local postgres_server = require "postgres_server"
 
 local bridge = arg[1]
 local examples = assert(arg[0]:match "^(.*)tests/lua/") .. "scripts/examples/"
 local program = assert(os.getenv "PERILUNE")
 
-local function line_of(command)
-  local pipe = assert(io.popen(command))
-  local line = pipe:read "l"
-  pipe:close()
-  return line
-end
-
-local bin = line_of "ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1"
-if not bin or not bridge then
+local server = bridge and postgres_server.start()
+if not server then
   print "1..0 # SKIP PostgreSQL, or its library, is not installed"
   os.exit(0)
 end
-
--- A command in the background that ends with the spec, or by the function returned.
-local function keep(command, signal)
-  local keeper = io.popen(([[%s &
-    read -r _
-    kill -%s $!
-    wait $! 2>/dev/null]]):format(command, signal), "w")
-  return function()
-    if keeper then
-      keeper:close()
-      keeper = nil
-    end
-  end
-end
-
--- ---- the database ----
-
-local folder, remove = spec.folder()
-local as = "" -- PostgreSQL does not run as root
-if line_of "id -u" == "0" then
-  as = "setpriv --reuid=postgres --regid=postgres --clear-groups "
-  os.execute("chown postgres " .. folder)
-end
-local conninfo = "host=" .. folder .. " user=postgres dbname=postgres"
-local psql = ("%s/psql -qAtX -v ON_ERROR_STOP=1 -d '%s' "):format(bin, conninfo)
-
-local function sql(text)
-  local output, code, said = spec.run(psql .. "-c \"" .. text .. "\"")
-  spec.same(said, "", text)
-  spec.same(code, 0, text)
-  return output:match "^(.-)\n?$"
-end
-
-local _, made = spec.run(("cd %s && %s%s/initdb -D data -A trust -U postgres --no-sync >/dev/null")
-  :format(folder, as, bin))
-spec.same(made, 0, "initdb")
-
-local function start_postgres()
-  local stop = keep(("cd %s && exec %s%s/postgres -D data -k %s -h '' -F 2>>postgres.log"):format(
-    folder, as, bin, folder), "QUIT")
-  spec.wait_until("PostgreSQL answers", function()
-    return select(2, spec.run(psql .. "-c 'SELECT 1'")) == 0
-  end)
-  return stop
-end
-
-local stop_postgres = start_postgres()
+local keep, sql, psql, folder = postgres_server.keep, server.sql, server.psql, server.folder
+local conninfo = server.conninfo
 local redis = spec.redis()
 
 spec.run(psql .. "-f " .. examples .. "postgres_events.sql")
@@ -198,8 +147,8 @@ end)
 
 spec.test("a database that dies and comes back is listened to again", function()
   await_in_memory "later"
-  stop_postgres()
-  stop_postgres = start_postgres()
+  server.stop()
+  server.start()
   sql "UPDATE product SET name = 'reborn' WHERE id = 7"
   await "reborn"
 end)
@@ -218,6 +167,5 @@ cache:close()
 stop_reader()
 stop_bridge()
 redis.stop()
-stop_postgres()
-remove()
+server.remove()
 spec.finish()

@@ -220,6 +220,15 @@ sessions:of "ada"
 sessions:destroy(session)
 sessions:destroy_all "ada"
 
+---- results of queries
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+package.loaded["perilune.query"] = { query = select, execute = rawlen, changed = rawequal }
+pcall(cache.query, cache, "connection", "SELECT 1")
+pcall(cache.execute, cache)
+cache:changed "table"
+pcall(function() cache:query() cache:execute() end)
+
 ---- a memory, and the end of all
 local perilune = ...
 local memory <close> = perilune.memory "scarce"

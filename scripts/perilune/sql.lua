@@ -1,0 +1,442 @@
+-- SPDX-License-Identifier: MIT
+--
+-- perilune/sql.lua - a database over LuaSQL (Debian: lua-sql-sqlite3, lua-sql-postgres), for
+-- loaders and stores of trusted policies, and for programs.
+--
+--     local sql = require "perilune.sql"
+--     local db = sql.open("postgres", "dbname=shop", { timeout = "2s" })
+--     local users = db:query("SELECT id, name FROM users WHERE city = ?", { "Linz" })
+--
+-- Each state of Lua has one connection to a database, made when it is first wanted and made anew
+-- when it was lost. Arguments are put into the text here, since LuaSQL binds none: quoted as the
+-- connection says, and never where the text has a quote or a comment. What goes wrong is nil,
+-- message; and "unknown" as a third result where a statement may have been carried out all the
+-- same.
+--
+-- A connection blocks its thread. Only what is said here is safe in several coroutines: while one
+-- has a transaction under way, the others are refused.
+
+local bulk = require "perilune.sql.bulk"
+local drivers = require "perilune.sql.drivers"
+local misuse = require "perilune.sql.misuse"
+local rules = require "perilune.sql.rules"
+local statement = require "perilune.sql.statement"
+
+local sql = { blob = statement.blob }
+
+local Database = { __name = "perilune.sql" }
+Database.__index = Database
+
+---------------------------------------------------------------------------------------------------
+-- options
+
+local UNITS = { ms = 1, s = 1000, m = 60000, h = 3600000 }
+
+-- Milliseconds of a number of seconds, or a text such as "250ms".
+local function duration(value, name)
+    local number, unit = value, "s"
+    if type(value) == "string" then
+        number, unit = value:match "^([%d.]+)(%a+)$"
+        number = tonumber(number)
+    end
+    local ms = type(number) == "number" and UNITS[unit] and number * UNITS[unit]
+    if not ms or not (ms > 0 and ms < 1e9) then
+        misuse.raise("option '%s' must be a duration such as \"5s\", got '%s'", name,
+            tostring(value))
+    end
+    return math.ceil(ms)
+end
+
+local OPTIONS = { timeout = duration, connect_timeout = duration, name = true, prepare = true }
+
+-- Defaults for what is not given; raises for what is wrong.
+local function read_options(given)
+    local options = { timeout = 5000, connect_timeout = 5000, name = "", prepare = {} }
+    for name, value in pairs(given or {}) do
+        local read = OPTIONS[name]
+        if not read then
+            misuse.raise("unknown option '%s', only timeout, connect_timeout, name, prepare",
+                tostring(name))
+        elseif type(read) == "function" then
+            value = read(value, name)
+        elseif type(value) ~= type(options[name]) then
+            misuse.raise("option '%s' must be a %s, got a %s", name, type(options[name]),
+                type(value))
+        end
+        options[name] = value
+    end
+    return options
+end
+
+---------------------------------------------------------------------------------------------------
+-- a connection's life
+
+local environments = {} -- LuaSQL's, by driver: they have to outlive what they made
+local opened = {} -- databases by driver, source and options
+local wrapped = setmetatable({}, { __mode = "k" }) -- databases by the connection given
+
+local function environment_of(driver)
+    if not environments[driver] then
+        environments[driver] = require(driver.module)[driver.make]()
+    end
+    return environments[driver]
+end
+
+local function drop(self)
+    if self.connection and not self.is_given then
+        pcall(self.connection.close, self.connection)
+        self.connection = nil
+    end
+    self.types = {}
+end
+
+local function connected(self)
+    if self.connection then
+        return self.connection
+    elseif self.is_closed then
+        misuse.raise "attempt to use a closed database"
+    end
+    local connection, message = self.driver.connect(environment_of(self.driver), self.source,
+        self.options)
+    if not connection then
+        return nil, drivers.clean(message)
+    end
+    for _, text in ipairs(self.options.prepare) do
+        local result, why = connection:execute(text)
+        if not result then
+            connection:close()
+            return nil, drivers.clean(why)
+        elseif type(result) ~= "number" then
+            result:close()
+        end
+    end
+    self.connection = connection
+    return connection
+end
+
+-- A connection that was idle for a while, before a statement that must not be sent twice.
+local function look_after(self)
+    local now = os.time()
+    if self.connection and self.driver.is_remote and not self.owner and not self.is_given
+        and now ~= self.used_at and not self.driver.is_alive(self.connection) then
+        drop(self)
+    end
+    self.used_at = now
+end
+
+---------------------------------------------------------------------------------------------------
+-- statements
+
+local function escape_of(connection)
+    return function(text)
+        local escaped, message = connection:escape(text)
+        return escaped, message and drivers.clean(message)
+    end
+end
+
+local BUSY = "another coroutine has a transaction under way"
+
+-- Sends a statement. Returns a cursor or a number; nil, message; nil, message, "unknown". It is
+-- sent again after a loss only where that does no harm.
+local function send(self, known, args, is_repeatable)
+    if self.owner and self.owner ~= coroutine.running() then
+        return nil, BUSY
+    end
+    if not is_repeatable then
+        look_after(self)
+    end
+    local code -- once it may have been carried out
+    for try = 1, 2 do
+        local connection, why = connected(self)
+        if not connection then
+            return nil, why, code
+        end
+        local text
+        text, why = statement.fill(known, args, self.dialect, escape_of(connection))
+        if not text then
+            return nil, why
+        end
+        local result, message = connection:execute(text)
+        if result then
+            return result
+        end
+        message = drivers.clean(message)
+        if self.owner then
+            self.failed = message
+            return nil, message
+        elseif self.driver.is_alive(connection) then
+            return nil, message
+        end
+        drop(self)
+        code = not known.is_read and "unknown" or nil
+        if try == 2 or not is_repeatable or self.is_given then
+            return nil, message, code
+        end
+    end
+end
+
+-- Of each column of text that means something else: what makes that of it. To ask for the types
+-- takes a round trip a column, so they are remembered by the statement and its arguments' types.
+local function converters_of(self, known, args, cursor)
+    if not self.driver.converter then
+        return nil
+    end
+    local sort = { known.text }
+    for i = 1, known.n_marks do
+        sort[i + 1] = math.type(args[i]) or type(args[i])
+    end
+    sort = table.concat(sort, "\0")
+    local found = self.types[sort]
+    if not found then
+        found = {}
+        local names, types = cursor:getcolnames(), cursor:getcoltypes()
+        for i, name in ipairs(names) do
+            found[name] = self.driver.converter(types[i])
+        end
+        self.n_types = (self.n_types or 0) + 1
+        if self.n_types > 500 then
+            self.types, self.n_types = {}, 1
+        end
+        self.types[sort] = found
+    end
+    return found
+end
+
+local function fetch_all(self, known, args, cursor)
+    local rows, converters = {}, converters_of(self, known, args, cursor)
+    while true do
+        local row, message = cursor:fetch({}, "a")
+        if not row then
+            cursor:close()
+            if message then
+                return nil, drivers.clean(message)
+            end
+            return rows
+        end
+        for name, convert in pairs(converters or {}) do
+            if row[name] ~= nil then
+                row[name] = convert(row[name])
+            end
+        end
+        rows[#rows + 1] = row
+    end
+end
+
+-- query(text, [args]): a list of rows, each a table by column. nil, message, ["unknown"].
+function Database:query(text, args)
+    local known = statement.learn(text, self.dialect)
+    statement.check(known, args)
+    local cursor, message, code = send(self, known, args, known.is_read)
+    if not cursor then
+        return nil, message, code
+    elseif type(cursor) == "number" then
+        return {}
+    end
+    return fetch_all(self, known, args, cursor)
+end
+
+-- The number of rows that a statement wrote, or brought.
+local function written(self, known, args, is_repeatable)
+    local result, message, code = send(self, known, args, is_repeatable)
+    if not result then
+        return nil, message, code
+    elseif type(result) == "number" then
+        return math.tointeger(result)
+    end
+    local rows
+    rows, message = fetch_all(self, known, args, result)
+    return rows and #rows, message
+end
+
+-- exec(text, [args]): how many rows it wrote. nil, message, ["unknown"].
+function Database:exec(text, args)
+    local known = statement.learn(text, self.dialect)
+    statement.check(known, args)
+    return written(self, known, args, known.is_read)
+end
+
+-- run(known, is_repeatable): what exec does, of a statement that was learnt or made; one that may
+-- be carried out twice is sent again when the connection was lost.
+function Database:run(known, is_repeatable)
+    return written(self, known, nil, is_repeatable)
+end
+
+-- quote(value): the value as this database has it in a statement; or nil, message.
+function Database:literal(value)
+    local connection, message = connected(self)
+    if not connection then
+        return nil, message
+    end
+    local text, why = statement.literal(value, self.dialect, escape_of(connection))
+    return text, why and "the value " .. why
+end
+
+---------------------------------------------------------------------------------------------------
+-- transactions
+
+-- after(f): calls f when the transaction that is under way has ended, however; now if there is
+-- none.
+function Database:after(f)
+    if self.owner then
+        self.afterwards[#self.afterwards + 1] = f
+    else
+        f()
+    end
+end
+
+function Database:in_transaction()
+    return self.owner ~= nil
+end
+
+local function run_plain(self, text)
+    return written(self, statement.learn(text, self.dialect), nil, false)
+end
+
+-- Ends it; what waits for that is done. A connection on which even ROLLBACK fails is no more.
+local function finish(self, text)
+    local done, message = run_plain(self, text)
+    local afterwards = self.afterwards
+    self.owner, self.afterwards = nil, nil
+    if not done then
+        if not self.driver.is_alive(self.connection) then
+            drop(self)
+        elseif text ~= "ROLLBACK" then
+            run_plain(self, "ROLLBACK")
+        end
+    end
+    for _, f in ipairs(afterwards) do
+        f()
+    end
+    return done, message
+end
+
+local function add_traceback(problem)
+    return type(problem) == "string" and debug.traceback(problem, 2) or problem
+end
+
+-- transaction(f): calls f(db), and commits what it did: its results, or true. What f returns as
+-- nil, message or raises undoes all: nil, message. "unknown" as the third: the connection was lost
+-- at the end.
+function Database:transaction(f)
+    if self.owner == coroutine.running() then
+        misuse.raise "a transaction is under way already"
+    end
+    local begun, message = run_plain(self, self.driver.begin)
+    if not begun then
+        return nil, message
+    end
+    self.owner, self.afterwards, self.failed = coroutine.running(), {}, nil
+    local results = table.pack(xpcall(f, add_traceback, self))
+    if not results[1] then
+        finish(self, "ROLLBACK")
+        return nil, tostring(results[2])
+    elseif results[2] == nil and results[3] ~= nil then
+        finish(self, "ROLLBACK")
+        return table.unpack(results, 2, results.n)
+    elseif self.failed and self.driver.fails_whole then -- COMMIT would say "done", and do nothing
+        message = self.failed
+        finish(self, "ROLLBACK")
+        return nil, message
+    end
+    local connection = self.connection
+    local done, why = finish(self, "COMMIT")
+    if not done then
+        return nil, why, self.connection ~= connection and "unknown" or nil
+    end
+    if results[2] == nil then
+        return true
+    end
+    return table.unpack(results, 2, results.n)
+end
+
+---------------------------------------------------------------------------------------------------
+-- tables
+
+Database.upsert, Database.delete = bulk.upsert, bulk.delete
+Database.loader, Database.store = rules.loader, rules.store
+
+---------------------------------------------------------------------------------------------------
+-- opening
+
+function Database:close()
+    if self.owner then
+        misuse.raise "cannot close a database while a transaction is under way"
+    end
+    drop(self)
+    self.is_closed = not self.is_given
+    if self.place then
+        opened[self.place] = nil
+    end
+    return true
+end
+
+function Database:__tostring()
+    return ("perilune.sql: %s (%s)"):format(self.dialect,
+        self.is_closed and "closed" or self.connection and "connected" or "open")
+end
+
+local function new(fields)
+    fields.types = {}
+    fields.driver = drivers[fields.dialect]
+    return setmetatable(fields, Database)
+end
+
+-- Where in `opened` a database is: what was asked for, as text.
+local function place_of(kind, source, options)
+    local pieces = { kind, source, options.name, options.timeout, options.connect_timeout }
+    for _, text in ipairs(options.prepare) do
+        pieces[#pieces + 1] = text
+    end
+    return table.concat(pieces, "\0")
+end
+
+-- open(driver, source, [options]): "sqlite3" and a path, or "postgres" and what libpq connects to.
+-- The same in a state gives the same. Raises where something is wrong with these; nothing is
+-- connected yet.
+---@param kind "sqlite3"|"postgres"
+---@param source string
+---@param options? table
+function sql.open(kind, source, options)
+    if kind ~= "sqlite3" and kind ~= "postgres" then
+        misuse.raise("no driver '%s', only sqlite3 and postgres", tostring(kind))
+    elseif type(source) ~= "string" or source:find("\0", 1, true) then
+        misuse.raise "a database's source must be a string without bytes of zero"
+    end
+    local read = read_options(options)
+    local place = place_of(kind, source, read)
+    if not opened[place] then
+        opened[place] = new { dialect = kind, source = source, options = read, place = place,
+            name = read.name }
+    end
+    return opened[place]
+end
+
+-- of(connection): the database that stands on a connection of LuaSQL's that others look after: it
+-- is not closed here, nor made anew. A database is itself.
+function sql.of(connection)
+    if getmetatable(connection) == Database then
+        return connection
+    end
+    local db = wrapped[connection]
+    if not db then
+        local dialect = drivers.dialect_of(connection)
+        if not dialect then
+            misuse.raise("a database of perilune.sql is wanted, or a connection of LuaSQL's to "
+                .. "SQLite or PostgreSQL, got %s", tostring(connection))
+        end
+        db = new { dialect = dialect, name = "", is_given = true }
+        db.connection = connection
+        wrapped[connection] = db
+    end
+    return db
+end
+
+Database.quote = misuse.blame(Database.literal)
+for _, name in ipairs { "query", "exec", "transaction", "upsert", "delete", "loader",
+    "store", "close" } do
+    Database[name] = misuse.blame(Database[name])
+end
+Database.__close = Database.close
+sql.open, sql.of = misuse.blame(sql.open), misuse.blame(sql.of)
+
+return sql
