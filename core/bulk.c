@@ -14,6 +14,7 @@
 
 #include "nested.h"
 #include "shadow.h"
+#include "store.h"
 
 enum state {
     FOLLOWS, /* another thread leads, or it has not begun */
@@ -219,6 +220,29 @@ static void take(struct part *part, int status, const char *text, pln_ms began) 
     part->state = ENDED;
 }
 
+/* What waits to be stored is newer than what the loader would bring. */
+static void take_queued(struct bulk_read *read) {
+    bool has_asked = false;
+    for (size_t i = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        struct pln_outcome outcome = {0};
+        if (part->state != LOADS || part->request.terms->write <= PLN_WRITE_ASIDE) {
+            continue;
+        }
+        if (!has_asked && pln_queued_is_empty(read->cache)) {
+            return; /* as most of the time */
+        }
+        has_asked = true;
+        int status = pln_fill_find_queued(&part->fill, &part->load);
+        if (status != PLN_MISS) {
+            status = pln_fill_store(&part->fill, &part->load, status, &outcome);
+            pln_load_fini(&part->load);
+            pln_fill_end(&part->fill, status, &outcome);
+            part->state = ENDED;
+        }
+    }
+}
+
 /* Whether a part is left to the loader that the parts of a rule have. */
 static bool is_of(const struct bulk_read *read, const struct part *part,
                   const struct pln_rule *rule) {
@@ -250,6 +274,7 @@ static void load_with(struct bulk_read *read, struct part *first) {
 }
 
 static void load(struct bulk_read *read) {
+    take_queued(read);
     for (size_t i = 0; i < read->n_parts; i++) {
         if (read->parts[i].state == LOADS) {
             load_with(read, &read->parts[i]);

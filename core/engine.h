@@ -31,6 +31,8 @@
  *   recover.c  what failed while Redis was away, and is carried out later: kept.c holds it, redo.c
  *              does it
  *   drop.c     what ends keys, one or many at once
+ *   queued.c   writes that wait in Redis to be stored; drain.c who stores them, and when; turn.c,
+ *              batch.c, attempt.c how; letters.c what could not be (drain.h)
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
@@ -350,6 +352,7 @@ struct pln_cache {
     struct pln_schema *schema;       /* schema.h; NULL: none */
     struct pln_heard *heard;         /* heard.h */
     struct pln_feeders *feeders;     /* feeder.h */
+    struct pln_drain *drain;         /* store.h */
     struct pln_reloads *reloads;     /* reload.h */
     struct pln_alerts *alerts;       /* alert.h */
     struct pln_recovery *recovery;   /* NULL: nothing is kept */

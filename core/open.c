@@ -260,6 +260,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
+        status = pln_drain_new(cache, &cache->drain);
+    }
+    if (status == PLN_OK) {
         status = pln_readiness_new(&cache->readiness);
     }
     if (status == PLN_OK) {
@@ -385,11 +388,13 @@ void pln_close(struct pln_cache *cache) {
         /* workers may have to go on with them */
         pln_flights_await_answers(cache->flights);
     }
+    pln_drain_finish(cache->drain); /* it needs workers */
     pln_workers_free(cache->workers);
     pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);
     pln_l2_close(cache->l2);
     pln_recovery_free(cache->recovery);
+    pln_drain_free(cache->drain);
     pln_memory_close(cache->memory);
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);

@@ -114,6 +114,7 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
         forget_denied(cache);
         retire_take(cache->reloads, former, ruleset->has_denied);
         pln_feeders_follow(cache->feeders);
+        pln_drain_follow(cache->drain);
     }
     pln_ruleset_unref(ruleset);
     return is_expected;

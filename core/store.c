@@ -215,6 +215,11 @@ static int find_store(struct call *call) {
                           rule->line, pln_template_text(rule->pattern), rule->store);
 }
 
+bool pln_store_is_there(struct pln_cache *cache, const struct pln_rule *rule) {
+    struct call call = {.cache = cache, .rule = rule};
+    return pln_store_terms(cache, rule)->strategy != PLN_WRITE_ASIDE && find_store(&call) == PLN_OK;
+}
+
 static int ask_policy(void *arg, unsigned worker) {
     const struct call *call = arg;
     return call->ruleset->hooks.store(call->ruleset->hooks_arg, worker, call->rule, call->items,

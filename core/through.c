@@ -191,9 +191,13 @@ static int store(struct write *write) {
 static int store_then(struct write *write, bool keeps_value) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
+    int status = pln_queued_yield(cache, &write->key, write->deadline);
+    if (status < 0) {
+        return status;
+    }
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
     pln_ns began = pln_clock_precise();
-    int status = store(write);
+    status = store(write);
     if (status == PLN_OK && !keeps_value) {
         forget(cache, &write->key, write->terms);
     } else if (status == PLN_OK && uses_l2(cache, write->terms)) {
@@ -250,6 +254,10 @@ static int delete_of_rule(struct pln_cache *cache, const struct pln_ruleset *rul
     const struct pln_terms *terms = rule != NULL ? &rule->terms : &cache->terms;
     char text[PLN_ERROR_TEXT] = "";
     for (size_t i = 0; i < n; i++) {
+        int yielded = pln_queued_yield(cache, &gone[i].key, PLN_FOREVER);
+        if (yielded < 0) {
+            return yielded;
+        }
         items[i] = (struct pln_store_item){
             .op = PLN_STORE_DELETE, .key = gone[i].key.key, .id = "", .attempt = 1};
     }

@@ -93,6 +93,9 @@ bool pln_workers_are_callers(const struct pln_workers *workers);
 /* By a caller in a worker's place: runs one job. False where there is none, or others are at work.
  */
 bool pln_workers_work(struct pln_workers *workers);
+/* By a worker that waits in the midst of a job for what another one may have to do first: runs an
+ * urgent one. False where there is none, or the caller is no worker. */
+bool pln_workers_help(struct pln_workers *workers);
 /* The same with what is done once a second, where it is time to. Returns when it is the next time.
  */
 pln_ns pln_workers_keep_house(struct pln_workers *workers);
