@@ -8,7 +8,7 @@
 #define PLN_BATCH_H
 
 #include "base/base.h"
-#include "../l2/queue.h"
+#include "../l2/l2.h"
 
 struct pln_batches;
 

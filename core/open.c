@@ -217,6 +217,16 @@ static int make_redis(void *arg, const struct pln_l2_options *options, struct pl
     return pln_l2_redis_new(options, l2);
 }
 
+static int attach(struct pln_cache *cache, const struct pln_options *options, bool has_l2) {
+    cache->has_l2 = has_l2;
+    pln_inval_attach(cache->inval, cache->l1, has_l2);
+    pln_inval_watch(cache->inval, cache);
+    return has_l2 && options->recovery != PLN_NONE
+               ? pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
+                                  &cache->recovery)
+               : PLN_OK;
+}
+
 static int build(struct pln_cache *cache, const struct pln_options *options, unsigned n_threads,
                  pln_l2_maker make, void *arg) {
     int status = pln_counts_new(&cache->counts);
@@ -266,13 +276,7 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_readiness_new(&cache->readiness);
     }
     if (status == PLN_OK) {
-        cache->has_l2 = make != NULL;
-        pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
-        pln_inval_watch(cache->inval, cache);
-        if (cache->has_l2 && options->recovery != PLN_NONE) {
-            status = pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
-                                      &cache->recovery);
-        }
+        status = attach(cache, options, make != NULL);
     }
     if (status == PLN_OK) {
         status = pln_workers_new(cache, n_threads, &cache->workers);
