@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * bulk.c - loading many missing keys by one call of the program's loader.
+ * bulk.c - loading many missing keys by one call of the program's loader, or of the policy's: of
+ * each rule that has one (load_many), on a worker, for its own keys. The rest of them is not
+ * loaded.
  *
  * Each key goes the way of fill.c, side by side with the others: a flight, a lease, the loader,
  * commit, install. Nobody is waited for before the loader has run: not other threads, whose flights
@@ -10,9 +12,9 @@
 #include "fills.h"
 #include "way.h"
 
-#include "alert.h"
 #include "nested.h"
 #include "shadow.h"
+#include "store.h"
 
 enum state {
     FOLLOWS, /* another thread leads, or it has not begun */
@@ -34,8 +36,9 @@ struct part {
 struct bulk_read {
     struct pln_cache *cache;
     const struct pln_get_options *options;
-    pln_bulk_loader loader;
+    pln_bulk_loader loader; /* NULL: the rules' */
     void *arg;
+    unsigned loads_as; /* of these: as in a request */
     struct pln_result *results;
     int *statuses;
     struct part *parts;
@@ -192,18 +195,15 @@ static void wait_for_lease(struct part *part) {
 
 /* ---- loading ---- */
 
-static int call_loader(struct bulk_read *read, size_t n) {
-    struct pln_bulk bulk = {n, read->keys, read->which, read->loads, read->loaded};
-    struct pln_nested nested;
-    pln_count(read->cache->counts, PLN_COUNT_LOADS, n);
-    pln_nested_enter_many(&nested, read->cache, read->keys, n);
-    pln_fail(PLN_ELOADER, "get_many: the loader failed and gave no reason");
-    pln_ns began = pln_clock_precise();
-    int status = read->loader(read->arg, &bulk);
-    pln_alerts_note_load(read->cache->alerts, pln_clock_precise() - began);
-    pln_nested_leave(&nested);
-    return status > 0 ? pln_fail(PLN_ELOADER, "get_many: the loader returned status %d", status)
-                      : status;
+/* Calls the loader that a request's rule has, or the program's. */
+static int call_loader(const struct bulk_read *read, const struct pln_request *request,
+                       const struct pln_bulk *bulk) {
+    struct pln_bulk_call call = {.loader = read->loader,
+                                 .arg = read->arg,
+                                 .loads_as = read->loads_as,
+                                 .request = request,
+                                 .bulk = bulk};
+    return pln_bulk_load(&call);
 }
 
 static void take(struct part *part, int status, const char *text, pln_ms began) {
@@ -220,29 +220,64 @@ static void take(struct part *part, int status, const char *text, pln_ms began) 
     part->state = ENDED;
 }
 
-/* Has the loader bring all keys that are left to it. */
-static void load(struct bulk_read *read) {
-    char text[PLN_ERROR_TEXT];
-    size_t n = 0;
+/* What waits to be stored is newer than what the loader would bring. */
+static void take_queued(struct bulk_read *read) {
+    bool has_asked = false;
     for (size_t i = 0; i < read->n_parts; i++) {
         struct part *part = &read->parts[i];
-        if (part->state == LOADS) {
-            read->keys[n] = part->request.key.key;
-            read->which[n] = part->at;
-            read->loads[n] = &part->load;
-            read->loaded[n++] = PLN_ABSENT;
+        struct pln_outcome outcome = {0};
+        if (part->state != LOADS || part->request.terms->write <= PLN_WRITE_ASIDE) {
+            continue;
+        }
+        if (!has_asked && pln_queued_is_empty(read->cache)) {
+            return; /* as most of the time */
+        }
+        has_asked = true;
+        int status = pln_fill_find_queued(&part->fill, &part->load);
+        if (status != PLN_MISS) {
+            status = pln_fill_store(&part->fill, &part->load, status, &outcome);
+            pln_load_fini(&part->load);
+            pln_fill_end(&part->fill, status, &outcome);
+            part->state = ENDED;
         }
     }
-    if (n == 0) {
-        return;
+}
+
+/* Whether a part is left to the loader that the parts of a rule have. */
+static bool is_of(const struct bulk_read *read, const struct part *part,
+                  const struct pln_rule *rule) {
+    return part->state == LOADS && (read->loader != NULL || part->request.match.rule == rule);
+}
+
+/* Has the loader of a part's bring all keys that are left to it. */
+static void load_with(struct bulk_read *read, struct part *first) {
+    char text[PLN_ERROR_TEXT];
+    struct pln_bulk bulk = {0, read->keys, read->which, read->loads, read->loaded};
+    const struct part *end = read->parts + read->n_parts;
+    const struct pln_rule *rule = first->request.match.rule;
+    for (struct part *part = first; part < end; part++) {
+        if (is_of(read, part, rule)) {
+            read->keys[bulk.n] = part->request.key.key;
+            read->which[bulk.n] = part->at;
+            read->loads[bulk.n] = &part->load;
+            read->loaded[bulk.n++] = PLN_ABSENT;
+        }
     }
     pln_ms began = pln_now(&read->cache->host);
-    int status = call_loader(read, n);
+    int status = call_loader(read, &first->request, &bulk);
     memcpy(text, pln_error_text(), sizeof text);
-    for (size_t i = 0, j = 0; i < read->n_parts; i++) {
+    for (struct part *part = first; part < end; part++) {
+        if (is_of(read, part, rule)) {
+            take(part, status < 0 ? status : *bulk.statuses++, text, began);
+        }
+    }
+}
+
+static void load(struct bulk_read *read) {
+    take_queued(read);
+    for (size_t i = 0; i < read->n_parts; i++) {
         if (read->parts[i].state == LOADS) {
-            take(&read->parts[i], status < 0 ? status : read->loaded[j], text, began);
-            j++;
+            load_with(read, &read->parts[i]);
         }
     }
 }
@@ -255,7 +290,7 @@ static int load_alone(void *arg, struct pln_bytes key, struct pln_load *load) {
     const struct bulk_read *read = part->request.loader_arg;
     int status = PLN_ABSENT;
     struct pln_bulk bulk = {1, &key, &part->at, &load, &status};
-    int called = read->loader(read->arg, &bulk);
+    int called = call_loader(read, &part->request, &bulk);
     return called != PLN_OK ? called : status;
 }
 
@@ -314,11 +349,7 @@ static bool is_missing(int status) {
            status == PLN_EL2;
 }
 
-static int read_init(struct bulk_read *read, size_t n) {
-    size_t n_parts = 0;
-    for (size_t i = 0; i < n; i++) {
-        n_parts += is_missing(read->statuses[i]);
-    }
+static int read_init(struct bulk_read *read, size_t n_parts) {
     read->parts = calloc(n_parts + 1, sizeof *read->parts);
     read->keys = calloc(n_parts + 1, sizeof *read->keys);
     read->which = calloc(n_parts + 1, sizeof *read->which);
@@ -333,12 +364,45 @@ static int read_init(struct bulk_read *read, size_t n) {
         read->leases == NULL || read->values == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory to load %zu keys", n_parts);
     }
+    return PLN_OK;
+}
+
+/* Whether a key is one to load. */
+static bool is_ours(const struct bulk_read *read, const struct pln_ruleset *ruleset,
+                    struct pln_bytes key, int status) {
+    struct pln_match match;
+    if (!is_missing(status) || read->loader != NULL) {
+        return is_missing(status);
+    }
+    if (ruleset == NULL) {
+        return false;
+    }
+    pln_ruleset_match(ruleset, key, &match);
+    return pln_rule_loads_many(match.rule);
+}
+
+/* Finds the keys that are to be loaded, and counts the others that are missing or have failed.
+ * False where there are none, or no memory for them. */
+static bool find_parts(struct bulk_read *read, const struct pln_bytes *keys, size_t n,
+                       const struct pln_ruleset *ruleset) {
+    size_t n_parts = 0;
     for (size_t i = 0; i < n; i++) {
-        if (is_missing(read->statuses[i])) {
+        n_parts += is_ours(read, ruleset, keys[i], read->statuses[i]);
+    }
+    bool has_memory = n_parts > 0 && read_init(read, n_parts) == PLN_OK;
+    for (size_t i = 0; i < n; i++) {
+        int *status = &read->statuses[i];
+        bool is_part = is_ours(read, ruleset, keys[i], *status);
+        if (is_part && has_memory) {
             read->parts[read->n_parts++].at = i;
+            continue;
+        }
+        *status = is_part && *status == PLN_MISS ? PLN_ENOMEM : *status;
+        if (*status == PLN_MISS || *status < 0) {
+            pln_count(read->cache->counts, *status < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
         }
     }
-    return PLN_OK;
+    return has_memory;
 }
 
 static void read_fini(struct bulk_read *read) {
@@ -378,6 +442,22 @@ static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {
     }
 }
 
+void pln_many_load(struct pln_many *many) {
+    struct bulk_read read = {.cache = many->cache,
+                             .options = many->options,
+                             .loads_as = many->loads_as,
+                             .results = many->results,
+                             .statuses = many->statuses};
+    struct pln_ruleset *ruleset = pln_many_may_load(many) ? pln_cache_policy(many->cache) : NULL;
+    bool has_parts = find_parts(&read, many->keys, many->n, ruleset);
+    pln_ruleset_unref(ruleset);
+    if (has_parts) {
+        pln_fills_yield(); /* others' loads may be waited for */
+        load_missing(&read, many->keys);
+    }
+    read_fini(&read);
+}
+
 int pln_get_or_load_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
                          const struct pln_get_options *options, pln_bulk_loader loader, void *arg,
                          struct pln_result *results, int *statuses) {
@@ -407,17 +487,7 @@ int pln_get_or_load_many(struct pln_cache *cache, const struct pln_bytes *keys, 
     if (status < 0) {
         return status;
     }
-    bool has_memory = read_init(&read, n) == PLN_OK;
-    for (size_t i = 0; i < n; i++) {
-        bool goes_on = has_memory && is_missing(statuses[i]);
-        if (statuses[i] == PLN_MISS && !has_memory) {
-            statuses[i] = PLN_ENOMEM;
-        }
-        if (statuses[i] < 0 && !goes_on) {
-            pln_count(cache->counts, PLN_COUNT_FAILURES, 1);
-        }
-    }
-    if (has_memory) {
+    if (find_parts(&read, keys, n, NULL)) {
         load_missing(&read, keys);
     }
     read_fini(&read);

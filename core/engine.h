@@ -6,7 +6,8 @@
  *   open.c     a cache's beginning and end, and what it does with what the bus says
  *   request.c  a key's hash, its rule, and deadlines
  *   cache.c    every read: the way of a key through the tiers
- *   many.c     reading many keys at once; bulk.c loading those that are missing
+ *   many.c     reading many keys at once; bulk.c loading those that are missing, bulk_call.c the
+ *              loader's call
  *   flight.c   one load per key and process: lead, wait, hand over
  *   fill.c     the leader's way: stamp, L2, lease (lease.c), loader, commit, install; behind.c on a
  *              worker; steps.c in steps that no thread waits for; fills.c many of them, with one
@@ -20,7 +21,8 @@
  *   load.c     what a loader says
  *   heard.c    what is heard of others, kept (heard.h); schema.c the form of keys (schema.h)
  *   inval.c    stamps, generations and marks: why no old value comes back
- *   write.c    set, delete, expire, touch, tags, clear; swap.c what looks first (write.h)
+ *   write.c    set, expire, touch, tags, clear; swap.c what looks first (write.h)
+ *   store.c    stores of record; through.c writes that they have first (store.h)
  *   reload.c   the policy in force, and reading it again
  *   alert.c    what the policy wants to be told of
  *   events.c   what an event makes void; contract.c the same, told
@@ -28,7 +30,9 @@
  *              what an entry or a message says
  *   recover.c  what failed while Redis was away, and is carried out later: kept.c holds it, redo.c
  *              does it
- *   drop.c     what ends many keys at once
+ *   drop.c     what ends keys, one or many at once
+ *   queued.c   writes that wait in Redis to be stored; drain.c who stores them, and when; turn.c,
+ *              batch.c, attempt.c how; letters.c what could not be (drain.h)
  *   remote.c   commands and scripts on the cache's Redis, beside the cached values
  *   command.c  any command of a program's: which are refused, and which word is a key
  *   data.c     Redis's data structures under the cache's namespace and terms
@@ -40,7 +44,8 @@
  *   memory.c   servers in memory, by name
  *   fork.c     caches and servers of the process, and what a child has of them
  *   report.c   statistics
- *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller; shared.c numbers
+ *   loaders.c  loaders by name; shaping.c a rule's functions asked by a caller (ask.c); shared.c
+ *              numbers
  *   nested.c   loaders that ask the cache
  *   named.c    names in Redis of what is no cached value (named.h)
  *   lock.c     locks; redlock.c their steps on one server, or on several as one
@@ -343,15 +348,20 @@ struct pln_cache {
     struct pln_flights *flights;
     struct pln_workers *workers;
     struct pln_swaps *swaps;         /* write.h */
+    struct pln_stores *stores;       /* store.h */
     struct pln_schema *schema;       /* schema.h; NULL: none */
     struct pln_heard *heard;         /* heard.h */
     struct pln_feeders *feeders;     /* feeder.h */
+    struct pln_drain *drain;         /* store.h */
     struct pln_reloads *reloads;     /* reload.h */
     struct pln_alerts *alerts;       /* alert.h */
     struct pln_recovery *recovery;   /* NULL: nothing is kept */
     struct pln_readiness *readiness; /* warm.h */
     _Atomic pln_ns save_hot_at;      /* the first worker's: when the hottest keys are saved */
     struct pln_terms terms;
+    struct pln_write_options writing; /* of keys without a rule, and of rules that inherit it */
+    atomic_bool may_store;            /* some keys are written but aside */
+    atomic_bool has_told_through;     /* that Redis cannot be told of writes through */
     size_t max_item_bytes;
     pln_ms timeout_ms;
     struct pln_misses *_Atomic misses; /* NULL until a rule asks for it */

@@ -8,6 +8,7 @@
  * again can help: who has an event from a stream (feeder.c) keeps it then.
  */
 #include "feeder.h"
+#include "store.h"
 
 static const struct pln_event_rule *find(const struct pln_ruleset *ruleset,
                                          struct pln_bytes event) {
@@ -122,7 +123,8 @@ static void fill(struct pln_raised *raised, struct pln_template **templates, siz
 static void carry_out(struct pln_raised *raised) {
     struct pln_cache *cache = raised->cache;
     if (raised->keys.n > 0) {
-        note(&raised->outcome, pln_delete_many(cache, raised->keys.items, raised->keys.n));
+        pln_count(cache->counts, PLN_COUNT_DELETES, raised->keys.n);
+        note(&raised->outcome, pln_cache_forget_many(cache, raised->keys.items, raised->keys.n));
     }
     for (size_t i = 0; i < raised->tags.n; i++) {
         note(&raised->outcome, pln_invalidate_tag(cache, raised->tags.items[i]));

@@ -10,6 +10,8 @@
  *                         │ just have stored it)
  *                ┌────────┘ still missing
  *                ▼
+ *              queue ── a write waits ─► that, in the place of the loader (queued.c)
+ *                         │ none, or the rule does not write behind
  *              loader ─► commit, if the lease is still valid ─► install in L1 ─► done
  *
  * A value whose lease was voided is handed out to those who asked for it, and kept nowhere: a write
@@ -252,7 +254,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     *life = pln_life_of(request->terms, now, 0, ttl < 0 ? 0 : ttl, ttl < 0 ? 0 : ttl);
     bool is_kept = is_admitted(fill);
     pln_count(fill->cache->counts, PLN_COUNT_LOADS_UNKEPT, is_kept ? 0 : 1);
-    if (!is_kept || ttl < 0 || (limit > 0 && value.len > limit)) {
+    if (!is_kept || fill->may_lag || ttl < 0 || (limit > 0 && value.len > limit)) {
         pln_fill_end_lease(fill);
         return;
     }
@@ -349,12 +351,15 @@ int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
     return PLN_OK;
 }
 
-/* Runs the loader and stores what it brings. */
+/* Runs the loader, where nothing newer waits to be stored, and stores what it brings. */
 static int load_value(struct fill *fill, struct pln_outcome *outcome) {
     struct pln_load load = {0};
-    pln_fill_load_begins(fill, &load);
-    int status = run_loader(fill, &load);
-    pln_fill_load_ends(fill, &load, status);
+    int status = pln_fill_find_queued(fill, &load);
+    if (status == PLN_MISS) {
+        pln_fill_load_begins(fill, &load);
+        status = run_loader(fill, &load);
+        pln_fill_load_ends(fill, &load, status);
+    }
     status = pln_fill_store(fill, &load, status, outcome);
     pln_load_fini(&load);
     return status;

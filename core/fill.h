@@ -19,6 +19,7 @@ struct fill {
     bool has_waited;             /* for another's */
     bool has_old;                /* there was a value of the key before */
     bool is_l2_away;             /* failed in this fill: not asked again */
+    bool may_lag;                /* writes may wait that the loader's source does not have yet */
     int worker;                  /* -1: in the caller's thread */
     struct pln_outcome fallback; /* a stale value of L2's */
     struct pln_value *old;       /* while the loader runs: what it is shown */
@@ -62,6 +63,15 @@ int pln_fill_check(const struct fill *fill, struct pln_load *load, int status);
 /* Stores what was loaded, and ends the lease. Returns PLN_OK with the outcome, or the failure. */
 int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
                    struct pln_outcome *outcome);
+
+/* ---- queued.c ---- */
+
+/* Looks for what waits to be stored, before a loader is asked. PLN_MISS: it is to be asked; where
+ * Redis could not be asked what it brings is not to be kept. Else its place is taken by this; to be
+ * stored as what a loader says. */
+int pln_fill_find_queued(struct fill *fill, struct pln_load *load);
+/* Whether nothing waits of any key: then many loads need not look. */
+bool pln_queued_is_empty(struct pln_cache *cache);
 
 /* ---- lease.c ---- */
 

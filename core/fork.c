@@ -21,7 +21,7 @@
 #include "reload.h"
 #include "warm.h"
 #include "shadow.h"
-#include "write.h"
+#include "store.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* over both: */
 static struct pln_cache *caches;
@@ -43,6 +43,7 @@ static void before(void) {
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {
         pln_reloads_freeze(cache->reloads);
         pln_readiness_freeze(cache->readiness);
+        pln_drain_freeze(cache->drain);
         pthread_mutex_lock(&cache->policy_lock);
         pln_flights_freeze(cache->flights);
         pln_workers_freeze(cache->workers);
@@ -71,6 +72,7 @@ static void after(bool is_child) {
         pln_flights_thaw(cache->flights, is_child);
         pthread_mutex_unlock(&cache->policy_lock);
         pln_reloads_thaw(cache->reloads, is_child);
+        pln_drain_thaw(cache->drain, is_child);
         pln_readiness_thaw(cache->readiness, is_child);
     }
     for (struct pln_cache *cache = caches; cache != NULL; cache = cache->next) {

@@ -3,7 +3,8 @@
  * hosts.h - private to core: what a cache has from the program around it for its policy's use.
  *
  *   loaders.c  loaders by name
- *   shaping.c  a rule's functions, asked by a thread that is no worker
+ *   ask.c      what only a worker can do, for a thread that is none
+ *   shaping.c  a rule's functions, asked so
  *   shared.c   numbers that the functions of a policy share
  *
  * Label:
@@ -26,6 +27,13 @@ bool pln_loader_can_run(const struct pln_request *request);
 /* The end of a read that brought nothing and can load nothing: a miss, or a failure where the rule
  * calls for a loader that nobody has registered. */
 int pln_loader_missing(const struct pln_request *request);
+
+/* ---- ask.c ---- */
+
+/* Has a worker make a call, and waits for its end. Returns: as the call, with its text; `none_free`
+ * where none has begun for so long, PLN_EBUSY, PLN_ECLOSED: then it was never made. */
+int pln_ask_worker(struct pln_cache *cache, int (*call)(void *arg, unsigned worker), void *arg,
+                   pln_ms most, const char *verb, int none_free);
 
 /* ---- shaping.c ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * many.c - reading many keys at once: one look at L1 with all its memory fetched together, then one
- * round trip to L2 for what is left. Loaders are not run: bulk.c goes on where one is given.
+ * round trip to L2 for what is left. bulk.c goes on where that can be loaded by one call.
  */
 #include "compress.h"
 #include "shadow.h"
@@ -279,12 +279,13 @@ void pln_many_fetch(struct pln_many *many) {
 }
 
 void pln_many_ask(struct pln_many *many) {
+    bool is_whole = true;
     pln_many_fetch(many);
-    for (size_t i = 0; i < many->n; i++) {
-        int status = many->statuses[i];
-        if (status == PLN_MISS || status < 0) {
-            pln_count(many->cache->counts, status < 0 ? PLN_COUNT_FAILURES : PLN_COUNT_MISSES, 1);
-        }
+    for (size_t i = 0; i < many->n && is_whole; i++) {
+        is_whole = many->statuses[i] != PLN_MISS && many->statuses[i] >= 0;
+    }
+    if (!is_whole) {
+        pln_many_load(many);
     }
     if (pln_shadow_is_there(many->cache)) {
         pln_shadow_saw_many(many->cache, many->keys, many->n, many->options, many->statuses,

@@ -9,7 +9,7 @@
 #include "alert.h"
 #include "feeder.h"
 #include "heard.h"
-#include "write.h"
+#include "store.h"
 #include "hosts.h"
 #include "reload.h"
 #include "schema.h"
@@ -155,6 +155,7 @@ static struct pln_terms terms_of(const struct pln_options *options) {
         .compress_bytes = options->compress_bytes,
         .compression = (uint8_t) (1 + pln_option_index(pln_compressions, options->compression)),
         .codec = (uint8_t) (1 + pln_option_index(pln_codecs, options->codec)),
+        .write = options->writing != NULL ? options->writing->strategy : 0,
     };
 }
 
@@ -216,6 +217,16 @@ static int make_redis(void *arg, const struct pln_l2_options *options, struct pl
     return pln_l2_redis_new(options, l2);
 }
 
+static int attach(struct pln_cache *cache, const struct pln_options *options, bool has_l2) {
+    cache->has_l2 = has_l2;
+    pln_inval_attach(cache->inval, cache->l1, has_l2);
+    pln_inval_watch(cache->inval, cache);
+    return has_l2 && options->recovery != PLN_NONE
+               ? pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
+                                  &cache->recovery)
+               : PLN_OK;
+}
+
 static int build(struct pln_cache *cache, const struct pln_options *options, unsigned n_threads,
                  pln_l2_maker make, void *arg) {
     int status = pln_counts_new(&cache->counts);
@@ -241,6 +252,9 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_swaps_new(&cache->swaps);
     }
     if (status == PLN_OK) {
+        status = pln_stores_new(&cache->stores);
+    }
+    if (status == PLN_OK) {
         status = pln_heard_new(&cache->heard);
     }
     if (status == PLN_OK) {
@@ -256,16 +270,13 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_feeders_new(cache, &cache->feeders);
     }
     if (status == PLN_OK) {
+        status = pln_drain_new(cache, &cache->drain);
+    }
+    if (status == PLN_OK) {
         status = pln_readiness_new(&cache->readiness);
     }
     if (status == PLN_OK) {
-        cache->has_l2 = make != NULL;
-        pln_inval_attach(cache->inval, cache->l1, cache->has_l2);
-        pln_inval_watch(cache->inval, cache);
-        if (cache->has_l2 && options->recovery != PLN_NONE) {
-            status = pln_recovery_new(cache, options->recovery, options->max_bytes / 8,
-                                      &cache->recovery);
-        }
+        status = attach(cache, options, make != NULL);
     }
     if (status == PLN_OK) {
         status = pln_workers_new(cache, n_threads, &cache->workers);
@@ -306,7 +317,11 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 int pln_open_alone(const struct pln_options *options, const struct pln_alone *alone,
                    pln_l2_maker make, void *arg, struct pln_cache **cache) {
     struct pln_options resolved;
+    struct pln_write_options writing;
     int status = pln_options_resolve(options, make != NULL, &resolved);
+    if (status == PLN_OK) {
+        status = pln_writing_resolve(resolved.writing, &writing);
+    }
     if (status < 0) {
         return status;
     }
@@ -320,6 +335,8 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     pthread_mutex_init(&created->shadow_lock, NULL);
     created->terms = terms_of(&resolved);
     created->terms.cost = &created->cost;
+    created->writing = writing;
+    atomic_init(&created->may_store, writing.strategy != PLN_WRITE_ASIDE);
     created->max_item_bytes = resolved.max_item_bytes;
     created->max_entries = resolved.max_entries;
     created->eviction = pln_evictions[pln_option_index(pln_evictions, resolved.eviction)];
@@ -375,11 +392,13 @@ void pln_close(struct pln_cache *cache) {
         /* workers may have to go on with them */
         pln_flights_await_answers(cache->flights);
     }
+    pln_drain_finish(cache->drain); /* it needs workers */
     pln_workers_free(cache->workers);
     pln_previous_finish(cache);
     pln_recovery_finish(cache->recovery);
     pln_l2_close(cache->l2);
     pln_recovery_free(cache->recovery);
+    pln_drain_free(cache->drain);
     pln_memory_close(cache->memory);
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
@@ -387,6 +406,7 @@ void pln_close(struct pln_cache *cache) {
     pln_loaders_free(cache);
     pln_shared_free(cache->shared);
     pln_swaps_free(cache->swaps);
+    pln_stores_free(cache->stores);
     pln_heard_free(cache->heard);
     pln_schema_free(cache->schema);
     pln_alerts_free(cache->alerts);

@@ -373,6 +373,15 @@ static const char *text_of(const struct pln_options *options, const struct optio
 int pln_options_copy(const struct pln_options *options, struct pln_options *copy) {
     int status = PLN_OK;
     *copy = *options;
+    if (options->writing != NULL) {
+        struct pln_write_options *writing = malloc(sizeof *writing);
+        copy->writing = writing;
+        if (writing != NULL) {
+            *writing = *options->writing;
+        } else {
+            status = pln_fail(PLN_ENOMEM, "open: no memory for options");
+        }
+    }
     for (size_t i = 0; i < N_OPTIONS; i++) {
         if (table[i].kind == TEXT && text_of(options, &table[i]) != NULL) {
             char *text = strdup(text_of(options, &table[i]));
@@ -389,6 +398,7 @@ void pln_options_fini(struct pln_options *copy) {
             free((char *) (uintptr_t) text_of(copy, &table[i]));
         }
     }
+    free((struct pln_write_options *) (uintptr_t) copy->writing);
     *copy = (struct pln_options){0};
 }
 
@@ -456,6 +466,9 @@ int pln_options_compare(const struct pln_options *running, const struct pln_opti
         (given->clock != NULL && given->clock != running->clock)) {
         return pln_fail(PLN_EINVAL, "%s is another function",
                         given->log != NULL && given->log != running->log ? "log" : "clock");
+    }
+    if (given->writing != NULL && !pln_writing_equal(given->writing, running->writing)) {
+        return pln_fail(PLN_EINVAL, "writing is another way");
     }
     return PLN_OK;
 }

@@ -34,10 +34,10 @@ struct pln_field {
     struct pln_bytes name, value;
 };
 
-/* Carries out what the policy says of an event: deletes its keys, as pln_delete_many(), and
- * invalidates its tags and patterns; where it has a function for that, asks it first. All is tried,
- * whatever fails. The sources that the policy names (cache.events) do the same with what comes over
- * them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
+/* Carries out what the policy says of an event: ends its keys in all tiers (which is no delete: no
+ * store is told, see perilune_store.h), and invalidates its tags and patterns; where it has a
+ * function for that, asks it first. All is tried, whatever fails. The sources that the policy names
+ * (cache.events) do the same with what comes over them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
  * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
  * another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,

@@ -61,13 +61,14 @@ struct pln_store_item {
 /* Writes n items to the store of record: all of one rule, no key twice unless the rule is "in
  * order", and then in the order in which they were written.
  * Returns: PLN_OK: each is stored, but those whose status was set negative (pln_store_fail());
- * PLN_ESTORE: none is, with pln_error_text() or pln_fail_store() to say why; PLN_ETIMEOUT: it is
- * not known which are. An item whose status is PLN_EINVAL can never be stored, and is not tried
- * again. Threads: through and around run it in the caller's thread, behind in one of the cache's;
- * several at once. It may use the cache for reading. */
+ * PLN_ESTORE: none is, and the first item's error says why; PLN_ETIMEOUT: it is not known which
+ * are. An item whose status is PLN_EINVAL can never be stored, and is not tried again. Threads:
+ * through and around run it in the caller's thread, behind in one of the cache's; several at once.
+ * It may use the cache for reading. */
 typedef int (*pln_store)(void *arg, struct pln_store_item *items, size_t n);
 
-/* Sets an item's status and error; PLN_OK takes that back. */
+/* Sets an item's status, PLN_ESTORE, PLN_EINVAL or PLN_ETIMEOUT, and its error (NULL: none), of
+ * which the first bytes are kept; PLN_OK takes that back. Threads: that of the store. */
 PLN_API void pln_store_fail(struct pln_store_item *item, int status, const char *text);
 
 /* What a key's rule says of writing; in pln_options, for keys without a rule. Zero means default.

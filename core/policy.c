@@ -43,6 +43,7 @@ static void free_rules(struct pln_ruleset *ruleset) {
         pln_template_free(rule->pattern);
         free_templates(rule->tags, rule->n_tags);
         free((char *) rule->loader);
+        free((char *) rule->store);
         free((char *) rule->class_name);
         free((char *) rule->file);
         free((char *) rule->origins);

@@ -238,6 +238,7 @@ struct pln_ruleset {
     size_t n_rules;
     struct pln_matcher *matcher; /* NULL: the rules are tried in turn */
     bool has_denied;             /* one of them is; set when it is put in force */
+    bool loads_many;             /* one of them has a loader of many keys; likewise */
     struct pln_warm_plan warm;
     struct pln_event_rule *events;
     size_t n_events;

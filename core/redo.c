@@ -10,6 +10,7 @@
  */
 #include "flight.h"
 #include "recover.h"
+#include "store.h"
 
 enum {
     LAST_PAUSE_MS = 5000,
@@ -33,8 +34,25 @@ static uint64_t heard_unended(struct pln_recovery *recovery, const struct pln_ke
     return is_unended ? heard : 0;
 }
 
+/* Of a key that is written through the end is told as such, whatever is there: a write that ended
+ * before this one could not be told may have left an older value, and one that is under way sees
+ * the mark (through.c). */
+static bool is_marked(struct pln_cache *cache, const struct pln_kept *kept,
+                      struct pln_hashed *key) {
+    struct pln_match match;
+    struct pln_ruleset *ruleset;
+    const struct pln_terms *terms = pln_cache_match(cache, kept->key.key, &match, &ruleset);
+    int strategy = pln_store_terms(cache, match.rule)->strategy;
+    *key = kept->key;
+    key->is_plain = terms->is_plain;
+    pln_ruleset_unref(ruleset);
+    return kept->kind != PLN_ATTEMPT_EXPIRE &&
+           (strategy == PLN_WRITE_THROUGH || strategy == PLN_WRITE_AROUND);
+}
+
 static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, pln_ns deadline) {
     struct pln_cache *cache = recovery->cache;
+    struct pln_hashed key;
     struct pln_l2_item item = kept->item;
     pln_ms age = pln_now(&cache->host) - kept->at;
     struct pln_l2_redo redo = {
@@ -51,7 +69,10 @@ static int redo_key(struct pln_recovery *recovery, const struct pln_kept *kept, 
     item.fresh_left -= item.fresh_left == PLN_FOREVER ? 0 : age;
     item.life_left -= item.life_left == PLN_FOREVER ? 0 : age;
     pln_inval_key(cache->inval, &kept->key); /* R8: before it is sent, and again at the reply */
-    int status = pln_l2_redo(pln_cache_l2(cache), &kept->key, &redo, deadline);
+    int status = is_marked(cache, kept, &key)
+                     ? pln_l2_through(pln_cache_l2(cache), &key, NULL, pln_clock_precise(),
+                                      deadline)
+                     : pln_l2_redo(pln_cache_l2(cache), &kept->key, &redo, deadline);
     pln_inval_key(cache->inval, &kept->key);
     return status;
 }

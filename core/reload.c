@@ -14,6 +14,8 @@
  * policy in force does not have; the same fault is told of once.
  */
 #include "reload.h"
+#include "store.h"
+#include "way.h"
 #include "warm.h"
 
 #include "feeder.h"
@@ -88,6 +90,8 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
                      struct pln_ruleset *ruleset) {
     for (size_t i = 0; i < ruleset->n_rules; i++) {
         ruleset->has_denied = ruleset->has_denied || ruleset->rules[i].terms.is_denied;
+        ruleset->loads_many = ruleset->loads_many || pln_rule_loads_many(&ruleset->rules[i]);
+        pln_writing_settle(cache, &ruleset->rules[i]);
     }
     struct pln_ruleset *former = pln_cache_policy(cache);
     pln_costs_follow(ruleset, former);
@@ -110,6 +114,7 @@ static bool put_take(struct pln_cache *cache, const struct pln_ruleset *expected
         forget_denied(cache);
         retire_take(cache->reloads, former, ruleset->has_denied);
         pln_feeders_follow(cache->feeders);
+        pln_drain_follow(cache->drain);
     }
     pln_ruleset_unref(ruleset);
     return is_expected;

@@ -2,13 +2,14 @@
  *
  * report.c - what can be seen of a cache: statistics, as a table and as Prometheus's text.
  */
+#include "drain.h"
 #include "reload.h"
 
 #include <stdio.h>
 
 /* ---- statistics ---- */
 
-enum { N_GAUGES = 19, N_STATS = PLN_N_COUNTS + N_GAUGES };
+enum { N_GAUGES = 22, N_STATS = PLN_N_COUNTS + N_GAUGES };
 
 static uint64_t sum_of_gets(const uint64_t *totals) {
     return totals[PLN_COUNT_L1_HITS] + totals[PLN_COUNT_L2_HITS] + totals[PLN_COUNT_LOADS_SERVED] +
@@ -18,8 +19,10 @@ static uint64_t sum_of_gets(const uint64_t *totals) {
 static size_t fill_gauges(struct pln_cache *cache, const uint64_t *totals, struct pln_stat *stats) {
     struct pln_l1_usage usage;
     struct pln_l2_health health = {0};
+    struct pln_queue_state queue;
     pln_l1_usage(cache->l1, &usage);
     pln_wake(cache); /* who waits for the link to be up waits for something */
+    pln_drain_show(cache, &queue);
     if (cache->has_l2) {
         pln_l2_health(pln_cache_l2(cache), &health);
     }
@@ -48,6 +51,9 @@ static size_t fill_gauges(struct pln_cache *cache, const uint64_t *totals, struc
         {"loads_waiting", "loads queued for a worker", pln_workers_depth(cache->workers), true},
         {"recovery_waiting", "operations that wait for Redis to be back",
          pln_recovery_waiting(cache->recovery), true},
+        {"queue_depth", "writes that wait to be stored, of all instances", queue.depth, true},
+        {"queue_lag_ms", "the age of the oldest of them", (uint64_t) queue.lag_ms, true},
+        {"queue_dead", "writes that could not be stored: dead letters", queue.dead, true},
         {"policies_retiring", "policies that were replaced, and are used by calls under way",
          pln_reloads_retiring(cache->reloads), true},
         {"compress_percent", "of compressed: bytes after, of those before",

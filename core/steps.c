@@ -20,6 +20,7 @@
  */
 #include "steps.h"
 #include "hosts.h"
+#include "store.h"
 
 enum step { ASK, LEASE, STORE, RELEASE };
 
@@ -82,6 +83,18 @@ static void turn(struct pln_steps *steps, enum pln_turn to, pln_ns rests_until) 
     }
 }
 
+/* The host is to load, unless a write waits to be stored that its source does not have yet. */
+static void want_load(struct pln_steps *steps) {
+    struct pln_outcome outcome = {0};
+    int status = pln_fill_find_queued(&steps->fill, &steps->load);
+    if (status == PLN_MISS) {
+        turn(steps, PLN_TURN_WANTED, 0);
+        return;
+    }
+    status = pln_fill_store(&steps->fill, &steps->load, status, &outcome);
+    end(steps, status, &outcome);
+}
+
 static void take_lease(struct pln_steps *steps) {
     struct pln_outcome outcome = {0};
     int status = steps->fill.has_waited ? pln_fill_retry_lease(&steps->fill, &outcome)
@@ -89,7 +102,7 @@ static void take_lease(struct pln_steps *steps) {
     if (status == PLN_PENDING) {
         turn(steps, PLN_TURN_RESTS, pln_fill_nap(&steps->fill));
     } else if (status == PLN_MISS) {
-        turn(steps, PLN_TURN_WANTED, 0);
+        want_load(steps);
     } else {
         outcome.is_leaders_own = status < 0; /* others may have more time to wait for a lease */
         end(steps, status, &outcome);
@@ -125,8 +138,9 @@ static void submit(struct pln_steps *steps, enum step next) {
 static void asked(struct pln_steps *steps, int status, struct pln_outcome *outcome) {
     if (!pln_fill_asked(&steps->fill, status, outcome)) {
         steps_free(steps);
-    } else if (pln_fill_uses_l2(&steps->fill)) {
-        submit(steps, LEASE);
+    } else if (pln_fill_uses_l2(&steps->fill) ||
+               pln_queued_is_used(steps->request.cache, steps->request.terms)) {
+        submit(steps, LEASE); /* and what waits to be stored: not to be asked for here */
     } else {
         pln_fill_stamp(&steps->fill);
         turn(steps, PLN_TURN_WANTED, 0);

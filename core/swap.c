@@ -12,7 +12,7 @@
  * when its value can be seen, finds it raised, and stores it again, behind ours. One that raises it
  * after us ends ours, and we look anew. Either way one order of the two is true.
  */
-#include "write.h"
+#include "store.h"
 
 #include "compress.h"
 #include "shadow.h"
@@ -170,6 +170,16 @@ static void keep(struct write *write, struct pln_stamp *stamp, const struct pln_
     }
 }
 
+/* With its place in the queue, where the rule writes behind. */
+static int send(struct write *write, struct pln_l2_swap *swap, struct pln_l2_value *value) {
+    struct pln_cache *cache = write->cache;
+    return pln_store_terms(cache, write->match.rule)->strategy == PLN_WRITE_BEHIND
+               ? pln_queued_swap(cache, &write->key, &write->match, swap, write->item.value,
+                                 write->deadline, value)
+               : pln_l2_swap(pln_cache_l2(cache), &write->key, swap,
+                             pln_cache_l2_deadline(cache, write->deadline), value);
+}
+
 /* What lies in Redis may be compressed in another way than ours of the same value. So where what is
  * there is not what is expected, byte for byte, but stands for it, those bytes are expected next.
  */
@@ -179,8 +189,7 @@ static int swap_bytes(struct write *write, const struct want *want, struct pln_l
     struct pln_l2_value former = {.memory = NULL};
     int status = PLN_PENDING;
     for (int i = 0; i < MOST_TRIES && status == PLN_PENDING; i++) {
-        status = pln_l2_swap(pln_cache_l2(cache), &write->key, swap,
-                             pln_cache_l2_deadline(cache, write->deadline), value);
+        status = send(write, swap, value);
         pln_l2_value_fini(&former);
         swap->expected = value->item.value;
         swap->packing = value->item.packing;
@@ -264,6 +273,14 @@ static int swap_begun(struct write *write, const struct want *want,
     if (status == PLN_OK && write->key.is_plain && uses_l2(write)) {
         status = pln_fail(PLN_EINVAL, "swap: the key's rule is plain, and a plain value changes by "
                                       "set alone");
+    }
+    int strategy = status == PLN_OK ? pln_store_strategy(write->cache, write->match.rule, "swap")
+                                    : status;
+    status = strategy < 0 ? strategy : PLN_OK;
+    if (strategy == PLN_WRITE_THROUGH || strategy == PLN_WRITE_AROUND) {
+        status = pln_fail(PLN_EINVAL, "swap: cas and incr are for keys that are written aside or "
+                                      "behind: the store is written first here, and knows of no "
+                                      "condition");
     }
     if (status == PLN_OK) {
         status = uses_l2(write) ? swap_l2(write, want) : swap_l1(write, want);

@@ -109,7 +109,8 @@ static int take_keys(struct many_op *many, const struct pln_bytes *keys, size_t 
 /* Asks for what L1 lacks: at once where nobody has to be waited for, or of a worker. */
 static int begin_rest(struct many_op *many) {
     struct pln_cache *cache = many->many.cache;
-    if (many->many.rest.n > 0 && cache->has_l2 && (many->options.flags & PLN_GET_NO_L2) == 0) {
+    bool asks_l2 = cache->has_l2 && (many->options.flags & PLN_GET_NO_L2) == 0;
+    if (many->many.rest.n > 0 && (asks_l2 || pln_many_may_load(&many->many))) {
         if (pln_news_has_no_threads(many->op.news)) {
             pln_op_tell(&many->op);
             return PLN_OK;

@@ -15,6 +15,7 @@
 #include "feeder.h"
 #include "flight.h"
 #include "reload.h"
+#include "store.h"
 
 #include <stdio.h>
 
@@ -107,6 +108,7 @@ static void follow_policy(struct pln_cache *cache) {
         pln_feeders_follow(cache->feeders);
     }
     pln_reloads_wake(cache->reloads);
+    pln_drain_follow(cache->drain);
 }
 
 /* Returns whether this call began it. */

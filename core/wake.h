@@ -93,6 +93,9 @@ bool pln_workers_are_callers(const struct pln_workers *workers);
 /* By a caller in a worker's place: runs one job. False where there is none, or others are at work.
  */
 bool pln_workers_work(struct pln_workers *workers);
+/* By a worker that waits in the midst of a job for what another one may have to do first: runs an
+ * urgent one. False where there is none, or the caller is no worker. */
+bool pln_workers_help(struct pln_workers *workers);
 /* The same with what is done once a second, where it is time to. Returns when it is the next time.
  */
 pln_ns pln_workers_keep_house(struct pln_workers *workers);
@@ -117,6 +120,8 @@ void pln_engines_thaw(bool is_child);
 /* A copy with texts of its own; what it has where this fails is to be ended, too. */
 int pln_options_copy(const struct pln_options *options, struct pln_options *copy);
 void pln_options_fini(struct pln_options *copy);
+/* Whether two ways of writing, as given, are the same; the second may be NULL. */
+bool pln_writing_equal(const struct pln_write_options *a, const struct pln_write_options *b);
 /* Whether something is given in the place of what runs that differs; then PLN_EINVAL, naming the
  * option and both values. What is not given (zero) does not differ. */
 int pln_options_compare(const struct pln_options *running, const struct pln_options *given);

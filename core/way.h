@@ -58,19 +58,40 @@ struct pln_many {
     const struct pln_get_options *options; /* never NULL */
     struct pln_result *results;
     int *statuses;
+    unsigned loads_as; /* as in a request */
     struct pln_rest rest;
 };
 
 /* Looks at L1; rest.n keys are left. Returns: PLN_OK; negative: the call as a whole failed. The end
  * frees the rest in any case. */
 int pln_many_look(struct pln_many *many);
-/* Asks L2 for what is left. What is missing then, or has failed, is counted, and a shadow told. */
+/* Asks L2 for what is left, and the policy's bulk loaders for what that lacks. What is missing
+ * then, or has failed, is counted, and a shadow told. */
 void pln_many_ask(struct pln_many *many);
-/* Without that: for who goes on with what is missing. */
+/* L2 alone: for who goes on with what is missing. */
 void pln_many_fetch(struct pln_many *many);
+/* And the loaders alone, with the counts (bulk.c). */
+void pln_many_load(struct pln_many *many);
 void pln_many_end(struct pln_many *many);
 /* After a failure: serves what L1 still has, where the terms allow that. */
 bool pln_many_keep(struct pln_cache *cache, const struct pln_hashed *key,
                    const struct pln_get_options *options, struct pln_result *result, int *status);
+
+/* ---- bulk_call.c ---- */
+
+bool pln_rule_loads_many(const struct pln_rule *rule);
+/* Whether such a loader may be asked for what is missing. */
+bool pln_many_may_load(const struct pln_many *many);
+
+struct pln_bulk_call {
+    pln_bulk_loader loader; /* NULL: that of the request's rule */
+    void *arg;
+    unsigned loads_as; /* as in a request */
+    const struct pln_request *request;
+    const struct pln_bulk *bulk; /* keys of that rule, where it is its loader */
+};
+
+/* Returns: PLN_OK; negative: nothing was loaded. */
+int pln_bulk_load(struct pln_bulk_call *call);
 
 #endif

@@ -20,6 +20,7 @@
 #include "flight.h"
 #include "own.h"
 #include "simulate.h"
+#include "store.h"
 #include "thread.h"
 #include "warm.h"
 
@@ -117,6 +118,7 @@ static pln_ns sweep(struct pln_cache *cache) {
         pln_popular_run(cache);
     }
     pln_ns recovery_at = pln_recovery_run(cache->recovery);
+    pln_drain_look(cache->drain);
     if (cache->stand_in == NULL) { /* what is only played with alarms nobody */
         pln_alerts_look(cache->alerts, 0);
     }
@@ -309,6 +311,21 @@ pln_ns pln_workers_keep_house(struct pln_workers *pool) {
     pln_ns at = pool->sweep_at;
     pthread_mutex_unlock(&pool->lock);
     return at;
+}
+
+bool pln_workers_help(struct pln_workers *pool) {
+    const struct pln_worker *self = self_in(pool);
+    struct pln_job *job = NULL;
+    if (self != NULL) {
+        pthread_mutex_lock(&pool->lock);
+        job = queue_take(&pool->urgent);
+        pool->depth -= job != NULL;
+        pthread_mutex_unlock(&pool->lock);
+    }
+    if (job != NULL) {
+        job->run(job, self->number);
+    }
+    return job != NULL;
 }
 
 void pln_workers_step(struct pln_workers *pool, bool sweeps) {

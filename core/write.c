@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * write.c - everything that changes a key: set, delete, expire, touch, tags, clear.
+ * write.c - what changes a key: set, expire, touch; and tags and clear, which change many.
  *
  * Where Redis is the store of record the order is: stamp, Redis (value and message in one step of
  * the server's), then L1 - and only if nothing was heard of the key in between, for then another
@@ -9,8 +9,11 @@
  *
  * Without L2 the stripe alone orders writers: a set raises it, and is kept only if it was the last
  * to do so. What depends on the value that is there (nx, xx) has a lock besides: see swap.c.
+ *
+ * All that is of keys written aside. Of others a set and a delete take another way (store.h). What
+ * only ends a key here, since its source has changed, is no delete: nothing is stored then.
  */
-#include "write.h"
+#include "store.h"
 
 #include "compress.h"
 #include "hosts.h"
@@ -175,6 +178,17 @@ static int set_l1(struct write *write) {
     return status;
 }
 
+/* Redis has it. */
+static void keep_or_forget(struct write *write, struct pln_stamp *stamp) {
+    if (!pln_stamp_advance(stamp, &write->key) || !write->terms->use_l1 ||
+        write->item.value.len > write->cache->max_item_bytes ||
+        keep_in_l1(write, stamp) != PLN_OK) {
+        /* L1 may do without; but nothing older may be left there. Where the stripe was raised,
+         * whoever did that may not have come to the entries yet. */
+        pln_inval_key(write->cache->inval, &write->key);
+    }
+}
+
 static int set_l2(struct write *write) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
@@ -196,15 +210,9 @@ static int set_l2(struct write *write) {
     status = pln_recovery_end(cache->recovery, &attempt, status);
     free(packed);
     if (status == PLN_OK) {
-        if (!pln_stamp_advance(&stamp, &write->key) || !write->terms->use_l1 ||
-            write->item.value.len > cache->max_item_bytes || keep_in_l1(write, &stamp) != PLN_OK) {
-            /* Redis has it, so L1 may do without; but nothing older may be left there. Where the
-             * stripe was raised, whoever did that may not have come to the entries yet. */
-            pln_inval_key(cache->inval, &write->key);
-        }
-        return PLN_OK;
+        keep_or_forget(write, &stamp);
     }
-    if (status == PLN_NOT_STORED) {
+    if (status == PLN_OK || status == PLN_NOT_STORED) {
         return status;
     }
     pln_inval_key(cache->inval, &write->key); /* R4: it may have happened */
@@ -214,7 +222,33 @@ static int set_l2(struct write *write) {
     return status;
 }
 
+/* Redis has it with its place in the queue. What failed was not acknowledged, so it is not kept. */
+static int set_behind(struct write *write) {
+    struct pln_cache *cache = write->cache;
+    struct pln_stamp stamp;
+    if (write->item.fresh_left < 0) { /* it is to be stored, and kept no longer than that takes */
+        write->item.fresh_left = write->item.life_left = 1;
+    }
+    struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
+    void *packed;
+    pln_compress_item(cache, write->terms, &shared, &packed);
+    pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
+    int status = pln_queued_set(write, &stamp, &shared);
+    free(packed);
+    if (status == PLN_OK) {
+        keep_or_forget(write, &stamp);
+    } else if (status < 0) {
+        pln_inval_key(cache->inval, &write->key); /* R4: it may have happened */
+    }
+    return status;
+}
+
 static int check_set(const struct write *write, const struct pln_set_options *options) {
+    int strategy = pln_store_terms(write->cache, write->match.rule)->strategy;
+    if (options->flags != 0 && (strategy == PLN_WRITE_THROUGH || strategy == PLN_WRITE_AROUND)) {
+        return pln_fail(PLN_EINVAL, "set: nx and xx are for keys that are written aside or behind: "
+                                    "the store is written first here, and knows of no condition");
+    }
     if (write->key.is_plain && write->item.n_tags > 0) {
         return pln_fail(PLN_EINVAL, "set: the key's rule is plain, and a plain value has no tags");
     }
@@ -234,6 +268,31 @@ static int check_set(const struct write *write, const struct pln_set_options *op
     return PLN_OK;
 }
 
+/* By its rule's strategy. */
+static int put(struct write *write, const struct pln_set_options *options) {
+    struct pln_cache *cache = write->cache;
+    int strategy = pln_store_strategy(cache, write->match.rule, "set");
+    /* else the policy says that it is not to be kept, or it cannot be */
+    bool is_kept = write->item.fresh_left >= 0 && !(write->key.is_plain && options->is_absent);
+    if (strategy < 0) {
+        return strategy;
+    }
+    if (strategy == PLN_WRITE_ASIDE && !is_kept) {
+        pln_count(cache->counts, PLN_COUNT_DELETES, 1);
+        return pln_cache_forget(cache, write->key.key);
+    }
+    int status = strategy == PLN_WRITE_BEHIND               ? set_behind(write)
+                 : strategy == PLN_WRITE_THROUGH && is_kept ? pln_through_set(write)
+                 : strategy != PLN_WRITE_ASIDE              ? pln_around_set(write)
+                 : cache->has_l2 && write->terms->use_l2    ? set_l2(write)
+                                                            : set_l1(write);
+    pln_count(cache->counts, PLN_COUNT_SETS, 1);
+    if (status == PLN_OK && pln_shadow_samples(cache, write->key.hash)) {
+        pln_shadow_set(cache, &write->key, options);
+    }
+    return status;
+}
+
 int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
             const struct pln_set_options *options) {
     struct write write = {.cache = cache};
@@ -248,22 +307,15 @@ int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes valu
     if (status == PLN_OK) {
         status = check_set(&write, options);
     }
-    if (status == PLN_OK &&
-        (write.item.fresh_left < 0 || (write.key.is_plain && options->is_absent))) {
-        status = pln_delete(cache, key); /* the policy: it is not to be kept, or cannot be */
-    } else if (status == PLN_OK) {
-        status = cache->has_l2 && write.terms->use_l2 ? set_l2(&write) : set_l1(&write);
-        pln_count(cache->counts, PLN_COUNT_SETS, 1);
-        if (status == PLN_OK && pln_shadow_samples(cache, write.key.hash)) {
-            pln_shadow_set(cache, &write.key, options);
-        }
+    if (status == PLN_OK) {
+        status = put(&write, options);
     }
     pln_write_fini(&write);
     pln_step_a_little(cache, options->timeout_ms == 0);
     return status;
 }
 
-/* ---- delete, expire, touch ---- */
+/* ---- expire, touch ---- */
 
 static bool rule_uses_l2(struct pln_cache *cache, struct pln_bytes key) {
     struct pln_match match;
@@ -275,25 +327,6 @@ static bool rule_uses_l2(struct pln_cache *cache, struct pln_bytes key) {
     return uses;
 }
 
-int pln_delete(struct pln_cache *cache, struct pln_bytes bytes) {
-    struct pln_hashed key;
-    int status = pln_schema_key(cache, bytes, &key);
-    if (status < 0) {
-        return status;
-    }
-    pln_count(cache->counts, PLN_COUNT_DELETES, 1);
-    pln_inval_key(cache->inval, &key); /* R8: before it is sent, and again at the reply */
-    if (rule_uses_l2(cache, bytes)) {
-        struct pln_attempt attempt = {.kind = PLN_ATTEMPT_REMOVE, .key = key};
-        pln_recovery_begin(cache->recovery, &attempt);
-        status = pln_l2_remove(pln_cache_l2(cache), &key,
-                               pln_cache_l2_deadline(cache, PLN_FOREVER));
-        pln_inval_key(cache->inval, &key);
-        status = pln_recovery_end(cache->recovery, &attempt, status);
-    }
-    return status;
-}
-
 int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     struct pln_hashed key;
     bool is_plain;
@@ -303,7 +336,8 @@ int pln_expire(struct pln_cache *cache, struct pln_bytes bytes) {
     }
     (void) pln_codec_of(cache, bytes, &is_plain);
     if (is_plain) { /* there is no place in it that could say so */
-        return pln_delete(cache, bytes);
+        pln_count(cache->counts, PLN_COUNT_DELETES, 1);
+        return pln_cache_forget(cache, bytes);
     }
     pln_count(cache->counts, PLN_COUNT_EXPIRES, 1);
     pln_inval_expire(cache->inval, &key, pln_now(&cache->host));

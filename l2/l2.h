@@ -453,6 +453,7 @@ static inline size_t pln_l2_nodes(struct pln_l2 *l2, pln_node_visit visit, void 
 
 #include "many.h"
 #include "memory.h"
+#include "queue.h"
 #include "swap.h"
 #include "talk.h"
 

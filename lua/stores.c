@@ -104,13 +104,17 @@ static bool is_failure(lua_State *L, int answer) {
 /* The reason on top of the stack, "why" or { "why", "never" }, becomes the item's. */
 static void take_reason(lua_State *L, const struct writing *writing, struct pln_store_item *item) {
     int status = PLN_ESTORE, top = lua_gettop(L);
+    char what[PLN_STORE_TEXT];
+    size_t len;
     if (lua_istable(L, top)) {
         lua_rawgeti(L, top, 1);
         lua_rawgeti(L, top, 2);
         status = status_of(L, -1);
         lua_pop(L, 1);
     }
-    fail_item(writing, item, status, luaL_tolstring(L, -1, NULL));
+    const char *text = luaL_tolstring(L, -1, &len);
+    pln_script_escape(what, sizeof what, text, len);
+    fail_item(writing, item, status, what);
     lua_settop(L, top);
 }
 

@@ -3,8 +3,8 @@
 -- Databases over LuaSQL, and results of queries in the cache -----------------------------------
 
 ---@class perilune.SqlOptions
----@field timeout? perilune.Duration Of a statement; for SQLite, of the wait for a lock; default "5s".
----@field connect_timeout? perilune.Duration Default "5s".
+---@field timeout? perilune.Duration Of a statement; for SQLite, of the wait for a lock; default "2s".
+---@field connect_timeout? perilune.Duration Default "2s".
 ---@field prepare? string[] Statements for each new connection.
 ---@field name? string Tells results of one database from those of another in one namespace.
 

@@ -61,6 +61,10 @@ local function cached(cache, connection, text, args, options)
     local db = sql.of(connection)
     local known = statement.learn(text, db.dialect)
     local of = db.name .. "\0" .. known.text .. "\0" .. statement.encode(known, args)
+    if not known.is_read then
+        misuse.raise("only what reads can be cached (a name such as \"update\" wants quotes): %s",
+            known.text)
+    end
     local get_options = options_of_get(known, options)
     local function load()
         local rows, message = db:query(text, args)

@@ -51,7 +51,9 @@ local OPTIONS = { timeout = duration, connect_timeout = duration, name = true, p
 
 -- Defaults for what is not given; raises for what is wrong.
 local function read_options(given)
-    local options = { timeout = 5000, connect_timeout = 5000, name = "", prepare = {} }
+    -- a statement, a look at the connection, a new one and the statement again: under twice the 5 s
+    -- of a rule's store, for which others wait before they store what comes after
+    local options = { timeout = 2000, connect_timeout = 2000, name = "", prepare = {} }
     for name, value in pairs(given or {}) do
         local read = OPTIONS[name]
         if not read then
@@ -146,6 +148,7 @@ local function send(self, known, args, is_repeatable)
         look_after(self)
     end
     local code -- once it may have been carried out
+    local began = os.time()
     for try = 1, 2 do
         local connection, why = connected(self)
         if not connection then
@@ -169,7 +172,8 @@ local function send(self, known, args, is_repeatable)
         end
         drop(self)
         code = not known.is_read and "unknown" or nil
-        if try == 2 or not is_repeatable or self.is_given then
+        if try == 2 or not is_repeatable or self.is_given
+            or os.time() - began > self.options.timeout / 1000 then
             return nil, message, code
         end
     end
@@ -277,15 +281,16 @@ end
 -- after(f): calls f when the transaction that is under way has ended, however; now if there is
 -- none.
 function Database:after(f)
-    if self.owner then
+    if self:in_transaction() then
         self.afterwards[#self.afterwards + 1] = f
     else
         f()
     end
 end
 
+-- Whether this coroutine has one under way.
 function Database:in_transaction()
-    return self.owner ~= nil
+    return self.owner ~= nil and self.owner == coroutine.running()
 end
 
 local function run_plain(self, text)

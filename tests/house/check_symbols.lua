@@ -110,7 +110,7 @@ local samples = {
 local header = ""
 for _, name in ipairs { "perilune", "perilune_async", "perilune_bulk", "perilune_engine",
     "perilune_heard", "perilune_memory", "perilune_redis", "perilune_policy", "perilune_reload",
-    "perilune_shadow", "perilune_simulate", "perilune_swap", "perilune_values",
+    "perilune_shadow", "perilune_simulate", "perilune_store", "perilune_swap", "perilune_values",
     "perilune_warm" } do
     header = header .. assert(io.open(root .. "/core/" .. name .. ".h")):read "a"
 end

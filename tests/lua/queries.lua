@@ -152,6 +152,7 @@ spec.test("misuse raises, and is said of the line that called", function()
   spec.raises("options must be a table, got a string", cache.query, cache, db, ONE, { 1 }, "ttl")
   spec.raises("unknown option 'tll', did you mean 'ttl'", cache.query, cache, db, ONE, { 1 },
     { tll = 1 })
+  spec.raises("only what reads can be cached", cache.query, cache, db, "DELETE FROM users")
   spec.raises("a table must be a name, got '7'", cache.changed, cache, 7)
   spec.raises("no table is named in: select 1", cache.execute, cache, db, "SELECT 1")
   spec.raises("unknown option 'ttl', only tags", cache.execute, cache, db, ONE, { 1 }, { ttl = 1 })

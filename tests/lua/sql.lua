@@ -186,6 +186,7 @@ each("while a coroutine has a transaction others are refused, and what is after 
     db:transaction(function() end))
   spec.raises("cannot close a database while a transaction is under way", db.close, db)
   spec.same(said, {})
+  spec.same(db:in_transaction(), false) -- of this coroutine
   assert(coroutine.resume(first))
   spec.same(said, { "end", "after" })
   spec.same(names_in(db), "a")

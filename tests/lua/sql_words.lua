@@ -214,6 +214,7 @@ spec.test("a statement only reads where no word of it writes", function()
     ["VALUES (1)"] = true, ["SELECT 'INSERT'"] = true,
     ["WITH a AS (DELETE FROM b) SELECT 1"] = false,
     ["SELECT 1 INTO a"] = false, ["SELECT 1 FROM a FOR UPDATE"] = false, ["INSERT INTO a"] = false,
+    ["SELECT replace(a, 'b', 'c')"] = true, ["EXPLAIN ANALYZE DELETE FROM a"] = false,
     ["PRAGMA x"] = false, ["BEGIN"] = false, [""] = false,
   } do
     spec.same(statement.learn(text, "postgres").is_read, is_read, text)

@@ -122,7 +122,7 @@ static const char batches[] =
     "  if first == 'none' then return nil, 'the database is away' end\n"
     "  if first == 'bad' then return nil, 'no such table', 'never' end\n"
     "  if first == 'false' then return false, 'no' end\n"
-    "  if first == 'some' then return { [2] = 'too long', [3] = { 'not a number', 'never' } } end\n"
+    "  if first == 'some' then return { [2] = 'too long', [3] = { 'not a\\nnumber', 'never' } } end\n"
     "  if first == 'raise' then error 'out of luck' end\n"
     "  if first == 'index' then return { [4] = 'x' } end\n"
     "  return first == 'true' or nil\n"
@@ -165,7 +165,7 @@ START_TEST(of_a_batch_none_or_some_may_fail) {
     ck_assert_int_eq(store_batch("some"), PLN_OK);
     expect_item(0, PLN_OK, "");
     expect_item(1, PLN_ESTORE, "policy.lua:18: rule 'k:{id}': write: too long");
-    expect_item(2, PLN_EINVAL, "policy.lua:18: rule 'k:{id}': write: not a number");
+    expect_item(2, PLN_EINVAL, "policy.lua:18: rule 'k:{id}': write: not a\\nnumber");
     ck_assert_int_eq(store_batch("raise"), PLN_ESTORE);
     ck_assert_str_eq(pln_error_text(),
                      "policy.lua:18: rule 'k:{id}': write: policy.lua:14: out of luck");

@@ -35,10 +35,8 @@ local KEYWORDS = set_of [[
     order outer primary references returning right select set some table then to trailing true
     union unique update using values when where window with]]
 
--- A statement with one of these does more than read, or may.
-local WRITERS = set_of [[
-    alter analyze attach call copy create delete detach do drop execute insert into lock merge
-    pragma refresh reindex replace set truncate update vacuum]]
+-- A statement that begins with a reader, and has no writer in it, only reads. (FOR UPDATE is none.)
+local WRITERS = set_of "alter create delete drop insert into merge truncate update"
 local READERS = set_of "select table values with show explain"
 
 ---------------------------------------------------------------------------------------------------
