@@ -369,6 +369,15 @@ void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n
     }
 }
 
+struct pln_bytes *pln_lua_push_keys(lua_State *L, int index, size_t *n) {
+    luaL_checktype(L, index, LUA_TTABLE);
+    *n = lua_rawlen(L, index);
+    luaL_argcheck(L, *n <= MAX_KEYS, index, "too many keys, at most 1048576");
+    struct pln_bytes *keys = lua_newuserdatauv(L, *n * sizeof *keys, 0);
+    pln_lua_take_keys(L, index, keys, *n);
+    return keys;
+}
+
 static const char *how_of(const struct pln_lua_batch *batch, size_t i) {
     int status = batch->statuses[i];
     return status == PLN_OK ? pln_source_name(batch->results[i].source) : pln_status_name(status);
