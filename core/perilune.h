@@ -178,8 +178,7 @@ struct pln_options {
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
     double negative_share;    /* of max_bytes, for what is known not to exist, 0.01 to 0.99; past
-                                 that the one of it goes that was not used for longest; default 0.1
-                               */
+                                 that goes what was not used for longest; default 0.1 */
     pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
                                to whom a stale value may be served when it fails; then they are
                                served that, and the load goes on. It takes a load that runs on a
@@ -242,6 +241,7 @@ enum pln_get_flags {
     PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
     PLN_GET_NO_STALE = 8, /* never serve a stale value */
     PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
+    PLN_GET_LONG = 32,    /* of pln_get_copy(): what is longer is borrowed, as by pln_get() */
 };
 
 struct pln_get_options {
@@ -269,7 +269,7 @@ PLN_API int pln_get(struct pln_cache *cache, struct pln_bytes key,
                     const struct pln_get_options *options, struct pln_result *result);
 
 /* As pln_get(), but copies the value's first `size` bytes to `buffer`; result->value is NULL.
- * Returns: as pln_get(); PLN_TRUNCATED where result->len > size. */
+ * Returns: as pln_get(); PLN_TRUNCATED where result->len > size, unless that is borrowed. */
 PLN_API int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
                          const struct pln_get_options *options, void *buffer, size_t size,
                          struct pln_result *result);

@@ -40,6 +40,31 @@ START_TEST(a_copy_tells_the_whole_length_where_the_buffer_is_short) {
 }
 END_TEST
 
+START_TEST(what_does_not_fit_is_borrowed_where_the_caller_takes_that) {
+    static const uint32_t flags[] = {PLN_GET_LONG, PLN_GET_LONG | PLN_GET_NO_L1};
+    char buffer[3];
+    struct pln_result result;
+    struct pln_get_options options = {.flags = PLN_GET_LONG};
+    rig_set(CACHE, "k", "abcdef");
+    ck_assert_int_eq(pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result), PLN_OK);
+    ck_assert_uint_eq(result.len, 6);
+    ck_assert_mem_eq(pln_value_data(result.value), "abcdef", 6);
+    pln_release(CACHE, result.value);
+    rig.now += 10000; /* stale: no plain hit */
+    ck_assert_int_eq(pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result), PLN_OK);
+    ck_assert_uint_eq(result.source, PLN_FROM_STALE);
+    ck_assert_mem_eq(pln_value_data(result.value), "abcdef", 6);
+    pln_release(CACHE, result.value);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(flags); i++) {
+        options.flags = flags[i];
+        rig_set(CACHE, "k", "abc");
+        int status = pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result);
+        ck_assert_int_eq(status, i == 0 ? PLN_OK : PLN_MISS);
+        ck_assert_ptr_null(result.value);
+    }
+}
+END_TEST
+
 START_TEST(age_and_remaining_time_are_told_to_the_millisecond) {
     struct pln_result result;
     rig_set(CACHE, "k", "v");
@@ -270,6 +295,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_is_set_is_got_until_it_is_deleted);
     tcase_add_test(tests, a_copy_tells_the_whole_length_where_the_buffer_is_short);
+    tcase_add_test(tests, what_does_not_fit_is_borrowed_where_the_caller_takes_that);
     tcase_add_test(tests, age_and_remaining_time_are_told_to_the_millisecond);
     tcase_add_test(tests, a_value_past_its_ttl_is_stale_for_its_window_and_then_gone);
     tcase_add_test(tests, a_cached_absence_is_told_from_a_miss_and_has_its_own_ttl);
