@@ -29,6 +29,9 @@ struct part {
     struct pln_flight *flight; /* NULL: it failed before there was one */
     struct fill fill;
     struct pln_load load;
+    struct pln_outcome outcome; /* of the load */
+    int loaded;                 /* its status */
+    struct pln_l2_item item;    /* to be stored: its bytes are the outcome's, its tags the load's */
 };
 
 struct bulk_read {
@@ -49,6 +52,8 @@ struct bulk_read {
     pln_ms *lengths;
     struct pln_l2_lease *leases;
     struct pln_l2_value *values;
+    struct pln_l2_item *items;
+    void **packed;
 };
 
 /* ---- beginning ---- */
@@ -62,18 +67,11 @@ static void fail_part(struct bulk_read *read, struct part *part, int status) {
 static void begin(struct bulk_read *read, struct part *part, struct pln_bytes key) {
     struct pln_cache *cache = read->cache;
     struct pln_request *request = &part->request;
+    struct pln_hashed hashed;
     bool leads;
-    *request = (struct pln_request){.cache = cache, .options = read->options};
-    int status = pln_cache_key(cache, key, &request->key);
+    int status = pln_cache_key(cache, key, &hashed);
     assert(status == PLN_OK); /* it was looked for already */
-    request->terms = pln_cache_match(cache, key, &request->match, &request->ruleset);
-    request->key.is_plain = request->terms->is_plain;
-    request->timeout_ms = read->options->timeout_ms > 0 ? read->options->timeout_ms
-                                                        : request->terms->load_timeout_ms;
-    request->deadline = pln_deadline(request->timeout_ms);
-    request->soft_ms = read->options->soft_timeout_ms > 0 ? read->options->soft_timeout_ms
-                                                          : request->terms->soft_timeout_ms;
-    request->is_wanted = (read->options->flags & PLN_GET_KEEP) != 0;
+    pln_request_begin(request, cache, &hashed, read->options);
     pln_admit_note(cache, &request->key, request->terms);
     status = pln_nested_check(cache, key);
     if (status < 0) {
@@ -94,7 +92,8 @@ static void begin(struct bulk_read *read, struct part *part, struct pln_bytes ke
                                .cache = cache,
                                .flight = part->flight,
                                .is_l2_away = read->statuses[part->at] < 0,
-                               .worker = -1};
+                               .worker = -1,
+                               .later = request->key.is_plain ? NULL : &part->item};
     pln_flight_begin(cache->flights, part->flight);
 }
 
@@ -206,18 +205,55 @@ static int call_loader(struct bulk_read *read, size_t n) {
                       : status;
 }
 
+static void end_load(struct part *part) {
+    pln_fill_end(&part->fill, part->loaded, &part->outcome);
+    pln_load_fini(&part->load);
+    part->state = ENDED;
+}
+
+/* What its loader brought. Where that is to be stored, it is so with the others'. */
 static void take(struct part *part, int status, const char *text, pln_ms began) {
-    struct pln_outcome outcome = {0};
+    part->outcome = (struct pln_outcome){0};
     part->fill.load_began = began;
     part->fill.has_old = part->fill.fallback.value != NULL;
     if (status < 0) {
         pln_fail(status, "%s", text);
     }
-    status = pln_fill_check(&part->fill, &part->load, status);
-    status = pln_fill_store(&part->fill, &part->load, status, &outcome);
-    pln_load_fini(&part->load);
-    pln_fill_end(&part->fill, status, &outcome);
-    part->state = ENDED;
+    status = pln_fill_check(part->request.options, &part->load, status);
+    part->fill.has_later = false;
+    part->loaded = pln_fill_store(&part->fill, &part->load, status, &part->outcome);
+    if (part->loaded < 0) { /* while its text is there */
+        end_load(part);
+    }
+}
+
+static bool is_later(const struct part *part) {
+    return part->state == LOADS && part->fill.has_later;
+}
+
+/* Stores all that was brought, in one round trip. */
+static void store(struct bulk_read *read) {
+    size_t n = 0;
+    for (size_t i = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        if (is_later(part)) {
+            read->hashed[n] = part->request.key;
+            read->leases[n] = part->fill.lease;
+            read->items[n] = pln_fill_packed(&part->fill, &part->item, &read->packed[n]);
+            n++;
+        }
+    }
+    if (n > 0) {
+        pln_l2_commit_many(pln_cache_l2(read->cache), read->hashed, read->leases, read->items, n,
+                           pln_cache_l2_deadline(read->cache, PLN_FOREVER), read->loaded);
+    }
+    for (size_t i = 0, j = 0; i < read->n_parts; i++) {
+        struct part *part = &read->parts[i];
+        if (is_later(part)) {
+            pln_fill_committed(&part->fill, &part->item, read->loaded[j], &part->outcome.life);
+            free(read->packed[j++]);
+        }
+    }
 }
 
 /* Has the loader bring all keys that are left to it. */
@@ -243,6 +279,12 @@ static void load(struct bulk_read *read) {
         if (read->parts[i].state == LOADS) {
             take(&read->parts[i], status < 0 ? status : read->loaded[j], text, began);
             j++;
+        }
+    }
+    store(read);
+    for (size_t i = 0; i < read->n_parts; i++) {
+        if (read->parts[i].state == LOADS) {
+            end_load(&read->parts[i]);
         }
     }
 }
@@ -328,9 +370,12 @@ static int read_init(struct bulk_read *read, size_t n) {
     read->lengths = calloc(n_parts + 1, sizeof *read->lengths);
     read->leases = calloc(n_parts + 1, sizeof *read->leases);
     read->values = calloc(n_parts + 1, sizeof *read->values);
+    read->items = calloc(n_parts + 1, sizeof *read->items);
+    read->packed = calloc(n_parts + 1, sizeof *read->packed);
     if (read->parts == NULL || read->keys == NULL || read->which == NULL || read->loads == NULL ||
         read->loaded == NULL || read->hashed == NULL || read->lengths == NULL ||
-        read->leases == NULL || read->values == NULL) {
+        read->leases == NULL || read->values == NULL || read->items == NULL ||
+        read->packed == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory to load %zu keys", n_parts);
     }
     for (size_t i = 0; i < n; i++) {
@@ -357,6 +402,8 @@ static void read_fini(struct bulk_read *read) {
     free(read->lengths);
     free(read->leases);
     free(read->values);
+    free(read->items);
+    free(read->packed);
 }
 
 static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {

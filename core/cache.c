@@ -264,17 +264,11 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
     return pln_cache_deliver(cache, outcome, result);
 }
 
-void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
-                   const struct pln_get_options *options, pln_loader loader, void *arg) {
-    struct pln_request *request = &way->request;
-    pln_wake(cache);
-    *way = (struct pln_way){.request = {.cache = cache,
-                                        .key = *key,
-                                        .options = options != NULL ? options : &no_options,
-                                        .loader = loader,
-                                        .loader_arg = arg}};
-    pln_wake(cache);
-    request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
+void pln_request_begin(struct pln_request *request, struct pln_cache *cache,
+                       const struct pln_hashed *key, const struct pln_get_options *options) {
+    *request = (struct pln_request){
+        .cache = cache, .key = *key, .options = options != NULL ? options : &no_options};
+    request->terms = pln_cache_match(cache, request->key.key, &request->match, &request->ruleset);
     request->key.is_plain = request->terms->is_plain;
     request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
                                                            : request->terms->load_timeout_ms;
@@ -282,7 +276,16 @@ void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pl
     request->soft_ms = request->options->soft_timeout_ms > 0 ? request->options->soft_timeout_ms
                                                              : request->terms->soft_timeout_ms;
     request->is_wanted = (request->options->flags & PLN_GET_KEEP) != 0;
-    pln_loader_choose(request);
+}
+
+void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, pln_loader loader, void *arg) {
+    pln_wake(cache);
+    way->kept = NULL;
+    pln_request_begin(&way->request, cache, key, options);
+    way->request.loader = loader;
+    way->request.loader_arg = arg;
+    pln_loader_choose(&way->request);
 }
 
 int pln_way_look(struct pln_way *way, struct pln_result *result) {
