@@ -73,7 +73,10 @@ static bool can_load_behind(const struct pln_request *request, bool is_stale) {
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
     bool has_failed = pln_failed_lately(request->cache, &request->key, now);
-    pln_ms window = has_failed ? pln_life_grace(request->terms) : request->terms->stale_ms;
+    pln_ms window = pln_life_window(request->terms, request->options);
+    if (has_failed && window < pln_life_grace(request->terms)) {
+        window = pln_life_grace(request->terms);
+    }
     bool is_doubtful = pln_life_in_doubt(request->cache, request->terms, request->options, hit,
                                          now);
     bool is_stale = now >= hit->life.stale;

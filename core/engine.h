@@ -174,6 +174,8 @@ bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
 struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
+/* How long past its ttl a value may be served while another load of it is under way. */
+pln_ms pln_life_window(const struct pln_terms *terms, const struct pln_get_options *options);
 /* The ttl less a random part, so that what was stored together does not end together. One that is
  * not positive says that nothing is to be stored, and goes on saying it. */
 pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl);

@@ -74,7 +74,7 @@ static void offer_fallback(struct fill *fill, pln_ms now) {
     pln_ms past = now - fill->fallback.life.stale;
     if (fill->fallback.status == PLN_OK && past < pln_life_grace(terms)) {
         pln_flight_offer(fill->cache->flights, fill->flight, &fill->fallback,
-                         past < terms->stale_ms);
+                         past < pln_life_window(terms, fill->request->options));
     }
 }
 
@@ -382,7 +382,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
         outcome->source = PLN_FROM_MISS;
     }
     if ((status < 0 || status == PLN_MISS) && fill->fallback.value != NULL &&
-        past < (status < 0 ? pln_life_grace(terms) : terms->stale_ms) &&
+        past <
+            (status < 0 ? pln_life_grace(terms) : pln_life_window(terms, fill->request->options)) &&
         (fill->request->options->flags & PLN_GET_NO_STALE) == 0) {
         *outcome = fill->fallback;
         fill->fallback.value = NULL;

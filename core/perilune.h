@@ -179,10 +179,9 @@ struct pln_options {
                                  namespace is cleared; default 10000; PLN_NONE: none are */
     double negative_share;    /* of max_bytes, for what is known not to exist, 0.01 to 0.99; past
                                  that goes what was not used for longest; default 0.1 */
-    pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
-                               to whom a stale value may be served when it fails; then they are
-                               served that, and the load goes on. It takes a load that runs on a
-                               worker, or that somebody else is at. Default 0: load_timeout */
+    pln_ms soft_timeout_ms; /* so long does a load keep callers waiting to whom a stale value may be
+                               served when it fails; then they are served that, and it goes on, if
+                               a worker or somebody else is at it. Default 0: load_timeout */
     pln_ms l2_ttl_ms;       /* bound on the life of a value in L2; default none */
     pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
     pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
@@ -236,12 +235,13 @@ PLN_API const char *pln_option_name(size_t i);
 /* ---- reading ---- */
 
 enum pln_get_flags {
-    PLN_GET_NO_L1 = 1,    /* do not read L1 */
-    PLN_GET_NO_L2 = 2,    /* do not read L2 */
-    PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
-    PLN_GET_NO_STALE = 8, /* never serve a stale value */
-    PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
-    PLN_GET_LONG = 32,    /* of pln_get_copy(): what is longer is borrowed, as by pln_get() */
+    PLN_GET_NO_L1 = 1,      /* do not read L1 */
+    PLN_GET_NO_L2 = 2,      /* do not read L2 */
+    PLN_GET_NO_LOAD = 4,    /* do not run the policy's loader */
+    PLN_GET_NO_STALE = 8,   /* never serve a stale value */
+    PLN_GET_KEEP = 16,      /* what is loaded is stored, whatever the rule's min_uses */
+    PLN_GET_OWN_STALE = 64, /* where the rule has no stale: for as long as the value is kept */
+    PLN_GET_LONG = 32,      /* of pln_get_copy(): what is longer is borrowed, as by pln_get() */
 };
 
 struct pln_get_options {

@@ -119,6 +119,7 @@ function Cache:close() end
 ---@field soft_timeout? perilune.Duration
 ---@field tags? string|string[]
 ---@field no_stale? boolean
+---@field own_stale? boolean
 ---@field no_load? boolean
 ---@field l1? boolean
 ---@field l2? boolean

@@ -76,6 +76,31 @@ START_TEST(age_and_remaining_time_are_told_to_the_millisecond) {
 }
 END_TEST
 
+START_TEST(without_a_window_of_the_rules_a_value_may_have_its_own) {
+    struct rig other;
+    struct pln_options options = {.ttl_ms = 10000};
+    struct pln_set_options set = {.stale_ms = 3000};
+    struct pln_get_options get = {.flags = PLN_GET_OWN_STALE};
+    struct pln_result result;
+    rig_open(&other, 1, false, &options);
+    struct pln_cache *cache = other.caches[0];
+    ck_assert_int_eq(pln_set(cache, pln_key("k"), pln_key("v"), &set), PLN_OK);
+    other.now += 12999;
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), &get, &result), PLN_OK);
+    ck_assert_uint_eq(result.source, PLN_FROM_STALE);
+    pln_release(cache, result.value);
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), NULL, &result), PLN_MISS);
+    other.now += 1;
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), &get, &result), PLN_MISS);
+    rig_close(&other);
+    ck_assert_int_eq(
+        pln_set(CACHE, pln_key("k"), pln_key("v"), &(struct pln_set_options){.stale_ms = 60000}),
+        PLN_OK);
+    rig.now += 15000; /* the rule's 5 s bound it */
+    ck_assert_int_eq(pln_get(CACHE, pln_key("k"), &get, &result), PLN_MISS);
+}
+END_TEST
+
 START_TEST(a_value_past_its_ttl_is_stale_for_its_window_and_then_gone) {
     rig_set(CACHE, "k", "v");
     rig.now += 9999;
@@ -295,6 +320,7 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_is_set_is_got_until_it_is_deleted);
     tcase_add_test(tests, a_copy_tells_the_whole_length_where_the_buffer_is_short);
+    tcase_add_test(tests, without_a_window_of_the_rules_a_value_may_have_its_own);
     tcase_add_test(tests, what_does_not_fit_is_borrowed_where_the_caller_takes_that);
     tcase_add_test(tests, age_and_remaining_time_are_told_to_the_millisecond);
     tcase_add_test(tests, a_value_past_its_ttl_is_stale_for_its_window_and_then_gone);

@@ -11,7 +11,8 @@
 -- is given to none of them: they find a mark in its place, and fetch for themselves.
 --
 -- The cache decides whether an answer is fresh, by the ttl that it was stored with. Whether one
--- that is not may be served is decided by both: the key's rule, and what the answer says of itself.
+-- that is not may be served is said by the answer, and bounded by the key's rule where that has a
+-- stale.
 
 local perilune = require "perilune"
 local conditional = require "perilune.http.conditional"
