@@ -358,7 +358,7 @@ struct pln_cache {
     pln_ms timeout_ms;
     struct pln_misses *_Atomic misses; /* NULL until a rule asks for it */
     unsigned n_workers;
-    pln_ms policy_budget_ms;
+    pln_ms policy_budget_ms, close_timeout_ms;
     bool is_tracking;
     bool has_l2;
     pln_loader stand_in; /* in the place of the policy's load functions, or NULL */

@@ -202,6 +202,7 @@ struct pln_options {
                                 names in braces and what is fixed, "prod:shop:v2:{entity}:{id}";
                                 "{id...}" takes the rest. What reads past L1 or writes a key that
                                 does not fit gets PLN_EINVAL. Default: none */
+    pln_ms close_timeout_ms; /* pln_close() waits so long for loads that run; default 5 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -217,16 +218,15 @@ struct pln_options {
  * Owns: the caller closes it. Threads: any. */
 PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
 
-/* One that pln_open_named() gave is given back, and goes on where others have it or it stays. Else
- * ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
- * says how much is lost), closes connections and frees everything. NULL is allowed. Every borrowed
- * value must have been released, and no other call may be running. */
+/* One that pln_open_named() gave goes on where others have it or it stays. Else ends background
+ * work, tries once, for one timeout at most, what L2 did not take before (a warning says how much
+ * is lost), and frees everything; where loads run on past close_timeout, that is done when they
+ * end, as a warning says. NULL is allowed. No value may be lent, and no other call be running. */
 PLN_API void pln_close(struct pln_cache *cache);
 
 /* Sets one field of `options` by its name in Lua and on the command line ("max_bytes", "ttl") from
  * text: "64m", "15m", "10%", "true". Texts are kept by pointer: they must outlive pln_open().
- * Returns: PLN_OK; PLN_EINVAL with a text that suggests the nearest name or shows what is wanted.
- */
+ * Returns: PLN_OK; PLN_EINVAL with a text that suggests a name, or shows what is wanted. */
 PLN_API int pln_options_set(struct pln_options *options, const char *name, const char *text);
 
 /* The i-th option's name, NULL past the last. */

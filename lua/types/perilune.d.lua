@@ -69,6 +69,7 @@ local perilune = {}
 ---@field recovery? integer|"none"
 ---@field policy_watch? perilune.Duration
 ---@field policy_budget? perilune.Duration
+---@field close_timeout? perilune.Duration
 
 ---Opens a cache. A Redis that is away is no error.
 ---@param options? perilune.OpenOptions
