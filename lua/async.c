@@ -452,9 +452,11 @@ static int cache_get_or_async(lua_State *L) {
                                &self->begun.op);
     }
     if (self->begun.op == NULL) {
+        int n = status < 0 ? pln_lua_push_status(L, status)
+                           : push_get(L, cache, 2, asked.is_copy, status, &result);
         lua_pushboolean(L, false);
-        return 1 + (status < 0 ? pln_lua_push_status(L, status)
-                               : push_get(L, cache, 2, asked.is_copy, status, &result));
+        lua_insert(L, -n - 1); /* between its results and what it may have left below them */
+        return n + 1;
     }
     lua_pushnil(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_op);

@@ -367,7 +367,9 @@ end)
 
 test("get_or_async makes an op only where one has to wait", function(a)
   a:set("k", { 1 })
-  spec.returns({ false, { 1 }, null, "l1" }, a:get_or_async "k")
+  for _ = 1, 3 do -- the second time the table is known
+    spec.returns({ false, { 1 }, null, "l1" }, a:get_or_async "k")
+  end
   spec.returns({ false, "gone", null, "l1" }, (function()
     a:set("k", "gone")
     return a:get_or_async("k", error)
