@@ -274,7 +274,7 @@ local function cache_status(call, answer, how)
     said = "; fwd=stale; fwd-status=304"
   elseif stored.is_answer(answer) then
     local _, left = stored.age(answer, call.options.now())
-    said = ("; hit; ttl=%d"):format(math.floor(left))
+    said = ("; hit; ttl=%d; detail=%s"):format(math.floor(left), how)
   end
   local before = fields.text(answer.headers["cache-status"])
   return (before and before .. ", " or "") .. call.options.cache_status .. said
