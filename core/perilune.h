@@ -438,9 +438,9 @@ PLN_API size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size
 
 /* ---- L1 as a whole ---- */
 
-/* Changes L1's budget, up to some 16 times the one it was opened with. Returns at once; what is
- * over goes bit by bit, with writes and in the background; until then a store may be refused now
- * and then (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any. */
+/* Changes L1's budget, up to some 16 times the first one, and under RLIMIT_AS up to that. Returns at
+ * once; what is over goes bit by bit, with writes and in the background; until then a store may be
+ * refused (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any. */
 PLN_API int pln_resize(struct pln_cache *cache, size_t max_bytes);
 
 /* Called for a key; false stops. It must not use the cache, and the key is not its to keep. */
