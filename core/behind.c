@@ -8,6 +8,8 @@
  */
 #include "fill.h"
 
+#include <stdio.h>
+
 struct fill_job {
     struct pln_job job;
     struct pln_request request; /* its key's bytes are the flight's */
@@ -59,6 +61,19 @@ static void job_drop(struct pln_job *base) {
     job_free(job);
 }
 
+static void job_describe(const struct pln_job *base, char *text, size_t size) {
+    const struct fill_job *job = PLN_CONTAINER_OF(base, const struct fill_job, job);
+    const struct pln_rule *rule = job->request.match.rule;
+    struct pln_bytes key = job->request.key.key;
+    int len = key.len > 60 ? 60 : (int) key.len;
+    if (rule == NULL || rule->file == NULL) {
+        snprintf(text, size, "'%.*s'", len, (const char *) key.data);
+    } else {
+        snprintf(text, size, "'%.*s' by the rule at %s:%d", len, (const char *) key.data,
+                 rule->file, rule->line);
+    }
+}
+
 void pln_fill_hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
     struct fill_job *job = malloc(sizeof *job);
     struct pln_outcome outcome = {0};
@@ -66,7 +81,7 @@ void pln_fill_hand_over(struct fill *fill, bool asks_l2_first, bool is_urgent) {
         pln_fill_end(fill, pln_fail(PLN_ENOMEM, "get: no memory to start a load"), &outcome);
         return;
     }
-    job->job = (struct pln_job){.run = job_run, .drop = job_drop};
+    job->job = (struct pln_job){.run = job_run, .drop = job_drop, .describe = job_describe};
     job->request = *fill->request;
     job->request.key = *pln_flight_key(fill->flight);
     job->request.options = &no_options;

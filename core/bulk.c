@@ -9,50 +9,11 @@
  * are followed, nor other processes, whose leases are looked at again afterwards. So no two callers
  * with some keys in common can wait for each other.
  */
-#include "fills.h"
-#include "way.h"
+#include "bulk.h"
 
+#include "fills.h"
 #include "nested.h"
 #include "shadow.h"
-#include "store.h"
-
-enum state {
-    FOLLOWS, /* another thread leads, or it has not begun */
-    LOADS,   /* the loader is to bring it */
-    WAITS,   /* another process loads it */
-    ENDED,   /* its flight has */
-};
-
-/* A key that is missing. */
-struct part {
-    size_t at; /* in the caller's arrays */
-    enum state state;
-    struct pln_request request;
-    struct pln_flight *flight; /* NULL: it failed before there was one */
-    struct fill fill;
-    struct pln_load load;
-};
-
-struct bulk_read {
-    struct pln_cache *cache;
-    const struct pln_get_options *options;
-    pln_bulk_loader loader; /* NULL: the rules' */
-    void *arg;
-    unsigned loads_as; /* of these: as in a request */
-    struct pln_result *results;
-    int *statuses;
-    struct part *parts;
-    size_t n_parts;
-    /* what the loader is given, with room for all parts */
-    struct pln_bytes *keys;
-    size_t *which;
-    struct pln_load **loads;
-    int *loaded;
-    struct pln_hashed *hashed;
-    pln_ms *lengths;
-    struct pln_l2_lease *leases;
-    struct pln_l2_value *values;
-};
 
 /* ---- beginning ---- */
 
@@ -65,18 +26,11 @@ static void fail_part(struct bulk_read *read, struct part *part, int status) {
 static void begin(struct bulk_read *read, struct part *part, struct pln_bytes key) {
     struct pln_cache *cache = read->cache;
     struct pln_request *request = &part->request;
+    struct pln_hashed hashed;
     bool leads;
-    *request = (struct pln_request){.cache = cache, .options = read->options};
-    int status = pln_cache_key(cache, key, &request->key);
+    int status = pln_cache_key(cache, key, &hashed);
     assert(status == PLN_OK); /* it was looked for already */
-    request->terms = pln_cache_match(cache, key, &request->match, &request->ruleset);
-    request->key.is_plain = request->terms->is_plain;
-    request->timeout_ms = read->options->timeout_ms > 0 ? read->options->timeout_ms
-                                                        : request->terms->load_timeout_ms;
-    request->deadline = pln_deadline(request->timeout_ms);
-    request->soft_ms = read->options->soft_timeout_ms > 0 ? read->options->soft_timeout_ms
-                                                          : request->terms->soft_timeout_ms;
-    request->is_wanted = (read->options->flags & PLN_GET_KEEP) != 0;
+    pln_request_begin(request, cache, &hashed, read->options);
     pln_admit_note(cache, &request->key, request->terms);
     status = pln_nested_check(cache, key);
     if (status < 0) {
@@ -97,7 +51,8 @@ static void begin(struct bulk_read *read, struct part *part, struct pln_bytes ke
                                .cache = cache,
                                .flight = part->flight,
                                .is_l2_away = read->statuses[part->at] < 0,
-                               .worker = -1};
+                               .worker = -1,
+                               .later = request->key.is_plain ? NULL : &part->item};
     pln_flight_begin(cache->flights, part->flight);
 }
 
@@ -193,95 +148,6 @@ static void wait_for_lease(struct part *part) {
     }
 }
 
-/* ---- loading ---- */
-
-/* Calls the loader that a request's rule has, or the program's. */
-static int call_loader(const struct bulk_read *read, const struct pln_request *request,
-                       const struct pln_bulk *bulk) {
-    struct pln_bulk_call call = {.loader = read->loader,
-                                 .arg = read->arg,
-                                 .loads_as = read->loads_as,
-                                 .request = request,
-                                 .bulk = bulk};
-    return pln_bulk_load(&call);
-}
-
-static void take(struct part *part, int status, const char *text, pln_ms began) {
-    struct pln_outcome outcome = {0};
-    part->fill.load_began = began;
-    part->fill.has_old = part->fill.fallback.value != NULL;
-    if (status < 0) {
-        pln_fail(status, "%s", text);
-    }
-    status = pln_fill_check(&part->fill, &part->load, status);
-    status = pln_fill_store(&part->fill, &part->load, status, &outcome);
-    pln_load_fini(&part->load);
-    pln_fill_end(&part->fill, status, &outcome);
-    part->state = ENDED;
-}
-
-/* What waits to be stored is newer than what the loader would bring. */
-static void take_queued(struct bulk_read *read) {
-    bool has_asked = false;
-    for (size_t i = 0; i < read->n_parts; i++) {
-        struct part *part = &read->parts[i];
-        struct pln_outcome outcome = {0};
-        if (part->state != LOADS || part->request.terms->write <= PLN_WRITE_ASIDE) {
-            continue;
-        }
-        if (!has_asked && pln_queued_is_empty(read->cache)) {
-            return; /* as most of the time */
-        }
-        has_asked = true;
-        int status = pln_fill_find_queued(&part->fill, &part->load);
-        if (status != PLN_MISS) {
-            status = pln_fill_store(&part->fill, &part->load, status, &outcome);
-            pln_load_fini(&part->load);
-            pln_fill_end(&part->fill, status, &outcome);
-            part->state = ENDED;
-        }
-    }
-}
-
-/* Whether a part is left to the loader that the parts of a rule have. */
-static bool is_of(const struct bulk_read *read, const struct part *part,
-                  const struct pln_rule *rule) {
-    return part->state == LOADS && (read->loader != NULL || part->request.match.rule == rule);
-}
-
-/* Has the loader of a part's bring all keys that are left to it. */
-static void load_with(struct bulk_read *read, struct part *first) {
-    char text[PLN_ERROR_TEXT];
-    struct pln_bulk bulk = {0, read->keys, read->which, read->loads, read->loaded};
-    const struct part *end = read->parts + read->n_parts;
-    const struct pln_rule *rule = first->request.match.rule;
-    for (struct part *part = first; part < end; part++) {
-        if (is_of(read, part, rule)) {
-            read->keys[bulk.n] = part->request.key.key;
-            read->which[bulk.n] = part->at;
-            read->loads[bulk.n] = &part->load;
-            read->loaded[bulk.n++] = PLN_ABSENT;
-        }
-    }
-    pln_ms began = pln_now(&read->cache->host);
-    int status = call_loader(read, &first->request, &bulk);
-    memcpy(text, pln_error_text(), sizeof text);
-    for (struct part *part = first; part < end; part++) {
-        if (is_of(read, part, rule)) {
-            take(part, status < 0 ? status : *bulk.statuses++, text, began);
-        }
-    }
-}
-
-static void load(struct bulk_read *read) {
-    take_queued(read);
-    for (size_t i = 0; i < read->n_parts; i++) {
-        if (read->parts[i].state == LOADS) {
-            load_with(read, &read->parts[i]);
-        }
-    }
-}
-
 /* ---- what comes of it ---- */
 
 /* One key by itself: who led it had no loader, or less time. */
@@ -290,7 +156,7 @@ static int load_alone(void *arg, struct pln_bytes key, struct pln_load *load) {
     const struct bulk_read *read = part->request.loader_arg;
     int status = PLN_ABSENT;
     struct pln_bulk bulk = {1, &key, &part->at, &load, &status};
-    int called = call_loader(read, &part->request, &bulk);
+    int called = pln_bulk_call(read, &part->request, &bulk);
     return called != PLN_OK ? called : status;
 }
 
@@ -359,9 +225,12 @@ static int read_init(struct bulk_read *read, size_t n_parts) {
     read->lengths = calloc(n_parts + 1, sizeof *read->lengths);
     read->leases = calloc(n_parts + 1, sizeof *read->leases);
     read->values = calloc(n_parts + 1, sizeof *read->values);
+    read->items = calloc(n_parts + 1, sizeof *read->items);
+    read->packed = calloc(n_parts + 1, sizeof *read->packed);
     if (read->parts == NULL || read->keys == NULL || read->which == NULL || read->loads == NULL ||
         read->loaded == NULL || read->hashed == NULL || read->lengths == NULL ||
-        read->leases == NULL || read->values == NULL) {
+        read->leases == NULL || read->values == NULL || read->items == NULL ||
+        read->packed == NULL) {
         return pln_fail(PLN_ENOMEM, "get_many: no memory to load %zu keys", n_parts);
     }
     return PLN_OK;
@@ -421,6 +290,8 @@ static void read_fini(struct bulk_read *read) {
     free(read->lengths);
     free(read->leases);
     free(read->values);
+    free(read->items);
+    free(read->packed);
 }
 
 static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {
@@ -428,13 +299,13 @@ static void load_missing(struct bulk_read *read, const struct pln_bytes *keys) {
         begin(read, &read->parts[i], keys[read->parts[i].at]);
     }
     lease_all(read);
-    load(read);
+    pln_bulk_bring(read);
     for (size_t i = 0; i < read->n_parts; i++) {
         if (read->parts[i].state == WAITS) {
             wait_for_lease(&read->parts[i]);
         }
     }
-    load(read);
+    pln_bulk_bring(read);
     for (size_t i = 0; i < read->n_parts; i++) {
         if (read->parts[i].flight != NULL) {
             deliver(read, &read->parts[i]);

@@ -73,7 +73,10 @@ static bool can_load_behind(const struct pln_request *request, bool is_stale) {
 static enum verdict judge(struct pln_request *request, const struct pln_l1_hit *hit, pln_ms now) {
     struct pln_l1 *l1 = request->cache->l1;
     bool has_failed = pln_failed_lately(request->cache, &request->key, now);
-    pln_ms window = has_failed ? pln_life_grace(request->terms) : request->terms->stale_ms;
+    pln_ms window = pln_life_window(request->terms, request->options);
+    if (has_failed && window < pln_life_grace(request->terms)) {
+        window = pln_life_grace(request->terms);
+    }
     bool is_doubtful = pln_life_in_doubt(request->cache, request->terms, request->options, hit,
                                          now);
     bool is_stale = now >= hit->life.stale;
@@ -264,17 +267,11 @@ int pln_way_settle(struct pln_way *way, int flown, struct pln_outcome *outcome,
     return pln_cache_deliver(cache, outcome, result);
 }
 
-void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
-                   const struct pln_get_options *options, pln_loader loader, void *arg) {
-    struct pln_request *request = &way->request;
-    pln_wake(cache);
-    *way = (struct pln_way){.request = {.cache = cache,
-                                        .key = *key,
-                                        .options = options != NULL ? options : &no_options,
-                                        .loader = loader,
-                                        .loader_arg = arg}};
-    pln_wake(cache);
-    request->terms = pln_cache_match(cache, key->key, &request->match, &request->ruleset);
+void pln_request_begin(struct pln_request *request, struct pln_cache *cache,
+                       const struct pln_hashed *key, const struct pln_get_options *options) {
+    *request = (struct pln_request){
+        .cache = cache, .key = *key, .options = options != NULL ? options : &no_options};
+    request->terms = pln_cache_match(cache, request->key.key, &request->match, &request->ruleset);
     request->key.is_plain = request->terms->is_plain;
     request->timeout_ms = request->options->timeout_ms > 0 ? request->options->timeout_ms
                                                            : request->terms->load_timeout_ms;
@@ -282,7 +279,16 @@ void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pl
     request->soft_ms = request->options->soft_timeout_ms > 0 ? request->options->soft_timeout_ms
                                                              : request->terms->soft_timeout_ms;
     request->is_wanted = (request->options->flags & PLN_GET_KEEP) != 0;
-    pln_loader_choose(request);
+}
+
+void pln_way_begin(struct pln_way *way, struct pln_cache *cache, const struct pln_hashed *key,
+                   const struct pln_get_options *options, pln_loader loader, void *arg) {
+    pln_wake(cache);
+    way->kept = NULL;
+    pln_request_begin(&way->request, cache, key, options);
+    way->request.loader = loader;
+    way->request.loader_arg = arg;
+    pln_loader_choose(&way->request);
 }
 
 int pln_way_look(struct pln_way *way, struct pln_result *result) {
@@ -351,36 +357,53 @@ static bool may_be_plain(const struct pln_cache *cache, const struct pln_get_opt
            !pln_shadow_samples(cache, hash);
 }
 
+/* An L1 hit that needs nothing else, copied to the buffer; where it does not fit and the caller
+ * takes that, borrowed. Returns: as pln_get(); PLN_PENDING: it takes more. */
+static int copy_plain(struct pln_cache *cache, const struct pln_hashed *key,
+                      const struct pln_get_options *options, void *buffer, size_t size,
+                      bool borrows, struct pln_result *result) {
+    struct pln_l1_hit hit;
+    struct pln_value *value = NULL;
+    pln_ms now = pln_now(&cache->host);
+    if (!may_be_plain(cache, options, key->hash) ||
+        pln_l1_get(cache->l1, key, now, 0, buffer, size, &hit) != PLN_OK ||
+        !is_plain(cache, &hit, now)) {
+        return PLN_PENDING;
+    }
+    if (borrows && hit.len > size && /* quiet: the hit is counted in L1 */
+        (pln_l1_borrow(cache->l1, key, now, PLN_L1_QUIET, &hit, &value) != PLN_OK ||
+         !is_plain(cache, &hit, now))) {
+        pln_release(cache, value);
+        return PLN_PENDING;
+    }
+    *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
+    pln_life_describe(&hit.life, now, result);
+    return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+}
+
 int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
                  const struct pln_get_options *options, void *buffer, size_t size,
                  struct pln_result *result) {
+    bool borrows = options != NULL && (options->flags & PLN_GET_LONG) != 0;
     struct pln_hashed hashed;
-    struct pln_l1_hit hit;
     int status = pln_cache_key(cache, key, &hashed);
     if (status < 0) {
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, status, result);
     }
-    if (may_be_plain(cache, options, hashed.hash)) {
-        pln_ms now = pln_now(&cache->host);
-        if (pln_l1_get(cache->l1, &hashed, now, 0, buffer, size, &hit) == PLN_OK &&
-            is_plain(cache, &hit, now)) {
-            *result = (struct pln_result){.len = hit.len, .format = hit.format};
-            pln_life_describe(&hit.life, now, result);
-            status = deliver(cache, hit.is_absent, PLN_FROM_L1, result);
-            return status == PLN_OK && hit.len > size ? PLN_TRUNCATED : status;
+    status = copy_plain(cache, &hashed, options, buffer, size, borrows, result);
+    if (status == PLN_PENDING) {
+        status = read_through(cache, &hashed, options, NULL, NULL, 0, result);
+        if (result->value != NULL && !(borrows && result->len > size)) {
+            size_t n = result->len < size ? result->len : size;
+            if (n > 0) {
+                memcpy(buffer, pln_value_data(result->value), n);
+            }
+            pln_release(cache, result->value);
+            result->value = NULL;
         }
     }
-    status = read_through(cache, &hashed, options, NULL, NULL, 0, result);
-    if (result->value != NULL) {
-        size_t n = result->len < size ? result->len : size;
-        if (n > 0) {
-            memcpy(buffer, pln_value_data(result->value), n);
-        }
-        pln_release(cache, result->value);
-        result->value = NULL;
-    }
-    return status == PLN_OK && result->len > size ? PLN_TRUNCATED : status;
+    return status == PLN_OK && result->value == NULL && result->len > size ? PLN_TRUNCATED : status;
 }
 
 int pln_way_plain(struct pln_cache *cache, const struct pln_hashed *key,

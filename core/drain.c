@@ -349,9 +349,21 @@ bool pln_drain_rest(struct pln_cache *cache, struct pln_rest *rest) {
 
 /* ---- the end, and a fork ---- */
 
-void pln_drain_finish(struct pln_drain *drain) {
+/* Joins the thread, waiting for it so long; false where it has not ended by then. */
+static bool join(struct pln_drain *drain, pln_ns until) {
+    struct timespec at = pln_timespec(until);
+    if (pthread_clockjoin_np(drain->thread, NULL, CLOCK_MONOTONIC, &at) != 0) {
+        return false;
+    }
+    pthread_mutex_lock(&drain->lock);
+    drain->has_thread = false;
+    pthread_mutex_unlock(&drain->lock);
+    return true;
+}
+
+bool pln_drain_stop(struct pln_drain *drain) {
     if (drain == NULL) {
-        return;
+        return true;
     }
     pthread_mutex_lock(&drain->lock);
     bool has_thread = drain->has_thread;
@@ -361,19 +373,19 @@ void pln_drain_finish(struct pln_drain *drain) {
         finish_locked(drain);
     }
     pthread_mutex_unlock(&drain->lock);
-    if (!has_thread) {
-        return;
-    }
-    struct timespec until = pln_timespec(pln_deadline(3 * pln_turns_longest(drain->cache)));
-    if (pthread_clockjoin_np(drain->thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
+    if (has_thread && !join(drain, pln_deadline(3 * pln_turns_longest(drain->cache)))) {
         pln_logf(&drain->cache->host, PLN_LOG_WARN,
-                 "queue: a store has not returned for longer than its timeout; the cache is closed "
-                 "once it does");
-        pthread_join(drain->thread, NULL);
+                 "close: a store has not returned for longer than its timeout; memory and "
+                 "connections stay until it does");
+        return false;
     }
-    pthread_mutex_lock(&drain->lock);
-    drain->has_thread = false;
-    pthread_mutex_unlock(&drain->lock);
+    return true;
+}
+
+void pln_drain_finish(struct pln_drain *drain) {
+    if (drain != NULL && drain->has_thread) {
+        join(drain, PLN_FOREVER);
+    }
 }
 
 void pln_drain_freeze(struct pln_drain *drain) {

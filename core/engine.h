@@ -179,6 +179,8 @@ bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
 struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */
 pln_ms pln_life_grace(const struct pln_terms *terms);
+/* How long past its ttl a value may be served while another load of it is under way. */
+pln_ms pln_life_window(const struct pln_terms *terms, const struct pln_get_options *options);
 /* The ttl less a random part, so that what was stored together does not end together. One that is
  * not positive says that nothing is to be stored, and goes on saying it. */
 pln_ms pln_life_jittered(const struct pln_terms *terms, pln_ms ttl);
@@ -366,7 +368,7 @@ struct pln_cache {
     pln_ms timeout_ms;
     struct pln_misses *_Atomic misses; /* NULL until a rule asks for it */
     unsigned n_workers;
-    pln_ms policy_budget_ms;
+    pln_ms policy_budget_ms, close_timeout_ms;
     bool is_tracking;
     bool has_l2;
     pln_loader stand_in; /* in the place of the policy's load functions, or NULL */

@@ -76,7 +76,7 @@ static void offer_fallback(struct fill *fill, pln_ms now) {
     pln_ms past = now - fill->fallback.life.stale;
     if (fill->fallback.status == PLN_OK && past < pln_life_grace(terms)) {
         pln_flight_offer(fill->cache->flights, fill->flight, &fill->fallback,
-                         past < terms->stale_ms);
+                         past < pln_life_window(terms, fill->request->options));
     }
 }
 
@@ -160,34 +160,24 @@ static int call_loader(const struct fill *fill, struct pln_load *load) {
     return status;
 }
 
-int pln_fill_check_load(int status, const struct pln_load *load) {
+int pln_fill_check(const struct pln_get_options *options, struct pln_load *load, int status) {
     if (status == PLN_OK && load->value == NULL) {
         return pln_fail(PLN_ELOADER, "get: the loader succeeded without a value");
     }
-    return status <= 0 || status == PLN_ABSENT
-               ? status
-               : pln_fail(PLN_ELOADER, "get: the loader returned status %d", status);
+    if (status > 0 && status != PLN_ABSENT) {
+        return pln_fail(PLN_ELOADER, "get: the loader returned status %d", status);
+    }
+    for (size_t i = 0; status >= 0 && options != NULL && i < options->n_tags; i++) {
+        int tagged = pln_load_tag(load, options->tags[i]);
+        status = tagged < 0 ? tagged : status;
+    }
+    return status;
 }
 
 static int run_loader(struct fill *fill, struct pln_load *load) {
     struct pln_request *request = fill->request;
     int status = call_loader(fill, load);
-    return request->loader == NULL ? status : pln_fill_check(fill, load, status);
-}
-
-int pln_fill_check(const struct fill *fill, struct pln_load *load, int status) {
-    const struct pln_get_options *options = fill->request->options;
-    status = pln_fill_check_load(status, load);
-    if (status < 0) {
-        return status;
-    }
-    for (size_t i = 0; i < options->n_tags; i++) {
-        int tagged = pln_load_tag(load, options->tags[i]);
-        if (tagged < 0) {
-            return tagged;
-        }
-    }
-    return status;
+    return request->loader == NULL ? status : pln_fill_check(request->options, load, status);
 }
 
 /* How long the loaded value is fresh, and how long after that it is kept. Negative: not stored. */
@@ -210,26 +200,46 @@ static pln_ms loaded_ttl(const struct pln_request *request, const struct pln_loa
     return pln_life_jittered(terms, ttl);
 }
 
-/* True where the value may be kept in L1: no L2, or L2 took it under a valid lease. */
-static bool commit(struct fill *fill, const struct pln_l2_item *item) {
-    if (!fill->has_lease) {
-        return !fill->cache->is_tracking || !fill->cache->has_l2;
-    }
-    if (fill->request->key.is_plain && item->is_absent) {
-        pln_fill_end_lease(fill); /* there are no bytes for that */
-        return false;
-    }
-    void *packed;
+struct pln_l2_item pln_fill_packed(const struct fill *fill, const struct pln_l2_item *item,
+                                   void **packed) {
     struct pln_l2_item shared = pln_life_shared(fill->request->terms, item);
-    pln_compress_item(fill->cache, fill->request->terms, &shared, &packed);
-    int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
-                               &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
-    free(packed);
+    pln_compress_item(fill->cache, fill->request->terms, &shared, packed);
+    return shared;
+}
+
+static void keep(struct fill *fill, const struct pln_l2_item *item, struct pln_l1_life *life) {
+    pln_life_keep(fill->cache, &fill->request->key, fill->request->terms, &fill->stamp, item, life);
+}
+
+void pln_fill_committed(struct fill *fill, const struct pln_l2_item *item, int status,
+                        struct pln_l1_life *life) {
     fill->has_lease = false;
-    if (status == PLN_NOT_STORED) {
+    if (status == PLN_OK) {
+        keep(fill, item, life);
+    } else if (status == PLN_NOT_STORED) {
         pln_count(fill->cache->counts, PLN_COUNT_LEASES_LOST, 1);
     }
-    return status == PLN_OK;
+}
+
+/* It is kept in L1 where L2 took it under a valid lease, or there is no L2. */
+static void commit(struct fill *fill, const struct pln_l2_item *item, struct pln_l1_life *life) {
+    if (!fill->has_lease) {
+        if (!fill->cache->is_tracking || !fill->cache->has_l2) {
+            keep(fill, item, life);
+        }
+    } else if (fill->request->key.is_plain && item->is_absent) {
+        pln_fill_end_lease(fill); /* there are no bytes for that */
+    } else if (fill->later != NULL) {
+        *fill->later = *item;
+        fill->has_later = true;
+    } else {
+        void *packed;
+        struct pln_l2_item shared = pln_fill_packed(fill, item, &packed);
+        int status = pln_l2_commit(pln_cache_l2(fill->cache), &fill->request->key, &fill->lease,
+                                   &shared, pln_cache_l2_deadline(fill->cache, PLN_FOREVER));
+        free(packed);
+        pln_fill_committed(fill, item, status, life);
+    }
 }
 
 /* Whether the key was missed often enough for its value to be stored, or need not have been: it was
@@ -269,8 +279,8 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
         .format = load->value->format,
         .is_absent = is_absent,
     };
-    if (!pln_fills_take(fill, &item, load) && commit(fill, &item)) {
-        pln_life_keep(fill->cache, &request->key, request->terms, &fill->stamp, &item, life);
+    if (!pln_fills_take(fill, &item, load)) {
+        commit(fill, &item, life);
     }
 }
 
@@ -377,7 +387,8 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome) {
         outcome->source = PLN_FROM_MISS;
     }
     if ((status < 0 || status == PLN_MISS) && fill->fallback.value != NULL &&
-        past < (status < 0 ? pln_life_grace(terms) : terms->stale_ms) &&
+        past <
+            (status < 0 ? pln_life_grace(terms) : pln_life_window(terms, fill->request->options)) &&
         (fill->request->options->flags & PLN_GET_NO_STALE) == 0) {
         *outcome = fill->fallback;
         fill->fallback.value = NULL;

@@ -25,6 +25,9 @@ struct fill {
     struct pln_value *old;       /* while the loader runs: what it is shown */
     pln_ms load_began;
     pln_ns load_began_ns;
+    struct pln_l2_item *later; /* where what is to be stored is left, for who stores many at once:
+                                  then has_later is set; NULL: it is stored at once */
+    bool has_later;
 };
 
 /* ---- fill.c ---- */
@@ -56,13 +59,19 @@ void pln_fill_end(struct fill *fill, int status, struct pln_outcome *outcome);
 /* Around a load: what is there already is shown to it. */
 void pln_fill_load_begins(struct fill *fill, struct pln_load *load);
 void pln_fill_load_ends(struct fill *fill, struct pln_load *load, int status);
-/* What a call's own loader returned, or PLN_ELOADER where it cannot be. */
-int pln_fill_check_load(int status, const struct pln_load *load);
-/* The same, and adds the call's tags. */
-int pln_fill_check(const struct fill *fill, struct pln_load *load, int status);
-/* Stores what was loaded, and ends the lease. Returns PLN_OK with the outcome, or the failure. */
+/* What a call's own loader returned, or PLN_ELOADER where it cannot be. Where the options are not
+ * NULL it adds the call's tags. */
+int pln_fill_check(const struct pln_get_options *options, struct pln_load *load, int status);
+/* Stores what was loaded, and ends the lease. Returns PLN_OK with the outcome, or the failure. Of
+ * what is left for later, outcome and load have the bytes. */
 int pln_fill_store(struct fill *fill, struct pln_load *load, int status,
                    struct pln_outcome *outcome);
+/* An item as L2 gets it. Owns: *packed is for free(). */
+struct pln_l2_item pln_fill_packed(const struct fill *fill, const struct pln_l2_item *item,
+                                   void **packed);
+/* What became of its commit: a value that L2 took is kept in L1. */
+void pln_fill_committed(struct fill *fill, const struct pln_l2_item *item, int status,
+                        struct pln_l1_life *life);
 
 /* ---- queued.c ---- */
 
@@ -94,6 +103,10 @@ void pln_fill_end_lease(struct fill *fill);
 
 /* ---- cache.c ---- */
 
+/* All of a request but its loader; options are borrowed until its end, which lets go of its
+ * ruleset. */
+void pln_request_begin(struct pln_request *request, struct pln_cache *cache,
+                       const struct pln_hashed *key, const struct pln_get_options *options);
 /* A flight to lead or to follow, for pln_flight_leave(); NULL: no memory. */
 struct pln_flight *pln_cache_join(const struct pln_request *request, bool *leads);
 /* How a read ends: told and counted. Takes the outcome's value. */

@@ -15,6 +15,7 @@
  * policy, what is watched for alerts. Its memory is given up, some 100 kB a fork and cache.
  */
 #include "alert.h"
+#include "base/ends.h"
 #include "feeder.h"
 #include "flight.h"
 #include "heard.h"
@@ -55,10 +56,12 @@ static void before(void) {
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_freeze(memory->server);
     }
-    pln_l2_freeze(); /* the innermost: a connection may be opened under any lock */
+    pln_l2_freeze();   /* a connection may be opened under any lock */
+    pln_ends_freeze(); /* the innermost: anywhere may a thread count for the first time */
 }
 
 static void after(bool is_child) {
+    pln_ends_thaw();
     pln_l2_thaw(is_child);
     for (struct pln_memory *memory = memories; memory != NULL; memory = memory->next) {
         pln_l2_mem_thaw(memory->server, is_child);

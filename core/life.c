@@ -14,6 +14,11 @@ pln_ms pln_life_grace(const struct pln_terms *terms) {
     return terms->stale_ms > terms->stale_if_error_ms ? terms->stale_ms : terms->stale_if_error_ms;
 }
 
+pln_ms pln_life_window(const struct pln_terms *terms, const struct pln_get_options *options) {
+    bool is_its_own = terms->stale_ms == 0 && (options->flags & PLN_GET_OWN_STALE) != 0;
+    return is_its_own ? PLN_FOREVER : terms->stale_ms; /* it ends with the value's life */
+}
+
 static pln_ms least(pln_ms a, pln_ms b) {
     return a < b ? a : b;
 }

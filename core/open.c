@@ -13,6 +13,7 @@
 #include "hosts.h"
 #include "reload.h"
 #include "schema.h"
+#include "thread.h"
 #include "warm.h"
 #include "shadow.h"
 
@@ -344,6 +345,7 @@ int pln_open_alone(const struct pln_options *options, const struct pln_alone *al
     created->timeout_ms = resolved.timeout_ms;
     created->n_workers = alone != NULL ? 1 : resolved.workers;
     created->policy_budget_ms = resolved.policy_budget_ms;
+    created->close_timeout_ms = resolved.close_timeout_ms;
     created->seed = alone != NULL ? alone->seed : pln_random64();
     created->stand_in = alone != NULL ? alone->load : NULL;
     created->stand_in_arg = alone != NULL ? alone->arg : NULL;
@@ -379,19 +381,31 @@ static bool leave_engine(struct pln_cache *cache) {
     return pln_engine_leave(cache->engine);
 }
 
-void pln_close(struct pln_cache *cache) {
-    if (cache == NULL || (cache->engine != NULL && !leave_engine(cache))) {
-        return;
+/* Waits for all that may run the program's functions or a policy's, but not for ever. */
+static bool stop(struct pln_cache *cache) {
+    char text[400];
+    pln_ns deadline = pln_deadline(cache->close_timeout_ms);
+    if (cache->workers == NULL || cache->readiness == NULL || cache->flights == NULL) {
+        return true; /* it failed to open */
     }
-    pln_shadow_end(cache);
-    pln_fork_forget(cache);
-    pln_reloads_free(cache->reloads);
-    pln_feeders_free(cache->feeders);
+    bool has_warmed = pln_readiness_stop(cache->readiness, deadline);
+    pln_flights_await_answers(cache->flights); /* workers may have to go on with them */
+    if (!pln_drain_stop(cache->drain)) {       /* workers may be at its stores */
+        return false;
+    }
+    bool has_loaded = pln_workers_stop(cache->workers, deadline, text, sizeof text);
+    if (!has_warmed || !has_loaded) {
+        pln_logf(&cache->host, PLN_LOG_WARN,
+                 "close: not over after %lld ms (close_timeout): %s%s%s; memory and connections "
+                 "stay until it is",
+                 (long long) cache->close_timeout_ms, text, has_warmed || has_loaded ? "" : ", ",
+                 has_warmed ? "" : "a warming");
+    }
+    return has_warmed && has_loaded;
+}
+
+static void end_all(struct pln_cache *cache) {
     pln_readiness_free(cache->readiness);
-    if (cache->flights != NULL) { /* else it failed to open */
-        /* workers may have to go on with them */
-        pln_flights_await_answers(cache->flights);
-    }
     pln_drain_finish(cache->drain); /* it needs workers */
     pln_workers_free(cache->workers);
     pln_previous_finish(cache);
@@ -424,4 +438,25 @@ void pln_close(struct pln_cache *cache) {
     free(cache->ns);
     free(cache->name);
     free(cache);
+}
+
+static void *end_later(void *cache) {
+    end_all(cache);
+    return NULL;
+}
+
+void pln_close(struct pln_cache *cache) {
+    pthread_t thread;
+    if (cache == NULL || (cache->engine != NULL && !leave_engine(cache))) {
+        return;
+    }
+    pln_shadow_end(cache);
+    pln_fork_forget(cache);
+    pln_reloads_free(cache->reloads);
+    pln_feeders_free(cache->feeders);
+    if (stop(cache) || pln_thread_start(&thread, end_later, cache) < 0) {
+        end_all(cache);
+    } else {
+        pthread_detach(thread);
+    }
 }

@@ -78,6 +78,7 @@ static const struct option {
     {"compression", TEXT, offsetof(struct pln_options, compression)},
     {"codec", TEXT, offsetof(struct pln_options, codec)},
     {"key_schema", TEXT, offsetof(struct pln_options, key_schema)},
+    {"close_timeout", DURATION, offsetof(struct pln_options, close_timeout_ms)},
 };
 
 const char *const pln_evictions[] = {"lru", "adaptive", "fifo", "random", "none", NULL};
@@ -228,6 +229,7 @@ static void fill_defaults(struct pln_options *options, bool has_l2) {
     default_ms(&options->max_age_ms, PLN_FOREVER);
     default_ms(&options->retry_ms, 1000);
     default_ms(&options->policy_budget_ms, 5);
+    default_ms(&options->close_timeout_ms, 5000);
 }
 
 static int check_durations(const struct pln_options *options) {

@@ -180,12 +180,10 @@ struct pln_options {
                                  out later, in at most an eighth of max_bytes; past that the whole
                                  namespace is cleared; default 10000; PLN_NONE: none are */
     double negative_share;    /* of max_bytes, for what is known not to exist, 0.01 to 0.99; past
-                                 that the one of it goes that was not used for longest; default 0.1
-                               */
-    pln_ms soft_timeout_ms; /* so long, counted from its beginning, does a load keep callers waiting
-                               to whom a stale value may be served when it fails; then they are
-                               served that, and the load goes on. It takes a load that runs on a
-                               worker, or that somebody else is at. Default 0: load_timeout */
+                                 that goes what was not used for longest; default 0.1 */
+    pln_ms soft_timeout_ms; /* so long does a load keep callers waiting to whom a stale value may be
+                               served when it fails; then they are served that, and it goes on, if
+                               a worker or somebody else is at it. Default 0: load_timeout */
     pln_ms l2_ttl_ms;       /* bound on the life of a value in L2; default none */
     pln_ms max_age_ms;      /* bound on the age of a value, whatever prolongs it; default none */
     pln_ms retry_ms;        /* after a failed load of a key there is no other for so long, while
@@ -207,6 +205,7 @@ struct pln_options {
                                 "{id...}" takes the rest. What reads past L1 or writes a key that
                                 does not fit gets PLN_EINVAL. Default: none */
     const struct pln_write_options *writing; /* for keys without a rule; copied; default: aside */
+    pln_ms close_timeout_ms; /* pln_close() waits so long for loads that run; default 5 s */
     /* seams */
     pln_log log; /* default: warnings and errors to standard error */
     void *log_arg;
@@ -222,16 +221,15 @@ struct pln_options {
  * Owns: the caller closes it. Threads: any. */
 PLN_API int pln_open(const struct pln_options *options, struct pln_cache **cache);
 
-/* One that pln_open_named() gave is given back, and goes on where others have it or it stays. Else
- * ends background work, tries once, for one timeout at most, what L2 did not take before (a warning
- * says how much is lost), closes connections and frees everything. NULL is allowed. Every borrowed
- * value must have been released, and no other call may be running. */
+/* One that pln_open_named() gave goes on where others have it or it stays. Else ends background
+ * work, tries once, for one timeout at most, what L2 did not take before (a warning says how much
+ * is lost), and frees everything; where loads run on past close_timeout, that is done when they
+ * end, as a warning says. NULL is allowed. No value may be lent, and no other call be running. */
 PLN_API void pln_close(struct pln_cache *cache);
 
 /* Sets one field of `options` by its name in Lua and on the command line ("max_bytes", "ttl") from
  * text: "64m", "15m", "10%", "true". Texts are kept by pointer: they must outlive pln_open().
- * Returns: PLN_OK; PLN_EINVAL with a text that suggests the nearest name or shows what is wanted.
- */
+ * Returns: PLN_OK; PLN_EINVAL with a text that suggests a name, or shows what is wanted. */
 PLN_API int pln_options_set(struct pln_options *options, const char *name, const char *text);
 
 /* The i-th option's name, NULL past the last. */
@@ -240,11 +238,13 @@ PLN_API const char *pln_option_name(size_t i);
 /* ---- reading ---- */
 
 enum pln_get_flags {
-    PLN_GET_NO_L1 = 1,    /* do not read L1 */
-    PLN_GET_NO_L2 = 2,    /* do not read L2 */
-    PLN_GET_NO_LOAD = 4,  /* do not run the policy's loader */
-    PLN_GET_NO_STALE = 8, /* never serve a stale value */
-    PLN_GET_KEEP = 16,    /* what is loaded is stored, whatever the rule's min_uses */
+    PLN_GET_NO_L1 = 1,      /* do not read L1 */
+    PLN_GET_NO_L2 = 2,      /* do not read L2 */
+    PLN_GET_NO_LOAD = 4,    /* do not run the policy's loader */
+    PLN_GET_NO_STALE = 8,   /* never serve a stale value */
+    PLN_GET_KEEP = 16,      /* what is loaded is stored, whatever the rule's min_uses */
+    PLN_GET_OWN_STALE = 64, /* where the rule has no stale: for as long as the value is kept */
+    PLN_GET_LONG = 32,      /* of pln_get_copy(): what is longer is borrowed, as by pln_get() */
 };
 
 struct pln_get_options {
@@ -272,7 +272,7 @@ PLN_API int pln_get(struct pln_cache *cache, struct pln_bytes key,
                     const struct pln_get_options *options, struct pln_result *result);
 
 /* As pln_get(), but copies the value's first `size` bytes to `buffer`; result->value is NULL.
- * Returns: as pln_get(); PLN_TRUNCATED where result->len > size. */
+ * Returns: as pln_get(); PLN_TRUNCATED where result->len > size, unless that is borrowed. */
 PLN_API int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
                          const struct pln_get_options *options, void *buffer, size_t size,
                          struct pln_result *result);
@@ -408,9 +408,9 @@ PLN_API size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size
 
 /* ---- L1 as a whole ---- */
 
-/* Changes L1's budget, up to some 16 times the one it was opened with. Returns at once; what is
- * over goes bit by bit, with writes and in the background; until then a store may be refused now
- * and then (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any. */
+/* Changes L1's budget, up to some 16 times the first one, and under RLIMIT_AS up to that. Returns at
+ * once; what is over goes bit by bit, with writes and in the background; until then a store may be
+ * refused (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any. */
 PLN_API int pln_resize(struct pln_cache *cache, size_t max_bytes);
 
 /* Called for a key; false stops. It must not use the cache, and the key is not its to keep. */

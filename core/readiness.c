@@ -11,6 +11,7 @@
 static const double LEAST_RATE = 1e-6; /* per second: the time between two loads fits in ns */
 
 struct pln_readiness {
+    pthread_cond_t ended;
     pthread_mutex_t lock; /* over: */
     struct pln_warm_report report;
     bool is_ready;   /* for good */
@@ -27,6 +28,7 @@ int pln_readiness_new(struct pln_readiness **readiness) {
         return pln_fail(PLN_ENOMEM, "open: no memory");
     }
     pthread_mutex_init(&created->lock, NULL);
+    pthread_cond_init(&created->ended, NULL);
     *readiness = created;
     return PLN_OK;
 }
@@ -42,6 +44,20 @@ static void join(struct pln_readiness *readiness) {
     }
 }
 
+bool pln_readiness_stop(struct pln_readiness *readiness, pln_ns deadline) {
+    struct timespec until = pln_timespec(deadline);
+    int waited = 0;
+    pthread_mutex_lock(&readiness->lock);
+    readiness->is_closing = true;
+    while (readiness->is_running && waited == 0) {
+        waited = pthread_cond_clockwait(&readiness->ended, &readiness->lock, CLOCK_MONOTONIC,
+                                        &until);
+    }
+    bool is_over = !readiness->is_running;
+    pthread_mutex_unlock(&readiness->lock);
+    return is_over;
+}
+
 void pln_readiness_free(struct pln_readiness *readiness) {
     if (readiness == NULL) {
         return;
@@ -51,6 +67,7 @@ void pln_readiness_free(struct pln_readiness *readiness) {
     pthread_mutex_unlock(&readiness->lock);
     join(readiness);
     assert(!readiness->is_running);
+    pthread_cond_destroy(&readiness->ended);
     pthread_mutex_destroy(&readiness->lock);
     free(readiness);
 }
@@ -63,6 +80,7 @@ void pln_readiness_thaw(struct pln_readiness *readiness, bool is_child) {
     if (is_child) {
         readiness->is_running = false; /* who warmed did not come along */
         readiness->has_thread = false;
+        pthread_cond_init(&readiness->ended, NULL);
     }
     pthread_mutex_unlock(&readiness->lock);
 }
@@ -118,6 +136,7 @@ static int begin(struct pln_cache *cache, const struct pln_warm_options *options
 static void end(struct pln_readiness *readiness) {
     pthread_mutex_lock(&readiness->lock);
     readiness->is_running = false;
+    pthread_cond_broadcast(&readiness->ended);
     pthread_mutex_unlock(&readiness->lock);
 }
 

@@ -300,7 +300,7 @@ struct pln_load *pln_steps_taken(struct pln_steps *steps) {
 
 void pln_steps_loaded(struct pln_steps *steps, int status) {
     pln_fill_load_ends(&steps->fill, &steps->load, status);
-    steps->status = steps->is_named ? status : pln_fill_check_load(status, &steps->load);
+    steps->status = steps->is_named ? status : pln_fill_check(NULL, &steps->load, status);
     memcpy(steps->text, pln_error_text(), sizeof steps->text);
     if (steps->fill.has_lease || steps->is_named) {
         submit(steps, STORE);

@@ -85,8 +85,9 @@ int pln_queued_yield(struct pln_cache *cache, const struct pln_hashed *key, pln_
 struct pln_drain;
 
 int pln_drain_new(struct pln_cache *cache, struct pln_drain **drain);
-/* Stores what waits for as long as close allows, gives the lead back, ends the thread; before the
- * workers' end. */
+/* Stores what waits for as long as close allows, gives the lead back, and waits for the thread's
+ * end; false where a store does not return in time. The other waits as long as it takes. */
+bool pln_drain_stop(struct pln_drain *drain);
 void pln_drain_finish(struct pln_drain *drain);
 void pln_drain_free(struct pln_drain *drain);
 /* A policy was put in force, or the cache has woken: begins where a rule writes behind. */

@@ -69,6 +69,8 @@ struct pln_job {
     struct pln_job *next;
     void (*run)(struct pln_job *job, unsigned worker);
     void (*drop)(struct pln_job *job); /* in the place of run, when the cache closes */
+    /* what it does, for people; NULL: it is a call */
+    void (*describe)(const struct pln_job *job, char *text, size_t size);
 };
 
 struct pln_workers;
@@ -77,6 +79,9 @@ struct pln_workers;
 int pln_workers_new(struct pln_cache *cache, unsigned n, struct pln_workers **workers);
 /* Starts those that do not run. Returns whether all do. */
 bool pln_workers_start(struct pln_workers *workers);
+/* Lets no job begin any more, and waits for those that run. False: at the deadline some still do;
+ * the text says which. */
+bool pln_workers_stop(struct pln_workers *workers, pln_ns deadline, char *text, size_t size);
 /* Drops what is queued, and waits for what runs. */
 void pln_workers_free(struct pln_workers *workers);
 /* Queues a job; PLN_EBUSY where the queue is full (the job is still the caller's). Urgent ones

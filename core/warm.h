@@ -80,6 +80,8 @@ void pln_previous_finish(struct pln_cache *cache);
 struct pln_readiness; /* opaque */
 
 int pln_readiness_new(struct pln_readiness **readiness);
+/* Has a warming end with the loads that it is at; false: at the deadline it has not. */
+bool pln_readiness_stop(struct pln_readiness *readiness, pln_ns deadline);
 /* Stops a warming that runs in a thread of its own. */
 void pln_readiness_free(struct pln_readiness *readiness);
 void pln_readiness_freeze(struct pln_readiness *readiness);

@@ -24,6 +24,7 @@
 #include "thread.h"
 #include "warm.h"
 
+#include <stdio.h>
 #include <time.h>
 
 enum {
@@ -40,7 +41,9 @@ struct pln_worker {
     struct pln_workers *pool;
     pthread_t thread;
     unsigned number;
-    bool is_lent; /* under the pool's lock: a caller works under this number */
+    /* under the pool's lock: */
+    bool is_lent;    /* a caller works under this number */
+    char doing[160]; /* its thread's job, for people; "": none */
 };
 
 struct pln_workers {
@@ -50,7 +53,7 @@ struct pln_workers {
     atomic_bool are_callers; /* written under the lock: no thread runs */
     pthread_mutex_t lock;    /* over: */
     pthread_cond_t changed;
-    unsigned n_started;
+    unsigned n_started, n_ended;
     unsigned n_forks; /* a thread of before the last one is none of the pool's */
     struct queue urgent, behind;
     size_t depth;
@@ -128,6 +131,16 @@ static pln_ns sweep(struct pln_cache *cache) {
     return recovery_at < at ? recovery_at : at;
 }
 
+static void describe_locked(struct pln_worker *worker, const struct pln_job *job) {
+    if (job == NULL) {
+        worker->doing[0] = 0;
+    } else if (job->describe == NULL) {
+        snprintf(worker->doing, sizeof worker->doing, "a call");
+    } else {
+        job->describe(job, worker->doing, sizeof worker->doing);
+    }
+}
+
 static void *work(void *arg) {
     struct pln_worker *worker = arg;
     struct pln_workers *pool = worker->pool;
@@ -138,6 +151,7 @@ static void *work(void *arg) {
     while (!pool->is_closing && pool->n_forks == n_forks) {
         struct pln_job *job = next_locked(worker, sweep_at);
         bool may_sweep = !worker->is_lent;
+        describe_locked(worker, job);
         pthread_mutex_unlock(&pool->lock);
         if (job != NULL) {
             job->run(job, worker->number);
@@ -146,6 +160,11 @@ static void *work(void *arg) {
             sweep_at = may_sweep ? sweep(pool->cache) : pln_deadline(MOVE_EVERY_MS);
         }
         pthread_mutex_lock(&pool->lock);
+    }
+    if (pool->n_forks == n_forks) {
+        describe_locked(worker, NULL);
+        pool->n_ended++;
+        pthread_cond_broadcast(&pool->changed);
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
@@ -187,6 +206,28 @@ bool pln_workers_start(struct pln_workers *pool) {
     pthread_cond_broadcast(&pool->changed);
     pthread_mutex_unlock(&pool->lock);
     return is_good;
+}
+
+bool pln_workers_stop(struct pln_workers *pool, pln_ns deadline, char *text, size_t size) {
+    struct timespec until = pln_timespec(deadline);
+    int waited = 0;
+    size_t len = 0;
+    pthread_mutex_lock(&pool->lock);
+    pool->is_closing = true;
+    pthread_cond_broadcast(&pool->changed);
+    while (pool->n_ended < pool->n_started && waited == 0) {
+        waited = pthread_cond_clockwait(&pool->changed, &pool->lock, CLOCK_MONOTONIC, &until);
+    }
+    bool is_over = pool->n_ended == pool->n_started;
+    text[0] = 0;
+    for (unsigned i = 0; !is_over && i < pool->n && len < size; i++) {
+        const char *doing = pool->workers[i].doing;
+        if (doing[0] != 0) {
+            len += (size_t) snprintf(text + len, size - len, "%s%s", len > 0 ? ", " : "", doing);
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return is_over;
 }
 
 void pln_workers_free(struct pln_workers *pool) {
@@ -391,7 +432,7 @@ void pln_workers_freeze(struct pln_workers *pool) {
 
 void pln_workers_thaw(struct pln_workers *pool, bool is_child) {
     if (is_child) {
-        pool->n_started = 0;
+        pool->n_started = pool->n_ended = 0;
         pool->n_forks++;
         pool->depth = 0;
         queue_init(&pool->urgent); /* those who had submitted them are no more */
@@ -399,6 +440,7 @@ void pln_workers_thaw(struct pln_workers *pool, bool is_child) {
         pthread_cond_init(&pool->changed, NULL); /* nor those who waited */
         for (unsigned i = 0; i < pool->n; i++) {
             pool->workers[i].is_lent = false;
+            pool->workers[i].doing[0] = 0;
         }
         pool->sweep_at = 0;
         /* relaxed: a child has one thread */

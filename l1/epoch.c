@@ -5,7 +5,7 @@
  * Concurrency Kit's epochs: a reader marks the epoch it began in; memory unlinked in epoch e is
  * freed once the epoch has moved on twice, which it does only past readers that have seen it.
  * Every thread has a record of its own, found by thread-specific data and given back when the
- * thread ends, so that any number of threads may come and go.
+ * thread ends (core/base/ends.h), so that any number of threads may come and go.
  *
  * Unlinked entries do not wait with the thread that unlinked them (it may never come back) but in
  * one of a few shared limbos: lock-free stacks that anybody may push on. Whoever gets hold of
@@ -24,10 +24,14 @@
 
 #define IS_ADDRESS ((uint64_t) 1 << 63) /* in entry->times: see entry.c */
 
-static void give_back(void *arg) {
-    struct thread_record *record = arg;
+static void give_back(struct thread_record *record) {
     /* P6 release: pairs with take_used */
     atomic_store_explicit(&record->is_taken, false, memory_order_release);
+}
+
+static void end_thread(struct pln_ends *ends, void *part) {
+    pthread_setspecific(PLN_CONTAINER_OF(ends, struct pln_l1, ends)->record_key, NULL);
+    give_back(part);
 }
 
 static bool membarrier(int command) {
@@ -36,8 +40,12 @@ static bool membarrier(int command) {
 
 int pln_l1_epoch_init(struct pln_l1 *l1) {
     l1->has_membarrier = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
-    if (pthread_key_create(&l1->record_key, give_back) != 0) {
+    if (pthread_key_create(&l1->record_key, NULL) != 0) {
         return pln_fail(PLN_ESYSTEM, "l1: the process has no thread-specific keys left");
+    }
+    if (pln_ends_open(&l1->ends, end_thread) < 0) {
+        pthread_key_delete(l1->record_key);
+        return PLN_ESYSTEM;
     }
     ck_epoch_init(&l1->epoch);
     for (size_t i = 0; i < PLN_L1_LIMBOS; i++) {
@@ -48,6 +56,7 @@ int pln_l1_epoch_init(struct pln_l1 *l1) {
 
 void pln_l1_epoch_fini(struct pln_l1 *l1) {
     struct thread_record *next;
+    pln_ends_close(&l1->ends);
     pthread_key_delete(l1->record_key);
     for (int i = 0; i < 2 * CK_EPOCH_LENGTH; i++) {
         pln_l1_reclaim(l1, SIZE_MAX); /* no reader is left: each call moves the epoch on */
@@ -104,7 +113,12 @@ struct thread_record *pln_l1_record_new(struct pln_l1 *l1) {
     if (record == NULL) {
         record = link_new(l1);
     }
+    if (record != NULL && !pln_ends_note(&l1->ends, record)) {
+        give_back(record);
+        return NULL;
+    }
     if (record != NULL && pthread_setspecific(l1->record_key, record) != 0) {
+        pln_ends_forget(&l1->ends, record);
         give_back(record);
         return NULL;
     }
@@ -114,8 +128,8 @@ struct thread_record *pln_l1_record_new(struct pln_l1 *l1) {
 void pln_l1_part(struct pln_l1 *l1) {
     struct thread_record *record = pthread_getspecific(l1->record_key);
     if (record != NULL) {
-        pthread_setspecific(l1->record_key, NULL);
-        give_back(record);
+        pln_ends_forget(&l1->ends, record);
+        end_thread(&l1->ends, record);
     }
 }
 

@@ -34,6 +34,7 @@
 #include <pthread.h>
 #include <sys/types.h>
 
+#include "../core/base/ends.h"
 #include "entry.h"
 #include "slab.h"
 
@@ -184,6 +185,7 @@ struct pln_l1 {
     struct adapt adapt;
     struct limbo limbos[PLN_L1_LIMBOS];
     struct slabs slabs;
+    struct pln_ends ends; /* of threads that have records */
 };
 
 /* ---- hot.c ---- */

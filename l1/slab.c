@@ -21,6 +21,7 @@
 #include "internal.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum {
@@ -30,7 +31,7 @@ enum {
     LEAST_SLAB = 4096,
     MOST_SLAB = 128 << 10,
     SLABS_A_BUDGET = 256,
-    GROWTH = 16, /* address space for so many times the first budget */
+    GROWTH = 16, /* address space for so many times the first budget, as a rule */
     CUT_TRIES = 16,
     LARGER_CLASSES = 8,
     BY_SIZE_UP_TO = 2048,
@@ -114,6 +115,14 @@ static char *reserve(size_t *bytes, size_t least) {
     return NULL;
 }
 
+/* How many times the first budget may be. A process whose address space is bounded has other use
+ * for it: then no more is taken than this budget needs. */
+static size_t growth(size_t max_bytes) {
+    struct rlimit limit;
+    bool is_bounded = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return is_bounded || max_bytes >= SIZE_MAX / 4 / GROWTH ? 1 : GROWTH;
+}
+
 static int map_arrays(struct slabs *slabs) {
     size_t bit_words = (slabs->n_slabs + 63) / 64;
     size_t n_words = slabs->n_slabs * slabs->words + bit_words * (1 + slabs->n_classes);
@@ -146,7 +155,7 @@ int pln_l1_slabs_init(struct slabs *slabs, size_t max_bytes) {
     slabs->page_bytes = (unsigned) sysconf(_SC_PAGESIZE);
     slabs->words = (unsigned) (slabs->slab_bytes / LEAST_CELL / 64);
     make_classes(slabs);
-    slabs->reserved_bytes = max_bytes < SIZE_MAX / 4 / GROWTH ? least * GROWTH : least;
+    slabs->reserved_bytes = least * growth(max_bytes);
     slabs->reserved = reserve(&slabs->reserved_bytes, least);
     if (slabs->reserved == NULL) {
         return pln_fail(PLN_ENOMEM, "l1: no address space for a budget of %zu bytes", max_bytes);

@@ -9,8 +9,7 @@
  *     local user, err, how = op:result()
  *
  * An op holds its cache as a user value. What it brought is kept as user values too, so it is had
- * from the core once, and the core's op is freed then. Closing the cache ends the ops that are
- * under way; each then has "closed" as its result.
+ * from the core once, and the core's op is freed then. Closing the cache ends what is under way.
  *
  * A loader runs in the coroutine that calls op:load(), outside all calls of the core's, and may
  * yield there. So nothing of the core's is held meanwhile but the op itself: when the loader
@@ -21,14 +20,16 @@
 static const char op_class[] = "perilune.op";
 static const char spare_op = 0; /* its address is the registry's key of an op for the next get */
 
-/* User values of an op. The last three are its results, once it has them. */
-enum { CACHE = 1, LOADER, EXTRAS, KEY, N_USER_VALUES = KEY, RESULT = LOADER };
+/* User values of an op. Those from RESULT on are its results, once it has them: three of a get, of
+ * a call five at most. */
+enum { CACHE = 1, LOADER, EXTRAS, KEY, N_USER_VALUES = KEY };
+enum { RESULT = LOADER, N_CALL_VALUES = RESULT + 4 };
 
-enum { MAX_KEYS = 1 << 20 };
+enum op_kind { GETS, GETS_MANY, CALLS };
 
 struct lua_op {
-    struct pln_op *op; /* NULL: its results are known, or it was cancelled */
-    enum pln_lua_op_kind kind;
+    struct pln_lua_begun begun;
+    enum op_kind kind;
     int n_results;    /* 0: they are not known */
     bool is_copy;     /* tables are the caller's own */
     bool takes_old;   /* the loader */
@@ -50,6 +51,13 @@ static struct pln_lua_cache *cache_of(lua_State *L) {
 
 /* ---- results ---- */
 
+/* Its results are known, or nobody wants them. */
+static void drop(struct lua_op *self) {
+    pln_op_free(self->begun.op);
+    pln_lua_call_drop(self->begun.call);
+    self->begun = (struct pln_lua_begun){NULL, NULL};
+}
+
 /* Keeps the n results on top of the stack for the op at `index`; they stay. */
 static int keep(lua_State *L, int index, struct lua_op *self, int n) {
     int first = lua_gettop(L) - n + 1;
@@ -58,18 +66,11 @@ static int keep(lua_State *L, int index, struct lua_op *self, int n) {
         lua_setiuservalue(L, index, RESULT + i);
     }
     self->n_results = n;
-    pln_op_free(self->op);
-    self->op = NULL;
+    drop(self);
     return n;
 }
 
-static int push_outcome(lua_State *L, const char *how) {
-    lua_pushnil(L);
-    lua_pushnil(L);
-    lua_pushstring(L, how);
-    return 3;
-}
-
+/* An outcome has no message: NULL. */
 static int push_code(lua_State *L, const char *message, const char *code) {
     lua_pushnil(L);
     lua_pushstring(L, message);
@@ -84,7 +85,7 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int key, bool is_
         pln_release(cache->cache, result->value); /* of what is absent: no bytes */
         result->value = NULL;
         return status < 0 ? pln_lua_push_status(L, status)
-                          : push_outcome(L, pln_status_name(status));
+                          : push_code(L, NULL, pln_status_name(status));
     }
     if (result->value == NULL) {
         return push_code(L, "get: the value was lost when memory ran out", "no_memory");
@@ -100,7 +101,7 @@ static int push_get(lua_State *L, struct pln_lua_cache *cache, int key, bool is_
 
 static int push_many(lua_State *L, const struct lua_op *self, struct pln_lua_cache *cache) {
     struct pln_lua_batch batch = {.self = cache, .is_copy = self->is_copy};
-    int status = pln_op_results(self->op, &batch.n, &batch.results, &batch.statuses);
+    int status = pln_op_results(self->begun.op, &batch.n, &batch.results, &batch.statuses);
     lua_getiuservalue(L, 1, KEY);
     return status == PLN_OK ? pln_lua_push_answers(L, cache, &batch)
                             : pln_lua_push_failure(L, status);
@@ -117,18 +118,18 @@ static int op_result(lua_State *L) {
     if (self->n_results > 0) {
         return self->n_results;
     }
-    if (self->op == NULL) {
+    if (self->begun.op == NULL) {
         return push_code(L, "the op was cancelled", "cancelled");
     }
-    if (pln_op_look(self->op) != PLN_OP_READY) {
+    if (pln_op_look(self->begun.op) != PLN_OP_READY) {
         return luaL_error(L, "the op is not ready: wait until op:ready() is true");
     }
-    if (self->kind == PLN_LUA_GETS_MANY) {
+    if (self->kind == GETS_MANY) {
         return keep(L, 1, self, push_many(L, self, cache_of(L)));
     }
-    int status = pln_op_result(self->op, &result);
-    if (self->kind == PLN_LUA_CALLS) {
-        return keep(L, 1, self, pln_lua_push_status(L, status));
+    int status = pln_op_result(self->begun.op, &result);
+    if (self->kind == CALLS) {
+        return keep(L, 1, self, pln_lua_call_push(L, self->begun.call, status));
     }
     if (status == PLN_ELOADER && self->has_message) { /* whole: the core's text is cut */
         lua_pushnil(L);
@@ -144,13 +145,13 @@ static int op_result(lua_State *L) {
 
 static int op_ready(lua_State *L) {
     struct lua_op *self = to_op(L);
-    lua_pushboolean(L, self->op == NULL || pln_op_look(self->op) == PLN_OP_READY);
+    lua_pushboolean(L, self->begun.op == NULL || pln_op_look(self->begun.op) == PLN_OP_READY);
     return 1;
 }
 
 static int op_wants_load(lua_State *L) {
     struct lua_op *self = to_op(L);
-    lua_pushboolean(L, self->op != NULL && pln_op_look(self->op) == PLN_OP_WANTS_LOAD);
+    lua_pushboolean(L, self->begun.op != NULL && pln_op_look(self->begun.op) == PLN_OP_WANTS_LOAD);
     return 1;
 }
 
@@ -178,7 +179,7 @@ static int op_events(lua_State *L) {
 /* timeout() -> seconds; nil: only the descriptor need be waited for */
 static int op_timeout(lua_State *L) {
     struct lua_op *self = to_op(L);
-    pln_ms left = self->op == NULL ? 0 : pln_op_timeout(self->op);
+    pln_ms left = self->begun.op == NULL ? 0 : pln_op_timeout(self->begun.op);
     if (left == PLN_FOREVER) {
         lua_pushnil(L);
     } else {
@@ -189,8 +190,7 @@ static int op_timeout(lua_State *L) {
 
 static int op_cancel(lua_State *L) {
     struct lua_op *self = to_op(L);
-    pln_op_free(self->op);
-    self->op = NULL;
+    drop(self);
     return 0;
 }
 
@@ -207,7 +207,7 @@ static int add_traceback(lua_State *L) {
 
 /* Pushes the loader: the call's own, or that which the rule calls for; nil: there is none. */
 static void push_loader(lua_State *L, const struct lua_op *self) {
-    const char *name = pln_op_loader(self->op);
+    const char *name = pln_op_loader(self->begun.op);
     if (name == NULL) {
         lua_getiuservalue(L, 1, LOADER);
         return;
@@ -244,7 +244,7 @@ static void fail_load(lua_State *L, struct lua_op *self) {
     lua_pushvalue(L, -1);
     self->has_message = lua_type(L, -1) == LUA_TSTRING;
     lua_setiuservalue(L, 1, EXTRAS);
-    pln_op_load_end(self->op, pln_fail(PLN_ELOADER, "%s", text));
+    pln_op_load_end(self->begun.op, pln_fail(PLN_ELOADER, "%s", text));
 }
 
 /* The loader has returned, or raised. */
@@ -252,7 +252,7 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
     struct lua_op *self = to_op(L);
     (void) context;
     self->is_loading = false;
-    struct pln_load *load = self->op == NULL ? NULL : pln_op_load(self->op);
+    struct pln_load *load = self->begun.op == NULL ? NULL : pln_op_load(self->begun.op);
     if (load == NULL) { /* it was cancelled, or the cache closed, while the loader ran */
         lua_pushboolean(L, false);
         return 1;
@@ -268,11 +268,11 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
         lua_pop(L, 1);
         status = pln_lua_take_loaded(L, n, cache->cache, key, load);
     }
-    bool is_wanted = self->op != NULL; /* or one cancelled it */
+    bool is_wanted = self->begun.op != NULL; /* or one cancelled it */
     if (is_wanted && status == PLN_ELOADER) {
         fail_load(L, self);
     } else if (is_wanted) {
-        pln_op_load_end(self->op, status);
+        pln_op_load_end(self->begun.op, status);
     }
     cache->n_running--;
     lua_pushboolean(L, is_wanted);
@@ -283,22 +283,23 @@ static int loaded(lua_State *L, int raised, lua_KContext context) {
 static int op_load(lua_State *L) {
     struct lua_op *self = to_op(L);
     lua_settop(L, 1);
-    if (self->op == NULL || self->is_loading || pln_op_look(self->op) != PLN_OP_WANTS_LOAD) {
+    if (self->begun.op == NULL || self->is_loading ||
+        pln_op_look(self->begun.op) != PLN_OP_WANTS_LOAD) {
         lua_pushboolean(L, false);
         return 1;
     }
     lua_pushcfunction(L, add_traceback);
     push_loader(L, self);
-    bool is_named = pln_op_loader(self->op) != NULL;
+    bool is_named = pln_op_loader(self->begun.op) != NULL;
     push_arguments(L);
     /* looked at last: what was allocated may have run a finalizer that closes the cache */
-    struct pln_load *load = self->op == NULL ? NULL : pln_op_load_begin(self->op);
+    struct pln_load *load = self->begun.op == NULL ? NULL : pln_op_load_begin(self->begun.op);
     if (load == NULL) {
         lua_pushboolean(L, false);
         return 1;
     }
     if (lua_isnil(L, FUNCTION)) {
-        lua_pushfstring(L, "no loader '%s' is registered", pln_op_loader(self->op));
+        lua_pushfstring(L, "no loader '%s' is registered", pln_op_loader(self->begun.op));
         fail_load(L, self);
         lua_pushboolean(L, true);
         return 1;
@@ -319,8 +320,10 @@ static const luaL_Reg methods[] = {
     {"timeout", op_timeout}, {"cancel", op_cancel}, {NULL, NULL}};
 
 /* Pushes an op of the cache at 1. */
-static struct lua_op *push_op(lua_State *L, enum pln_lua_op_kind kind) {
-    struct lua_op *self = lua_newuserdatauv(L, sizeof *self, N_USER_VALUES);
+static struct lua_op *push_op(lua_State *L, enum op_kind kind) {
+    bool is_call = kind == CALLS;
+    struct lua_op *self = lua_newuserdatauv(L, sizeof *self,
+                                            is_call ? N_CALL_VALUES : N_USER_VALUES);
     *self = (struct lua_op){.kind = kind};
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, CACHE);
@@ -328,8 +331,8 @@ static struct lua_op *push_op(lua_State *L, enum pln_lua_op_kind kind) {
     return self;
 }
 
-struct pln_op **pln_lua_push_op(lua_State *L, enum pln_lua_op_kind kind) {
-    return &push_op(L, kind)->op;
+struct pln_lua_begun *pln_lua_push_call(lua_State *L) {
+    return &push_op(L, CALLS)->begun;
 }
 
 int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache) {
@@ -402,7 +405,7 @@ static int cache_get_async(lua_State *L) {
     struct asked asked;
     struct pln_result result;
     take_asked(L, cache, &asked, tags);
-    struct lua_op *self = push_op(L, PLN_LUA_GETS);
+    struct lua_op *self = push_op(L, GETS);
     int op = lua_gettop(L);
     self->takes_old = asked.takes_old;
     self->is_copy = asked.is_copy;
@@ -411,8 +414,9 @@ static int cache_get_async(lua_State *L) {
     if (status < 0) {
         return pln_lua_push_failure(L, status);
     }
-    status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result, &self->op);
-    if (self->op == NULL) {
+    status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result,
+                           &self->begun.op);
+    if (self->begun.op == NULL) {
         keep(L, op, self, push_get(L, cache, 2, self->is_copy, status, &result));
     }
     lua_pushvalue(L, op);
@@ -423,7 +427,7 @@ static int cache_get_async(lua_State *L) {
 static struct lua_op *push_spare(lua_State *L) {
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &spare_op) != LUA_TUSERDATA) {
         struct lua_op *self = lua_newuserdatauv(L, sizeof *self, N_USER_VALUES);
-        *self = (struct lua_op){.kind = PLN_LUA_GETS};
+        *self = (struct lua_op){.kind = GETS};
         pln_lua_set_class(L, op_class, metamethods, methods);
         lua_pushvalue(L, -1);
         lua_rawsetp(L, LUA_REGISTRYINDEX, &spare_op);
@@ -445,13 +449,13 @@ static int cache_get_or_async(lua_State *L) {
     int status = pln_lua_need_news(L, cache);
     if (status == PLN_OK) {
         status = pln_begin_get(cache->news, asked.key, &asked.options, asked.flags, &result,
-                               &self->op);
+                               &self->begun.op);
     }
-    if (self->op == NULL) {
+    if (self->begun.op == NULL) {
         int n = status < 0 ? pln_lua_push_status(L, status)
                            : push_get(L, cache, 2, asked.is_copy, status, &result);
         lua_pushboolean(L, false);
-        lua_insert(L, -n - 1); /* there may be more below the results */
+        lua_insert(L, -n - 1); /* between its results and what it may have left below them */
         return n + 1;
     }
     lua_pushnil(L);
@@ -470,22 +474,19 @@ static int cache_get_many_async(lua_State *L) {
     struct pln_lua_cache *cache = pln_lua_opened(L, 1);
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
-    luaL_checktype(L, 2, LUA_TTABLE);
+    size_t n;
     lua_settop(L, 3);
     pln_lua_get_options(L, 3, &options, tags);
-    size_t n = lua_rawlen(L, 2);
-    luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
-    struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
-    pln_lua_take_keys(L, 2, keys, n);
+    const struct pln_bytes *keys = pln_lua_push_keys(L, 2, &n);
     int texts = lua_gettop(L);
-    struct lua_op *self = push_op(L, PLN_LUA_GETS_MANY);
+    struct lua_op *self = push_op(L, GETS_MANY);
     lua_pushvalue(L, texts);
     lua_setiuservalue(L, -2, KEY);
     self->is_copy = (options.flags & PLN_LUA_COPY) != 0;
     options.flags &= ~PLN_LUA_COPY;
     int status = pln_lua_need_news(L, cache);
     if (status == PLN_OK) {
-        status = pln_begin_get_many(cache->news, keys, n, &options, &self->op);
+        status = pln_begin_get_many(cache->news, keys, n, &options, &self->begun.op);
     }
     return status == PLN_OK ? 1 : pln_lua_push_status(L, status);
 }

@@ -1,148 +1,262 @@
 /* SPDX-License-Identifier: MIT
  *
- * async_calls.c - call_async: methods that write, carried out by a worker.
+ * async_calls.c - call_async: methods that write or count, carried out by a worker.
  *
  *     local op = cache:call_async("set", "user:7", user, { ttl = "15m" })
  *
- * Arguments are read and checked as by the method itself; then what it needs is copied into one
- * block, which is the call's, and of which Lua knows nothing.
+ * Arguments are read and checked as by the method itself, with its functions; then what it needs is
+ * copied into one block, which the worker and the op share: the one leaves there what the other
+ * makes the method's results of. Lua knows nothing of it.
  */
 #include "module.h"
 
-#include <limits.h>
-
-/* What a method was given. Bytes are Lua's until they are copied. */
-struct call {
-    int (*run)(struct pln_cache *cache, const struct call *call);
-    struct pln_bytes first, value; /* key, tag, prefix or pattern */
-    struct pln_set_options set;
-    pln_ms ttl; /* of touch; of flush: its timeout */
+/* What a method was given, and what came of it. Bytes are Lua's until they are copied. */
+struct pln_lua_call {
+    atomic_uint n_users; /* the worker, and the op */
+    int (*run)(struct pln_cache *cache, struct pln_lua_call *call);
+    /* pushes the results; NULL: the status says all */
+    int (*push)(lua_State *L, const struct pln_lua_call *call, int status);
+    struct pln_bytes first, value; /* key, name, event, tag, prefix or pattern */
     const struct pln_bytes *list;
     size_t n;
+    struct pln_set_options set;
+    struct pln_incr_options incr;
+    struct pln_limit_options limit;
+    struct pln_lua_cas cas; /* its value is the old one, `value` the new */
+    pln_ms ttl;             /* of touch; of flush: its timeout */
+    int64_t number;         /* to add, and then the sum */
+    struct pln_limit_result answer;
+    struct pln_lua_there there; /* what a cas has found */
 };
+
+void pln_lua_call_drop(struct pln_lua_call *call) {
+    /* C1 release and C1 acquire: what the one did comes before the other's free() */
+    if (call != NULL && atomic_fetch_sub_explicit(&call->n_users, 1, memory_order_acq_rel) == 1) {
+        free(call->there.bytes);
+        free(call);
+    }
+}
 
 /* ---- in a worker ---- */
 
-static int run_set(struct pln_cache *cache, const struct call *call) {
+static int run_set(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_set(cache, call->first, call->value, &call->set);
 }
 
-static int run_delete(struct pln_cache *cache, const struct call *call) {
+static int run_delete(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_delete(cache, call->first);
 }
 
-static int run_delete_many(struct pln_cache *cache, const struct call *call) {
+static int run_delete_many(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_delete_many(cache, call->list, call->n);
 }
 
-static int run_expire(struct pln_cache *cache, const struct call *call) {
+static int run_expire(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_expire(cache, call->first);
 }
 
-static int run_touch(struct pln_cache *cache, const struct call *call) {
+static int run_touch(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_touch(cache, call->first, call->ttl);
 }
 
-static int run_tag(struct pln_cache *cache, const struct call *call) {
+static int run_tag(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_invalidate_tag(cache, call->first);
 }
 
-static int run_prefix(struct pln_cache *cache, const struct call *call) {
+static int run_prefix(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_invalidate_prefix(cache, call->first);
 }
 
-static int run_pattern(struct pln_cache *cache, const struct call *call) {
+static int run_pattern(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_invalidate_pattern(cache, call->first);
 }
 
-static int run_flush(struct pln_cache *cache, const struct call *call) {
+static int run_flush(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_flush(cache, call->ttl);
 }
 
-static int run_clear(struct pln_cache *cache, const struct call *call) {
+static int run_clear(struct pln_cache *cache, struct pln_lua_call *call) {
     (void) call;
     return pln_clear(cache);
 }
 
+static int run_raise(struct pln_cache *cache, struct pln_lua_call *call) {
+    struct pln_field fields[PLN_LUA_MAX_FIELDS];
+    for (size_t i = 0; i < call->n / 2; i++) {
+        fields[i] = (struct pln_field){call->list[2 * i], call->list[2 * i + 1]};
+    }
+    return pln_raise(cache, call->first, fields, call->n / 2);
+}
+
+static int run_incr(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_incr(cache, call->first, call->number, &call->incr, &call->number);
+}
+
+static int run_cas(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_lua_cas_run(cache, call->first, call->value, &call->cas, &call->there);
+}
+
+static int run_count(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_counter_add(cache, call->first, call->number, call->ttl, &call->number);
+}
+
+static int run_counter(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_counter_get(cache, call->first, &call->number);
+}
+
+static int run_reset_counter(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_counter_reset(cache, call->first);
+}
+
+static int run_limit(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_limit(cache, call->first, &call->limit, &call->answer);
+}
+
 static int run(struct pln_cache *cache, void *arg) {
-    const struct call *call = arg;
+    struct pln_lua_call *call = arg;
     return call->run(cache, call);
 }
 
-/* ---- arguments, from 3 on; what they push stays ---- */
-
-static void take_first(lua_State *L, struct call *call) {
-    call->first = pln_lua_check_key(L, 3);
+static void end(void *arg) {
+    pln_lua_call_drop(arg);
 }
 
-static void take_none(lua_State *L, struct call *call) {
+/* ---- results ---- */
+
+static int push_number(lua_State *L, const struct pln_lua_call *call, int status) {
+    if (status != PLN_OK) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushinteger(L, (lua_Integer) call->number);
+    return 1;
+}
+
+static int push_cas(lua_State *L, const struct pln_lua_call *call, int status) {
+    return pln_lua_cas_push(L, status, &call->there);
+}
+
+static int push_limit(lua_State *L, const struct pln_lua_call *call, int status) {
+    return pln_lua_push_limit(L, status, &call->answer);
+}
+
+int pln_lua_call_push(lua_State *L, const struct pln_lua_call *call, int status) {
+    return call->push == NULL ? pln_lua_push_status(L, status) : call->push(L, call, status);
+}
+
+/* ---- arguments, from FIRST on; what they push stays ---- */
+
+enum { FIRST = 3 };
+
+static void take_first(lua_State *L, struct pln_lua_call *call) {
+    call->first = pln_lua_check_key(L, FIRST);
+}
+
+static void take_none(lua_State *L, struct pln_lua_call *call) {
     (void) L;
     (void) call;
 }
 
-static void take_touch(lua_State *L, struct call *call) {
-    call->first = pln_lua_check_key(L, 3);
-    call->ttl = pln_lua_check_duration(L, 4, "ttl");
+static void take_touch(lua_State *L, struct pln_lua_call *call) {
+    take_first(L, call);
+    call->ttl = pln_lua_check_duration(L, FIRST + 1, "ttl");
 }
 
-static void take_flush(lua_State *L, struct call *call) {
-    call->ttl = lua_isnil(L, 3) ? 0 : pln_lua_check_duration(L, 3, "the timeout of flush");
+static void take_flush(lua_State *L, struct pln_lua_call *call) {
+    call->ttl = lua_isnil(L, FIRST) ? 0 : pln_lua_check_duration(L, FIRST, "the timeout of flush");
 }
 
-static void take_set(lua_State *L, struct call *call) {
+static void take_set(lua_State *L, struct pln_lua_call *call) {
     struct pln_bytes *tags = lua_newuserdatauv(L, PLN_LUA_MAX_TAGS * sizeof *tags, 0);
-    call->first = pln_lua_check_key(L, 3);
-    call->value = pln_bytes_of("", 0);
-    pln_lua_set_options(L, 5, &call->set, tags);
-    call->set.is_absent = lua_isnil(L, 4);
-    if (!call->set.is_absent && pln_lua_encode(L, 4, &call->value, &call->set.format) < 0) {
-        luaL_argerror(L, 4, pln_error_text());
-    }
+    call->value = pln_lua_take_set(L, FIRST, &call->set, tags);
+    take_first(L, call);
     call->list = call->set.tags;
     call->n = call->set.n_tags;
 }
 
-static void take_list(lua_State *L, struct call *call) {
-    luaL_checktype(L, 3, LUA_TTABLE);
-    size_t n = lua_rawlen(L, 3);
-    luaL_argcheck(L, n <= INT_MAX / sizeof(struct pln_bytes), 3, "too many keys");
-    struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
-    pln_lua_take_keys(L, 3, keys, n);
-    call->list = keys;
-    call->n = n;
+static void take_list(lua_State *L, struct pln_lua_call *call) {
+    call->list = pln_lua_push_keys(L, FIRST, &call->n);
+}
+
+/* Names and values in turn. */
+static void take_raise(lua_State *L, struct pln_lua_call *call) {
+    struct pln_field fields[PLN_LUA_MAX_FIELDS];
+    struct pln_bytes *list = lua_newuserdatauv(L, 2 * PLN_LUA_MAX_FIELDS * sizeof *list, 0);
+    take_first(L, call);
+    size_t n = pln_lua_take_fields(L, FIRST + 1, fields);
+    for (size_t i = 0; i < n; i++) {
+        list[2 * i] = fields[i].name;
+        list[2 * i + 1] = fields[i].value;
+    }
+    call->list = list;
+    call->n = 2 * n;
+}
+
+static void take_incr(lua_State *L, struct pln_lua_call *call) {
+    call->number = pln_lua_take_incr(L, FIRST, &call->incr);
+    take_first(L, call);
+}
+
+static void take_cas(lua_State *L, struct pln_lua_call *call) {
+    call->value = pln_lua_take_cas(L, FIRST, &call->cas);
+    take_first(L, call);
+}
+
+static void take_count(lua_State *L, struct pln_lua_call *call) {
+    call->number = pln_lua_take_count(L, FIRST, &call->ttl);
+    take_first(L, call);
+}
+
+static void take_limit(lua_State *L, struct pln_lua_call *call) {
+    pln_lua_take_limit(L, FIRST, &call->limit);
+    take_first(L, call);
 }
 
 static const struct method {
     const char *name;
     int n_arguments; /* at most */
-    void (*take)(lua_State *L, struct call *call);
-    int (*run)(struct pln_cache *cache, const struct call *call);
+    void (*take)(lua_State *L, struct pln_lua_call *call);
+    int (*run)(struct pln_cache *cache, struct pln_lua_call *call);
+    int (*push)(lua_State *L, const struct pln_lua_call *call, int status);
 } methods[] = {
-    {"set", 3, take_set, run_set},
-    {"delete", 1, take_first, run_delete},
-    {"delete_many", 1, take_list, run_delete_many},
-    {"expire", 1, take_first, run_expire},
-    {"touch", 2, take_touch, run_touch},
-    {"invalidate_tag", 1, take_first, run_tag},
-    {"invalidate_prefix", 1, take_first, run_prefix},
-    {"invalidate_pattern", 1, take_first, run_pattern},
-    {"clear", 0, take_none, run_clear},
-    {"flush", 1, take_flush, run_flush},
+    {"set", 3, take_set, run_set, NULL},
+    {"delete", 1, take_first, run_delete, NULL},
+    {"delete_many", 1, take_list, run_delete_many, NULL},
+    {"expire", 1, take_first, run_expire, NULL},
+    {"touch", 2, take_touch, run_touch, NULL},
+    {"invalidate_tag", 1, take_first, run_tag, NULL},
+    {"invalidate_prefix", 1, take_first, run_prefix, NULL},
+    {"invalidate_pattern", 1, take_first, run_pattern, NULL},
+    {"clear", 0, take_none, run_clear, NULL},
+    {"flush", 1, take_flush, run_flush, NULL},
+    {"raise", 2, take_raise, run_raise, NULL},
+    {"incr", 3, take_incr, run_incr, push_number},
+    {"cas", 4, take_cas, run_cas, push_cas},
+    {"count", 3, take_count, run_count, push_number},
+    {"counter", 1, take_first, run_counter, push_number},
+    {"reset_counter", 1, take_first, run_reset_counter, NULL},
+    {"limit", 2, take_limit, run_limit, push_limit},
 };
 
 /* The method named at 2. Raises where there is none. */
 static const struct method *check_method(lua_State *L) {
+    const char *names[PLN_ARRAY_LEN(methods) + 1] = {NULL};
     const char *name = luaL_checkstring(L, 2);
-    luaL_Buffer all;
     for (size_t i = 0; i < PLN_ARRAY_LEN(methods); i++) {
-        if (strcmp(methods[i].name, name) == 0) {
+        names[i] = methods[i].name;
+        if (strcmp(names[i], name) == 0) {
             return &methods[i];
         }
     }
+    const char *near = pln_nearest(names, name);
+    if (near != NULL) {
+        lua_pushfstring(L, "no method '%s' to be called so, did you mean '%s'?", name, near);
+        luaL_argerror(L, 2, lua_tostring(L, -1));
+    }
+    luaL_Buffer all;
     luaL_buffinit(L, &all);
-    for (size_t i = 0; i < PLN_ARRAY_LEN(methods); i++) {
+    for (size_t i = 0; names[i] != NULL; i++) {
         luaL_addstring(&all, i == 0 ? "" : ", ");
-        luaL_addstring(&all, methods[i].name);
+        luaL_addstring(&all, names[i]);
     }
     luaL_pushresult(&all);
     lua_pushfstring(L, "no method '%s' to be called so, only %s", name, lua_tostring(L, -1));
@@ -161,22 +275,25 @@ static struct pln_bytes move(char **at, struct pln_bytes bytes) {
     return moved;
 }
 
-/* A copy that has all bytes in its own block; NULL: no memory. Calls nothing of Lua's. */
-static struct call *copy(const struct call *given) {
+/* A copy that has all bytes in its own block, of two users; NULL: no memory. Calls nothing of
+ * Lua's. */
+static struct pln_lua_call *copy(const struct pln_lua_call *given) {
     size_t size = sizeof *given + given->n * sizeof(struct pln_bytes) + given->first.len +
-                  given->value.len;
+                  given->value.len + given->cas.old.len;
     for (size_t i = 0; i < given->n; i++) {
         size += given->list[i].len;
     }
-    struct call *call = malloc(size);
+    struct pln_lua_call *call = malloc(size);
     if (call == NULL) {
         return NULL;
     }
-    *call = *given;
+    memcpy(call, given, sizeof *call);
+    atomic_init(&call->n_users, 2);
     struct pln_bytes *list = (void *) (call + 1);
     char *at = (void *) (list + given->n);
     call->first = move(&at, given->first);
     call->value = move(&at, given->value);
+    call->cas.old = move(&at, given->cas.old);
     for (size_t i = 0; i < given->n; i++) {
         list[i] = move(&at, given->list[i]);
     }
@@ -188,19 +305,19 @@ static struct call *copy(const struct call *given) {
 int pln_lua_call_async(lua_State *L) {
     struct pln_lua_cache *cache = pln_lua_opened(L, 1);
     const struct method *method = check_method(L);
-    struct call given = {.run = method->run};
+    struct pln_lua_call given = {.run = method->run, .push = method->push};
     if (method->run == run_set) {
-        luaL_checkany(L, 4);
+        luaL_checkany(L, FIRST + 1);
     }
-    lua_settop(L, 2 + method->n_arguments);
+    lua_settop(L, FIRST - 1 + method->n_arguments);
     method->take(L, &given);
-    struct pln_op **op = pln_lua_push_op(L, PLN_LUA_CALLS);
+    struct pln_lua_begun *begun = pln_lua_push_call(L);
     int status = pln_lua_need_news(L, cache);
     if (status < 0) {
         return pln_lua_push_failure(L, status);
     }
-    struct call *call = copy(&given);
-    status = call == NULL ? pln_fail(PLN_ENOMEM, "call_async: no memory for the arguments")
-                          : pln_begin_call(cache->news, run, free, call, op);
+    begun->call = copy(&given);
+    status = begun->call == NULL ? pln_fail(PLN_ENOMEM, "call_async: no memory for the arguments")
+                                 : pln_begin_call(cache->news, run, end, begun->call, &begun->op);
     return status == PLN_OK ? 1 : pln_lua_push_failure(L, status);
 }

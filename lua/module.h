@@ -211,6 +211,8 @@ int pln_lua_copy_function(lua_State *L);
 /* Fills the keys from the list at `index`; integers become strings kept in a table of their own,
  * which is pushed. */
 void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n);
+/* The same in a block that is pushed below them; raises where the list is too long. */
+struct pln_bytes *pln_lua_push_keys(lua_State *L, int index, size_t *n);
 
 /* Keys, results and statuses of a get_many. */
 struct pln_lua_batch {
@@ -252,10 +254,16 @@ int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pl
 
 /* ---- async.c ---- */
 
-enum pln_lua_op_kind { PLN_LUA_GETS, PLN_LUA_GETS_MANY, PLN_LUA_CALLS };
+struct pln_lua_call; /* of async_calls.c */
 
-/* Pushes an op of the cache at 1, to be begun. */
-struct pln_op **pln_lua_push_op(lua_State *L, enum pln_lua_op_kind kind);
+/* What an op of Lua's owns. */
+struct pln_lua_begun {
+    struct pln_op *op;         /* NULL: its results are known, or it was cancelled */
+    struct pln_lua_call *call; /* NULL: it is a get */
+};
+
+/* Pushes an op of the cache at 1, for a call to be begun. */
+struct pln_lua_begun *pln_lua_push_call(lua_State *L);
 /* Makes the cache's news, unless it has them. Raises where it is closed. */
 int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
 
@@ -263,6 +271,52 @@ int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
 
 /* call_async(method, ...) -> op | nil, message, code */
 int pln_lua_call_async(lua_State *L);
+/* Pushes the results of a call that ended with this status; returns how many. */
+int pln_lua_call_push(lua_State *L, const struct pln_lua_call *call, int status);
+/* The op is done with it. NULL is allowed. */
+void pln_lua_call_drop(struct pln_lua_call *call);
+
+/* ---- arguments of methods, from `at` on; strings that they have are pushed, and stay ---- */
+
+enum { PLN_LUA_MAX_FIELDS = 64 };
+
+/* writes.c: set's key, value and options. The bytes of the value. */
+struct pln_bytes pln_lua_take_set(lua_State *L, int at, struct pln_set_options *options,
+                                  struct pln_bytes tags[PLN_LUA_MAX_TAGS]);
+/* The value at `index` as the rule of the key at `key` wants it, or in the codec `wanted`, which
+ * the argument after the value asks for, unless that is PLN_CODEC_RAW. */
+void pln_lua_encode_for(lua_State *L, int key, int index, int wanted, struct pln_bytes *value,
+                        uint8_t *format);
+/* An event's fields; nil: none. Returns how many. */
+size_t pln_lua_take_fields(lua_State *L, int at, struct pln_field fields[PLN_LUA_MAX_FIELDS]);
+
+/* swaps.c: incr's key, delta and options. Returns delta. */
+lua_Integer pln_lua_take_incr(lua_State *L, int at, struct pln_incr_options *options);
+
+/* What cas is given beside the new value. */
+struct pln_lua_cas {
+    bool has_old;
+    struct pln_bytes old;
+    struct pln_swap_options options;
+};
+/* What it found in the old one's place. */
+struct pln_lua_there {
+    void *bytes; /* NULL: nothing */
+    size_t len;
+    uint8_t format;
+};
+/* cas's key, old value, new value and options. The bytes of the new value. */
+struct pln_bytes pln_lua_take_cas(lua_State *L, int at, struct pln_lua_cas *cas);
+/* Carries it out; calls nothing of the host's Lua. Owns: there->bytes is the caller's to free. */
+int pln_lua_cas_run(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
+                    const struct pln_lua_cas *cas, struct pln_lua_there *there);
+/* Pushes its results; returns how many. */
+int pln_lua_cas_push(lua_State *L, int status, const struct pln_lua_there *there);
+
+/* limits.c: count's name, number and options; limit's name and options, and its results. */
+lua_Integer pln_lua_take_count(lua_State *L, int at, pln_ms *ttl);
+void pln_lua_take_limit(lua_State *L, int at, struct pln_limit_options *limit);
+int pln_lua_push_limit(lua_State *L, int status, const struct pln_limit_result *result);
 
 /* ---- policies.c ---- */
 

@@ -104,6 +104,7 @@ static const struct field get_fields[] = {
     {"timeout", DURATION, GET(timeout_ms), 0},
     {"tags", TAGS, GET(tags), 0},
     {"no_stale", FLAG, GET(flags), PLN_GET_NO_STALE},
+    {"own_stale", FLAG, GET(flags), PLN_GET_OWN_STALE},
     {"no_load", FLAG, GET(flags), PLN_GET_NO_LOAD},
     {"l1", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L1},
     {"l2", FLAG_WHEN_FALSE, GET(flags), PLN_GET_NO_L2},
@@ -115,8 +116,9 @@ static const struct field get_fields[] = {
     {"copy", FLAG, GET(flags), PLN_LUA_COPY},
 };
 static const char *const get_names[] = {
-    "ttl", "stale", "negative",      "timeout",      "tags", "no_stale", "no_load", "l1",
-    "l2",  "read",  "max_staleness", "soft_timeout", "keep", "with_old", "copy",    NULL};
+    "ttl",  "stale",     "negative", "timeout",       "tags",         "no_stale", "no_load",
+    "l1",   "l2",        "read",     "max_staleness", "soft_timeout", "keep",     "with_old",
+    "copy", "own_stale", NULL};
 
 static const struct field set_fields[] = {
     {"ttl", DURATION, SET(ttl_ms), 0},         {"stale", DURATION, SET(stale_ms), 0},

@@ -15,7 +15,7 @@
 #include <math.h>
 
 enum {
-    SHORT_VALUE = 2048, /* copied by way of the stack; longer ones cost two passes */
+    SHORT_VALUE = 2048, /* copied by way of the stack; longer ones are borrowed */
     MAX_KEYS = 1 << 20, /* of one get_many */
     KEY = 2,            /* where get and peek have it on the stack */
 };
@@ -36,21 +36,7 @@ static void refuse_own_key(lua_State *L, const struct pln_lua_cache *self, struc
     }
 }
 
-/* The value did not fit the stack's buffer: once more, borrowed. The first pass has been counted
- * as a hit, so the second looks quietly, where that suffices. */
-static int get_long(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key,
-                    const struct pln_get_options *options, bool is_copy, int source) {
-    struct pln_result result;
-    int status = pln_peek(self->cache, key, &result);
-    if (status == PLN_OK && (result.source == PLN_FROM_L1 || source == PLN_FROM_STALE)) {
-        result.source = (uint8_t) source;
-        return pln_lua_push_read(L, self, KEY, is_copy, status, &result);
-    }
-    pln_release(self->cache, result.value);
-    status = pln_get(self->cache, key, options, &result);
-    return pln_lua_push_read(L, self, KEY, is_copy, status, &result);
-}
-
+/* The options have PLN_GET_LONG: what does not fit the stack's buffer is borrowed. */
 static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
                               const struct pln_get_options *options, bool is_copy) {
     struct pln_bytes key = pln_lua_check_key(L, KEY);
@@ -60,6 +46,9 @@ static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
         refuse_own_key(L, self, key);
     }
     int status = pln_get_copy(self->cache, key, options, buffer, sizeof buffer, &result);
+    if (result.value != NULL) {
+        return pln_lua_push_read(L, self, KEY, is_copy, status, &result);
+    }
     if (status == PLN_OK && result.format == PLN_LUA_RAW) {
         lua_pushlstring(L, buffer, result.len);
         return pln_lua_push_how(L, result.source);
@@ -67,9 +56,6 @@ static int get_without_loader(lua_State *L, struct pln_lua_cache *self,
     if (status == PLN_OK) {
         return pln_lua_push_bytes(L, self, KEY, is_copy, (struct pln_bytes){buffer, result.len},
                                   &result);
-    }
-    if (status == PLN_TRUNCATED) {
-        return get_long(L, self, key, options, is_copy, result.source);
     }
     return pln_lua_push_no_value(L, status);
 }
@@ -291,8 +277,11 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
     bool is_copy = (options.flags & PLN_LUA_COPY) != 0;
     options.flags &= ~(PLN_LUA_WITH_OLD | PLN_LUA_COPY);
     if (n_arguments < loader || lua_isnil(L, loader)) {
-        return self->has_loaders ? get_by_rule(L, self, &options, is_copy)
-                                 : get_without_loader(L, self, &options, is_copy);
+        if (self->has_loaders) {
+            return get_by_rule(L, self, &options, is_copy);
+        }
+        options.flags |= PLN_GET_LONG;
+        return get_without_loader(L, self, &options, is_copy);
     }
     if (!pln_lua_is_callable(L, loader)) {
         return luaL_typeerror(L, loader, "function");
@@ -309,6 +298,7 @@ static int get_with_more(lua_State *L, struct pln_lua_cache *self) {
 }
 
 static int cache_get(lua_State *L) {
+    static const struct pln_get_options plain = {.flags = PLN_GET_LONG};
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     if (lua_gettop(L) > 2) {
         return get_with_more(L, self);
@@ -317,7 +307,7 @@ static int cache_get(lua_State *L) {
         pln_lua_check_key(L, KEY);
         return get_by_rule(L, self, NULL, false);
     }
-    return get_without_loader(L, self, NULL, false);
+    return get_without_loader(L, self, &plain, false);
 }
 
 /* ---- peek ---- */
@@ -367,6 +357,15 @@ void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n
         }
         lua_rawseti(L, texts, (lua_Integer) i + 1);
     }
+}
+
+struct pln_bytes *pln_lua_push_keys(lua_State *L, int index, size_t *n) {
+    luaL_checktype(L, index, LUA_TTABLE);
+    *n = lua_rawlen(L, index);
+    luaL_argcheck(L, *n <= MAX_KEYS, index, "too many keys, at most 1048576");
+    struct pln_bytes *keys = lua_newuserdatauv(L, *n * sizeof *keys, 0);
+    pln_lua_take_keys(L, index, keys, *n);
+    return keys;
 }
 
 static const char *how_of(const struct pln_lua_batch *batch, size_t i) {

@@ -105,24 +105,30 @@ static bool given_initial(lua_State *L, int index, int64_t *initial) {
     return true;
 }
 
+lua_Integer pln_lua_take_incr(lua_State *L, int at, struct pln_incr_options *options) {
+    static const char *const names[] = {"initial", "ttl", "timeout", NULL};
+    *options = (struct pln_incr_options){.numerals = &numerals};
+    struct pln_bytes key = pln_lua_check_key(L, at);
+    lua_Integer delta = luaL_optinteger(L, at + 1, 1);
+    if (!lua_isnoneornil(L, at + 2)) {
+        luaL_checktype(L, at + 2, LUA_TTABLE);
+        pln_lua_check_names(L, at + 2, names);
+    }
+    options->has_initial = given_initial(L, at + 2, &options->initial);
+    options->ttl_ms = pln_lua_given_duration(L, at + 2, "ttl");
+    options->timeout_ms = pln_lua_given_duration(L, at + 2, "timeout");
+    options->format = (uint8_t) pln_codec_of(pln_lua_opened(L, 1)->cache, key, NULL);
+    return delta;
+}
+
 /* incr(key, [delta, [{initial =, ttl =, timeout =}]]) -> the sum */
 static int cache_incr(lua_State *L) {
-    static const char *const names[] = {"initial", "ttl", "timeout", NULL};
-    struct pln_incr_options options = {.numerals = &numerals};
+    struct pln_incr_options options;
     int64_t sum;
+    pln_lua_opened(L, 1);
+    lua_Integer delta = pln_lua_take_incr(L, 2, &options);
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
-    struct pln_bytes key = pln_lua_check_key(L, 2);
-    lua_Integer delta = luaL_optinteger(L, 3, 1);
-    if (!lua_isnoneornil(L, 4)) {
-        luaL_checktype(L, 4, LUA_TTABLE);
-        pln_lua_check_names(L, 4, names);
-    }
-    options.has_initial = given_initial(L, 4, &options.initial);
-    options.ttl_ms = pln_lua_given_duration(L, 4, "ttl");
-    options.timeout_ms = pln_lua_given_duration(L, 4, "timeout");
-    self = pln_lua_opened(L, 1);
-    options.format = (uint8_t) pln_codec_of(self->cache, key, NULL);
-    int status = pln_incr(self->cache, key, delta, &options, &sum);
+    int status = pln_incr(self->cache, pln_lua_check_key(L, 2), delta, &options, &sum);
     if (status != PLN_OK) {
         return pln_lua_push_status(L, status);
     }
@@ -160,107 +166,158 @@ static size_t count_pairs(lua_State *L, int table) {
     return n;
 }
 
-/* The first may be a table that was read, and is a frozen one; the second is a value that was
- * cached, so it is bounded in depth. */
+/* Of values that were bytes, so they are bounded in depth. */
 static bool is_equal(lua_State *L, int a, int b) {
     size_t n = 0;
-    int top = lua_gettop(L);
     if (!lua_istable(L, a) || !lua_istable(L, b)) {
         return lua_rawequal(L, a, b) != 0;
     }
     luaL_checkstack(L, 6, "value");
-    if (pln_lua_thaw(L, a)) {
-        a = lua_gettop(L);
+    return is_within(L, a, b, &n) && n == count_pairs(L, b);
+}
+
+/* Two values as bytes, which the one or the other state compares. */
+struct pair {
+    struct pln_bytes bytes[2];
+    uint8_t formats[2];
+};
+
+/* stack: pair (light) -> whether they are equal */
+static int compare(lua_State *L) {
+    const struct pair *pair = lua_touserdata(L, 1);
+    bool is_known = true;
+    for (int i = 0; i < 2; i++) {
+        is_known = is_known && pln_lua_decode(L, pair->bytes[i], pair->formats[i]) == PLN_OK;
     }
-    bool is_same = is_within(L, a, b, &n) && n == count_pairs(L, b);
-    lua_settop(L, top);
+    lua_pushboolean(L, is_known && is_equal(L, 2, 3));
+    return 1;
+}
+
+static void *allocate(void *arg, void *block, size_t old_size, size_t size) {
+    (void) arg;
+    (void) old_size;
+    if (size == 0) {
+        free(block);
+        return NULL;
+    }
+    return realloc(block, size);
+}
+
+/* In a state of its own, so that any thread may ask: that is seldom, and takes some 10 us. */
+static bool are_equal(struct pair *pair) {
+    lua_State *L = lua_newstate(allocate, NULL);
+    if (L == NULL) {
+        return false;
+    }
+    lua_pushcfunction(L, compare);
+    lua_pushlightuserdata(L, pair);
+    bool is_same = lua_pcall(L, 1, 1, 0) == LUA_OK && lua_toboolean(L, -1);
+    lua_close(L);
     return is_same;
 }
 
-/* stack: result (light) -> its bytes, and the value that they stand for, or nil */
-static int take_present(lua_State *L) {
-    const struct pln_result *present = lua_touserdata(L, 1);
-    struct pln_bytes bytes = {pln_value_data(present->value), present->len};
-    lua_settop(L, 0);
-    lua_pushlstring(L, bytes.len == 0 ? "" : bytes.data, bytes.len);
-    if (pln_lua_decode(L, bytes, present->format) < 0) {
+/* Takes the value, and gives it back. */
+static int take_there(struct pln_cache *cache, const struct pln_result *present,
+                      struct pln_lua_there *there) {
+    free(there->bytes);
+    there->bytes = malloc(present->len + 1); /* also one of no bytes is there */
+    there->len = present->len;
+    there->format = present->format;
+    if (there->bytes != NULL && present->len > 0) {
+        memcpy(there->bytes, pln_value_data(present->value), present->len);
+    }
+    pln_release(cache, present->value);
+    return there->bytes == NULL ? pln_fail(PLN_ENOMEM, "cas: no memory for what is there") : PLN_OK;
+}
+
+int pln_lua_cas_run(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
+                    const struct pln_lua_cas *cas, struct pln_lua_there *there) {
+    struct pln_swap_options options = cas->options;
+    struct pln_bytes expected = cas->old;
+    *there = (struct pln_lua_there){NULL, 0, 0};
+    for (int i = 0; i < MOST_TRIES; i++) {
+        struct pln_result present = {0};
+        int status = pln_swap(cache, key, cas->has_old ? &expected : NULL, value, &options,
+                              &present);
+        if (status != PLN_NOT_STORED || present.value == NULL) {
+            return status;
+        }
+        struct pln_lua_there before = *there; /* what `expected` points into */
+        *there = (struct pln_lua_there){NULL, 0, 0};
+        int taken = take_there(cache, &present, there);
+        free(before.bytes);
+        if (taken < 0) {
+            return taken;
+        }
+        struct pair pair = {{cas->old, {there->bytes, there->len}},
+                            {cas->options.old_format, there->format}};
+        if (!cas->has_old || !are_equal(&pair)) {
+            return status;
+        }
+        expected = pair.bytes[1];
+        options.old_format = there->format;
+    }
+    return pln_fail(PLN_EBUSY, "cas: others write it all the time");
+}
+
+int pln_lua_cas_push(lua_State *L, int status, const struct pln_lua_there *there) {
+    if (status != PLN_NOT_STORED || there->bytes == NULL) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushnil(L);
+    lua_pushnil(L);
+    lua_pushstring(L, pln_status_name(status));
+    if (pln_lua_decode(L, (struct pln_bytes){there->bytes, there->len}, there->format) < 0) {
         lua_pushnil(L);
     }
-    return 2;
+    return 4;
 }
 
-/* Pushes these, and gives the value back whatever happens. */
-static void push_present(lua_State *L, struct pln_lua_cache *self, struct pln_result *present) {
-    lua_pushcfunction(L, take_present);
-    lua_pushlightuserdata(L, present);
-    self->n_running++; /* a finalizer that runs meanwhile must not close the cache */
-    int raised = lua_pcall(L, 1, 2, 0);
-    self->n_running--;
-    pln_release(self->cache, present->value);
-    present->value = NULL;
-    if (raised != LUA_OK) {
-        lua_error(L);
+struct pln_bytes pln_lua_take_cas(lua_State *L, int at, struct pln_lua_cas *cas) {
+    static const char *const names[] = {"ttl", "timeout", NULL};
+    int options = at + 3;
+    struct pln_bytes value;
+    pln_lua_check_key(L, at);
+    luaL_argcheck(L, !lua_isnoneornil(L, at + 2), at + 2,
+                  "the new value is nil; to remove one use delete");
+    lua_settop(L, options);
+    if (!lua_isnil(L, options)) {
+        luaL_checktype(L, options, LUA_TTABLE);
+        pln_lua_check_names(L, options, names);
     }
+    *cas = (struct pln_lua_cas){.has_old = !lua_isnil(L, at + 1)};
+    cas->options.ttl_ms = pln_lua_given_duration(L, options, "ttl");
+    cas->options.timeout_ms = pln_lua_given_duration(L, options, "timeout");
+    if (cas->has_old) {
+        pln_lua_encode_for(L, at, at + 1, PLN_CODEC_RAW, &cas->old, &cas->options.old_format);
+    }
+    pln_lua_encode_for(L, at, at + 2, PLN_CODEC_RAW, &value, &cas->options.format);
+    return value;
 }
 
-/* As the key's rule wants it. */
-static void encode(lua_State *L, int index, struct pln_bytes *bytes, uint8_t *format) {
-    bool is_plain = false;
-    int codec = pln_codec_of(pln_lua_opened(L, 1)->cache, pln_lua_check_key(L, 2), &is_plain);
-    if (pln_lua_encode_as(L, index, codec, is_plain, bytes, format) < 0) {
-        luaL_argerror(L, index, pln_error_text());
-    }
-}
-
-/* stack: cache, key, old, new, options, what owns the bytes of both */
-static int swap(lua_State *L, const struct pln_bytes *old, struct pln_bytes value,
-                struct pln_swap_options *options) {
-    struct pln_bytes expected = old != NULL ? *old : (struct pln_bytes){NULL, 0};
-    struct pln_result present;
-    for (int i = 0; i < MOST_TRIES; i++) {
-        struct pln_lua_cache *self = pln_lua_opened(L, 1);
-        int status = pln_swap(self->cache, pln_lua_check_key(L, 2), old != NULL ? &expected : NULL,
-                              value, options, &present);
-        if (status != PLN_NOT_STORED || present.value == NULL) {
-            return pln_lua_push_status(L, status);
-        }
-        options->old_format = present.format;
-        push_present(L, self, &present);
-        if (old == NULL || !is_equal(L, 3, lua_gettop(L))) {
-            lua_pushnil(L);
-            lua_pushnil(L);
-            lua_pushstring(L, pln_status_name(status));
-            lua_pushvalue(L, -4);
-            return 4;
-        }
-        lua_pop(L, 1);
-        expected.data = lua_tolstring(L, -1, &expected.len); /* stays on the stack */
-    }
-    return pln_lua_push_failure(L, pln_fail(PLN_EBUSY, "cas: others write it all the time"));
+/* Pushes a cas's results and frees what it found, whatever happens. */
+static int push_protected(lua_State *L) {
+    const struct pln_lua_there *there = lua_touserdata(L, 1);
+    return pln_lua_cas_push(L, PLN_NOT_STORED, there);
 }
 
 /* cas(key, old, new, [{ttl =, timeout =}]) -> true | nil, nil, "not_stored", value | "miss" */
 static int cache_cas(lua_State *L) {
-    static const char *const names[] = {"ttl", "timeout", NULL};
-    struct pln_swap_options options = {0};
-    struct pln_bytes old = {NULL, 0}, value;
+    struct pln_lua_cas cas;
+    struct pln_lua_there there;
     pln_lua_opened(L, 1);
-    pln_lua_check_key(L, 2);
-    luaL_argcheck(L, !lua_isnoneornil(L, 4), 4, "the new value is nil; to remove one use delete");
-    lua_settop(L, 5);
-    luaL_checkstack(L, 2 * MOST_TRIES, "cas");
-    if (!lua_isnil(L, 5)) {
-        luaL_checktype(L, 5, LUA_TTABLE);
-        pln_lua_check_names(L, 5, names);
+    struct pln_bytes value = pln_lua_take_cas(L, 2, &cas);
+    int status = pln_lua_cas_run(pln_lua_opened(L, 1)->cache, pln_lua_check_key(L, 2), value, &cas,
+                                 &there);
+    if (status != PLN_NOT_STORED || there.bytes == NULL) {
+        free(there.bytes);
+        return pln_lua_push_status(L, status);
     }
-    options.ttl_ms = pln_lua_given_duration(L, 5, "ttl");
-    options.timeout_ms = pln_lua_given_duration(L, 5, "timeout");
-    bool has_old = !lua_isnil(L, 3);
-    if (has_old) {
-        encode(L, 3, &old, &options.old_format);
-    }
-    encode(L, 4, &value, &options.format);
-    return swap(L, has_old ? &old : NULL, value, &options);
+    lua_pushcfunction(L, push_protected);
+    lua_pushlightuserdata(L, &there);
+    int raised = lua_pcall(L, 1, 4, 0);
+    free(there.bytes);
+    return raised == LUA_OK ? 4 : lua_error(L);
 }
 
 const luaL_Reg pln_lua_swaps[] = {

@@ -167,8 +167,9 @@ static void push_wrapped(lua_State *L) {
 /* wrap(function, {prefix =, key =, and get's options}) -> an object to be called */
 static int cache_wrap(lua_State *L) {
     static const char *const names[] = {
-        "prefix", "key", "ttl",  "stale",         "negative",     "timeout", "tags", "no_stale",
-        "l1",     "l2",  "read", "max_staleness", "soft_timeout", "keep",    "copy", NULL};
+        "prefix",       "key",      "ttl",  "stale",     "negative", "timeout",
+        "tags",         "no_stale", "l1",   "l2",        "read",     "max_staleness",
+        "soft_timeout", "keep",     "copy", "own_stale", NULL};
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_get_options options;
     pln_lua_opened(L, 1);

@@ -8,21 +8,31 @@
 
 #include <limits.h>
 
-enum { MAX_FIELDS = 64 };
-
-/* As the call wants it, else as the key's rule does; the bytes live as long as the stack. */
-static void encode(lua_State *L, struct pln_lua_cache *self, struct pln_bytes key, int wanted,
-                   struct pln_bytes *value, uint8_t *format) {
+void pln_lua_encode_for(lua_State *L, int key, int index, int wanted, struct pln_bytes *value,
+                        uint8_t *format) {
     bool is_plain = false;
-    int codec = pln_codec_of(self->cache, key, &is_plain);
+    int codec = pln_codec_of(pln_lua_opened(L, 1)->cache, pln_lua_check_key(L, key), &is_plain);
     if (wanted != PLN_CODEC_RAW) {
-        luaL_argcheck(L, !is_plain || wanted == codec, 4,
+        luaL_argcheck(L, !is_plain || wanted == codec, index + 1,
                       "option 'codec': the key's rule is plain, and says in which form it is");
         codec = wanted;
     }
-    if (pln_lua_encode_as(L, 3, codec, is_plain, value, format) < 0) {
-        luaL_argerror(L, 3, pln_error_text());
+    if (pln_lua_encode_as(L, index, codec, is_plain, value, format) < 0) {
+        luaL_argerror(L, index, pln_error_text());
     }
+}
+
+struct pln_bytes pln_lua_take_set(lua_State *L, int at, struct pln_set_options *options,
+                                  struct pln_bytes tags[PLN_LUA_MAX_TAGS]) {
+    struct pln_bytes value = {"", 0};
+    pln_lua_check_key(L, at);
+    luaL_checkany(L, at + 1);
+    pln_lua_set_options(L, at + 2, options, tags);
+    options->is_absent = lua_isnil(L, at + 1);
+    if (!options->is_absent) {
+        pln_lua_encode_for(L, at, at + 1, options->format, &value, &options->format);
+    }
+    return value;
 }
 
 /* set(key, value, [options]); nil as the value stores "there is no such thing". */
@@ -30,14 +40,8 @@ static int cache_set(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_bytes tags[PLN_LUA_MAX_TAGS];
     struct pln_set_options options;
-    struct pln_bytes value = {"", 0};
+    struct pln_bytes value = pln_lua_take_set(L, 2, &options, tags);
     struct pln_bytes key = pln_lua_check_key(L, 2);
-    luaL_checkany(L, 3);
-    pln_lua_set_options(L, 4, &options, tags);
-    options.is_absent = lua_isnil(L, 3);
-    if (!options.is_absent) {
-        encode(L, self, key, options.format, &value, &options.format);
-    }
     return pln_lua_push_status(L, pln_set(self->cache, key, value, &options));
 }
 
@@ -99,36 +103,43 @@ static int cache_clear(lua_State *L) {
 
 /* ---- events ---- */
 
-/* Reads name and value of one field, from the top of the stack; their strings replace them. */
-static void take_field(lua_State *L, struct pln_field *field) {
+/* Reads name and value of one field of argument `arg`, from the top of the stack; their strings
+ * replace them. */
+static void take_field(lua_State *L, int arg, struct pln_field *field) {
     if (lua_type(L, -2) != LUA_TSTRING) {
-        luaL_argerror(L, 3, "an event's fields have names");
+        luaL_argerror(L, arg, "an event's fields have names");
     }
     field->name.data = lua_tolstring(L, -2, &field->name.len);
     if (!pln_lua_top_text(L, &field->value)) {
         lua_pushfstring(L, "field '%s' is a %s, must be a string, integer or boolean",
                         field->name.data, luaL_typename(L, -1));
-        luaL_argerror(L, 3, lua_tostring(L, -1));
+        luaL_argerror(L, arg, lua_tostring(L, -1));
     }
+}
+
+size_t pln_lua_take_fields(lua_State *L, int at, struct pln_field fields[PLN_LUA_MAX_FIELDS]) {
+    size_t n = 0;
+    if (lua_isnil(L, at)) {
+        return 0;
+    }
+    luaL_checktype(L, at, LUA_TTABLE);
+    luaL_checkstack(L, PLN_LUA_MAX_FIELDS + 8, "too many fields");
+    lua_pushnil(L);
+    while (lua_next(L, at) != 0) {
+        luaL_argcheck(L, n < PLN_LUA_MAX_FIELDS, at, "more than 64 fields");
+        take_field(L, at, &fields[n++]);
+        lua_insert(L, -2); /* the value's string stays, below the key that lua_next wants */
+    }
+    return n;
 }
 
 /* raise(event, [fields]) */
 static int cache_raise(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
     struct pln_bytes event = pln_lua_check_key(L, 2);
-    struct pln_field fields[MAX_FIELDS];
-    size_t n = 0;
+    struct pln_field fields[PLN_LUA_MAX_FIELDS];
     lua_settop(L, 3);
-    if (!lua_isnil(L, 3)) {
-        luaL_checktype(L, 3, LUA_TTABLE);
-        luaL_checkstack(L, MAX_FIELDS + 8, "too many fields");
-        lua_pushnil(L);
-        while (lua_next(L, 3) != 0) {
-            luaL_argcheck(L, n < MAX_FIELDS, 3, "more than 64 fields");
-            take_field(L, &fields[n++]);
-            lua_insert(L, -2); /* the value's string stays, below the key that lua_next wants */
-        }
-    }
+    size_t n = pln_lua_take_fields(L, 3, fields);
     return pln_lua_push_status(L, pln_raise(self->cache, event, fields, n));
 }
 

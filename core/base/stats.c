@@ -3,10 +3,13 @@
  * stats.c - the cells of stats.h: handed out one to a thread, summed by readers.
  *
  * Cells are linked once and never freed before the whole; a thread finds its own by a key of
- * thread-specific data, and its end gives the cell back by clearing `is_taken`, counts and all.
+ * thread-specific data, and its end (ends.h) gives the cell back by clearing `is_taken`, counts and
+ * all.
  * Measured as the cheapest way that survives dlopen (no static TLS) and any number of caches.
  */
 #include "stats.h"
+
+#include "ends.h"
 
 #include <pthread.h>
 
@@ -18,6 +21,7 @@ struct cell {
 
 struct pln_counts {
     pthread_key_t key;
+    struct pln_ends ends;
     struct cell *_Atomic cells;
     struct cell spare; /* shared where memory is out: may lose counts, never a get */
 };
@@ -129,10 +133,14 @@ static const struct {
     [PLN_COUNT_EVENTS_DEAD] = {"events_dead", "of events_received: that can never be carried out"},
 };
 
-static void give_back(void *arg) {
-    struct cell *cell = arg;
+static void give_back(struct cell *cell) {
     /* S1 release: this thread's counts before the cell's next owner adds to them */
     atomic_store_explicit(&cell->is_taken, false, memory_order_release);
+}
+
+static void end_thread(struct pln_ends *ends, void *part) {
+    pthread_setspecific(PLN_CONTAINER_OF(ends, struct pln_counts, ends)->key, NULL);
+    give_back(part);
 }
 
 int pln_counts_new(struct pln_counts **counts) {
@@ -141,9 +149,14 @@ int pln_counts_new(struct pln_counts **counts) {
         return pln_fail(PLN_ENOMEM, "stats: no memory for the counters");
     }
     memset(created, 0, sizeof *created);
-    if (pthread_key_create(&created->key, give_back) != 0) {
+    if (pthread_key_create(&created->key, NULL) != 0) {
         free(created);
         return pln_fail(PLN_ESYSTEM, "stats: the process has no thread-specific keys left");
+    }
+    if (pln_ends_open(&created->ends, end_thread) < 0) {
+        pthread_key_delete(created->key);
+        free(created);
+        return PLN_ESYSTEM;
     }
     *counts = created;
     return PLN_OK;
@@ -153,6 +166,7 @@ void pln_counts_free(struct pln_counts *counts) {
     if (counts == NULL) {
         return;
     }
+    pln_ends_close(&counts->ends);
     pthread_key_delete(counts->key);
     struct cell *next;
     /* relaxed: no other thread uses the counters any more */
@@ -167,8 +181,8 @@ void pln_counts_free(struct pln_counts *counts) {
 void pln_counts_part(struct pln_counts *counts) {
     struct cell *cell = pthread_getspecific(counts->key);
     if (cell != NULL) {
-        pthread_setspecific(counts->key, NULL);
-        give_back(cell);
+        pln_ends_forget(&counts->ends, cell);
+        end_thread(&counts->ends, cell);
     }
 }
 
@@ -216,7 +230,12 @@ _Atomic uint64_t *pln_counts_cell(struct pln_counts *counts) {
     if (cell == NULL) {
         return counts->spare.counts;
     }
+    if (!pln_ends_note(&counts->ends, cell)) {
+        give_back(cell);
+        return counts->spare.counts;
+    }
     if (pthread_setspecific(counts->key, cell) != 0) {
+        pln_ends_forget(&counts->ends, cell);
         give_back(cell);
         return counts->spare.counts;
     }

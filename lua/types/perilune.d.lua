@@ -69,6 +69,7 @@ local perilune = {}
 ---@field recovery? integer|"none"
 ---@field policy_watch? perilune.Duration
 ---@field policy_budget? perilune.Duration
+---@field close_timeout? perilune.Duration
 
 ---Opens a cache. A Redis that is away is no error.
 ---@param options? perilune.OpenOptions
@@ -119,6 +120,7 @@ function Cache:close() end
 ---@field soft_timeout? perilune.Duration
 ---@field tags? string|string[]
 ---@field no_stale? boolean
+---@field own_stale? boolean
 ---@field no_load? boolean
 ---@field l1? boolean
 ---@field l2? boolean

@@ -2,7 +2,9 @@
  * test_base.c - core/base: units, failure texts, counted values, counters. */
 #include <check.h>
 #include <pthread.h>
+#include <sched.h>
 
+#include "../../core/base/ends.h"
 #include "../../core/base/stats.h"
 
 START_TEST(durations_are_read_with_and_without_units) {
@@ -183,6 +185,73 @@ START_TEST(a_hash_without_a_key_is_that_of_xxh3_and_the_same_everywhere) {
 }
 END_TEST
 
+/* ---- the ends of threads ---- */
+
+static struct pln_ends ends;
+static int part; /* of what is closed meanwhile */
+static atomic_bool is_ending, may_close, has_ended;
+static atomic_int n_given_back;
+
+static void give_back_slowly(struct pln_ends *owner, void *given) {
+    ck_assert(owner == &ends && given == &part);
+    atomic_store(&is_ending, true);
+    while (!atomic_load(&may_close)) {
+        sched_yield();
+    }
+    for (int i = 0; i < 1000; i++) { /* who did not wait for it would be back by now */
+        sched_yield();
+    }
+    atomic_store(&has_ended, true);
+}
+
+static void count_given_back(struct pln_ends *owner, void *given) {
+    (void) owner;
+    (void) given;
+    atomic_fetch_add(&n_given_back, 1);
+}
+
+static void *take_part(void *arg) {
+    ck_assert(pln_ends_note(arg, &part));
+    return NULL;
+}
+
+START_TEST(closing_waits_for_a_thread_that_is_just_ending) {
+    pthread_t thread;
+    ck_assert_int_eq(pln_ends_open(&ends, give_back_slowly), PLN_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_part, &ends), 0);
+    while (!atomic_load(&is_ending)) {
+        sched_yield();
+    }
+    atomic_store(&may_close, true);
+    pln_ends_close(&ends);
+    ck_assert(atomic_load(&has_ended));
+    pthread_join(thread, NULL);
+}
+END_TEST
+
+static void *take_of_two_that_go(void *arg) {
+    struct pln_ends others[2];
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(pln_ends_open(&others[i], count_given_back), PLN_OK);
+        ck_assert(pln_ends_note(&others[i], &part));
+        pln_ends_close(&others[i]);
+    }
+    take_part(arg);
+    ck_assert(pln_ends_note(arg, &others));
+    pln_ends_forget(arg, &others); /* given back by itself */
+    return NULL;
+}
+
+START_TEST(what_is_gone_is_given_nothing) {
+    pthread_t thread;
+    ck_assert_int_eq(pln_ends_open(&ends, count_given_back), PLN_OK);
+    ck_assert_int_eq(pthread_create(&thread, NULL, take_of_two_that_go, &ends), 0);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&n_given_back), 1);
+    pln_ends_close(&ends);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("base");
     TCase *tests = tcase_create("base");
@@ -193,6 +262,8 @@ int main(void) {
     tcase_add_test(tests, a_failure_keeps_its_text_and_may_quote_the_last);
     tcase_add_test(tests, a_value_lives_until_its_last_reference);
     tcase_add_test(tests, counts_of_ended_threads_are_kept);
+    tcase_add_test(tests, closing_waits_for_a_thread_that_is_just_ending);
+    tcase_add_test(tests, what_is_gone_is_given_nothing);
     tcase_add_test(tests, patterns_fit_what_trying_every_way_finds);
     tcase_add_test(tests, a_prefix_is_its_bytes_and_a_star_in_it_a_star);
     tcase_add_test(tests, a_hash_without_a_key_is_that_of_xxh3_and_the_same_everywhere);

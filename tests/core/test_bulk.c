@@ -241,6 +241,44 @@ START_TEST(a_write_that_comes_in_between_is_not_undone) {
 }
 END_TEST
 
+/* ---- what is stored ---- */
+
+static struct pln_l2_ops counting;
+static size_t n_together, n_alone;
+
+static int commit_alone(struct pln_l2 *l2, const struct pln_hashed *key,
+                        const struct pln_l2_lease *its, const struct pln_l2_item *item,
+                        pln_ns deadline) {
+    n_alone++;
+    return b->l2->ops->commit(l2, key, its, item, deadline);
+}
+
+static void commit_together(struct pln_l2 *l2, const struct pln_hashed *all,
+                            const struct pln_l2_lease *leases, const struct pln_l2_item *items,
+                            size_t n, pln_ns deadline, int *ended) {
+    n_together++;
+    for (size_t i = 0; i < n; i++) {
+        ended[i] = b->l2->ops->commit(l2, &all[i], &leases[i], &items[i], deadline);
+    }
+}
+
+START_TEST(all_that_is_loaded_is_stored_in_one_round_trip) {
+    counting = *a->l2->ops;
+    counting.commit = commit_alone;
+    counting.commit_many = commit_together;
+    n_together = n_alone = 0;
+    a->l2->ops = &counting;
+    expect_read(a, "a no c t f d", "loaded negative loaded loaded loader loaded");
+    ck_assert_uint_eq(n_together, 1);
+    ck_assert_uint_eq(n_alone, 0);
+    expect_read(a, "a no c t d", "l1 negative l1 l1 l1");
+    expect_read(b, "a no c t d", "l2 negative l2 l2 l2");
+    ck_assert_int_eq(pln_invalidate_tag(b, pln_key("tag")), PLN_OK);
+    rig_expect(a, "t", NULL, "miss");
+    a->l2->ops = b->l2->ops;
+}
+END_TEST
+
 static void delete_a(void) {
     ck_assert_int_eq(pln_delete(b, pln_key("a")), PLN_OK);
 }
@@ -289,6 +327,7 @@ int main(void) {
     tcase_add_test(fleet, what_l2_has_is_not_asked_for);
     tcase_add_test(fleet, what_another_process_loads_is_waited_for);
     tcase_add_test(fleet, what_another_process_did_not_bring_is_asked_for_anew);
+    tcase_add_test(fleet, all_that_is_loaded_is_stored_in_one_round_trip);
     tcase_add_test(fleet, a_write_that_comes_in_between_is_not_undone);
     tcase_add_test(fleet, what_was_deleted_meanwhile_is_handed_out_and_not_kept);
     tcase_add_test(fleet, with_l2_away_it_loads_and_after_a_failure_the_stale_value_is_served);

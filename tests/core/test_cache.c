@@ -40,6 +40,31 @@ START_TEST(a_copy_tells_the_whole_length_where_the_buffer_is_short) {
 }
 END_TEST
 
+START_TEST(what_does_not_fit_is_borrowed_where_the_caller_takes_that) {
+    static const uint32_t flags[] = {PLN_GET_LONG, PLN_GET_LONG | PLN_GET_NO_L1};
+    char buffer[3];
+    struct pln_result result;
+    struct pln_get_options options = {.flags = PLN_GET_LONG};
+    rig_set(CACHE, "k", "abcdef");
+    ck_assert_int_eq(pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result), PLN_OK);
+    ck_assert_uint_eq(result.len, 6);
+    ck_assert_mem_eq(pln_value_data(result.value), "abcdef", 6);
+    pln_release(CACHE, result.value);
+    rig.now += 10000; /* stale: no plain hit */
+    ck_assert_int_eq(pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result), PLN_OK);
+    ck_assert_uint_eq(result.source, PLN_FROM_STALE);
+    ck_assert_mem_eq(pln_value_data(result.value), "abcdef", 6);
+    pln_release(CACHE, result.value);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(flags); i++) {
+        options.flags = flags[i];
+        rig_set(CACHE, "k", "abc");
+        int status = pln_get_copy(CACHE, pln_key("k"), &options, buffer, 3, &result);
+        ck_assert_int_eq(status, i == 0 ? PLN_OK : PLN_MISS);
+        ck_assert_ptr_null(result.value);
+    }
+}
+END_TEST
+
 START_TEST(age_and_remaining_time_are_told_to_the_millisecond) {
     struct pln_result result;
     rig_set(CACHE, "k", "v");
@@ -48,6 +73,31 @@ START_TEST(age_and_remaining_time_are_told_to_the_millisecond) {
     ck_assert_int_eq(result.age_ms, 1234);
     ck_assert_int_eq(result.left_ms, 10000 - 1234);
     pln_release(CACHE, result.value);
+}
+END_TEST
+
+START_TEST(without_a_window_of_the_rules_a_value_may_have_its_own) {
+    struct rig other;
+    struct pln_options options = {.ttl_ms = 10000};
+    struct pln_set_options set = {.stale_ms = 3000};
+    struct pln_get_options get = {.flags = PLN_GET_OWN_STALE};
+    struct pln_result result;
+    rig_open(&other, 1, false, &options);
+    struct pln_cache *cache = other.caches[0];
+    ck_assert_int_eq(pln_set(cache, pln_key("k"), pln_key("v"), &set), PLN_OK);
+    other.now += 12999;
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), &get, &result), PLN_OK);
+    ck_assert_uint_eq(result.source, PLN_FROM_STALE);
+    pln_release(cache, result.value);
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), NULL, &result), PLN_MISS);
+    other.now += 1;
+    ck_assert_int_eq(pln_get(cache, pln_key("k"), &get, &result), PLN_MISS);
+    rig_close(&other);
+    ck_assert_int_eq(
+        pln_set(CACHE, pln_key("k"), pln_key("v"), &(struct pln_set_options){.stale_ms = 60000}),
+        PLN_OK);
+    rig.now += 15000; /* the rule's 5 s bound it */
+    ck_assert_int_eq(pln_get(CACHE, pln_key("k"), &get, &result), PLN_MISS);
 }
 END_TEST
 
@@ -270,6 +320,8 @@ int main(void) {
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_is_set_is_got_until_it_is_deleted);
     tcase_add_test(tests, a_copy_tells_the_whole_length_where_the_buffer_is_short);
+    tcase_add_test(tests, without_a_window_of_the_rules_a_value_may_have_its_own);
+    tcase_add_test(tests, what_does_not_fit_is_borrowed_where_the_caller_takes_that);
     tcase_add_test(tests, age_and_remaining_time_are_told_to_the_millisecond);
     tcase_add_test(tests, a_value_past_its_ttl_is_stale_for_its_window_and_then_gone);
     tcase_add_test(tests, a_cached_absence_is_told_from_a_miss_and_has_its_own_ttl);

@@ -4,6 +4,7 @@
 -- of them, over one Redis, in front of one source; the first as the host's page starts it.
 --
 --     front.check "luv"      -- plays scripts/hosts/luv.md, runs scripts/hosts/luv/server.lua
+--     front.check("lua-http", "max-age=60")  -- one that speaks HTTP, and says this of its answers
 
 local host = require "host"
 local page = require "page"
@@ -22,7 +23,7 @@ end
 -- Its status, body, and where it came from.
 local function get(server, path)
   local answer = host.get(server.url .. path)
-  return answer.status, answer.body, answer.headers["x-cache"]
+  return answer.status, answer.body, host.source(answer)
 end
 
 local function until_l1(server, path)
@@ -51,7 +52,7 @@ local function check_anew(server, path, delete)
   end)
 end
 
-function front.check(name)
+function front.check(name, cache_control)
   host.need_program("curl", "curl")
   local redis = spec.redis()
   local slow = host.slow()
@@ -77,7 +78,7 @@ function front.check(name)
     spec.same(slow.seen(), 4)
     slow.release()
     for i, answer in ipairs(wait()) do
-      spec.same({ answer.status, answer.headers["x-cache"] }, { 200, "loaded" })
+      spec.same({ answer.status, host.source(answer) }, { 200, "loaded" })
       spec.contains(answer.body, ("/held/%d, load "):format(i))
     end
   end)
@@ -114,6 +115,12 @@ function front.check(name)
     spec.same(select(3, slow.seen()), before + 3)
     spec.contains(server:said(), "the source answered with 500")
   end)
+
+  if cache_control then
+    spec.test("a client that has it is told so, and how long it may keep it", function()
+      host.check_conditional(server.url .. "/hit", cache_control)
+    end)
+  end
 
   spec.test("what one process deletes another loads anew", function()
     check_anew(server, "/page", function()

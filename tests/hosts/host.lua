@@ -237,6 +237,24 @@ function host.get(url, options)
   return host.begin({ url }, options)()[1]
 end
 
+-- Where an answer came from: by X-Cache, or by a Cache-Status of perilune.http's.
+function host.source(answer)
+  local said = answer.headers["cache-status"]
+  return answer.headers["x-cache"] or said and
+    (said:match "detail=(%w+)" or said:find("stored", 1, true) and "loaded") or nil
+end
+
+-- Asks for what is there once more with the ETag that it has: a 304 with this Cache-Control.
+function host.check_conditional(url, cache_control)
+  local first = host.get(url)
+  spec.same({ first.status, first.headers["cache-control"] }, { 200, cache_control })
+  local again = host.get(url, { headers = { ["If-None-Match"] = first.headers.etag } })
+  spec.same({ again.status, again.body, again.headers["cache-control"], again.headers.etag },
+    { 304, "", cache_control, first.headers.etag })
+  local other = host.get(url, { headers = { ["If-None-Match"] = '"another"' } })
+  spec.same({ other.status, other.body }, { 200, first.body })
+end
+
 -- ---- a slow source ----
 
 -- Starts slow.lua, whose head says what it answers to which path: { url =, port = }, and what it

@@ -91,7 +91,8 @@ local function get(path, headers, method, body)
   return answer
 end
 
-local STORED, HIT, MISS = "perilune; fwd=miss; stored", "perilune; hit; ttl", "perilune; fwd=miss"
+local STORED, MISS = "perilune; fwd=miss; stored", "perilune; fwd=miss"
+local HIT = "perilune; hit; ttl; detail=l1"
 
 local function expect(answer, status, body, from)
   spec.same({ answer.status, answer.body, answer.from }, { status, body, from })

@@ -47,6 +47,11 @@ spec.test("what the page shows goes as shown, without workers", function()
 end)
 local article = articles_of(variables)
 
+spec.test("a client that has an article is told so, and how long it may keep it", function()
+  host.check_conditional(("http://127.0.0.1:%d/articles/greeting"):format(variables.PORT),
+    "max-age=600, stale-while-revalidate=3600, stale-if-error=86400")
+end)
+
 spec.test("a load that takes long keeps a request for 50 ms, and nobody else", function()
   spec.run("mkfifo " .. articles .. "/slow.html")
   spec.wait_until("L1 has the greeting", function()

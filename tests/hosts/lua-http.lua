@@ -5,5 +5,5 @@
 local host = require "host"
 host.need_module("http.server", "lua-http")
 
-require "front".check "lua-http"
+require "front".check("lua-http", "max-age=60")
 require "spec".finish()

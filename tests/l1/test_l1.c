@@ -2,6 +2,8 @@
  * test_l1.c - the contract of l1.h, one thread. */
 #include "table.h"
 
+#include <sys/resource.h>
+
 static struct table table;
 static char text[256], bytes[16];
 
@@ -325,6 +327,30 @@ START_TEST(what_was_used_lately_stays) {
 }
 END_TEST
 
+#ifndef __SANITIZE_ADDRESS__ /* which takes address space of its own */
+#ifndef __SANITIZE_THREAD__
+START_TEST(two_fit_into_a_small_address_space) {
+    struct table tables[2];
+    struct rlimit before, limit = {(rlim_t) 256 << 20, RLIM_INFINITY};
+    ck_assert_int_eq(getrlimit(RLIMIT_AS, &before), 0);
+    limit.rlim_max = before.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    for (int i = 0; i < 2; i++) {
+        table_open(&tables[i], 64 << 20, PLN_L1_LRU);
+        ck_assert_int_eq(put_text(&tables[i], 1, "one", 0), PLN_OK);
+    }
+    ck_assert_int_eq(pln_l1_resize(tables[0].l1, 32 << 20), PLN_OK);
+    ck_assert_int_eq(pln_l1_resize(tables[0].l1, 128 << 20), PLN_EINVAL);
+    for (int i = 0; i < 2; i++) {
+        table_close(&tables[i]);
+    }
+    ck_assert_int_eq(setrlimit(RLIMIT_AS, &before), 0);
+}
+END_TEST
+#define HAS_SMALL_SPACE
+#endif
+#endif
+
 int main(void) {
     Suite *suite = suite_create("l1");
     TCase *tests = tcase_create("l1");
@@ -348,5 +374,8 @@ int main(void) {
     tcase_add_test(tests, the_budget_holds_under_mixed_sizes);
     tcase_add_test(tests, without_eviction_a_full_table_refuses_and_keeps_what_it_has);
     tcase_add_test(tests, what_was_used_lately_stays);
+#ifdef HAS_SMALL_SPACE
+    tcase_add_test(tests, two_fit_into_a_small_address_space);
+#endif
     return run_suite(suite);
 }

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- async.lua - get_async, get_or_async, get_many_async, call_async: ops, and loaders that yield.
+-- async.lua - get_async, get_or_async, get_many_async: ops, and loaders that yield.
 
 local spec = require "spec"
 local perilune = require "perilune"
@@ -349,46 +349,6 @@ test("get_many_async answers as get_many", function(a, b, memory)
   spec.raises("key 1 is a table", a.get_many_async, a, { {} })
 end)
 
-test("call_async writes as the methods do", function(a, b, memory)
-  local function call(...)
-    return finish(a:call_async(...))
-  end
-  memory:faults { delay = "5ms" }
-  local op <close> = a:call_async("set", "k", { 1 }, { ttl = "1m", tags = { "t" } })
-  spec.same(op:ready(), false)
-  spec.returns({ true }, finish(op))
-  spec.returns({ true }, op:result())
-  spec.same(b:get "k", { 1 })
-  spec.returns({ null, null, "not_stored" }, call("set", "k", 2, { nx = true }))
-  spec.returns({ true }, call("touch", "k", "2m"))
-  spec.returns({ null, null, "miss" }, call("touch", "none", 5))
-  spec.returns({ true }, call("invalidate_tag", "t"))
-  spec.same(select(3, b:get "k"), "miss")
-  for _, how in ipairs { { "delete", "p:1" }, { "delete_many", { "p:1" } }, { "clear" },
-    { "invalidate_prefix", "p:" }, { "invalidate_pattern", "p:*" } } do
-    spec.returns({ true }, call("set", "p:1", "v"))
-    spec.same(b:get "p:1", "v")
-    spec.returns({ true }, call(table.unpack(how)))
-    spec.same(select(3, b:get "p:1"), "miss")
-  end
-  spec.returns({ true }, call("expire", "p:1"))
-  spec.returns({ true }, call("set", "absent", nil))
-  spec.same(select(3, a:get "absent"), "negative")
-  spec.raises("no method 'sett'", a.call_async, a, "sett")
-  spec.raises("ttl", a.call_async, a, "touch", "k", "15 parsecs")
-  memory:cut "fail"
-  local _, message, code = call("delete", "k")
-  spec.same({ type(message), code }, { "string", "l2_down" })
-  memory:heal()
-end)
-
-test("what was begun and dropped is written all the same", function(a, b)
-  a:call_async("set", "k", "v")
-  collectgarbage()
-  a:close()
-  spec.same(b:get "k", "v")
-end)
-
 test("misuse raises", function(a)
   spec.raises("function expected", a.get_async, a, "k", nil, {})
   spec.raises("unknown option 'tll'", a.get_async, a, "k", { tll = 1 })
@@ -407,7 +367,7 @@ end)
 
 test("get_or_async makes an op only where one has to wait", function(a)
   a:set("k", { 1 })
-  for _ = 1, 3 do -- decoded once, known from then on
+  for _ = 1, 3 do -- the second time the table is known
     spec.returns({ false, { 1 }, null, "l1" }, a:get_or_async "k")
   end
   spec.returns({ false, "gone", null, "l1" }, (function()

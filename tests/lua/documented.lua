@@ -41,6 +41,7 @@ local cache <close> = assert(perilune.open { log = false })
 local memory <close> = perilune.memory "documented"
 local classes = {
   perilune = perilune,
+  KeyMaker = perilune.key,
   Cache = debug.getmetatable(cache).__index,
   Memory = debug.getmetatable(memory).__index,
   Board = debug.getmetatable(cache:board "b").__index,
@@ -48,8 +49,32 @@ local classes = {
   Op = debug.getmetatable(cache:get_async "k").__index,
 }
 
+-- A function, or a table that is called as one: `perilune.key`.
+local function is_function(name, value)
+  local class = debug.getmetatable(value)
+  return name:sub(1, 2) ~= "__" and
+    (type(value) == "function" or (type(value) == "table" and class and class.__call ~= nil))
+end
+
+-- Fields of each class whose own class can be called.
+local callable = {}
+do
+  local class
+  for line in types:gmatch "[^\n]*" do
+    class = line:match "^%-%-%-@class ([%w.]+)" or line:find "^%-%-%-" and class or nil
+    local name, of = line:match "^%-%-%-@field ([%w_]+) (perilune%.%w+)"
+    if class and name and types:find("@class " .. of .. "\n---@overload", 1, true) then
+      callable[class] = callable[class] or {}
+      callable[class][name] = true
+    end
+  end
+end
+
 local function declared(class)
   local names = {}
+  for name in pairs(callable[class == "perilune" and class or "perilune." .. class] or {}) do
+    names[name] = true
+  end
   for name in types:gmatch("function " .. class .. "[.:]([%w_]+)%(") do
     names[name] = true
   end
@@ -60,7 +85,7 @@ for class, really in pairs(classes) do
   spec.test("all of " .. class .. " is in the types, and nothing else", function()
     local names = declared(class)
     for name, value in pairs(really) do
-      if type(value) == "function" and name:sub(1, 2) ~= "__" then
+      if is_function(name, value) then
         spec.same(names[name], true, "lua/types: " .. class .. "." .. name)
         names[name] = nil
       end
@@ -70,14 +95,15 @@ for class, really in pairs(classes) do
 end
 
 spec.test("the reference has every function, what it returns, and whether it waits", function()
-  local titles = { perilune = "perilune%.", Cache = "cache:", Memory = "memory:", Board = "board:",
-    Sessions = "sessions:", Op = "op:" }
+  local titles = { perilune = "perilune%.", KeyMaker = "perilune%.key%.", Cache = "cache:",
+    Memory = "memory:", Board = "board:", Sessions = "sessions:", Op = "op:" }
   for class, really in pairs(classes) do
     for name, value in pairs(really) do
-      if type(value) == "function" and name:sub(1, 2) ~= "__" then
+      if is_function(name, value) then
+        local title = type(value) == "table" and titles.perilune or titles[class] -- one for both
         local at, is_said = 0, false
         while at and not is_said do -- also where others speak of it
-          at = pages:find("\n###? [^\n]*" .. titles[class] .. name .. "%f[^%w_]", at + 1)
+          at = pages:find("\n###? [^\n]*" .. title .. name .. "%f[^%w_]", at + 1)
           local entry = at and pages:sub(at, (pages:find("\n#", at + 4) or #pages + 1) - 1) or ""
           is_said = entry:find "[Rr]eturns" and entry:find "[Bb]lock" and true
         end

@@ -239,6 +239,40 @@ spec.test("with tracking a foreign write is seen at once", function()
   end)
 end)
 
+spec.test("what is added to and swapped keeps its form", function()
+  local folder, remove = spec.folder()
+  local path = spec.write(folder .. "/policy.lua", [[
+    cache.rule "json:{id}" { codec = "json", compress = "100" }
+    cache.rule "packed:{id}" { compress = "100" }
+    cache.rule "plain:{id}" { plain = true, codec = "json" }
+  ]])
+  local cache <close> = over { ns = "swapped", policy = path }
+  local function stored(key)
+    return (redis.command("get swapped:v:" .. key))
+  end
+  local long = { text = ("all work and no play "):rep(100), n = 1 }
+  local next_one = { text = long.text .. "!", n = 2 }
+  for _, key in ipairs { "json:1", "packed:1" } do
+    spec.same(cache:set(key, long), true)
+    assert(#stored(key) < 1000, key) -- compressed
+    spec.returns({ null, null, "not_stored", long }, cache:cas(key, { "other" }, next_one))
+    spec.same(cache:cas(key, long, next_one), true)
+    assert(#stored(key) < 1000, key)
+    spec.same(cache:get(key, { l1 = false }), next_one)
+    spec.same(select(3, cache:incr(key)), "wrong_type")
+  end
+  cache:set("json:2", 41)
+  spec.returns({ 42 }, cache:incr "json:2")
+  spec.contains(stored "json:2", "42")
+  spec.same(cache:cas("json:2", 42, { 43 }), true)
+  spec.contains(stored "json:2", "[43]")
+  cache:set("plain:1", 1)
+  spec.raises("a plain value changes by set alone", cache.incr, cache, "plain:1")
+  spec.raises("a plain value changes by set alone", cache.cas, cache, "plain:1", 1, 2)
+  spec.same(stored "plain:1", "1\n")
+  remove()
+end)
+
 spec.test("a value of ours under a rule that has become plain is loaded anew", function()
   local before <close> = over { ns = "shared" }
   before:set("plain:30", "enveloped")

@@ -6,6 +6,7 @@
 local spec = require "spec"
 local http = require "perilune.http"
 local sites = require "http_site"
+local waiting = require "perilune.waiting"
 
 local new_site, expect, page = sites.new, sites.expect, sites.page
 
@@ -148,6 +149,53 @@ spec.test("stale-if-error serves what is old while the upstream fails (5861 4)",
   spec.same(got.headers["retry-after"], "5")
   site.answers["/a"] = page "two"
   expect(site.get "/a", 200, "two", "loaded", true)
+end)
+
+-- A site whose answer is past its time, and being fetched anew by a coroutine: resumed, it goes on.
+local function refetched(open_options, cache_control)
+  local site = new_site(nil, open_options)
+  site.answers["/a"] = page("one", cache_control)
+  site.get "/a"
+  site.pass(61, "http:h/a")
+  site.answers["/a"] = function()
+    coroutine.yield()
+    return page "two"
+  end
+  local own, wrapped = site.cache, waiting.wrap(site.cache, coroutine.yield)
+  local thread = coroutine.create(function()
+    site.cache = wrapped
+    expect(site.get "/a", 200, "two", "loaded", true)
+  end)
+  while #site.asked < 2 do
+    assert(coroutine.resume(thread))
+  end
+  site.cache = own
+  return site, function()
+    while coroutine.status(thread) ~= "dead" do
+      assert(coroutine.resume(thread))
+    end
+  end
+end
+
+spec.test("stale-while-revalidate is a window of the answer's own (5861 3)", function()
+  local site, go_on = refetched({ stale = false },
+    "max-age=60, stale-while-revalidate=30")
+  expect(site.get "/a", 200, "one", "stale", false)
+  site.pass(28)
+  expect(site.get "/a", 200, "one", "stale", false)
+  go_on()
+  expect(site.get "/a", 200, "two", "l1", false)
+  site.cache:close()
+end)
+
+spec.test("a rule's stale bounds it", function()
+  local site, go_on = refetched({ stale = "1ms", stale_if_error = false },
+    "max-age=60, stale-while-revalidate=30")
+  os.execute "sleep 0.01" -- until the window is over for sure
+  site.answers["/a"] = page "alone"
+  expect(site.get "/a", 200, "alone", "pass", true)
+  go_on()
+  site.cache:close()
 end)
 
 spec.test("must-revalidate serves nothing old, whatever the rule has (9111 5.2.2.2)", function()

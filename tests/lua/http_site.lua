@@ -17,7 +17,7 @@ function sites.new(raw, open_options)
   local opened = { name = "http" .. n_caches, log = false, stale = "1d", stale_if_error = "1d",
     retry = "1ms" }
   for name, value in pairs(open_options or {}) do
-    opened[name] = value
+    opened[name] = value or nil -- false: what is said here is left out
   end
   local site = { cache = assert(perilune.open(opened)), answers = {}, asked = {}, options = {} }
   for name, value in pairs(raw or {}) do

@@ -58,6 +58,23 @@ spec.test("a memory is gone with its last user, and a handle is one", function()
   spec.same(tostring(memory), "perilune.memory (closed)")
 end)
 
+test("a long value that L1 does not keep is read once", function(_, a, b)
+  local folder, remove = spec.folder()
+  local long = ("x"):rep(20000)
+  assert(b:load_policy(spec.write(folder .. "/policy.lua", 'cache.rule "far:{id}" { l1 = false }')))
+  remove()
+  a:set("far:1", long)
+  a:set("near:1", long)
+  local before = b:stats()
+  spec.returns({ long, null, "l2" }, b:get "far:1")
+  spec.returns({ long, null, "l2" }, b:get "far:1")
+  spec.returns({ long, null, "l2" }, b:get "near:1")
+  spec.returns({ long, null, "l1" }, b:get "near:1")
+  local after = b:stats()
+  spec.same({ after.gets - before.gets, after.l2_hits - before.l2_hits,
+    after.peeks - before.peeks }, { 4, 3, 0 })
+end)
+
 test("held messages are delivered by hand", function(memory, a, b)
   a:set("k", "old")
   b:get "k"

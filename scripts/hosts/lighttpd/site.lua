@@ -7,6 +7,7 @@
 -- is the policy's, runs in a thread of the cache's own, and goes on when this has answered. Who
 -- comes too early is asked to come again, but an article that is merely old is served as it is.
 local perilune = require "perilune"
+local http = require "perilune.http"
 
 -- Run once in each worker, at the first request, that is after the fork. Globals of a script are
 -- dropped after each request, fields of _G are not.
@@ -25,9 +26,18 @@ if not name then
     return 404
 end
 
-local body, _, how = _G.articles:get("article:" .. name, { timeout = "50ms" })
+local key = "article:" .. name
+local body, _, how = _G.articles:get(key, { timeout = "50ms" })
 answer["X-Cache"] = how
 if body then
+    -- what clients may keep, and for how long, is what the rule says of the key
+    local tag, asked = http.etag(body), lighty.r.req_header
+    answer["ETag"] = tag
+    answer["Cache-Control"] = http.cache_control(http.of_terms(_G.articles:terms(key)))
+    local conditions = { ["if-none-match"] = asked["If-None-Match"] }
+    if http.evaluate(request["request.method"], conditions, { etag = tag }) == 304 then
+        return 304 -- the client has it
+    end
     answer["Content-Type"] = "text/html; charset=utf-8"
     lighty.r.resp_body.set(body)
     return 200

@@ -76,6 +76,7 @@ local function get_options(raw)
     get[name] = value
   end
   get.with_old = true
+  get.own_stale = true -- serve looks at what the answer says of that
   local no_stale = {}
   for name, value in pairs(get) do
     no_stale[name] = value

@@ -11,7 +11,8 @@
 -- is given to none of them: they find a mark in its place, and fetch for themselves.
 --
 -- The cache decides whether an answer is fresh, by the ttl that it was stored with. Whether one
--- that is not may be served is decided by both: the key's rule, and what the answer says of itself.
+-- that is not may be served is said by the answer, and bounded by the key's rule where that has a
+-- stale.
 
 local perilune = require "perilune"
 local conditional = require "perilune.http.conditional"
@@ -273,7 +274,7 @@ local function cache_status(call, answer, how)
     said = "; fwd=stale; fwd-status=304"
   elseif stored.is_answer(answer) then
     local _, left = stored.age(answer, call.options.now())
-    said = ("; hit; ttl=%d"):format(math.floor(left))
+    said = ("; hit; ttl=%d; detail=%s"):format(math.floor(left), how)
   end
   local before = fields.text(answer.headers["cache-status"])
   return (before and before .. ", " or "") .. call.options.cache_status .. said
