@@ -289,13 +289,13 @@
 
 /* ---- the store first ---- */
 
-/* V, L, H (not where it is elsewhere), T, LOG. 4: how many microseconds ago the store was begun; 5:
- * 'set', 'remove' or, of a plain key, 'delete'; what clock was known by then; the clock, where T is
- * elsewhere; 6: the item, of a set.
+/* V, L, H and T where these are on this server, LOG. 4: how many microseconds ago the store was
+ * begun; 5: 'set', 'remove' or, of a plain key, 'delete'; what clock was known by then; in a
+ * cluster the clock, else 0; 6: the item, of a set.
  *
  * Here each value has a clock of its own, so what was known when the store was begun is told apart
- * from what came since, even within a millisecond. Where T is elsewhere there is the time alone.
- * What was made in the millisecond in which the store was begun counts as later.
+ * from what came since, even within a millisecond. Where T is elsewhere there is the time alone:
+ * what was made in the millisecond in which the store was begun counts as later.
  *
  * The mark is like an envelope without a value, with another letter in front: nobody takes it for
  * one. Answers with 1 or, where the value was removed instead, 0; the message's number; the value's
@@ -303,21 +303,21 @@
  * matter. */
 #define THROUGH_WRITE                                                                              \
     TELL PUT                                                                                       \
-        "local H = KEYS[3]\n"                                                                      \
-        "T, LOG = KEYS[4], KEYS[5]\n"                                                              \
+        "local H, S = KEYS[3], KEYS[4]\n"                                                          \
         "local what, known, c = string.match(ARGV[5], '(%a+) (%d+) (%d+)')\n"                      \
+        "T, LOG = c == '0' and S or nil, KEYS[5]\n"                                                \
         "local h, margin, is_mixed = redis.pcall('GETRANGE', V, 0, 43), -1, false\n"               \
         "if what == 'set' and type(h) == 'string' and #h == 44 and\n"                              \
         "    string.find(h, '^[PT]\\1') and\n"                                                     \
-        "    not (T and struct.unpack('>I8', h, 33) <= tonumber(known)) then\n"                    \
+        "    not (S and struct.unpack('>I8', h, 33) <= tonumber(known)) then\n"                    \
         "  margin = micros() - ARGV[4] - (struct.unpack('>I8', h, 9) + 1) * 1000\n"                \
         "  is_mixed = margin < 0\n"                                                                \
         "  margin = is_mixed and -1 or margin\n"                                                   \
         "end\n"                                                                                    \
         "local function stamp()\n"                                                                 \
-        "  if not T then return tonumber(c) end\n"                                                 \
-        "  local n = redis.call('HINCRBY', T, '#', 1)\n"                                           \
-        "  if n == 1 then redis.call('HDEL', T, '#') n = clock(T) end\n"                           \
+        "  if not S then return tonumber(c) end\n"                                                 \
+        "  local n = redis.call('HINCRBY', S, '#', 1)\n"                                           \
+        "  if n == 1 then redis.call('HDEL', S, '#') n = clock(S) end\n"                           \
         "  return n\n"                                                                             \
         "end\n"                                                                                    \
         "local n = 0\n"                                                                            \

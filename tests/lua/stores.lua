@@ -257,8 +257,24 @@ local function run(driver, environment, source, ...)
     spec.same(select(3, here:get "user:none"), "negative")
     spec.same(select(3, here:get "user:m4"), "loaded")
     spec.same(calls(), { "load 1" })
-    assert(here:invalidate_prefix "user:m")
-    spec.same(here:warm({ keys = keys }).loaded, 4)
+  end)
+
+  test("what is loaded ahead is loaded by some calls for many", function(here)
+    local keys = {}
+    for i = 1, 200 do
+      assert(sql:execute(("insert into users values ('w%d', 'name%d')"):format(i, i)))
+      keys[i] = "user:w" .. i
+    end
+    spec.same(here:warm({ keys = keys, concurrency = 2 }).loaded, 200)
+    local list, n = calls(), 0
+    for _, line in ipairs(list) do
+      n = n + tonumber(line:match "^load (%d+)$")
+    end
+    spec.same(n, 200)
+    assert(#list < 60, #list .. " calls")
+    spec.same(here:get("user:w200").name, "name200")
+    spec.same(here:warm({ keys = keys, concurrency = 2 }).present, 200)
+    spec.same(calls(), {})
   end)
 
   test("behind: all see it at once, and the database has the last of it", function(here, there)
