@@ -13,7 +13,7 @@
  *
  * H has, for each key with a write in Q, its last one's id. Where that has become a dead letter and
  * nothing was written since, the id stands there behind an x: so a letter that is tried again
- * undoes nothing. Whoever writes the key by another way of ours (through) takes it out.
+ * undoes nothing. Who writes the key by another way of ours (through) takes that out.
  */
 #ifndef PLN_L2_QUEUE_SCRIPTS_H
 #define PLN_L2_QUEUE_SCRIPTS_H
@@ -297,6 +297,10 @@
  * from what came since, even within a millisecond. Where T is elsewhere there is the time alone:
  * what was made in the millisecond in which the store was begun counts as later.
  *
+ * A write of the key that waits in the queue came while this one was stored; whether the store has
+ * it first or last nobody knows. It stays what a load finds, and no value is left beside it. A dead
+ * letter ('x') has been written over.
+ *
  * The mark is like an envelope without a value, with another letter in front: nobody takes it for
  * one. Answers with 1 or, where the value was removed instead, 0; the message's number; the value's
  * clock; and by how many microseconds what was there is older than the store's begin: -1, it is no
@@ -314,6 +318,9 @@
         "  is_mixed = margin < 0\n"                                                                \
         "  margin = is_mixed and -1 or margin\n"                                                   \
         "end\n"                                                                                    \
+        "local w = H and redis.call('HGET', H, string.sub(ARGV[2], 15))\n"                         \
+        "if w and string.byte(w) == 120 then redis.call('HDEL', H, string.sub(ARGV[2], 15))\n"     \
+        "elseif w and what == 'set' then margin, is_mixed = -1, true end\n"                        \
         "local function stamp()\n"                                                                 \
         "  if not S then return tonumber(c) end\n"                                                 \
         "  local n = redis.call('HINCRBY', S, '#', 1)\n"                                           \
@@ -329,7 +336,6 @@
         "  end\n"                                                                                  \
         "end\n"                                                                                    \
         "redis.call('DEL', L)\n"                                                                   \
-        "if H then redis.call('HDEL', H, string.sub(ARGV[2], 15)) end\n"                           \
         "local was_there = true\n"                                                                 \
         "if what == 'delete' then was_there = redis.call('DEL', V) == 1\n"                         \
         "elseif what == 'remove' or is_mixed then\n"                                               \

@@ -87,7 +87,7 @@ static int status_of(lua_State *L, int index) {
 /* nil or false, why, word: raises that none is stored. stack: ..., answer, why, word */
 static void take_failure(lua_State *L, struct writing *writing, int answer) {
     if (lua_isnil(L, answer + 1)) {
-        lua_pushliteral(L, "it returned false");
+        lua_pushstring(L, lua_isnil(L, answer) ? "it gave no reason" : "it returned false");
         lua_replace(L, answer + 1);
     }
     writing->call.is_answer = true;
@@ -97,7 +97,7 @@ static void take_failure(lua_State *L, struct writing *writing, int answer) {
 }
 
 static bool is_failure(lua_State *L, int answer) {
-    return lua_isnil(L, answer) ? !lua_isnil(L, answer + 1)
+    return lua_isnil(L, answer) ? !lua_isnil(L, answer + 1) || !lua_isnil(L, answer + 2)
                                 : lua_isboolean(L, answer) && !lua_toboolean(L, answer);
 }
 

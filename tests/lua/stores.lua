@@ -71,6 +71,8 @@ local function store_user(key, m, value, item)
     return execute("delete from users where id = %s", m.id)
   elseif value.name == "Mallory" then
     return nil, "Mallory may not be stored"
+  elseif value.name == "Victor" then
+    return nil, "there is no Victor", "never"
   elseif value.name == "Trent" then
     execute("insert into users values (%s, 'Trent')", m.id)
     return nil, "the connection was lost", "unknown"
@@ -223,6 +225,9 @@ local function run(driver, environment, source, ...)
     spec.contains(message, "attempt to index a nil value")
     spec.same(here:get("user:2").name, "Bob")
     spec.same(there:get("user:2").name, "Bob")
+    good, message, code = here:set("user:2", { name = "Victor" }) -- it is no misuse of set
+    spec.same({ good, code }, { nil, "store" })
+    spec.contains(message, "there is no Victor")
     good, message, code = here:set("away:1", "x")
     spec.same({ good, code }, { nil, "store" })
     spec.contains(message, "the database is away")
