@@ -86,12 +86,14 @@ PLN_API void pln_store_fail(struct pln_store_item *item, int status, const char 
 struct pln_write_options {
     uint8_t strategy; /* enum pln_write_strategy; default aside */
     bool in_order; /* behind: every write of a key is stored, in order; else the last one of those
-                      that wait */
+                      that wait. A store that does not take one of several must leave those of its
+                      key behind it as well */
     uint8_t when_full; /* behind: enum pln_when_full */
     pln_store store;   /* required but for aside */
     void *arg;
     pln_ms timeout_ms; /* of one call of the store; default 5 s: it is told by no one, so a store
-                          that blocks must have such a bound of its own */
+                          that blocks must have such a bound of its own. Behind, an instance that
+                          has died is followed by another after twice that */
     /* behind */
     size_t batch;      /* items of one call at most; default 500 */
     pln_ms every_ms;   /* an item waits so long for others to come with it; default 100 ms */
