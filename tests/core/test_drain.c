@@ -165,6 +165,7 @@ static void expect_loads(const char *first, unsigned n_loads) {
     for (int i = 0; i < 3; i++) {
         pln_release(B, results[i].value);
     }
+    rig_expect(A, "k", first, "l2"); /* it was stored for all */
 }
 
 START_TEST(a_load_of_many_brings_what_waits) {

@@ -73,7 +73,7 @@ end
 
 local function each_text(check)
   for _, dialect in ipairs(DIALECTS) do
-    for _ = 1, 4000 do
+    for _ = 1, 1500 do
       check(dialect, made(dialect))
       check(dialect, soup(), {})
     end
