@@ -12,7 +12,17 @@
  *            batches, by whichever instance is at it
  *   around   the store, and then the key is removed from all tiers: the next reader loads it
  *
- * pln_set(), pln_delete(), pln_cas(), pln_incr() and their neighbours then do it by themselves.
+ * pln_set() and pln_delete() then do it by themselves, and of keys that are written behind
+ * pln_swap() and pln_incr(), too. What ends keys in the cache alone (expire, tags, prefixes, events)
+ * tells no store.
+ *
+ * Written through and around, a write is visible once the call has returned: to this instance at
+ * once, to others when they have heard of it. Until then they may read the value before it. Where
+ * two write a key at once nobody knows whose the store has; its value is removed then, and the next
+ * reader loads it: so such a key wants a loader. A store that fails leaves all tiers as they are;
+ * after PLN_ETIMEOUT the key is gone from them. Where Redis cannot be told, the call returns PLN_OK
+ * for the record is written; other instances may read the value before it until this one can reach
+ * Redis again, or its life in their L1 ends.
  */
 #ifndef PERILUNE_STORE_H
 #define PERILUNE_STORE_H
