@@ -341,7 +341,7 @@ static int store_batch(struct pln_turns *turns) {
 /* ---- a turn ---- */
 
 void pln_turns_leave(struct pln_turns *turns) {
-    bool has_ended;
+    bool has_ended = false;
     if (turns->is_leading) {
         (void) end_all(turns, &has_ended);
     }
