@@ -11,8 +11,7 @@ local policy = {
 files["scripts/policies"] = policy
 files["scripts/warmers/from_sqlite.lua"] = policy
 files["scripts/warmers/from_previous.lua"] = policy
-files["scripts/examples/packages_policy.lua"] = policy
-files["scripts/examples/events_policy.lua"] = policy
+files["scripts/examples/*_policy.lua"] = policy
 files["lua/types"] = { ignore = { "111", "112", "113", "211", "212", "231", "241", "631" } }
 
 -- what hosts give their scripts, and take from them

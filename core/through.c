@@ -133,12 +133,20 @@ static struct pln_store_item item_of(const struct write *write) {
                                    .attempt = 1};
 }
 
-/* The store, and what becomes of the key where that fails. Returns: as pln_store_run(). */
+/* Calls the store. Returns: PLN_OK; PLN_ESTORE, also for what can never be stored, since that is
+ * no misuse of the call; PLN_ETIMEOUT. */
+static int run_store(struct pln_cache *cache, const struct pln_ruleset *ruleset,
+                     const struct pln_rule *rule, struct pln_store_item *items, size_t n) {
+    int status = pln_store_run(cache, ruleset, rule, items, n);
+    return status == PLN_EINVAL ? PLN_ESTORE : status;
+}
+
+/* The store, and what becomes of the key where that fails. Returns: as run_store(). */
 static int store(struct write *write) {
     struct pln_cache *cache = write->cache;
     char text[PLN_ERROR_TEXT];
     struct pln_store_item item = item_of(write);
-    int status = pln_store_run(cache, write->ruleset, write->match.rule, &item, 1);
+    int status = run_store(cache, write->ruleset, write->match.rule, &item, 1);
     if (status == PLN_ETIMEOUT) {
         memcpy(text, pln_error_text(), sizeof text);
         forget(cache, &write->key, write->terms);
@@ -247,7 +255,7 @@ static size_t sort(struct gone *gone, size_t n) {
     return n_left;
 }
 
-/* Those of one rule. Returns: as pln_store_run(). */
+/* Those of one rule. Returns: as run_store(). */
 static int delete_of_rule(struct pln_cache *cache, const struct pln_ruleset *ruleset,
                           const struct gone *gone, struct pln_store_item *items, size_t n) {
     const struct pln_rule *rule = gone->rule;
@@ -261,7 +269,7 @@ static int delete_of_rule(struct pln_cache *cache, const struct pln_ruleset *rul
         items[i] = (struct pln_store_item){
             .op = PLN_STORE_DELETE, .key = gone[i].key.key, .id = "", .attempt = 1};
     }
-    int status = pln_store_run(cache, ruleset, rule, items, n);
+    int status = run_store(cache, ruleset, rule, items, n);
     if (status < 0) {
         memcpy(text, pln_error_text(), sizeof text);
     }

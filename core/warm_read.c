@@ -10,7 +10,8 @@
  * Such a thread has a number as workers have, and so a state of its own for the policy's functions:
  * it loads itself, and as many keys are loaded at once as the plan says. While another instance
  * leads, only keys are read that the leader is through with. Where nothing holds the loads back,
- * those of a batch share their leases' and their commits' round trips (fills.h).
+ * those of a batch share their leases' and their commits' round trips (fills.h), and those of a
+ * rule that loads many at once are one call of its function.
  *
  * The values come the way of every other read: what is kept in L1 has to be read in order with the
  * key's writes (R10), so another connection is no place for it. What bounds the delay that warming
@@ -19,6 +20,7 @@
  */
 #include "fills.h"
 #include "warm.h"
+#include "way.h"
 
 #include <stdio.h>
 
@@ -163,17 +165,17 @@ static void find(struct pln_warming *warming, const size_t *places, size_t n, en
     }
 }
 
-/* Loads one key, which no tier has had a moment ago. */
-static enum fate load(struct pln_warm_thread *self, size_t place, char *text, size_t size) {
-    struct pln_warming *warming = self->warming;
+static const struct pln_get_options load_options = {.flags = PLN_GET_NO_STALE | PLN_GET_NO_L1 |
+                                                             PLN_GET_KEEP};
+
+/* What became of a load, whose value is given back. */
+static enum fate fate_of(const struct pln_warming *warming, size_t place, int status,
+                         const struct pln_result *result, char *text, size_t size) {
     const struct pln_warm_key *key = &warming->list.keys[place];
-    struct pln_result result;
-    struct pln_get_options options = {.flags = PLN_GET_NO_STALE | PLN_GET_NO_L1 | PLN_GET_KEEP};
-    int status = pln_cache_load_as(warming->cache, key->key, &options, self->worker, &result);
-    pln_release(warming->cache, result.value);
+    pln_release(warming->cache, result->value);
     if (status == PLN_OK || status == PLN_ABSENT) {
-        return result.source == PLN_FROM_LOADER || result.source == PLN_FROM_NEGATIVE ? LOADED
-                                                                                      : PRESENT;
+        return result->source == PLN_FROM_LOADER || result->source == PLN_FROM_NEGATIVE ? LOADED
+                                                                                        : PRESENT;
     }
     if (status == PLN_MISS && warming->list.rows[key->source].may_be_gone) {
         return GONE;
@@ -181,6 +183,15 @@ static enum fate load(struct pln_warm_thread *self, size_t place, char *text, si
     snprintf(text, size, "%s",
              status == PLN_MISS ? "it is nowhere, and no rule loads it" : pln_error_text());
     return FAILED;
+}
+
+/* Loads one key, which no tier has had a moment ago. */
+static enum fate load(struct pln_warm_thread *self, size_t place, char *text, size_t size) {
+    struct pln_warming *warming = self->warming;
+    struct pln_result result;
+    int status = pln_cache_load_as(warming->cache, warming->list.keys[place].key, &load_options,
+                                   self->worker, &result);
+    return fate_of(warming, place, status, &result, text, size);
 }
 
 /* Of L2 only: what was loaded counts when L2 has it. */
@@ -217,28 +228,92 @@ static struct pln_fills *begin_together(const struct pln_warming *warming, const
     return pln_fills_begin(warming->cache, keys, n);
 }
 
-static void load_missing(struct pln_warm_thread *self, const size_t *places, size_t n) {
+/* Keys that were loaded, of which Redis is yet to be asked whether it has them. */
+struct loaded {
+    size_t places[BATCH], n;
+};
+
+static void note_load(struct pln_warming *warming, size_t place, enum fate fate, const char *text,
+                      struct loaded *loaded) {
+    if (fate == LOADED && (warming->options->flags & PLN_WARM_L2_ONLY) != 0) {
+        loaded->places[loaded->n++] = place;
+    } else {
+        note(warming, place, fate, text);
+    }
+}
+
+/* Moves the keys whose rules load many at once to the end; returns how many others there are. */
+static size_t sort(struct pln_warming *warming, size_t *places, size_t n) {
+    struct pln_ruleset *ruleset = pln_cache_policy(warming->cache);
+    size_t n_others = ruleset->loads_many ? 0 : n;
+    for (size_t i = 0; ruleset->loads_many && i < n; i++) {
+        struct pln_match match;
+        size_t place = places[i];
+        pln_ruleset_match(ruleset, warming->list.keys[place].key, &match);
+        if (!pln_rule_loads_many(match.rule)) {
+            places[i] = places[n_others];
+            places[n_others++] = place;
+        }
+    }
+    pln_ruleset_unref(ruleset);
+    return n_others;
+}
+
+/* Those of one rule by one call. */
+static void load_many(struct pln_warm_thread *self, const size_t *places, size_t n,
+                      struct loaded *loaded) {
     struct pln_warming *warming = self->warming;
-    bool is_l2_only = (warming->options->flags & PLN_WARM_L2_ONLY) != 0, goes_on = true;
-    size_t loaded[BATCH], n_loaded = 0;
+    struct pln_bytes keys[BATCH];
+    struct pln_result results[BATCH] = {{.value = NULL}};
+    int statuses[BATCH];
+    char text[PLN_ERROR_TEXT];
+    for (size_t i = 0; i < n; i++) {
+        keys[i] = warming->list.keys[places[i]].key;
+        statuses[i] = PLN_MISS;
+    }
+    struct pln_many many = {.cache = warming->cache,
+                            .keys = keys,
+                            .n = n,
+                            .options = &load_options,
+                            .results = results,
+                            .statuses = statuses,
+                            .loads_as = self->worker + 1};
+    pln_many_load(&many);
+    for (size_t i = 0; i < n; i++) {
+        enum fate fate = fate_of(warming, places[i], statuses[i], &results[i], text, sizeof text);
+        note_load(warming, places[i], fate, text, loaded);
+    }
+}
+
+/* Each for itself, with round trips in common. False where it is time to stop. */
+static bool load_each(struct pln_warm_thread *self, const size_t *places, size_t n,
+                      struct loaded *loaded) {
+    struct pln_warming *warming = self->warming;
+    bool goes_on = true;
     char text[PLN_ERROR_TEXT];
     for (size_t at = 0, n_now; goes_on && at < n; at += n_now) {
         n_now = together(self, n - at);
         pln_ns began = pln_clock_precise();
         struct pln_fills *fills = begin_together(warming, places + at, n_now);
         for (size_t i = at; i < at + n_now && (goes_on = await_turn(warming)); i++) {
-            enum fate fate = load(self, places[i], text, sizeof text);
-            if (fate == LOADED && is_l2_only) {
-                loaded[n_loaded++] = places[i];
-            } else {
-                note(warming, places[i], fate, text);
-            }
+            note_load(warming, places[i], load(self, places[i], text, sizeof text), text, loaded);
         }
         pln_fills_end(fills);
         adapt(self, pln_clock_precise() - began);
     }
-    if (n_loaded > 0) {
-        check_stored(warming, loaded, n_loaded);
+    return goes_on;
+}
+
+/* A rate is kept by loading one key after the other. */
+static void load_missing(struct pln_warm_thread *self, size_t *places, size_t n) {
+    struct pln_warming *warming = self->warming;
+    struct loaded loaded = {.n = 0};
+    size_t n_each = warming->rate > 0 ? n : sort(warming, places, n);
+    if (load_each(self, places, n_each, &loaded) && n > n_each && await_turn(warming)) {
+        load_many(self, places + n_each, n - n_each, &loaded);
+    }
+    if (loaded.n > 0) {
+        check_stored(warming, loaded.places, loaded.n);
     }
 }
 

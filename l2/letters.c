@@ -36,10 +36,10 @@ static bool read_letter(const struct pln_reply *reply, int64_t now, struct pln_l
     return true;
 }
 
-static int read_letters(const struct pln_reply *reply, struct pln_l2_letters *letters) {
+int pln_letters_read(const struct pln_reply *reply, struct pln_l2_letters *letters) {
     const struct pln_reply *at = reply->elements;
-    if (reply->n_elements != 2 || at[0].kind != PLN_REPLY_INTEGER ||
-        at[1].kind != PLN_REPLY_ARRAY) {
+    if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 2 ||
+        at[0].kind != PLN_REPLY_INTEGER || at[1].kind != PLN_REPLY_ARRAY) {
         return pln_queue_no_answer("letters");
     }
     struct pln_l2_letter *read = calloc(at[1].n_elements + 1, sizeof *read);
@@ -71,7 +71,7 @@ int pln_queue_letters(struct pln_l2 *l2, uint64_t after_ms, uint64_t after_seq, 
     pln_script_add_number(&call, PLN_QUEUE_BYTES);
     int result = pln_queue_run(l2, &call, deadline, &reply);
     if (result == PLN_OK) {
-        result = read_letters(reply, letters);
+        result = pln_letters_read(reply, letters);
         pln_reply_free(reply);
     }
     return result;

@@ -196,7 +196,8 @@ static int through_locked(struct mem_client *client, const struct pln_hashed *ke
     if (record == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for a value");
     }
-    bool is_mixed = item != NULL && (record->made_at > began || key->is_plain);
+    bool is_waiting = last != NULL && last->write != NULL; /* it came while this was stored */
+    bool is_mixed = item != NULL && (record->made_at > began || key->is_plain || is_waiting);
     if (item != NULL && !is_mixed) {
         status = pln_mem_store(client, key->key, item, client->space->clock);
         record->made_at = pln_clock_precise();
@@ -204,7 +205,7 @@ static int through_locked(struct mem_client *client, const struct pln_hashed *ke
         pln_mem_remove_locked(client, key->key);
         record->made_at = pln_clock_precise();
     }
-    if (last != NULL) {
+    if (last != NULL && !is_waiting) { /* a dead letter, which this has written over */
         drop_last(&client->space->queue, last);
     }
     pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);

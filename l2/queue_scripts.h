@@ -13,7 +13,7 @@
  *
  * H has, for each key with a write in Q, its last one's id. Where that has become a dead letter and
  * nothing was written since, the id stands there behind an x: so a letter that is tried again
- * undoes nothing. Whoever writes the key by another way of ours (through) takes it out.
+ * undoes nothing. Who writes the key by another way of ours (through) takes that out.
  */
 #ifndef PLN_L2_QUEUE_SCRIPTS_H
 #define PLN_L2_QUEUE_SCRIPTS_H
@@ -289,13 +289,17 @@
 
 /* ---- the store first ---- */
 
-/* V, L, H (not where it is elsewhere), T, LOG. 4: how many microseconds ago the store was begun; 5:
- * 'set', 'remove' or, of a plain key, 'delete'; what clock was known by then; the clock, where T is
- * elsewhere; 6: the item, of a set.
+/* V, L, H and T where these are on this server, LOG. 4: how many microseconds ago the store was
+ * begun; 5: 'set', 'remove' or, of a plain key, 'delete'; what clock was known by then; in a
+ * cluster the clock, else 0; 6: the item, of a set.
  *
  * Here each value has a clock of its own, so what was known when the store was begun is told apart
- * from what came since, even within a millisecond. Where T is elsewhere there is the time alone.
- * What was made in the millisecond in which the store was begun counts as later.
+ * from what came since, even within a millisecond. Where T is elsewhere there is the time alone:
+ * what was made in the millisecond in which the store was begun counts as later.
+ *
+ * A write of the key that waits in the queue came while this one was stored; whether the store has
+ * it first or last nobody knows. It stays what a load finds, and no value is left beside it. A dead
+ * letter ('x') has been written over.
  *
  * The mark is like an envelope without a value, with another letter in front: nobody takes it for
  * one. Answers with 1 or, where the value was removed instead, 0; the message's number; the value's
@@ -303,21 +307,24 @@
  * matter. */
 #define THROUGH_WRITE                                                                              \
     TELL PUT                                                                                       \
-        "local H = KEYS[3]\n"                                                                      \
-        "T, LOG = KEYS[4], KEYS[5]\n"                                                              \
+        "local H, S = KEYS[3], KEYS[4]\n"                                                          \
         "local what, known, c = string.match(ARGV[5], '(%a+) (%d+) (%d+)')\n"                      \
+        "T, LOG = c == '0' and S or nil, KEYS[5]\n"                                                \
         "local h, margin, is_mixed = redis.pcall('GETRANGE', V, 0, 43), -1, false\n"               \
         "if what == 'set' and type(h) == 'string' and #h == 44 and\n"                              \
         "    string.find(h, '^[PT]\\1') and\n"                                                     \
-        "    not (T and struct.unpack('>I8', h, 33) <= tonumber(known)) then\n"                    \
+        "    not (S and struct.unpack('>I8', h, 33) <= tonumber(known)) then\n"                    \
         "  margin = micros() - ARGV[4] - (struct.unpack('>I8', h, 9) + 1) * 1000\n"                \
         "  is_mixed = margin < 0\n"                                                                \
         "  margin = is_mixed and -1 or margin\n"                                                   \
         "end\n"                                                                                    \
+        "local w = H and redis.call('HGET', H, string.sub(ARGV[2], 15))\n"                         \
+        "if w and string.byte(w) == 120 then redis.call('HDEL', H, string.sub(ARGV[2], 15))\n"     \
+        "elseif w and what == 'set' then margin, is_mixed = -1, true end\n"                        \
         "local function stamp()\n"                                                                 \
-        "  if not T then return tonumber(c) end\n"                                                 \
-        "  local n = redis.call('HINCRBY', T, '#', 1)\n"                                           \
-        "  if n == 1 then redis.call('HDEL', T, '#') n = clock(T) end\n"                           \
+        "  if not S then return tonumber(c) end\n"                                                 \
+        "  local n = redis.call('HINCRBY', S, '#', 1)\n"                                           \
+        "  if n == 1 then redis.call('HDEL', S, '#') n = clock(S) end\n"                           \
         "  return n\n"                                                                             \
         "end\n"                                                                                    \
         "local n = 0\n"                                                                            \
@@ -329,7 +336,6 @@
         "  end\n"                                                                                  \
         "end\n"                                                                                    \
         "redis.call('DEL', L)\n"                                                                   \
-        "if H then redis.call('HDEL', H, string.sub(ARGV[2], 15)) end\n"                           \
         "local was_there = true\n"                                                                 \
         "if what == 'delete' then was_there = redis.call('DEL', V) == 1\n"                         \
         "elseif what == 'remove' or is_mixed then\n"                                               \

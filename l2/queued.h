@@ -59,6 +59,11 @@ bool pln_id_read(struct pln_bytes text, uint64_t *ms, uint64_t *seq);
 /* An entry from its fields, of which it points to the bytes; false where it is no write of ours:
  * then it has what could be made of it. */
 bool pln_entry_read(const struct pln_reply *fields, struct pln_l2_entry *entry);
+/* The same of one as the script gives it, with its id and how often it was taken; false where that
+ * makes no sense. */
+bool pln_taken_read(const struct pln_reply *reply, struct pln_l2_entry *entry, bool *is_ours);
+/* Letters, as the script gives them: copies, or PLN_EL2 where they make no sense. */
+int pln_letters_read(const struct pln_reply *reply, struct pln_l2_letters *letters);
 /* The field that stands behind this name; empty where there is none. */
 struct pln_bytes pln_field(const struct pln_reply *fields, const char *name);
 

@@ -67,8 +67,7 @@ static int bury(struct pln_l2 *l2, const struct pln_l2_taking *taking,
 
 /* ---- taking ---- */
 
-/* Reads an entry as the script gives it: its id, its fields, how often it was taken. */
-static bool read_taken(const struct pln_reply *reply, struct pln_l2_entry *entry, bool *is_ours) {
+bool pln_taken_read(const struct pln_reply *reply, struct pln_l2_entry *entry, bool *is_ours) {
     const struct pln_reply *at = reply->elements;
     *entry = (struct pln_l2_entry){.ms = 0};
     if (reply->kind != PLN_REPLY_ARRAY || reply->n_elements != 3 ||
@@ -103,7 +102,7 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
     int result = read != NULL ? PLN_OK : pln_fail(PLN_ENOMEM, "l2: no memory for writes");
     for (size_t i = 0; result == PLN_OK && i < list->n_elements; i++) {
         bool is_ours;
-        if (!read_taken(&list->elements[i], &read[n], &is_ours)) {
+        if (!pln_taken_read(&list->elements[i], &read[n], &is_ours)) {
             result = pln_queue_no_answer("take");
         } else if (is_ours) {
             n++;

@@ -80,6 +80,9 @@ static int run(struct pln_redis *redis, const struct pln_hashed *key,
     if (!redis->names.is_cluster || redis->names.is_tagged) {
         call.names[call.n_names++] = redis->names.last;
     }
+    if (redis->names.is_tagged) { /* elsewhere every script has them, or none can */
+        call.names[call.n_names++] = redis->names.tags;
+    }
     snprintf(how, sizeof how, "%s %" PRIu64 " %" PRIu64,
              key->is_plain  ? "delete"
              : item != NULL ? "set"

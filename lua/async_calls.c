@@ -16,7 +16,7 @@ struct call {
     int (*run)(struct pln_cache *cache, const struct call *call);
     struct pln_bytes first, value; /* key, tag, prefix or pattern */
     struct pln_set_options set;
-    pln_ms ttl;
+    pln_ms ttl; /* of touch; of flush: its timeout */
     const struct pln_bytes *list;
     size_t n;
 };
@@ -55,6 +55,10 @@ static int run_pattern(struct pln_cache *cache, const struct call *call) {
     return pln_invalidate_pattern(cache, call->first);
 }
 
+static int run_flush(struct pln_cache *cache, const struct call *call) {
+    return pln_flush(cache, call->ttl);
+}
+
 static int run_clear(struct pln_cache *cache, const struct call *call) {
     (void) call;
     return pln_clear(cache);
@@ -79,6 +83,10 @@ static void take_none(lua_State *L, struct call *call) {
 static void take_touch(lua_State *L, struct call *call) {
     call->first = pln_lua_check_key(L, 3);
     call->ttl = pln_lua_check_duration(L, 4, "ttl");
+}
+
+static void take_flush(lua_State *L, struct call *call) {
+    call->ttl = lua_isnil(L, 3) ? 0 : pln_lua_check_duration(L, 3, "the timeout of flush");
 }
 
 static void take_set(lua_State *L, struct call *call) {
@@ -119,6 +127,7 @@ static const struct method {
     {"invalidate_prefix", 1, take_first, run_prefix},
     {"invalidate_pattern", 1, take_first, run_pattern},
     {"clear", 0, take_none, run_clear},
+    {"flush", 1, take_flush, run_flush},
 };
 
 /* The method named at 2. Raises where there is none. */

@@ -284,7 +284,8 @@ static int push_class(lua_State *L) {
                                      pln_lua_terms,
                                      pln_lua_swaps,
                                      pln_lua_hearing,
-                                     pln_lua_queries};
+                                     pln_lua_queries,
+                                     pln_lua_queue};
     lua_newtable(L);
     int class = lua_gettop(L);
     lua_pushliteral(L, "perilune.cache");

@@ -31,6 +31,7 @@
  * scans.c    iterators over what is too large to be fetched at once
  * boards.c   sorted sets as leaderboards
  * queries.c  results of SQL, by a library in Lua
+ * queue.c    what waits to be stored, and what could not be
  *
  * Misuse raises; what happens in life is nil, message, code; an outcome such as a miss is nil, nil,
  * code. An error in Lua is a longjmp, so a borrowed value and a call of the core's are never left
@@ -346,6 +347,6 @@ extern const luaL_Reg pln_lua_reads[], pln_lua_writes[], pln_lua_wraps[], pln_lu
     pln_lua_keys[], pln_lua_locks[], pln_lua_limits[], pln_lua_sessions[], pln_lua_data[],
     pln_lua_hashes[], pln_lua_scans[], pln_lua_boards[], pln_lua_policies[], pln_lua_warmings[],
     pln_lua_shadows[], pln_lua_engines[], pln_lua_asyncs[], pln_lua_copies[], pln_lua_terms[],
-    pln_lua_swaps[], pln_lua_hearing[], pln_lua_queries[];
+    pln_lua_swaps[], pln_lua_hearing[], pln_lua_queries[], pln_lua_queue[];
 
 #endif

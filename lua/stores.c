@@ -87,7 +87,7 @@ static int status_of(lua_State *L, int index) {
 /* nil or false, why, word: raises that none is stored. stack: ..., answer, why, word */
 static void take_failure(lua_State *L, struct writing *writing, int answer) {
     if (lua_isnil(L, answer + 1)) {
-        lua_pushliteral(L, "it returned false");
+        lua_pushstring(L, lua_isnil(L, answer) ? "it gave no reason" : "it returned false");
         lua_replace(L, answer + 1);
     }
     writing->call.is_answer = true;
@@ -97,20 +97,24 @@ static void take_failure(lua_State *L, struct writing *writing, int answer) {
 }
 
 static bool is_failure(lua_State *L, int answer) {
-    return lua_isnil(L, answer) ? !lua_isnil(L, answer + 1)
+    return lua_isnil(L, answer) ? !lua_isnil(L, answer + 1) || !lua_isnil(L, answer + 2)
                                 : lua_isboolean(L, answer) && !lua_toboolean(L, answer);
 }
 
 /* The reason on top of the stack, "why" or { "why", "never" }, becomes the item's. */
 static void take_reason(lua_State *L, const struct writing *writing, struct pln_store_item *item) {
     int status = PLN_ESTORE, top = lua_gettop(L);
+    char what[PLN_STORE_TEXT];
+    size_t len;
     if (lua_istable(L, top)) {
         lua_rawgeti(L, top, 1);
         lua_rawgeti(L, top, 2);
         status = status_of(L, -1);
         lua_pop(L, 1);
     }
-    fail_item(writing, item, status, luaL_tolstring(L, -1, NULL));
+    const char *text = luaL_tolstring(L, -1, &len);
+    pln_script_escape(what, sizeof what, text, len);
+    fail_item(writing, item, status, what);
     lua_settop(L, top);
 }
 

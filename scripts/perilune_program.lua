@@ -38,6 +38,14 @@ usage: perilune COMMAND [OPTIONS] ...
                           or whose keys begin with it, or fit it ('*' is any bytes)
   stats                   what a new instance sees: its link, its counts
       [--json | --prometheus]
+  queue                   what was written behind and waits to be stored: how much, since when,
+      [--json]            and whether an instance is at it
+  flush                   waits until all of it is stored; does so itself by a policy's stores
+      [-p POLICY] [--trusted] [--wait 1m] [--json]
+  deadletters list        what could not be stored, and why
+      [--most 1000] [--json]
+  deadletters retry|drop ID... | --all
+      [--json]            puts such writes back into the queue, or gives them up
   policy check FILE       says whether a policy file is right, and if not, where
       [--trusted]
   policy test FILE        runs the tests (cache.test) that a policy file brings along
@@ -117,7 +125,8 @@ program.json, program.as_list = json, as_list -- for the commands in files of th
 ---------------------------------------------------------------------------------------------------
 -- commands
 
-local commands = { simulate = program.simulate }
+local commands = program.queue
+commands.simulate = program.simulate
 
 commands.get = {
   options = { ["--json"] = "flag" },
@@ -343,16 +352,19 @@ local prompt = {
 ---------------------------------------------------------------------------------------------------
 -- the command line
 
--- Takes the command off the arguments: one word, or two for those of `policy`.
+-- Commands of two words, and what the second may be.
+local doubles = { policy = "check, test, explain or events", deadletters = "list, retry or drop" }
+
+-- Takes the command off the arguments.
 local function find_command(arguments)
   if arguments[1]:find "^%-" then
     return prompt
   end
   local name = table.remove(arguments, 1)
-  if name == "policy" and arguments[1] and not arguments[1]:find "^%-" then
+  if doubles[name] and arguments[1] and not arguments[1]:find "^%-" then
     name = name .. " " .. table.remove(arguments, 1)
-  elseif name == "policy" then
-    refuse "policy wants check, test, explain or events"
+  elseif doubles[name] then
+    refuse("%s wants %s", name, doubles[name])
   end
   if commands[name] then
     return commands[name]

@@ -73,7 +73,7 @@ function Cache:get_or_async(key, options, loader, ...) end
 function Cache:get_many_async(keys, options) end
 
 ---Has a method that writes carried out by a worker; the op's result is the method's.
----@param method "set"|"delete"|"delete_many"|"expire"|"touch"|"invalidate_tag"|"invalidate_prefix"|"invalidate_pattern"|"clear"
+---@param method "set"|"delete"|"delete_many"|"expire"|"touch"|"invalidate_tag"|"invalidate_prefix"|"invalidate_pattern"|"clear"|"flush"
 ---@param ... any its arguments
 ---@return perilune.Op? op
 ---@return string? message

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- sessions.lua - who is logged in, from where, and "log out everywhere".
+-- sessions.lua - who is logged in, on which device, and "log out everywhere".
 --
 -- usage: perilune run sessions.lua [REDIS_URL]
 
@@ -10,6 +10,7 @@ local url = arg[1] or "redis://localhost"
 local cache <close> = assert(perilune.open { redis = url, ns = "examples" })
 local sessions = cache:sessions { ttl = "30m" } -- after the last use
 
+-- The id goes into the cookie: who has it is logged in.
 local function log_in(user, device)
     return assert(sessions:create(user, { device = device, cart = {} }))
 end
@@ -28,11 +29,12 @@ assert(sessions:update(phone, data))
 print(("%s has a %s in the cart, on the %s"):format(info.user, sessions:get(phone).cart[1],
     data.device))
 
-for _, session in ipairs(assert(sessions:of "ada")) do
-    print(("logged in %d s ago, seen %d s ago"):format(session.age // 1, session.idle // 1))
+print(("%s is logged in %d times"):format(info.user, #assert(sessions:of "ada")))
+for _, session in ipairs(sessions:of "ada") do
+    print(("  for %d s, seen %d s ago"):format(session.age // 1, session.idle // 1))
 end
 
 -- A new password: whoever has the old one is out, now and on every machine, for sessions are never
 -- served from memory.
 print(("%d sessions ended"):format(assert(sessions:destroy_all "ada")))
-print("after logging out everywhere: " .. tostring(sessions:get(laptop)))
+print("the laptop is " .. (sessions:get(laptop) and "logged in" or "logged out"))

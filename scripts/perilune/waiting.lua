@@ -20,7 +20,7 @@ local waiting = {}
 -- Methods that wait and have no op of their own: a worker of the engine runs them.
 local CALLED = {
     "set", "delete", "delete_many", "expire", "touch", "invalidate_tag", "invalidate_prefix",
-    "invalidate_pattern", "clear",
+    "invalidate_pattern", "clear", "flush",
 }
 
 local function always()

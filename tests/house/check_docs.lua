@@ -216,9 +216,12 @@ local is_done, err = pcall(function()
     check_links(readme, "")
     check_guide(guide)
     check_links(guide, "scripts/policies/")
+    check_links(read(root .. "/scripts/examples/README.md"), "scripts/examples/")
     check_manual "perilune-policy.5"
-    for _, name in ipairs { "values" } do
-        check_reference(read(root .. "/lua/reference/" .. name .. ".md"))
+    for _, name in ipairs { "values", "strategies" } do
+        local page = read(root .. "/lua/reference/" .. name .. ".md")
+        check_reference(page)
+        check_links(page, "lua/reference/")
     end
 end)
 stop_redis()

@@ -380,6 +380,18 @@ static void a_letter_undoes_no_later_write(struct client *a, struct client *b) {
     expect_depth(a, 0, 0);
 }
 
+static void a_write_through_leaves_what_waits(struct client *a, struct client *b) {
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_item item = item_of("through");
+    pln_ns began = pln_clock_precise();
+    ck_assert_int_eq(write_set(b, "a", "waits"), PLN_OK);
+    ck_assert_int_eq(pln_l2_through(a->l2, &key, &item, began, soon()), PLN_NOT_STORED);
+    expect_waiting(b, "a", "a=waits");
+    expect_text(b, "a", NULL);
+    ck_assert_int_eq(pln_l2_through(a->l2, &key, NULL, began, soon()), PLN_OK);
+    expect_waiting(b, "a", "a=waits");
+}
+
 static void the_oldest_letters_go_first(struct client *a, struct client *b) {
     struct pln_l2_taking taking = taker('1', true);
     struct pln_l2_letters letters;
@@ -417,6 +429,7 @@ const struct semantic queue_semantics[] = {
     SEMANTIC(many_are_taken_and_ended_at_once),
     SEMANTIC(a_letter_is_shown_tried_again_and_dropped),
     SEMANTIC(a_letter_undoes_no_later_write),
+    SEMANTIC(a_write_through_leaves_what_waits),
     SEMANTIC(the_oldest_letters_go_first),
 };
 const int n_queue_semantics = PLN_ARRAY_LEN(queue_semantics);

@@ -175,6 +175,30 @@ START_TEST(letters_that_are_not_ours_are_shown_and_dropped) {
 }
 END_TEST
 
+START_TEST(letters_that_are_gone_leave_nothing) {
+    struct pln_l2_taking taking = taker('1', true);
+    struct pln_l2_entries entries;
+    struct pln_l2_letters letters;
+    expect_take(&a, &taking, "");
+    taking.is_first = false;
+    ck_assert_int_eq(write_set(&a, "a", "v"), PLN_OK);
+    ck_assert_int_eq(write_set(&a, "b", "v"), PLN_OK);
+    expect_taken(&a, &taking, "a=v b=v", &entries);
+    for (size_t i = 0; i < 2; i++) {
+        int result = pln_l2_queue_bury(a.l2, &taking, &entries.entries[i], 1, "why", 1, soon());
+        ck_assert_int_eq(result, PLN_OK);
+    }
+    pln_l2_entries_fini(&entries);
+    command("1", "HLEN ns:queue:last");
+    command("1", "HEXISTS ns:queue:last b");
+    ck_assert_int_eq(pln_l2_letters(a.l2, 0, 0, 9, soon(), &letters), PLN_OK);
+    const struct pln_l2_entry *entry = &letters.letters[0].entry;
+    ck_assert_int_eq(pln_l2_letter_end(a.l2, entry->ms, entry->seq, false, soon()), PLN_OK);
+    pln_l2_letters_fini(&letters);
+    command("0", "EXISTS ns:queue:last");
+}
+END_TEST
+
 START_TEST(what_stands_in_the_queues_place_is_an_error) {
     struct pln_l2_taking taking = taker('1', true);
     struct pln_l2_entries entries;
@@ -446,6 +470,7 @@ int main(void) {
     tcase_add_test(redis, a_lead_ends_by_itself_and_another_goes_on);
     tcase_add_test(redis, entries_that_are_not_ours_become_dead_letters);
     tcase_add_test(redis, letters_that_are_not_ours_are_shown_and_dropped);
+    tcase_add_test(redis, letters_that_are_gone_leave_nothing);
     tcase_add_test(redis, what_stands_in_the_queues_place_is_an_error);
     tcase_add_test(redis, what_others_have_deleted_is_made_anew);
     tcase_add_test(redis, big_writes_are_handed_out_a_few_at_a_time);

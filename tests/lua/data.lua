@@ -393,23 +393,6 @@ spec.test("names are the namespace's", function()
   spec.same(redis.command "exists spec:d:scanned", "1\n")
 end)
 
-spec.test("the example of a leaderboard runs", function()
-  local example = arg[0]:match "^(.*/)" .. "../../scripts/examples/leaderboard.lua"
-  local output, code, errors = spec.run(("%s run %s %s"):format(os.getenv "PERILUNE", example,
-    redis.url))
-  spec.same(errors, "")
-  spec.same(code, 0)
-  spec.same(output, [[
-1. ada 1600
-2. cyd 1500
-3. dan 900
-bob is number 4 of 4 with 900 points
-4 events
-42 games, from l1
-43 games, as soon as the other process has said so
-]])
-end)
-
 spec.test("with Redis gone a call is nil, message, code", function()
   cache:hset("cart:9", { a = 1 })
   spec.wait_until("L1 has it", function()

@@ -220,6 +220,19 @@ sessions:of "ada"
 sessions:destroy(session)
 sessions:destroy_all "ada"
 
+---- what waits to be stored
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+cache:flush()
+cache:flush "1s"
+cache:queue()
+cache:deadletters()
+cache:deadletters(5)
+cache:retry_deadletter "1-1"
+cache:drop_deadletter "all"
+pcall(cache.flush, cache, "soon")
+pcall(cache.drop_deadletter, cache)
+
 ---- results of queries
 local perilune, name = ...
 local cache <close> = assert(perilune.open(name))

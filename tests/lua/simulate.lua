@@ -40,7 +40,11 @@ local loading = file("loading.lua", [[
 cache.rule "*" { ttl = "10s", load = function() error "a simulation loads nothing" end }
 ]])
 local lasting = file("lasting.lua", [[
-cache.rule "*" { ttl = "1h", load = function() error "a simulation loads nothing" end }
+cache.rule "*" {
+  ttl = "1h",
+  load_many = function() error "a simulation loads nothing" end,
+  write = through(function() error "a simulation stores nothing" end),
+}
 ]])
 local stale = file("stale.lua", [[
 cache.rule "*" { ttl = "10s", stale = "1m", load = function() return "" end }

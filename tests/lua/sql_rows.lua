@@ -195,24 +195,66 @@ each("of a batch what no row can be made of is told, and the rest is stored", fu
   spec.same(names_in(db), "")
 end)
 
--- ---- as a policy of a cache has it ----
+-- ---- as policies of caches have it ----
+
+-- A cache whose trusted policy loads and stores users by this database.
+local function open_with(db, dialect, strategy, redis)
+  local source = dialect == "sqlite3" and folder .. "/test.db" or databases.server.conninfo
+  local policy = spec.write(folder .. "/policy.lua", ([[
+    local db = require("perilune.sql").open(%q, %q, { connect_timeout = "5s", timeout = "5s" })
+    local users = { table = "users", key = "id", columns = { "name" }, from = "user:{id}" }
+    local load, load_many = db:loader(users)
+    users.version = "version"
+    cache.rule "user:{id}" { ttl = "1h", load = load, load_many = load_many,
+      write = %s { store = db:store(users), timeout = "30s" } }]]):format(dialect, source,
+    strategy))
+  table_of(db, "users", "id integer PRIMARY KEY, name text, version bigint")
+  assert(db:exec "INSERT INTO users (id, name) VALUES (7, 'a'), (8, 'b')")
+  return assert(require("perilune").open { log = false, policy = policy, trusted = true,
+    redis = redis and redis.url, ns = "rows-" .. strategy .. "-" .. dialect, timeout = "10s" })
+end
+
+each("a trusted policy loads, and writes through", function(db, dialect)
+  local cache <close> = open_with(db, dialect, "through")
+  spec.returns({ { name = "a" }, null, "loaded" }, cache:get "user:7")
+  spec.returns({ null, null, "negative" }, cache:get "user:9")
+  spec.returns({ true }, cache:set("user:7", { name = "c" }))
+  spec.same(names_in(db), "c b")
+  spec.returns({ { name = "c" }, null, "l1" }, cache:get "user:7")
+  spec.returns({ true }, cache:delete "user:8")
+  spec.same(names_in(db), "c")
+  spec.returns({ null, null, "negative" }, cache:get "user:8")
+  spec.raises("the value is a string, must be a table", cache.set, cache, "user:7", "text")
+  spec.same(names_in(db), "c")
+  spec.same(cache:get("user:7").name, "c")
+end)
+
+each("and around", function(db, dialect)
+  local cache <close> = open_with(db, dialect, "around")
+  spec.returns({ true }, cache:set("user:7", { name = "c" }))
+  spec.same(names_in(db), "c b")
+  spec.returns({ { name = "c" }, null, "loaded" }, cache:get "user:7")
+end)
+
+each("and behind, in batches", function(db, dialect)
+  local redis <close> = spec.redis()
+  local cache <close> = open_with(db, dialect, "behind", redis)
+  for i = 1, 300 do
+    assert(cache:set("user:" .. i % 100, { name = "n" .. i }))
+  end
+  assert(cache:delete "user:50")
+  assert(cache:set("user:7", "no row")) -- acknowledged, and never stored
+  assert(cache:set("user:7", { name = "last" }))
+  spec.same(cache:get("user:7").name, "last")
+  spec.returns({ true }, cache:flush())
+  spec.same(db:query "SELECT count(*) AS n FROM users", { { n = 99 } })
+  spec.same(db:query "SELECT id, name FROM users WHERE id IN (0, 7, 50, 99) ORDER BY id", {
+    { id = 0, name = "n300" }, { id = 7, name = "last" }, { id = 99, name = "n299" } })
+  local stats = cache:stats()
+  assert(stats.store_batches < stats.stores, stats.store_batches)
+end)
 
 if databases.sqlite3 then
-  spec.test("a trusted policy loads by it", function()
-    local db = databases.sqlite3
-    table_of(db, "users", "id integer PRIMARY KEY, name text")
-    assert(db:exec "INSERT INTO users VALUES (7, 'a')")
-    local policy = spec.write(folder .. "/policy.lua", ([[
-      local db = require("perilune.sql").open("sqlite3", %q)
-      cache.rule "user:{id}" { ttl = "1m", load = (db:loader {
-        table = "users", key = "id", columns = { "name" }, from = "user:{id}" }) }]]):format(
-      folder .. "/test.db"))
-    local cache <close> = assert(require("perilune").open {
-      log = false, policy = policy, trusted = true })
-    spec.returns({ { name = "a" }, null, "loaded" }, cache:get "user:7")
-    spec.returns({ null, null, "negative" }, cache:get "user:8")
-  end)
-
   spec.test("the example of the reference prints what it says", function()
     spec.example(assert(arg[0]:match "^(.*)tests/lua/") .. "lua/reference/sql.md")
   end)

@@ -73,7 +73,7 @@ end
 
 local function each_text(check)
   for _, dialect in ipairs(DIALECTS) do
-    for _ = 1, 4000 do
+    for _ = 1, 1500 do
       check(dialect, made(dialect))
       check(dialect, soup(), {})
     end
@@ -137,6 +137,7 @@ spec.test("gaps and keywords are written in one way, names and literals as they 
       "select Name from Users where id=?",
     ["select 'A  B', \"From\" FROM t"] = "select 'A  B', \"From\" from t",
     ["SELECT 1 AS Order"] = "select 1 as Order",
+    ["SELECT By FROM t ORDER\nBY By"] = "select By from t order by By",
     ["SELECT Count(*) FROM t"] = "select Count(*) from t",
     ["a/**/b"] = "a b",
     ["-/**/-1"] = "- -1",

@@ -60,6 +60,7 @@ START_TEST(through_a_function_gets_one_write_after_the_other) {
                    "  if m.id == '5' then return false end\n"
                    "  if m.id == '6' then local x = nil; return x.y end\n"
                    "  if m.id == '7' then return 1 end\n"
+                   "  if m.id == '8' then return nil, nil, 'never' end\n"
                    "end) }");
     items[0] = set("u:1:name", "Ada", 0);
     items[1] = set("u:2:name", "Bob", 0);
@@ -67,8 +68,9 @@ START_TEST(through_a_function_gets_one_write_after_the_other) {
     items[3] = set("u:4:x", "", 0);
     items[4] = removal("u:5:x");
     items[5] = set("u:6:x", "", 0);
-    items[6] = set("u:7:x", "7", 2);
-    ck_assert_int_eq(store(7), PLN_OK);
+    items[6] = set("u:8:x", "", 0);
+    items[7] = set("u:7:x", "7", 2);
+    ck_assert_int_eq(store(8), PLN_OK);
     expect_item(0, PLN_OK, "");
     expect_item(1, PLN_ESTORE, "policy.lua:1: rule 'u:{id}:{part}': write: the disk is full");
     expect_item(2, PLN_EINVAL, "policy.lua:1: rule 'u:{id}:{part}': write: no such column");
@@ -77,7 +79,8 @@ START_TEST(through_a_function_gets_one_write_after_the_other) {
     expect_item(5, PLN_ESTORE,
                 "policy.lua:1: rule 'u:{id}:{part}': write: policy.lua:9: attempt to index a nil "
                 "value (local 'x')");
-    expect_item(6, PLN_OK, "");
+    expect_item(6, PLN_EINVAL, "policy.lua:1: rule 'u:{id}:{part}': write: it gave no reason");
+    expect_item(7, PLN_OK, "");
     ck_assert_int_eq(cache.n_failures, 1); /* what one says is no fault of the script's */
     ck_assert_str_eq(cache.last_log, "perilune test: policy.lua: u:7:x 7 x 7 set 1 nil");
     items[0] = removal("u:1:name");
@@ -122,7 +125,7 @@ static const char batches[] =
     "  if first == 'none' then return nil, 'the database is away' end\n"
     "  if first == 'bad' then return nil, 'no such table', 'never' end\n"
     "  if first == 'false' then return false, 'no' end\n"
-    "  if first == 'some' then return { [2] = 'too long', [3] = { 'not a number', 'never' } } end\n"
+    "  if first == 'some' then return { [2] = 'too long', [3] = { 'not a\\nnumber', 'never' } } end\n"
     "  if first == 'raise' then error 'out of luck' end\n"
     "  if first == 'index' then return { [4] = 'x' } end\n"
     "  return first == 'true' or nil\n"
@@ -165,7 +168,7 @@ START_TEST(of_a_batch_none_or_some_may_fail) {
     ck_assert_int_eq(store_batch("some"), PLN_OK);
     expect_item(0, PLN_OK, "");
     expect_item(1, PLN_ESTORE, "policy.lua:18: rule 'k:{id}': write: too long");
-    expect_item(2, PLN_EINVAL, "policy.lua:18: rule 'k:{id}': write: not a number");
+    expect_item(2, PLN_EINVAL, "policy.lua:18: rule 'k:{id}': write: not a\\nnumber");
     ck_assert_int_eq(store_batch("raise"), PLN_ESTORE);
     ck_assert_str_eq(pln_error_text(),
                      "policy.lua:18: rule 'k:{id}': write: policy.lua:14: out of luck");

@@ -34,6 +34,7 @@ local KEYWORDS = set_of [[
     inner insert intersect into is join leading left like limit natural not null offset on only or
     order outer primary references returning right select set some table then to trailing true
     union unique update using values when where window with]]
+local BEFORE_BY = set_of "group order partition"
 
 -- A statement that begins with a reader, and has no writer in it, only reads. (FOR UPDATE is none.)
 local WRITERS = set_of "alter create delete drop insert into merge truncate update"
@@ -61,8 +62,10 @@ local function normalized(kinds, texts)
             end
             if kinds[i] == "word" then
                 local small = text:lower()
-                -- behind AS it may be a column's name after all
-                text = KEYWORDS[small] and last ~= "as" and small or text
+                -- behind AS it may be a column's name after all, and BY elsewhere
+                local is_key = KEYWORDS[small] and last ~= "as"
+                    or small == "by" and BEFORE_BY[last]
+                text = is_key and small or text
                 last = small
             else
                 last = nil
