@@ -175,6 +175,9 @@ struct pln_l1_life pln_life_of(const struct pln_terms *terms, pln_ms now, pln_ms
                                pln_ms fresh_left, pln_ms life_left);
 /* Bounds what is left of a life by the terms' greatest age. False where nothing is. */
 bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item);
+/* How long ago at least something was that took `ms` by the clock, which reads in steps, of keys
+ * that are written through: by when a value was made others see what came before it. */
+pln_ms pln_life_since(const struct pln_terms *terms, pln_ms ms);
 /* A value as it goes to L2: bounded by the terms' L2 ttl besides. */
 struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item);
 /* How long past its ttl a value is kept, whatever for. */

@@ -260,7 +260,7 @@ static void store_loaded(struct fill *fill, struct pln_load *load, bool is_absen
     }
     struct pln_l2_item item = {
         .value = value,
-        .age = now - began,
+        .age = pln_life_since(request->terms, now - began),
         .fresh_left = ttl,
         .life_left = pln_after(ttl, request->key.is_plain ? 0 : grace),
         .tag_clock = fill->lease.tag_clock,

@@ -186,7 +186,7 @@ bool pln_fills_take(struct fill *fill, const struct pln_l2_item *item, struct pl
 static struct pln_l2_item aged(const struct one *one, pln_ms now) {
     struct pln_l2_item item = one->item;
     pln_ms since = now - one->brought_at;
-    item.age += since;
+    item.age += pln_life_since(one->terms, since);
     item.fresh_left -= item.fresh_left == PLN_FOREVER ? 0 : since;
     item.life_left -= item.life_left == PLN_FOREVER ? 0 : since;
     return item;

@@ -34,6 +34,12 @@ bool pln_life_bound(const struct pln_terms *terms, struct pln_l2_item *item) {
     return item->life_left > 0;
 }
 
+pln_ms pln_life_since(const struct pln_terms *terms, pln_ms ms) {
+    const pln_ms step = 10;
+    bool is_compared = terms->write == PLN_WRITE_THROUGH || terms->write == PLN_WRITE_AROUND;
+    return !is_compared ? ms : ms > step ? ms - step : 0;
+}
+
 struct pln_l2_item pln_life_shared(const struct pln_terms *terms, const struct pln_l2_item *item) {
     struct pln_l2_item shared = *item;
     shared.life_left = least(shared.life_left, bound(terms->l2_ttl_ms));

@@ -283,8 +283,8 @@ PLN_API int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
                             const struct pln_get_options *options, pln_loader loader, void *arg,
                             struct pln_result *result);
 
-/* Reads n keys with at most one round trip to L2. statuses[i] is what pln_get() would return;
- * loaders are not run. Returns: PLN_OK, or negative where the call as a whole failed. */
+/* Reads n keys with at most one round trip to L2. statuses[i] is what pln_get() would return; of
+ * loaders only those of many keys are run, once for each rule that has one. Returns: PLN_OK, or negative where the call as a whole failed. */
 PLN_API int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
                          const struct pln_get_options *options, struct pln_result *results,
                          int *statuses);
@@ -345,7 +345,8 @@ struct pln_set_options {
     pln_ms timeout_ms;
 };
 
-/* Stores a value in all tiers and tells the other instances; visible to this one at once.
+/* Stores a value in all tiers and tells the other instances; visible to this one at once. Where the
+ * key's rule writes to a store of record, it does that: see perilune_store.h.
  * Returns: PLN_OK, PLN_NOT_STORED (nx, xx); PLN_EL2DOWN, PLN_ETIMEOUT, PLN_EL2: L2 did not take it
  * (or may not have), and no L1 keeps it; PLN_ETOOBIG. Threads: any, waits until the timeout.
  *
@@ -358,7 +359,8 @@ struct pln_set_options {
 PLN_API int pln_set(struct pln_cache *cache, struct pln_bytes key, struct pln_bytes value,
                     const struct pln_set_options *options);
 
-/* Removes a key from all tiers and all instances; loads under way do not bring it back.
+/* Removes a key from all tiers and all instances, and from its store of record where its rule
+ * writes to one; loads under way do not bring it back.
  * Returns: PLN_OK whether or not it was there; as pln_set() where L2 could not be told: then it is
  * gone here, and elsewhere once L2 is back, or when its life in L1 ends. */
 PLN_API int pln_delete(struct pln_cache *cache, struct pln_bytes key);

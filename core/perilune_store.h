@@ -12,7 +12,17 @@
  *            batches, by whichever instance is at it
  *   around   the store, and then the key is removed from all tiers: the next reader loads it
  *
- * pln_set(), pln_delete(), pln_cas(), pln_incr() and their neighbours then do it by themselves.
+ * pln_set() and pln_delete() then do it by themselves, and of keys that are written behind
+ * pln_swap() and pln_incr(), too. What ends keys in the cache alone (expire, tags, prefixes, events)
+ * tells no store.
+ *
+ * Written through and around, a write is visible once the call has returned: to this instance at
+ * once, to others when they have heard of it. Until then they may read the value before it. Where
+ * two write a key at once nobody knows whose the store has; its value is removed then, and the next
+ * reader loads it: so such a key wants a loader. A store that fails leaves all tiers as they are;
+ * after PLN_ETIMEOUT the key is gone from them. Where Redis cannot be told, the call returns PLN_OK
+ * for the record is written; other instances may read the value before it until this one can reach
+ * Redis again, or its life in their L1 ends.
  */
 #ifndef PERILUNE_STORE_H
 #define PERILUNE_STORE_H
@@ -76,12 +86,14 @@ PLN_API void pln_store_fail(struct pln_store_item *item, int status, const char 
 struct pln_write_options {
     uint8_t strategy; /* enum pln_write_strategy; default aside */
     bool in_order; /* behind: every write of a key is stored, in order; else the last one of those
-                      that wait */
+                      that wait. A store that does not take one of several must leave those of its
+                      key behind it as well */
     uint8_t when_full; /* behind: enum pln_when_full */
     pln_store store;   /* required but for aside */
     void *arg;
     pln_ms timeout_ms; /* of one call of the store; default 5 s: it is told by no one, so a store
-                          that blocks must have such a bound of its own */
+                          that blocks must have such a bound of its own. Behind, an instance that
+                          has died is followed by another after twice that */
     /* behind */
     size_t batch;      /* items of one call at most; default 500 */
     pln_ms every_ms;   /* an item waits so long for others to come with it; default 100 ms */

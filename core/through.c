@@ -177,7 +177,8 @@ static int store(struct write *write) {
  * b(W). So it removes the key, and leaves a mark made at e(W). Where V's step is
  * the last one, its value stays, or goes by the same rule; either way nothing that the store no
  * longer has is left. By a third writer U, b(U) < e(W), what W left is found likewise, be it a
- * value or a mark; and what a load put in its place was made later than that. L2 takes b(W) to be
+ * value or a mark; and what a load put in its place was made later than that (pln_life_since(): by
+ * no clock's step earlier). L2 takes b(W) to be
  * as early as it can have been; where it is earlier, a value is removed in vain, and the next
  * reader loads it. What somebody left can be looked for as long as it is there (would_be_seen());
  * beyond that the key is removed unseen. A removal by an event, which the store knows nothing of,

@@ -32,12 +32,12 @@
 #include <stdio.h>
 
 enum {
-    TAKE_MOST = 1000,     /* entries at a time */
-    LEAST_LEAD_MS = 1000, /* else twice the longest call of a store: 10 s by default */
-    ASK_EVERY_MS = 1000,  /* for the lead */
-    LEAST_POLL_MS = 20,   /* what others put into the queue is looked for so often */
-    AWAY_MS = 1000,       /* after a failure of Redis */
-    HOMELESS_MS = 1000,   /* before what has no store is looked at again, doubling to: */
+    TAKE_MOST = 1000,    /* entries at a time */
+    LEAST_LEAD_MS = 200, /* else twice the longest call of a store: 10 s by default */
+    ASK_EVERY_MS = 1000, /* for the lead */
+    LEAST_POLL_MS = 20,  /* what others put into the queue is looked for so often */
+    AWAY_MS = 1000,      /* after a failure of Redis */
+    HOMELESS_MS = 1000,  /* before what has no store is looked at again, doubling to: */
     HOMELESS_MOST_MS = 60000,
     OFFER_MS = 1500, /* so long the lead is free for those who ask every second */
 };

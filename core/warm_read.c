@@ -308,9 +308,11 @@ static bool load_each(struct pln_warm_thread *self, const size_t *places, size_t
 static void load_missing(struct pln_warm_thread *self, size_t *places, size_t n) {
     struct pln_warming *warming = self->warming;
     struct loaded loaded = {.n = 0};
-    size_t n_each = warming->rate > 0 ? n : sort(warming, places, n);
-    if (load_each(self, places, n_each, &loaded) && n > n_each && await_turn(warming)) {
-        load_many(self, places + n_each, n - n_each, &loaded);
+    size_t at = sort(warming, places, n), most = warming->rate > 0 ? 1 : n;
+    bool goes_on = load_each(self, places, at, &loaded);
+    for (size_t n_now; at < n && goes_on && await_turn(warming); at += n_now) {
+        n_now = most < n - at ? most : n - at;
+        load_many(self, places + at, n_now, &loaded);
     }
     if (loaded.n > 0) {
         check_stored(warming, loaded.places, loaded.n);

@@ -21,6 +21,8 @@
  *   script.c the Lua scripts that run inside Redis, by hash
  *   codec.c  the envelope of a stored value; message.c what is said on the channel
  *   bus.c    the link: subscription, tracking, heartbeat; hear.c what comes over it
+ *   queue.c, behind.c, take.c, letters.c  writes that wait to be stored (queue.h); through.c those
+ *            that were stored first
  *   removes.c many keys at once; drops.c prefixes and patterns; sweep.c gives their memory back
  *   feed.c   the row of messages: what is missing; mend.c how it is come by
  *   talk.c   a conversation of somebody's own: a connection that may block, or subscribe
@@ -30,8 +32,8 @@
  *
  * Names in Redis, for a namespace N and a key K: N:v:K the value in its envelope, N:l:K the lease,
  * N:tags the clock and the tags' times (a hash), N:log the last messages (a stream), N:peers who
- * is there (a sorted set), N:sweep who removes what prefixes and patterns have voided, N:inv:2 the
- * channel (2 is the wire version).
+ * is there (a sorted set), N:sweep who removes what prefixes and patterns have voided, N:queue and
+ * three more the writes that wait, N:inv:2 the channel (2 is the wire version).
  *
  * The tag clock is a counter kept in Redis: dropping a tag, or everything, gives that the next
  * number as its time. A value carries the clock's number of when its source was read, and is void

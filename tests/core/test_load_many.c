@@ -162,6 +162,30 @@ START_TEST(an_op_of_many_keys_loads_behind) {
 }
 END_TEST
 
+/* _i: keys in a second; 0: no limit */
+START_TEST(who_warms_calls_it_for_a_batch) {
+    struct pln_warm_options options = {.concurrency = 1, .rate = _i};
+    struct pln_warm_report report;
+    struct pln_ruleset *ruleset = pln_cache_policy(A);
+    struct pln_warm_source *source = calloc(1, sizeof *source);
+    source->kind = PLN_WARM_KEYS;
+    source->keys = calloc(5, sizeof *source->keys);
+    for (int i = 0; i < 5; i++) {
+        char key[8];
+        snprintf(key, sizeof key, i == 4 ? "z:%d" : "x:%d", i);
+        source->keys[source->n_keys++] = pln_bytes_of(strdup(key), strlen(key));
+    }
+    ruleset->warm.sources = source;
+    ruleset->warm.n_sources = 1;
+    pln_ruleset_unref(ruleset);
+    ck_assert_int_eq(pln_warm(A, &options, &report), PLN_OK);
+    ck_assert_uint_eq(report.loaded, 4);
+    ck_assert_uint_eq(report.failed, 1); /* nobody loads it */
+    ck_assert_uint_ge(worker_seen, pln_cache_workers(A));
+    expect(A, "x:1 x:2 x:3 x:0", 0, "l1 l1 l1 negative", "");
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("load_many");
     TCase *alone = tcase_create("alone");
@@ -171,6 +195,8 @@ int main(void) {
     tcase_add_test(alone, what_is_invalidated_meanwhile_is_not_kept);
     tcase_add_test(alone, a_policy_without_it_leaves_misses_as_they_were);
     tcase_add_test(alone, an_op_of_many_keys_loads_behind);
+    tcase_add_loop_test(alone, who_warms_calls_it_for_a_batch, 0, 1);
+    tcase_add_loop_test(alone, who_warms_calls_it_for_a_batch, 1000, 1001);
     suite_add_tcase(suite, alone);
     TCase *fleet = tcase_create("fleet");
     tcase_add_checked_fixture(fleet, setup, teardown);
@@ -178,6 +204,7 @@ int main(void) {
     tcase_add_test(fleet, one_that_fails_fails_its_own);
     tcase_add_test(fleet, what_is_invalidated_meanwhile_is_not_kept);
     tcase_add_test(fleet, an_op_of_many_keys_loads_behind);
+    tcase_add_loop_test(fleet, who_warms_calls_it_for_a_batch, 0, 1);
     suite_add_tcase(suite, fleet);
     return rig_run(suite);
 }

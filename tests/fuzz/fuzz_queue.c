@@ -41,10 +41,10 @@ static void fuzz_id(struct pln_bytes text) {
 }
 
 static void fuzz_answers(const struct pln_reply *reply) {
-    struct pln_l2_entry entry;
+    struct pln_l2_entry entry = {.ms = 0};
     struct pln_l2_letters letters;
-    bool is_ours;
-    check_entry(&entry, pln_entry_read(reply, &entry));
+    bool is_ours = pln_entry_read(reply, &entry);
+    check_entry(&entry, is_ours);
     if (pln_taken_read(reply, &entry, &is_ours)) {
         assert(entry.n_taken >= 1);
         check_entry(&entry, is_ours);
