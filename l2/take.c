@@ -80,23 +80,11 @@ bool pln_taken_read(const struct pln_reply *reply, struct pln_l2_entry *entry, b
     return true;
 }
 
-/* What is no write of ours can never be stored. Where it cannot be moved now, it is taken again
- * some time. */
-static void bury_strange(struct pln_l2 *l2, const struct pln_l2_taking *taking,
-                         const struct pln_l2_entry *entry, pln_ns deadline) {
-    const struct pln_redis *redis = pln_redis_of(l2);
-    if (bury_as(l2, taking, entry, entry->n_taken, "no write of perilune", PLN_QUEUE_MOST, "none",
-                deadline) == PLN_OK) {
-        pln_logf(&redis->host, PLN_LOG_WARN,
-                 "l2: entry %llu-%llu of %s is no write of ours, and a dead letter now",
-                 (unsigned long long) entry->ms, (unsigned long long) entry->seq,
-                 redis->names.queue);
-    }
-}
-
+/* What is no write of ours can never be stored: it is buried. Where that cannot be done now, it is
+ * taken again some time. */
 static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
-                     const struct pln_reply *list, pln_ns deadline,
-                     struct pln_l2_entries *entries) {
+                     const struct pln_reply *list, pln_ns deadline, struct pln_l2_entries *entries,
+                     size_t *n_buried) {
     struct pln_l2_entry *read = calloc(list->n_elements + 1, sizeof *read);
     size_t n = 0;
     int result = read != NULL ? PLN_OK : pln_fail(PLN_ENOMEM, "l2: no memory for writes");
@@ -107,7 +95,8 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
         } else if (is_ours) {
             n++;
         } else {
-            bury_strange(l2, taking, &read[n], deadline);
+            *n_buried += bury_as(l2, taking, &read[n], read[n].n_taken, "no write of perilune",
+                                 PLN_QUEUE_MOST, "none", deadline) == PLN_OK;
         }
     }
     if (result == PLN_OK) {
@@ -117,8 +106,8 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
     return result;
 }
 
-static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
-                struct pln_l2_entries *entries, pln_ms *left) {
+static int take_some(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                     struct pln_l2_entries *entries, pln_ms *left, size_t *n_buried) {
     struct pln_script_call call = call_of(l2, PLN_SCRIPT_TAKE, taking);
     size_t most = taking->most < PLN_QUEUE_MOST ? taking->most : PLN_QUEUE_MOST;
     char after[PLN_ID_TEXT] = "";
@@ -137,13 +126,34 @@ static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns de
     if (reply->n_elements != 2 || at[0].kind != PLN_REPLY_INTEGER) {
         result = pln_queue_no_answer("take");
     } else if (at[0].integer != 0) {
-        result = at[1].kind == PLN_REPLY_ARRAY ? read_list(l2, taking, &at[1], deadline, entries)
-                                               : pln_queue_no_answer("take");
+        result = at[1].kind == PLN_REPLY_ARRAY
+                     ? read_list(l2, taking, &at[1], deadline, entries, n_buried)
+                     : pln_queue_no_answer("take");
     } else {
         *left = at[1].kind == PLN_REPLY_INTEGER && at[1].integer > 0 ? at[1].integer : 0;
         result = PLN_PENDING;
     }
     pln_reply_free(reply);
+    return result;
+}
+
+/* None means that there are no more, so what was buried is gone past. */
+static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                struct pln_l2_entries *entries, pln_ms *left) {
+    const struct pln_redis *redis = pln_redis_of(l2);
+    size_t n_buried, n_all = 0;
+    int result;
+    do {
+        pln_l2_entries_fini(entries);
+        n_buried = 0;
+        result = take_some(l2, taking, deadline, entries, left, &n_buried);
+        n_all += n_buried;
+    } while (result == PLN_OK && entries->n == 0 && n_buried > 0);
+    if (n_all > 0) {
+        pln_logf(&redis->host, PLN_LOG_WARN,
+                 "l2: %zu entries of %s are no writes of ours, and dead letters now", n_all,
+                 redis->names.queue);
+    }
     return result;
 }
 
