@@ -33,11 +33,12 @@ struct pln_drain {
     pthread_cond_t changed;  /* something has left the queue, or a turn is over */
     pthread_t thread;
     bool has_thread, is_wanted, is_closing;
-    bool is_at_work;  /* a turn is under way */
-    bool is_hurried;  /* the next turn is to try what has failed */
-    unsigned n_hasty; /* who flush */
-    bool has_written; /* this instance, into the queue, since somebody looked */
-    size_t n_told;    /* writes of this instance that no turn has looked for */
+    bool has_finished; /* the thread */
+    bool is_at_work;   /* a turn is under way */
+    bool is_hurried;   /* the next turn is to try what has failed */
+    unsigned n_hasty;  /* who flush */
+    bool has_written;  /* this instance, into the queue, since somebody looked */
+    size_t n_told;     /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
     struct pln_drain_turn last;
     struct pln_queue_state state;
@@ -222,6 +223,8 @@ static void *run(void *arg) {
         await_turn_locked(drain);
     }
     finish_locked(drain);
+    drain->has_finished = true;
+    pthread_cond_broadcast(&drain->changed);
     pthread_mutex_unlock(&drain->lock);
     return NULL;
 }
@@ -350,11 +353,18 @@ bool pln_drain_rest(struct pln_cache *cache, struct pln_rest *rest) {
 /* ---- the end, and a fork ---- */
 
 /* Joins the thread, waiting for it so long; false where it has not ended by then. */
-static bool join(struct pln_drain *drain, pln_ns until) {
-    struct timespec at = pln_timespec(until);
-    if (pthread_clockjoin_np(drain->thread, NULL, CLOCK_MONOTONIC, &at) != 0) {
+static bool join(struct pln_drain *drain, pln_ns at) {
+    struct timespec until = pln_timespec(at);
+    int waited = 0;
+    pthread_mutex_lock(&drain->lock);
+    while (!drain->has_finished && waited == 0) {
+        waited = pthread_cond_clockwait(&drain->changed, &drain->lock, CLOCK_MONOTONIC, &until);
+    }
+    pthread_mutex_unlock(&drain->lock);
+    if (waited != 0) {
         return false;
     }
+    pthread_join(drain->thread, NULL);
     pthread_mutex_lock(&drain->lock);
     drain->has_thread = false;
     pthread_mutex_unlock(&drain->lock);

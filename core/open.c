@@ -282,7 +282,12 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
     if (status == PLN_OK) {
         status = pln_workers_new(cache, n_threads, &cache->workers);
     }
-    return status == PLN_OK ? pln_start_l2(cache) : status;
+    if (status == PLN_OK) {
+        status = pln_start_l2(cache);
+    }
+    return status == PLN_OK && cache->writing.strategy == PLN_WRITE_BEHIND
+               ? pln_store_check_client(cache)
+               : status;
 }
 
 static int open_over_memory(const struct pln_options *options, const char *name,

@@ -349,6 +349,9 @@ int pln_raised_match(struct pln_raised *raised, struct pln_bytes pattern);
  * does; PLN_ELOADER where there is none. */
 int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
                            struct pln_load *load, bool *has_ttl);
+/* Whether the cache's Redis can do what the rules say; without one they may be tried out all the
+ * same. Returns: PLN_OK; PLN_EPOLICY with a text that names file and line. */
+int pln_cache_check_policy(struct pln_cache *cache, const struct pln_ruleset *ruleset);
 /* How long a ttl, tags or related function may run: 1 ms to 10 s. */
 pln_ms pln_cache_policy_budget(const struct pln_cache *cache);
 /* Count for the stats: a failed policy function, what else became of one, a file that was refused.

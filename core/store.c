@@ -175,6 +175,24 @@ int pln_store_strategy(struct pln_cache *cache, const struct pln_rule *rule, con
     return status < 0 ? status : strategy;
 }
 
+int pln_store_check_client(struct pln_cache *cache) {
+    struct pln_l2 *client = cache->stand_in == NULL ? pln_start_client(cache) : NULL;
+    return client != NULL ? pln_l2_queue_check(client) : PLN_OK;
+}
+
+int pln_cache_check_policy(struct pln_cache *cache, const struct pln_ruleset *ruleset) {
+    for (size_t i = 0; i < ruleset->n_rules; i++) {
+        const struct pln_rule *rule = &ruleset->rules[i];
+        if (rule->terms.write == PLN_WRITE_BEHIND && pln_store_check_client(cache) < 0) {
+            char text[PLN_ERROR_TEXT];
+            memcpy(text, pln_error_text(), sizeof text);
+            return pln_fail(PLN_EPOLICY, "%s:%d: rule '%s': write: %s", rule->file, rule->line,
+                            pln_template_text(rule->pattern), text);
+        }
+    }
+    return PLN_OK;
+}
+
 /* ---- one call ---- */
 
 struct call {

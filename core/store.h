@@ -48,6 +48,9 @@ bool pln_store_may_be(struct pln_cache *cache);
 int pln_cache_forget(struct pln_cache *cache, struct pln_bytes key);
 int pln_cache_forget_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n);
 
+/* Whether the client, if there is one, can have a queue. Returns: PLN_OK; PLN_EINVAL. */
+int pln_store_check_client(struct pln_cache *cache);
+
 /* ---- through.c: the store first; `write` has been shaped and checked ---- */
 
 int pln_through_set(struct write *write);

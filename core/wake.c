@@ -143,6 +143,13 @@ struct pln_l2 *pln_wake_slowly(struct pln_cache *cache) {
     return client;
 }
 
+struct pln_l2 *pln_start_client(struct pln_cache *cache) {
+    pthread_mutex_lock(&cache->start->lock);
+    struct pln_l2 *client = cache->l2;
+    pthread_mutex_unlock(&cache->start->lock);
+    return client;
+}
+
 bool pln_wake_first(struct pln_cache *cache) {
     struct pln_l2 *client;
     return wake(cache, &client);

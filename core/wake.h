@@ -57,6 +57,9 @@ static inline struct pln_l2 *pln_cache_l2(struct pln_cache *cache) {
     return __builtin_expect(pln_is_awake(cache), 1) ? cache->l2 : pln_wake_slowly(cache);
 }
 
+/* The same, but wakes nobody: in a child of fork() there may be none yet. */
+struct pln_l2 *pln_start_client(struct pln_cache *cache);
+
 /* ---- open.c ---- */
 
 int pln_cache_make_l2(struct pln_cache *cache, const struct pln_options *options, pln_l2_maker make,

@@ -15,25 +15,25 @@
 
 enum { END_AT_ONCE = 1000 }; /* entries of one script: what Lua can unpack is bounded */
 
-/* A call of one who has the lead, or asks for it. */
-static struct pln_script_call call_of(struct pln_l2 *l2, enum pln_script script,
-                                      const struct pln_l2_taking *taking) {
+/* A call of one who has the lead, or asks for it. It is not moved from there: its arguments point
+ * into it. */
+static void call_init(struct pln_script_call *call, struct pln_l2 *l2, enum pln_script script,
+                      const struct pln_l2_taking *taking) {
     const struct pln_names *names = &pln_redis_of(l2)->names;
     bool is_alone = script == PLN_SCRIPT_HOLD || script == PLN_SCRIPT_LEAVE;
-    struct pln_script_call call = {.script = script, .is_bulk = !is_alone};
+    *call = (struct pln_script_call){.script = script, .is_bulk = !is_alone};
     if (!is_alone) {
-        call.names[call.n_names++] = names->queue;
+        call->names[call->n_names++] = names->queue;
     }
-    call.names[call.n_names++] = names->lead;
+    call->names[call->n_names++] = names->lead;
     if (script == PLN_SCRIPT_END || script == PLN_SCRIPT_BURY) {
-        call.names[call.n_names++] = names->last;
+        call->names[call->n_names++] = names->last;
     }
     if (script == PLN_SCRIPT_BURY) {
-        call.names[call.n_names++] = names->dead;
+        call->names[call->n_names++] = names->dead;
     }
-    pln_script_add(&call, pln_bytes_of(taking->token, sizeof taking->token));
-    pln_script_add_number(&call, taking->lead);
-    return call;
+    pln_script_add(call, pln_bytes_of(taking->token, sizeof taking->token));
+    pln_script_add_number(call, taking->lead);
 }
 
 /* Runs a script that does nothing, and says so, where the lead is lost. */
@@ -48,7 +48,8 @@ static int run_leading(struct pln_l2 *l2, const struct pln_script_call *call, pl
 static int bury_as(struct pln_l2 *l2, const struct pln_l2_taking *taking,
                    const struct pln_l2_entry *entry, unsigned attempts, const char *error,
                    size_t most, const char *whose, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_BURY, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_BURY, taking);
     char id[PLN_ID_TEXT];
     pln_id_write(entry->ms, entry->seq, id);
     pln_script_add(&call, pln_key(id));
@@ -80,23 +81,11 @@ bool pln_taken_read(const struct pln_reply *reply, struct pln_l2_entry *entry, b
     return true;
 }
 
-/* What is no write of ours can never be stored. Where it cannot be moved now, it is taken again
- * some time. */
-static void bury_strange(struct pln_l2 *l2, const struct pln_l2_taking *taking,
-                         const struct pln_l2_entry *entry, pln_ns deadline) {
-    const struct pln_redis *redis = pln_redis_of(l2);
-    if (bury_as(l2, taking, entry, entry->n_taken, "no write of perilune", PLN_QUEUE_MOST, "none",
-                deadline) == PLN_OK) {
-        pln_logf(&redis->host, PLN_LOG_WARN,
-                 "l2: entry %llu-%llu of %s is no write of ours, and a dead letter now",
-                 (unsigned long long) entry->ms, (unsigned long long) entry->seq,
-                 redis->names.queue);
-    }
-}
-
+/* What is no write of ours can never be stored: it is buried. Where that cannot be done now, it is
+ * taken again some time. */
 static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
-                     const struct pln_reply *list, pln_ns deadline,
-                     struct pln_l2_entries *entries) {
+                     const struct pln_reply *list, pln_ns deadline, struct pln_l2_entries *entries,
+                     size_t *n_buried) {
     struct pln_l2_entry *read = calloc(list->n_elements + 1, sizeof *read);
     size_t n = 0;
     int result = read != NULL ? PLN_OK : pln_fail(PLN_ENOMEM, "l2: no memory for writes");
@@ -107,7 +96,8 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
         } else if (is_ours) {
             n++;
         } else {
-            bury_strange(l2, taking, &read[n], deadline);
+            *n_buried += bury_as(l2, taking, &read[n], read[n].n_taken, "no write of perilune",
+                                 PLN_QUEUE_MOST, "none", deadline) == PLN_OK;
         }
     }
     if (result == PLN_OK) {
@@ -117,9 +107,10 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
     return result;
 }
 
-static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
-                struct pln_l2_entries *entries, pln_ms *left) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_TAKE, taking);
+static int take_some(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                     struct pln_l2_entries *entries, pln_ms *left, size_t *n_buried) {
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_TAKE, taking);
     size_t most = taking->most < PLN_QUEUE_MOST ? taking->most : PLN_QUEUE_MOST;
     char after[PLN_ID_TEXT] = "";
     struct pln_reply *reply;
@@ -137,8 +128,9 @@ static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns de
     if (reply->n_elements != 2 || at[0].kind != PLN_REPLY_INTEGER) {
         result = pln_queue_no_answer("take");
     } else if (at[0].integer != 0) {
-        result = at[1].kind == PLN_REPLY_ARRAY ? read_list(l2, taking, &at[1], deadline, entries)
-                                               : pln_queue_no_answer("take");
+        result = at[1].kind == PLN_REPLY_ARRAY
+                     ? read_list(l2, taking, &at[1], deadline, entries, n_buried)
+                     : pln_queue_no_answer("take");
     } else {
         *left = at[1].kind == PLN_REPLY_INTEGER && at[1].integer > 0 ? at[1].integer : 0;
         result = PLN_PENDING;
@@ -147,13 +139,35 @@ static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns de
     return result;
 }
 
+/* None means that there are no more, so what was buried is gone past. */
+static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                struct pln_l2_entries *entries, pln_ms *left) {
+    const struct pln_redis *redis = pln_redis_of(l2);
+    size_t n_buried, n_all = 0;
+    int result;
+    do {
+        pln_l2_entries_fini(entries);
+        n_buried = 0;
+        result = take_some(l2, taking, deadline, entries, left, &n_buried);
+        n_all += n_buried;
+    } while (result == PLN_OK && entries->n == 0 && n_buried > 0);
+    if (n_all > 0) {
+        pln_logf(&redis->host, PLN_LOG_WARN,
+                 "l2: %zu entries of %s are no writes of ours, and dead letters now", n_all,
+                 redis->names.queue);
+    }
+    return result;
+}
+
 static int hold(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_HOLD, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_HOLD, taking);
     return run_leading(l2, &call, deadline);
 }
 
 static void leave(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_LEAVE, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_LEAVE, taking);
     (void) run_leading(l2, &call, deadline);
 }
 
@@ -168,7 +182,8 @@ struct ending {
 static int end_some(struct pln_l2 *l2, const struct pln_l2_taking *taking,
                     const struct pln_l2_entry *entries, size_t n, pln_ns deadline,
                     struct ending *ending) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_END, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_END, taking);
     for (size_t i = 0; i < n; i++) {
         pln_id_write(entries[i].ms, entries[i].seq, ending->ids[i]);
         ending->args[i] = pln_key(ending->ids[i]);

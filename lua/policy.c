@@ -12,6 +12,9 @@ int pln_policy_read(struct pln_cache *cache, const char *path, uint32_t flags,
         return status;
     }
     status = pln_tests_verdict(created);
+    if (status == PLN_OK) {
+        status = pln_cache_check_policy(cache, created);
+    }
     if (status < 0) {
         pln_ruleset_unref(created);
         return status;

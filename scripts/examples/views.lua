@@ -39,8 +39,7 @@ for i = 1, 1000 do
     view(i % 2 == 0 and first or second, "home")
     view(first, "page " .. i % 10)
 end
-print(("2000 views; both processes read %d, and %d"):format(first:get "views:home",
-    second:get "views:home"))
+print(("2000 views, %d of them of home"):format(assert(first:get "views:home") - 1000000))
 
 assert(first:flush()) -- waits for the database; nobody needs to, but to look into it
 for _, row in ipairs(assert(db:query [[

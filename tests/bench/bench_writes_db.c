@@ -327,8 +327,25 @@ static void run_all(struct bed *bed, int rounds) {
     database_close(bed->behind);
 }
 
+static bool is_any_wanted(void) {
+    static const char *const lines[] = {"writes.through.vs.sum.postgres",
+                                        "writes.through.window.p99.postgres",
+                                        "writes.through.postgres",
+                                        "writes.sum.postgres",
+                                        "writes.sqlite.table",
+                                        "writes.postgres.table"};
+    bool is_wanted = false;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        is_wanted = is_wanted || bench_is_wanted(lines[i]);
+    }
+    return is_wanted;
+}
+
 void writes_into_databases(int rounds) {
     static struct bed bed;
+    if (!is_any_wanted()) {
+        return;
+    }
     pln_test_redis_start(&bed.server, NULL);
     bed.context = redisConnectUnix(bed.server.path);
     bed.kind = "sqlite";

@@ -53,8 +53,10 @@ const char *base_get(const char *key) {
 /* ---- store and loader ---- */
 
 static void once(void (**hook)(void)) {
+    pthread_mutex_lock(&base.lock);
     void (*run)(void) = *hook;
     *hook = NULL;
+    pthread_mutex_unlock(&base.lock);
     if (run != NULL) {
         run();
     }
@@ -64,7 +66,9 @@ int base_store(void *arg, struct pln_store_item *items, size_t n) {
     (void) arg;
     atomic_fetch_add(&base.n_calls, 1);
     atomic_fetch_add(&base.n_items, (int) n);
+    pthread_mutex_lock(&base.lock);
     base.last = items[0];
+    pthread_mutex_unlock(&base.lock);
     once(&base.before);
     int status = atomic_load(&base.status);
     for (size_t i = 0; i < n; i++) {

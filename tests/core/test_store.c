@@ -156,7 +156,7 @@ END_TEST
 
 /* ---- the policy's functions ---- */
 
-static unsigned worker_seen;
+static _Atomic unsigned worker_seen;
 
 static int store_of_policy(void *arg, unsigned worker, const struct pln_rule *rule,
                            struct pln_store_item *given, size_t n) {

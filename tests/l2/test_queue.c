@@ -144,7 +144,7 @@ START_TEST(entries_that_are_not_ours_become_dead_letters) {
     ck_assert_uint_eq(entries.n, 2);
     ck_assert(pln_bytes_equal(entries.entries[1].value, pln_key("two")));
     pln_l2_entries_fini(&entries);
-    ck_assert(client_logs(&b, "is no write of ours"));
+    ck_assert(client_logs(&b, "are no writes of ours"));
     expect_depth(&a, 2, PLN_ARRAY_LEN(strange) + 1);
     ck_assert_int_eq(pln_l2_letters(a.l2, 0, 0, 100, soon(), &letters), PLN_OK);
     ck_assert_uint_eq(letters.n, PLN_ARRAY_LEN(strange) + 1);
@@ -156,6 +156,29 @@ START_TEST(entries_that_are_not_ours_become_dead_letters) {
     }
     pln_l2_letters_fini(&letters);
     expect_depth(&a, 2, 0);
+}
+END_TEST
+
+START_TEST(entries_that_are_not_ours_hide_none_behind_them) {
+    struct pln_l2_taking taking = taker('1', true);
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    expect_take(&a, &taking, "");
+    taking.is_first = false;
+    ck_assert_uint_eq(count_taken(&a, &taking), 1); /* so there is a group */
+    for (int i = 0; i < 3; i++) {
+        command(NULL, "XADD ns:queue * what ever");
+    }
+    ck_assert_int_eq(write_set(&a, "b", "two"), PLN_OK);
+    command(NULL, "XREADGROUP GROUP store store STREAMS ns:queue >");
+    taking = taker('1', true);
+    taking.most = 1;
+    expect_take(&a, &taking, "a=one");
+    struct pln_l2_queue_state state;
+    ck_assert_int_eq(pln_l2_queue_state(a.l2, soon(), &state), PLN_OK);
+    taking.after_ms = state.first_ms;
+    taking.after_seq = state.first_seq;
+    expect_take(&a, &taking, "b=two");
+    expect_depth(&a, 2, 3);
 }
 END_TEST
 
@@ -396,6 +419,19 @@ START_TEST(the_usual_write_makes_the_tags_hash_where_there_is_none) {
 }
 END_TEST
 
+/* Ids go on from the last one, where the server's clock was set back; values keep to the clock. */
+START_TEST(an_id_ahead_of_the_clock_makes_no_value_younger) {
+    command(NULL, "XADD ns:queue 99999999999999-7 k b v one f s0");
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    char *made = pln_test_redis_command(&server, "BITFIELD ns:v:a GET i64 64");
+    char *now = pln_test_redis_command(&server, "TIME");
+    ck_assert_int_le(atoll(made) / 1000, atoll(now));
+    ck_assert_int_gt(atoll(made) / 1000, atoll(now) - 10);
+    free(made);
+    free(now);
+}
+END_TEST
+
 START_TEST(a_queue_outlives_its_server) {
     static const char *const options[] = {"--appendonly", "yes", "--appendfsync", "always", NULL};
     struct pln_l2_taking taking = taker('1', true);
@@ -426,36 +462,6 @@ START_TEST(a_queue_outlives_its_server) {
 }
 END_TEST
 
-static void refuse(const char *url, const char *ns, const char *why) {
-    struct client client;
-    struct pln_hashed key = key_of("a");
-    struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
-    struct pln_l2_value value;
-    struct pln_l2_entries entries;
-    client_init(&client);
-    struct pln_l2_options options = client_options(&client, url);
-    options.ns = ns;
-    ck_assert_msg(pln_l2_redis_new(&options, &client.l2) == PLN_OK, "%s", pln_error_text());
-    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_EINVAL);
-    ck_assert_msg(strstr(pln_error_text(), why) != NULL, "%s", pln_error_text());
-    ck_assert_int_eq(pln_l2_write(client.l2, &key, &write, soon(), &value), PLN_EINVAL);
-    ck_assert_int_eq(pln_l2_queue_find(client.l2, &key, soon(), &entries), PLN_EINVAL);
-    client_fini(&client);
-}
-
-START_TEST(where_values_are_apart_there_is_no_queue) {
-    struct client client;
-    refuse("redis+cluster://127.0.0.1:1", "shop", "{shop} in the place of shop");
-    refuse("redis+ring://127.0.0.1:1,127.0.0.1:2", "shop", "redis+ring");
-    client_init(&client);
-    struct pln_l2_options options = client_options(&client, "redis+cluster://127.0.0.1:1");
-    options.ns = "{shop}";
-    ck_assert_int_eq(pln_l2_redis_new(&options, &client.l2), PLN_OK);
-    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_OK);
-    client_fini(&client);
-}
-END_TEST
-
 int main(void) {
     Suite *suite = suite_create("queue");
     TCase *redis = tcase_create("redis"), *alone = tcase_create("alone");
@@ -469,6 +475,7 @@ int main(void) {
     tcase_add_test(redis, a_queue_lies_under_its_names);
     tcase_add_test(redis, a_lead_ends_by_itself_and_another_goes_on);
     tcase_add_test(redis, entries_that_are_not_ours_become_dead_letters);
+    tcase_add_test(redis, entries_that_are_not_ours_hide_none_behind_them);
     tcase_add_test(redis, letters_that_are_not_ours_are_shown_and_dropped);
     tcase_add_test(redis, letters_that_are_gone_leave_nothing);
     tcase_add_test(redis, what_stands_in_the_queues_place_is_an_error);
@@ -480,8 +487,8 @@ int main(void) {
     tcase_add_test(redis, a_mark_and_a_short_life_are_seen_for_a_minute);
     tcase_add_test(redis, a_write_through_that_was_long_on_its_way_is_not_believed);
     tcase_add_test(redis, the_usual_write_makes_the_tags_hash_where_there_is_none);
+    tcase_add_test(redis, an_id_ahead_of_the_clock_makes_no_value_younger);
     tcase_add_test(alone, a_queue_outlives_its_server);
-    tcase_add_test(alone, where_values_are_apart_there_is_no_queue);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);

@@ -106,6 +106,36 @@ START_TEST(writes_through_that_overlap_are_seen) {
 }
 END_TEST
 
+static void refuse(const char *where, const char *ns, const char *why) {
+    struct client client;
+    struct pln_hashed key = key_of("a");
+    struct pln_l2_write write = {.kind = PLN_L2_WRITE_REMOVE, .most = 1000};
+    struct pln_l2_value value;
+    struct pln_l2_entries entries;
+    client_init(&client);
+    struct pln_l2_options options = client_options(&client, where);
+    options.ns = ns;
+    ck_assert_msg(pln_l2_redis_new(&options, &client.l2) == PLN_OK, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_EINVAL);
+    ck_assert_msg(strstr(pln_error_text(), why) != NULL, "%s", pln_error_text());
+    ck_assert_int_eq(pln_l2_write(client.l2, &key, &write, soon(), &value), PLN_EINVAL);
+    ck_assert_int_eq(pln_l2_queue_find(client.l2, &key, soon(), &entries), PLN_EINVAL);
+    client_fini(&client);
+}
+
+START_TEST(where_values_are_apart_there_is_no_queue) {
+    struct client client;
+    refuse("redis+cluster://127.0.0.1:1", "shop", "{shop} in the place of shop");
+    refuse("redis+ring://127.0.0.1:1,127.0.0.1:2", "shop", "redis+ring");
+    client_init(&client);
+    struct pln_l2_options options = client_options(&client, "redis+cluster://127.0.0.1:1");
+    options.ns = "{shop}";
+    ck_assert_int_eq(pln_l2_redis_new(&options, &client.l2), PLN_OK);
+    ck_assert_int_eq(pln_l2_queue_check(client.l2), PLN_OK);
+    client_fini(&client);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("queue_cluster");
     TCase *tests = tcase_create("cluster");
@@ -114,6 +144,7 @@ int main(void) {
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, writes_wait_beside_their_values);
     tcase_add_test(tests, writes_through_that_overlap_are_seen);
+    tcase_add_test(tests, where_values_are_apart_there_is_no_queue);
     SRunner *runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_NOFORK); /* one cluster for all, and its clients' threads */
     srunner_run_all(runner, CK_ENV);

@@ -69,7 +69,7 @@ Ada leaves
   the website reads no such user (negative)
 ]],
   views = [[
-2000 views; both processes read 1001000, and 1001000
+2000 views, 1000 of them of home
 the database has 1001000 for home
 the database has 100 for page 0
 the database has 100 for page 1
@@ -142,7 +142,7 @@ oslo     snow           l1         did not ask
 ]],
 }
 
-for _, name in ipairs { "catalog", "profiles", "sessions", "leaderboard", "limiter",
+for _, name in ipairs { "catalog", "profiles", "views", "sessions", "leaderboard", "limiter",
   "weather", "dashboard" } do
   spec.test(name .. ".lua is short, and says what it is and how it is run", function()
     local text = read(name .. ".lua")

@@ -110,6 +110,12 @@ unsigned pln_cache_numbers(const struct pln_cache *cache) {
     return pln_cache_workers(cache);
 }
 
+int pln_cache_check_policy(struct pln_cache *cache, const struct pln_ruleset *ruleset) {
+    (void) cache;
+    (void) ruleset;
+    return PLN_OK;
+}
+
 pln_ms pln_cache_policy_budget(const struct pln_cache *cache) {
     (void) cache;
     return 5;

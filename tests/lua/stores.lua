@@ -366,6 +366,27 @@ else
   spec.test("PostgreSQL: SKIP, it is not installed, or lua-sql-postgres is not", function() end)
 end
 
+-- ---- servers that can have no queue ----
+
+spec.test("a policy that writes behind is refused where Redis can have no queue", function()
+  local path = spec.write(folder .. "/behind.lua",
+    'cache.rule "views:{page}" { write = behind(function() end) }')
+  local options = { policy = path, log = false, ns = "shop",
+    redis = "redis+cluster://localhost:1" }
+  local cache, message, code = perilune.open(options)
+  spec.same({ cache, code }, { nil, "policy" })
+  spec.contains(message, "behind.lua:1: rule 'views:{page}': write: ")
+  spec.contains(message, "{shop} in the place of shop")
+  options.ns = "{shop}"
+  assert(perilune.open(options)):close()
+  options.redis = "redis+ring://localhost:1,localhost:2"
+  spec.contains(select(2, perilune.open(options)), "redis+ring spreads keys over independent ones")
+  options.policy = nil
+  cache = assert(perilune.open(options))
+  spec.contains(select(2, cache:load_policy(path)), "redis+ring spreads keys")
+  cache:close()
+end)
+
 redis.stop()
 remove()
 spec.finish()

@@ -299,7 +299,7 @@ static void start_database(struct run *run) {
         snprintf(crash->where, sizeof crash->where, "postgres:%s", run->postgres.conninfo);
     }
 #endif
-    struct database *database = database_open(crash->where, false);
+    struct database *database = database_open(crash->where, true);
     need(database != NULL && database_make(database), "the database cannot be made");
     database_close(database); /* before any fork */
 }

@@ -31,6 +31,7 @@ struct thread {
     struct worker *worker;
     unsigned number; /* of all writers */
     uint64_t dice;
+    struct crash_store source; /* that it loads from */
 };
 
 static void no_log(void *arg, int level, const char *line) {
@@ -71,6 +72,38 @@ static struct pln_cache *open_cache(const struct crash *crash, struct crash_stor
     return cache;
 }
 
+/* ---- what Redis does not have ---- */
+
+static int load(void *arg, struct pln_bytes key, struct pln_load *loaded) {
+    struct crash_store *store = arg;
+    char name[CRASH_KEY], value[DATABASE_TEXT];
+    snprintf(name, sizeof name, "%.*s", (int) key.len, (const char *) key.data);
+    if (store->database == NULL) {
+        store->database = database_open(store->crash->where, false);
+    }
+    int found = store->database == NULL ? -1 : database_read(store->database, name, value);
+    if (found < 0) {
+        return pln_load_error(loaded, "no database");
+    }
+    return found == 0 ? PLN_ABSENT : pln_load_value(loaded, pln_key(value), 0);
+}
+
+/* Failures of Redis so far, as this process has seen them; odd while it does not even ask. */
+static uint64_t count_failures(struct pln_cache *cache) {
+    struct pln_stat stats[256];
+    uint64_t n = 0;
+    size_t n_stats = pln_stats(cache, stats, 256);
+    for (size_t i = 0; i < n_stats && i < 256; i++) {
+        if (strcmp(stats[i].name, "l2_errors") == 0 || strcmp(stats[i].name, "l2_timeouts") == 0 ||
+            strcmp(stats[i].name, "l2_breaks") == 0) {
+            n += 2 * stats[i].value;
+        } else if (strcmp(stats[i].name, "l2_breaker_open") == 0) {
+            n += stats[i].value;
+        }
+    }
+    return n;
+}
+
 /* ---- writing ---- */
 
 static void write_poison(struct thread *thread) {
@@ -87,16 +120,36 @@ static void write_poison(struct thread *thread) {
     }
 }
 
+/* Where Redis has dropped a counter it goes on from what waits or is stored, and begins anew only
+ * where there is certainly no such thing. Returns the sum, or 0. */
+static uint32_t add_one(struct thread *thread, const char *name) {
+    struct pln_cache *cache = thread->worker->cache;
+    struct pln_get_options reading = {.flags = PLN_GET_NO_L1};
+    struct pln_incr_options adding = {.has_initial = false};
+    struct pln_result result = {.value = NULL};
+    int64_t sum = 0;
+    int status = pln_incr(cache, pln_key(name), 1, &adding, &sum);
+    if (status == PLN_MISS) {
+        uint64_t n_failures = count_failures(cache);
+        int loaded = pln_get_or_load(cache, pln_key(name), &reading, load, &thread->source,
+                                     &result);
+        if (loaded >= 0) {
+            pln_release(cache, result.value);
+        }
+        adding.has_initial = loaded == PLN_ABSENT && n_failures % 2 == 0 &&
+                             n_failures == count_failures(cache);
+        status = pln_incr(cache, pln_key(name), 1, &adding, &sum);
+    }
+    return status == PLN_OK ? (uint32_t) sum : 0;
+}
+
 /* Writes the key anew. Returns its number where that is acknowledged, else 0. */
 static uint32_t write_key(struct thread *thread, unsigned key, uint32_t number) {
     struct pln_cache *cache = thread->worker->cache;
     char name[CRASH_KEY], value[DATABASE_TEXT];
     crash_key_name(key, name);
     if (crash_is_counter(key)) {
-        struct pln_incr_options options = {.has_initial = true};
-        int64_t sum = 0;
-        int status = pln_incr(cache, pln_key(name), 1, &options, &sum);
-        return status == PLN_OK ? (uint32_t) sum : 0;
+        return add_one(thread, name);
     }
     if (number % CRASH_DELETES == 0) {
         return pln_delete(cache, pln_key(name)) == PLN_OK ? number : 0;
@@ -138,20 +191,6 @@ static void *write_on(void *arg) {
 
 /* ---- reading ---- */
 
-static int load(void *arg, struct pln_bytes key, struct pln_load *loaded) {
-    struct crash_store *store = arg;
-    char name[CRASH_KEY], value[DATABASE_TEXT];
-    snprintf(name, sizeof name, "%.*s", (int) key.len, (const char *) key.data);
-    if (store->database == NULL) {
-        store->database = database_open(store->crash->where, false);
-    }
-    int found = store->database == NULL ? -1 : database_read(store->database, name, value);
-    if (found < 0) {
-        return pln_load_error(loaded, "no database");
-    }
-    return found == 0 ? PLN_ABSENT : pln_load_value(loaded, pln_key(value), 0);
-}
-
 /* Redis loses the value, as it does when its memory is full; not of a counter, which is nowhere
  * else. */
 static void evict(const struct crash *crash, redisContext **context, const char *name) {
@@ -167,22 +206,6 @@ static void evict(const struct crash *crash, redisContext **context, const char 
     if (reply != NULL) {
         freeReplyObject(reply);
     }
-}
-
-/* Failures of Redis so far, as this process has seen them; odd while it does not even ask. */
-static uint64_t count_failures(struct pln_cache *cache) {
-    struct pln_stat stats[256];
-    uint64_t n = 0;
-    size_t n_stats = pln_stats(cache, stats, 256);
-    for (size_t i = 0; i < n_stats && i < 256; i++) {
-        if (strcmp(stats[i].name, "l2_errors") == 0 || strcmp(stats[i].name, "l2_timeouts") == 0 ||
-            strcmp(stats[i].name, "l2_breaks") == 0) {
-            n += 2 * stats[i].value;
-        } else if (strcmp(stats[i].name, "l2_breaker_open") == 0) {
-            n += stats[i].value;
-        }
-    }
-    return n;
 }
 
 /* What was acknowledged before the read began must be there, or something newer. Where a process
@@ -251,7 +274,8 @@ _Noreturn void crash_work(const struct crash *crash, int number, uint64_t dice) 
     for (unsigned i = 0; i <= CRASH_WRITERS; i++) {
         threads[i] = (struct thread){.worker = &worker,
                                      .number = (unsigned) number * CRASH_WRITERS + i,
-                                     .dice = dice + 1 + i};
+                                     .dice = dice + 1 + i,
+                                     .source = {.crash = crash, .worker = -1}};
         if (pthread_create(&threads[i].thread, NULL, i < CRASH_WRITERS ? write_on : read_on,
                            &threads[i]) != 0) {
             _exit(1);
@@ -259,6 +283,7 @@ _Noreturn void crash_work(const struct crash *crash, int number, uint64_t dice) 
     }
     for (unsigned i = 0; i <= CRASH_WRITERS; i++) {
         pthread_join(threads[i].thread, NULL);
+        database_close(threads[i].source.database);
     }
     pln_close(worker.cache);
     database_close(store.database);

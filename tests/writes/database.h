@@ -26,7 +26,7 @@ void database_close(struct database *database);
 const char *database_lacks(const char *kind);
 
 /* Each: false where it failed; then database_error() says why, and what was begun must be rolled
- * back. No wait is longer than 100 ms. */
+ * back. Without syncs no wait is longer than 100 ms. */
 bool database_make(struct database *database);
 bool database_begin(struct database *database);
 bool database_commit(struct database *database);
