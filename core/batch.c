@@ -117,14 +117,15 @@ static void free_list(struct item *list) {
 }
 
 void pln_batches_clear(struct pln_batches *batches) {
-    struct chain *chain, *next;
+    struct chain *chain = batches->chains, *next;
     for (size_t i = 0; i < batches->n_groups; i++) {
         free_list(batches->groups[i].items);
     }
     free_list(batches->over);
     free_list(batches->given_up);
-    HASH_ITER(hh, batches->chains, chain, next) {
-        HASH_DEL(batches->chains, chain);
+    HASH_CLEAR(hh, batches->chains);
+    for (; chain != NULL; chain = next) {
+        next = chain->hh.next;
         free(chain);
     }
     free(batches->groups);

@@ -33,11 +33,12 @@ struct pln_drain {
     pthread_cond_t changed;  /* something has left the queue, or a turn is over */
     pthread_t thread;
     bool has_thread, is_wanted, is_closing;
-    bool is_at_work;  /* a turn is under way */
-    bool is_hurried;  /* the next turn is to try what has failed */
-    unsigned n_hasty; /* who flush */
-    bool has_written; /* this instance, into the queue, since somebody looked */
-    size_t n_told;    /* writes of this instance that no turn has looked for */
+    bool has_finished; /* the thread */
+    bool is_at_work;   /* a turn is under way */
+    bool is_hurried;   /* the next turn is to try what has failed */
+    unsigned n_hasty;  /* who flush */
+    bool has_written;  /* this instance, into the queue, since somebody looked */
+    size_t n_told;     /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
     struct pln_drain_turn last;
     struct pln_queue_state state;
@@ -222,6 +223,8 @@ static void *run(void *arg) {
         await_turn_locked(drain);
     }
     finish_locked(drain);
+    drain->has_finished = true;
+    pthread_cond_broadcast(&drain->changed);
     pthread_mutex_unlock(&drain->lock);
     return NULL;
 }
@@ -349,6 +352,26 @@ bool pln_drain_rest(struct pln_cache *cache, struct pln_rest *rest) {
 
 /* ---- the end, and a fork ---- */
 
+/* Says so where that takes longer than it should. */
+static void join(struct pln_drain *drain) {
+    struct timespec until = pln_timespec(pln_deadline(3 * pln_turns_longest(drain->cache)));
+    int waited = 0;
+    pthread_mutex_lock(&drain->lock);
+    while (!drain->has_finished && waited == 0) {
+        waited = pthread_cond_clockwait(&drain->changed, &drain->lock, CLOCK_MONOTONIC, &until);
+    }
+    pthread_mutex_unlock(&drain->lock);
+    if (waited != 0) {
+        pln_logf(&drain->cache->host, PLN_LOG_WARN,
+                 "queue: a store has not returned for longer than its timeout; the cache is closed "
+                 "once it does");
+    }
+    pthread_join(drain->thread, NULL);
+    pthread_mutex_lock(&drain->lock);
+    drain->has_thread = false;
+    pthread_mutex_unlock(&drain->lock);
+}
+
 void pln_drain_finish(struct pln_drain *drain) {
     if (drain == NULL) {
         return;
@@ -361,19 +384,9 @@ void pln_drain_finish(struct pln_drain *drain) {
         finish_locked(drain);
     }
     pthread_mutex_unlock(&drain->lock);
-    if (!has_thread) {
-        return;
+    if (has_thread) {
+        join(drain);
     }
-    struct timespec until = pln_timespec(pln_deadline(3 * pln_turns_longest(drain->cache)));
-    if (pthread_clockjoin_np(drain->thread, NULL, CLOCK_MONOTONIC, &until) != 0) {
-        pln_logf(&drain->cache->host, PLN_LOG_WARN,
-                 "queue: a store has not returned for longer than its timeout; the cache is closed "
-                 "once it does");
-        pthread_join(drain->thread, NULL);
-    }
-    pthread_mutex_lock(&drain->lock);
-    drain->has_thread = false;
-    pthread_mutex_unlock(&drain->lock);
 }
 
 void pln_drain_freeze(struct pln_drain *drain) {

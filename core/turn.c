@@ -56,6 +56,7 @@ struct pln_turns {
     bool has_homeless, has_told_homeless;
     pln_ns homeless_at;
     pln_ms homeless_pause;
+    bool is_told_refused;
     bool is_told_down; /* stores are not told apart: trouble is told once, and its end */
 };
 
@@ -214,6 +215,15 @@ static int add_all(struct pln_turns *turns, const struct pln_l2_entries *entries
     return status < 0 ? status : PLN_OK;
 }
 
+/* That Redis is away is told by its link. */
+static void tell_refused(struct pln_turns *turns, int status) {
+    if (status != PLN_EL2DOWN && status != PLN_ETIMEOUT && !turns->is_told_refused) {
+        turns->is_told_refused = true;
+        pln_logf(&turns->cache->host, PLN_LOG_WARN,
+                 "queue: nothing is stored, since it cannot be read: %s", pln_error_text());
+    }
+}
+
 /* Takes what comes next. Returns: PLN_OK; PLN_PENDING where another has the lead; or negative. */
 static int take(struct pln_turns *turns) {
     struct pln_l2_entries entries = {.n = 0};
@@ -226,9 +236,11 @@ static int take(struct pln_turns *turns) {
         return PLN_PENDING;
     }
     if (status != PLN_OK) { /* what was asked for may have been handed out, and is to be again */
+        tell_refused(turns, status);
         lose(turns, AWAY_MS);
         return status;
     }
+    turns->is_told_refused = false;
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
     status = add_all(turns, &entries);
@@ -341,7 +353,7 @@ static int store_batch(struct pln_turns *turns) {
 /* ---- a turn ---- */
 
 void pln_turns_leave(struct pln_turns *turns) {
-    bool has_ended;
+    bool has_ended = false;
     if (turns->is_leading) {
         (void) end_all(turns, &has_ended);
     }

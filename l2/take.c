@@ -15,25 +15,25 @@
 
 enum { END_AT_ONCE = 1000 }; /* entries of one script: what Lua can unpack is bounded */
 
-/* A call of one who has the lead, or asks for it. */
-static struct pln_script_call call_of(struct pln_l2 *l2, enum pln_script script,
-                                      const struct pln_l2_taking *taking) {
+/* A call of one who has the lead, or asks for it. It is not moved from there: its arguments point
+ * into it. */
+static void call_init(struct pln_script_call *call, struct pln_l2 *l2, enum pln_script script,
+                      const struct pln_l2_taking *taking) {
     const struct pln_names *names = &pln_redis_of(l2)->names;
     bool is_alone = script == PLN_SCRIPT_HOLD || script == PLN_SCRIPT_LEAVE;
-    struct pln_script_call call = {.script = script, .is_bulk = !is_alone};
+    *call = (struct pln_script_call){.script = script, .is_bulk = !is_alone};
     if (!is_alone) {
-        call.names[call.n_names++] = names->queue;
+        call->names[call->n_names++] = names->queue;
     }
-    call.names[call.n_names++] = names->lead;
+    call->names[call->n_names++] = names->lead;
     if (script == PLN_SCRIPT_END || script == PLN_SCRIPT_BURY) {
-        call.names[call.n_names++] = names->last;
+        call->names[call->n_names++] = names->last;
     }
     if (script == PLN_SCRIPT_BURY) {
-        call.names[call.n_names++] = names->dead;
+        call->names[call->n_names++] = names->dead;
     }
-    pln_script_add(&call, pln_bytes_of(taking->token, sizeof taking->token));
-    pln_script_add_number(&call, taking->lead);
-    return call;
+    pln_script_add(call, pln_bytes_of(taking->token, sizeof taking->token));
+    pln_script_add_number(call, taking->lead);
 }
 
 /* Runs a script that does nothing, and says so, where the lead is lost. */
@@ -48,7 +48,8 @@ static int run_leading(struct pln_l2 *l2, const struct pln_script_call *call, pl
 static int bury_as(struct pln_l2 *l2, const struct pln_l2_taking *taking,
                    const struct pln_l2_entry *entry, unsigned attempts, const char *error,
                    size_t most, const char *whose, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_BURY, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_BURY, taking);
     char id[PLN_ID_TEXT];
     pln_id_write(entry->ms, entry->seq, id);
     pln_script_add(&call, pln_key(id));
@@ -108,7 +109,8 @@ static int read_list(struct pln_l2 *l2, const struct pln_l2_taking *taking,
 
 static int take_some(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
                      struct pln_l2_entries *entries, pln_ms *left, size_t *n_buried) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_TAKE, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_TAKE, taking);
     size_t most = taking->most < PLN_QUEUE_MOST ? taking->most : PLN_QUEUE_MOST;
     char after[PLN_ID_TEXT] = "";
     struct pln_reply *reply;
@@ -158,12 +160,14 @@ static int take(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns de
 }
 
 static int hold(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_HOLD, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_HOLD, taking);
     return run_leading(l2, &call, deadline);
 }
 
 static void leave(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_LEAVE, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_LEAVE, taking);
     (void) run_leading(l2, &call, deadline);
 }
 
@@ -178,7 +182,8 @@ struct ending {
 static int end_some(struct pln_l2 *l2, const struct pln_l2_taking *taking,
                     const struct pln_l2_entry *entries, size_t n, pln_ns deadline,
                     struct ending *ending) {
-    struct pln_script_call call = call_of(l2, PLN_SCRIPT_END, taking);
+    struct pln_script_call call;
+    call_init(&call, l2, PLN_SCRIPT_END, taking);
     for (size_t i = 0; i < n; i++) {
         pln_id_write(entries[i].ms, entries[i].seq, ending->ids[i]);
         ending->args[i] = pln_key(ending->ids[i]);

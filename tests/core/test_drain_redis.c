@@ -14,8 +14,17 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* The one does not follow a process with threads into a child; the other's allocator may be locked
+ * there. */
+#if defined __SANITIZE_THREAD__ || defined __SANITIZE_ADDRESS__
+enum { MAY_FORK = false };
+#else
+enum { MAY_FORK = true };
+#endif
 
 enum { N_KEYS = 20, TEXT = 32 };
 
@@ -144,6 +153,7 @@ static pid_t fork_writer(void (*run)(void)) {
     pid_t pid = fork();
     ck_assert_int_ge(pid, 0);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         is_mortal = true;
         run();
         _exit(0);
@@ -324,11 +334,13 @@ int main(void) {
     suite_add_tcase(suite, tests);
     tcase_set_timeout(tests, 120);
     tcase_add_checked_fixture(tests, setup, teardown);
-    tcase_add_test(tests, when_one_dies_amid_a_batch_another_carries_on);
-    tcase_add_test(tests, instances_that_die_at_any_moment_lose_nothing);
+    if (MAY_FORK) {
+        tcase_add_test(tests, when_one_dies_amid_a_batch_another_carries_on);
+        tcase_add_test(tests, instances_that_die_at_any_moment_lose_nothing);
+        tcase_add_test(tests, a_child_of_fork_is_an_instance_of_its_own);
+    }
     tcase_add_test(tests, a_redis_that_dies_loses_nothing_that_was_acknowledged);
     tcase_add_test(tests, a_poison_does_not_hold_up_the_others);
     tcase_add_test(tests, what_was_evicted_from_redis_before_it_was_stored_is_read_all_the_same);
-    tcase_add_test(tests, a_child_of_fork_is_an_instance_of_its_own);
     return rig_run(suite);
 }

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * test_drain_threads.c - in whose thread what is written behind is stored: drain.c where the system
+ * starts none, where workers wait for it, and where a store does not return. pthread_create() is
+ * the linker's to replace (--wrap).
+ */
+#include "async_rig.h"
+#include "drain_rig.h"
+
+#include <errno.h>
+#include <sched.h>
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *arg);
+
+static atomic_bool is_refused;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
+                          void *arg) {
+    return atomic_load(&is_refused) ? EAGAIN : __real_pthread_create(thread, attributes, run, arg);
+}
+
+static void setup(void) {
+    atomic_store(&is_refused, true);
+    drain_setup();
+    ck_assert_str_eq(pln_mode(A), "caller");
+}
+
+static void teardown(void) {
+    drain_teardown();
+    atomic_store(&is_refused, false);
+}
+
+static void step_until_stored(const char *key, const char *value) {
+    pln_ns deadline = pln_deadline(10000);
+    while (depth(A) > 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        pln_step(A, 100);
+    }
+    db_expect(&db, key, value);
+}
+
+/* ---- callers ---- */
+
+START_TEST(without_threads_a_step_stores) {
+    struct pln_set_options options = {.timeout_ms = 1000}; /* no time for what runs behind */
+    ck_assert_int_eq(pln_set(A, pln_key("k"), pln_key("v"), &options), PLN_OK);
+    db_expect(&db, "k", NULL);
+    pln_ms left = pln_step(A, 0);
+    ck_assert_int_ge(left, 0);
+    ck_assert_int_lt(left, 1000); /* the write is to be stored before long */
+    step_until_stored("k", "v");
+}
+END_TEST
+
+START_TEST(without_threads_a_flush_stores) {
+    rig_set(A, "k", "v");
+    flush(A);
+    db_expect(&db, "k", "v");
+}
+END_TEST
+
+START_TEST(without_threads_who_closes_stores) {
+    writing.every_ms = 3600000;
+    drain_reopen(1);
+    rig_set(A, "k", "v");
+    pln_close(A);
+    A = NULL;
+    db_expect(&db, "k", "v");
+}
+END_TEST
+
+START_TEST(without_threads_who_waits_for_room_makes_it) {
+    struct pln_set_options options = {.timeout_ms = 10000};
+    writing.most = 1;
+    drain_reopen(1);
+    for (int i = 0; i < 5; i++) {
+        char key[2] = {(char) ('a' + i), 0};
+        ck_assert_int_eq(pln_set(A, pln_key(key), pln_key("v"), &options), PLN_OK);
+    }
+    db_expect(&db, "d", "v");
+}
+END_TEST
+
+START_TEST(once_there_are_threads_one_stores) {
+    rig_set(A, "k", "v");
+    flush(A);
+    atomic_store(&is_refused, false);
+    pln_ns deadline = pln_deadline(10000);
+    while (strcmp(pln_mode(A), "threads") != 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        pln_step(A, 10);
+    }
+    rig_set(A, "l", "v");
+    db_await(&db, "l", "v");
+}
+END_TEST
+
+/* ---- workers ---- */
+
+static int store_of_policy(void *arg, unsigned worker, const struct pln_rule *rule,
+                           struct pln_store_item *items, size_t n) {
+    (void) arg;
+    (void) rule;
+    ck_assert_uint_lt(worker, 1);
+    return db_store(&db, items, n);
+}
+
+/* A rule whose store is a function of the policy's, which runs on a worker. */
+static void put_policy(struct pln_cache *cache) {
+    struct pln_ruleset *ruleset = pln_ruleset_new();
+    struct pln_rule rule = behind_rule("{k}", PLN_RULE_STORE);
+    free((char *) rule.store);
+    rule.store = NULL;
+    ruleset->rules = malloc(sizeof rule);
+    ruleset->rules[0] = rule;
+    ruleset->n_rules = 1;
+    ruleset->hooks = (struct pln_hooks){.store = store_of_policy};
+    pln_cache_set_policy_take(cache, ruleset);
+}
+
+static int write_many(struct pln_cache *cache, void *arg) {
+    struct pln_set_options options = {.timeout_ms = 20000};
+    int status = PLN_OK;
+    (void) arg;
+    for (int i = 0; i < 20 && status == PLN_OK; i++) {
+        char key[2] = {(char) ('a' + i), 0};
+        status = pln_set(cache, pln_key(key), pln_key("v"), &options);
+    }
+    return status;
+}
+
+START_TEST(a_worker_that_waits_for_room_stores_meanwhile) {
+    atomic_store(&is_refused, false);
+    rig_close(&rig);
+    struct pln_options options = {.ttl_ms = 600000, .timeout_ms = 2000, .workers = 1};
+    rig_open(&rig, 1, true, &options);
+    writing.most = 2;
+    writing.timeout_ms = 20000; /* so long would the two wait for each other */
+    put_policy(A);
+    struct pln_news *news;
+    struct pln_op *op;
+    struct pln_result result;
+    ck_assert_int_eq(pln_news_new(A, &news), PLN_OK);
+    pln_ns began = pln_clock_precise();
+    ck_assert_int_eq(pln_begin_call(news, write_many, NULL, NULL, &op), PLN_OK);
+    async_await(news, op, PLN_OP_READY);
+    ck_assert_msg(pln_op_result(op, &result) == PLN_OK, "%s", pln_error_text());
+    ck_assert(pln_clock_precise() - began < 15000LL * 1000000);
+    pln_op_free(op);
+    pln_news_free(news);
+    flush(A);
+    db_expect(&db, "t", "v");
+}
+END_TEST
+
+START_TEST(a_load_of_the_hosts_is_not_asked_for_while_a_write_waits) {
+    atomic_store(&is_refused, false);
+    drain_reopen(2);
+    struct pln_news *news;
+    ck_assert_int_eq(pln_news_new(B, &news), PLN_OK);
+    hold_store();
+    rig_set(A, "k:1", "new");
+    ck_assert_int_eq(pln_clear(A), PLN_OK);
+    ck_assert_int_eq(pln_clear(B), PLN_OK);
+    struct begun begun = async_begin(B, news, PLN_BEGIN_LOADS, NULL);
+    async_expect(news, &begun, "new", "loaded");
+    let_store_go();
+    flush(A);
+    ck_assert_int_eq(pln_clear(B), PLN_OK);
+    begun = async_begin(B, news, PLN_BEGIN_LOADS, NULL);
+    async_await(news, begun.op, PLN_OP_WANTS_LOAD);
+    async_load(begun.op, "old", PLN_OK);
+    async_expect(news, &begun, "old", "loaded");
+    pln_news_free(news);
+}
+END_TEST
+
+/* ---- a store that hangs ---- */
+
+static void *close_a(void *arg) {
+    (void) arg;
+    pln_close(A);
+    return NULL;
+}
+
+START_TEST(who_closes_waits_for_the_call_under_way_and_says_so) {
+    pthread_t thread;
+    atomic_store(&is_refused, false);
+    writing.timeout_ms = 10;
+    drain_reopen(1);
+    hold_store();
+    rig_set(A, "k", "1");
+    await_call(1);
+    rig_set(A, "l", "1");
+    pthread_create(&thread, NULL, close_a, NULL);
+    pln_ns deadline = pln_deadline(10000);
+    while (atomic_load(&rig.n_logs) == 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        sched_yield();
+    }
+    let_store_go();
+    pthread_join(thread, NULL);
+    A = NULL;
+    db_expect(&db, "k", "1");
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("drain threads");
+    TCase *tests = tcase_create("drain threads");
+    suite_add_tcase(suite, tests);
+    tcase_set_timeout(tests, 60);
+    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_test(tests, without_threads_a_step_stores);
+    tcase_add_test(tests, without_threads_a_flush_stores);
+    tcase_add_test(tests, without_threads_who_closes_stores);
+    tcase_add_test(tests, without_threads_who_waits_for_room_makes_it);
+    tcase_add_test(tests, once_there_are_threads_one_stores);
+    tcase_add_test(tests, a_worker_that_waits_for_room_stores_meanwhile);
+    tcase_add_test(tests, a_load_of_the_hosts_is_not_asked_for_while_a_write_waits);
+    tcase_add_test(tests, who_closes_waits_for_the_call_under_way_and_says_so);
+    return rig_run(suite);
+}
