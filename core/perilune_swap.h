@@ -43,7 +43,8 @@ struct pln_numerals {
 };
 
 struct pln_incr_options {
-    bool has_initial; /* nothing there is no miss, but this number: */
+    bool has_initial; /* nothing there is no miss, but this number; not where a store of record
+                         may have one, which would be lost: load it first */
     int64_t initial;
     uint8_t format;                      /* of one that is new; what is there keeps its own */
     pln_ms ttl_ms;                       /* as above; likewise the next */

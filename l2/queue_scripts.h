@@ -22,9 +22,10 @@
 
 /* ---- into the queue ---- */
 
-/* The usual set, of which each microsecond counts: no functions, and the time is the entry's. 4:
- * how many may wait; 5: f; 6 to 11: the item; 12: the value for the queue, where it is another one.
- * -2: the queue is full. */
+/* The usual set, of which each microsecond counts: no functions, and the time is the entry's, where
+ * that is the first of its millisecond (others may be of a clock that was set back since). 4: how
+ * many may wait; 5: f; 6 to 11: the item; 12: the value for the queue, where it is another one. -2:
+ * the queue is full. */
 #define WRITE_SET                                                                                  \
     "local V, L, Q, H, T, LOG = unpack(KEYS)\n"                                                    \
     "local channel, m, length, most, f, before, age, fresh, life, after, value, own = "            \
@@ -34,7 +35,12 @@
     "local key = string.sub(m, 15)\n"                                                              \
     "local id = call('XADD', Q, '*', 'k', key, 'v', own or value, 'f', f)\n"                       \
     "call('HSET', H, key, id)\n"                                                                   \
-    "local t, c = tonumber(string.match(id, '%d+')), call('HGET', T, '#')\n"                       \
+    "local t, seq = string.match(id, '(%d+)-(%d+)')\n"                                             \
+    "if seq ~= '0' then\n"                                                                         \
+    "  local now = call('TIME')\n"                                                                 \
+    "  t = now[1] * 1000 + math.floor(now[2] / 1000)\n"                                            \
+    "end\n"                                                                                        \
+    "local c = call('HGET', T, '#')\n"                                                             \
     "if not c then\n"                                                                              \
     "  c = string.format('%.0f', t * 1000 + 999)\n"                                                \
     "  call('HSET', T, '#', c, '<', c, '@', c)\n"                                                  \

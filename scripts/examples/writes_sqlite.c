@@ -78,8 +78,7 @@ static bool open_shop(struct shop *shop, const char *file) {
 static int act(struct shop *shop, struct pln_cache *cache, char **words) {
     struct pln_bytes key = pln_key(words[1]);
     const char *word = words[2] != NULL ? words[2] : "";
-    struct pln_incr_options from_zero = {.has_initial = true};
-    struct pln_result result;
+    struct pln_result result = {.value = NULL};
     int64_t sum;
     if (strcmp(words[0], "set") == 0) {
         return pln_set(cache, key, pln_key(word), NULL);
@@ -87,14 +86,14 @@ static int act(struct shop *shop, struct pln_cache *cache, char **words) {
     if (strcmp(words[0], "delete") == 0) {
         return pln_delete(cache, key);
     }
-    if (strcmp(words[0], "add") == 0) {
-        return pln_incr(cache, key, atoll(word), &from_zero, &sum);
-    }
     int status = pln_get_or_load(cache, key, NULL, load_item, shop, &result);
-    if (status == PLN_OK) {
+    if (strcmp(words[0], "add") == 0 && status >= 0) { /* to what the table has, if anything */
+        struct pln_incr_options options = {.has_initial = status == PLN_ABSENT};
+        status = pln_incr(cache, key, atoll(word), &options, &sum);
+    } else if (status == PLN_OK) {
         printf("%.*s\n", (int) result.len, (const char *) pln_value_data(result.value));
-        pln_release(cache, result.value);
     }
+    pln_release(cache, result.value);
     return status;
 }
 

@@ -419,6 +419,19 @@ START_TEST(the_usual_write_makes_the_tags_hash_where_there_is_none) {
 }
 END_TEST
 
+/* Ids go on from the last one, where the server's clock was set back; values keep to the clock. */
+START_TEST(an_id_ahead_of_the_clock_makes_no_value_younger) {
+    command(NULL, "XADD ns:queue 99999999999999-7 k b v one f s0");
+    ck_assert_int_eq(write_set(&a, "a", "one"), PLN_OK);
+    char *made = pln_test_redis_command(&server, "BITFIELD ns:v:a GET i64 64");
+    char *now = pln_test_redis_command(&server, "TIME");
+    ck_assert_int_le(atoll(made) / 1000, atoll(now));
+    ck_assert_int_gt(atoll(made) / 1000, atoll(now) - 10);
+    free(made);
+    free(now);
+}
+END_TEST
+
 START_TEST(a_queue_outlives_its_server) {
     static const char *const options[] = {"--appendonly", "yes", "--appendfsync", "always", NULL};
     struct pln_l2_taking taking = taker('1', true);
@@ -474,6 +487,7 @@ int main(void) {
     tcase_add_test(redis, a_mark_and_a_short_life_are_seen_for_a_minute);
     tcase_add_test(redis, a_write_through_that_was_long_on_its_way_is_not_believed);
     tcase_add_test(redis, the_usual_write_makes_the_tags_hash_where_there_is_none);
+    tcase_add_test(redis, an_id_ahead_of_the_clock_makes_no_value_younger);
     tcase_add_test(alone, a_queue_outlives_its_server);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -48,6 +48,9 @@ spec.test("additions reach the table as their sum", function()
     spec.returns({ "", 0 }, run("add views " .. i))
   end
   spec.same(row "views", "6\n")
+  redis.command "flushall"
+  spec.returns({ "", 0 }, run "add views 4")
+  spec.same(row "views", "10\n")
 end)
 
 spec.test("without Redis nothing is acknowledged, and nothing is stored", function()
