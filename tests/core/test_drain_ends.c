@@ -246,6 +246,38 @@ START_TEST(what_waits_is_stored_by_the_rule_of_then) {
 }
 END_TEST
 
+/* As the rule was behind a moment ago. */
+static void write_through_from_now_on(struct pln_cache *cache) {
+    struct pln_rule rule = behind_rule("{k}", PLN_RULE_LOAD);
+    rule.terms.write = PLN_WRITE_THROUGH;
+    rule.writing.strategy = PLN_WRITE_THROUGH;
+    rig_policy(&rig, cache, rule);
+}
+
+START_TEST(what_is_written_through_is_not_overtaken_by_what_waits) {
+    struct pln_set_options hasty = {.timeout_ms = 50}, patient = {.timeout_ms = 20000};
+    open_by_rules();
+    register_db(A);
+    register_db(B);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    hold_store();
+    rig_set(A, "k", "1");
+    await_call(1);
+    write_through_from_now_on(A);
+    write_through_from_now_on(B);
+    ck_assert_int_eq(pln_set(A, pln_key("k"), pln_key("2"), &hasty), PLN_EBUSY);
+    ck_assert_int_eq(pln_set(B, pln_key("k"), pln_key("2"), &hasty), PLN_EBUSY);
+    ck_assert_uint_eq(atomic_load(&db.n_calls), 1);
+    ck_assert_int_eq(pln_clear(A), PLN_OK);
+    rig_expect(B, "k", "1", "loaded"); /* by what waits: its loader knows of nothing */
+    let_store_go();
+    ck_assert_int_eq(pln_set(B, pln_key("k"), pln_key("2"), &patient), PLN_OK);
+    flush(A);
+    db_expect(&db, "k", "2");
+    ck_assert_str_eq(db.log, "k=1 k=2");
+}
+END_TEST
+
 /* ---- several at once ---- */
 
 enum { N_KEYS = 8, N_WRITES = 300 };
@@ -317,6 +349,7 @@ int main(void) {
     tcase_add_test(tests, what_has_no_store_waits_for_one);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
+    tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
     tcase_add_test(tests, the_store_ends_with_what_the_tiers_have);
     return rig_run(suite);
 }

@@ -46,10 +46,12 @@ static struct server server;
 static struct pln_write_options writing;
 static bool is_mortal; /* this process's store stops where the page says so */
 
-static void no_log(void *arg, int level, const char *line) {
+static _Atomic unsigned n_warnings; /* that the queue may be lost */
+
+static void count_log(void *arg, int level, const char *line) {
     (void) arg;
     (void) level;
-    (void) line;
+    atomic_fetch_add(&n_warnings, strstr(line, "maxmemory-policy") != NULL);
 }
 
 static void stop_here(void) {
@@ -92,7 +94,7 @@ static struct pln_cache *open_cache(void) {
                                   .ttl_ms = 600000,
                                   .workers = 2,
                                   .writing = &writing,
-                                  .log = no_log};
+                                  .log = count_log};
     ck_assert_msg(pln_open(&options, &cache) == PLN_OK, "%s", pln_error_text());
     return cache;
 }
@@ -328,6 +330,26 @@ START_TEST(a_child_of_fork_is_an_instance_of_its_own) {
 }
 END_TEST
 
+START_TEST(a_redis_that_may_drop_the_queue_is_told_of_once) {
+    free(pln_test_redis_command(&server, "CONFIG SET maxmemory 1gb"));
+    free(pln_test_redis_command(&server, "CONFIG SET maxmemory-policy allkeys-lru"));
+    struct pln_cache *cache = open_cache();
+    struct pln_queue_state state;
+    write_one(cache, 0, 1);
+    ck_assert_int_eq(pln_queue_state(cache, &state), PLN_OK);
+    ck_assert_int_eq(pln_queue_state(cache, &state), PLN_OK);
+    ck_assert_uint_eq(atomic_load(&n_warnings), 1);
+    pln_close(cache);
+    atomic_store(&n_warnings, 0);
+    free(pln_test_redis_command(&server, "CONFIG SET maxmemory-policy volatile-lru"));
+    cache = open_cache();
+    write_one(cache, 0, 2);
+    ck_assert_int_eq(pln_queue_state(cache, &state), PLN_OK);
+    ck_assert_uint_eq(atomic_load(&n_warnings), 0);
+    pln_close(cache);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("drain over redis");
     TCase *tests = tcase_create("drain over redis");
@@ -342,5 +364,6 @@ int main(void) {
     tcase_add_test(tests, a_redis_that_dies_loses_nothing_that_was_acknowledged);
     tcase_add_test(tests, a_poison_does_not_hold_up_the_others);
     tcase_add_test(tests, what_was_evicted_from_redis_before_it_was_stored_is_read_all_the_same);
+    tcase_add_test(tests, a_redis_that_may_drop_the_queue_is_told_of_once);
     return rig_run(suite);
 }
