@@ -17,6 +17,7 @@
 enum state {
     FOLLOWS, /* another thread leads, or it has not begun */
     LOADS,   /* the loader is to bring it */
+    BROUGHT, /* and has: it is stored with others */
     WAITS,   /* another process loads it */
     ENDED,   /* its flight has */
 };
@@ -92,8 +93,7 @@ static void begin(struct bulk_read *read, struct part *part, struct pln_bytes ke
                                .cache = cache,
                                .flight = part->flight,
                                .is_l2_away = read->statuses[part->at] < 0,
-                               .worker = -1,
-                               .later = request->key.is_plain ? NULL : &part->item};
+                               .worker = -1};
     pln_flight_begin(cache->flights, part->flight);
 }
 
@@ -220,18 +220,21 @@ static void take(struct part *part, int status, const char *text, pln_ms began) 
         pln_fail(status, "%s", text);
     }
     status = pln_fill_check(part->request.options, &part->load, status);
+    part->fill.later = part->request.key.is_plain ? NULL : &part->item;
     part->fill.has_later = false;
     part->loaded = pln_fill_store(&part->fill, &part->load, status, &part->outcome);
+    part->fill.later = NULL;
+    part->state = BROUGHT;
     if (part->loaded < 0) { /* while its text is there */
         end_load(part);
     }
 }
 
 static bool is_later(const struct part *part) {
-    return part->state == LOADS && part->fill.has_later;
+    return part->state == BROUGHT && part->fill.has_later;
 }
 
-/* Stores all that was brought, in one round trip. */
+/* Stores all that was brought, in one round trip, and ends its flights. */
 static void store(struct bulk_read *read) {
     size_t n = 0;
     for (size_t i = 0; i < read->n_parts; i++) {
@@ -252,6 +255,9 @@ static void store(struct bulk_read *read) {
         if (is_later(part)) {
             pln_fill_committed(&part->fill, &part->item, read->loaded[j], &part->outcome.life);
             free(read->packed[j++]);
+        }
+        if (part->state == BROUGHT) {
+            end_load(part);
         }
     }
 }
@@ -282,11 +288,6 @@ static void load(struct bulk_read *read) {
         }
     }
     store(read);
-    for (size_t i = 0; i < read->n_parts; i++) {
-        if (read->parts[i].state == LOADS) {
-            end_load(&read->parts[i]);
-        }
-    }
 }
 
 /* ---- what comes of it ---- */
