@@ -27,8 +27,10 @@ static void end_load(struct part *part) {
 /* Where what was brought is to be stored, it is so with the others'. */
 static void keep(struct part *part, int status) {
     part->outcome = (struct pln_outcome){0};
+    part->fill.later = part->request.key.is_plain ? NULL : &part->item;
     part->fill.has_later = false;
     part->loaded = pln_fill_store(&part->fill, &part->load, status, &part->outcome);
+    part->fill.later = NULL;
     part->state = LOADED;
     if (part->loaded < 0) { /* while its text is there */
         end_load(part);

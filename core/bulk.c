@@ -51,8 +51,7 @@ static void begin(struct bulk_read *read, struct part *part, struct pln_bytes ke
                                .cache = cache,
                                .flight = part->flight,
                                .is_l2_away = read->statuses[part->at] < 0,
-                               .worker = -1,
-                               .later = request->key.is_plain ? NULL : &part->item};
+                               .worker = -1};
     pln_flight_begin(cache->flights, part->flight);
 }
 

@@ -22,7 +22,7 @@ static const struct pln_get_options no_options = {0};
 
 /* ---- how a read ends ---- */
 
-/* Counts how a read ended; every one passes here once. */
+/* Counts how a read ended; every one passes here once, or copy_plain() does it. */
 static int tally(struct pln_cache *cache, int status, const struct pln_result *result) {
     static const enum pln_count heads[] = {
         [PLN_FROM_MISS] = PLN_COUNT_MISSES,        [PLN_FROM_L1] = PLN_COUNT_L1_HITS,
@@ -357,71 +357,83 @@ static bool may_be_plain(const struct pln_cache *cache, const struct pln_get_opt
            !pln_shadow_samples(cache, hash);
 }
 
-/* An L1 hit that needs nothing else, copied to the buffer; where it does not fit and the caller
- * takes that, borrowed. Returns: as pln_get(); PLN_PENDING: it takes more. */
-static int copy_plain(struct pln_cache *cache, const struct pln_hashed *key,
-                      const struct pln_get_options *options, void *buffer, size_t size,
-                      bool borrows, struct pln_result *result) {
+/* An L1 hit that needs nothing else, borrowed. Returns: as pln_get(); PLN_PENDING: it takes more.
+ */
+static int borrow_plain(struct pln_cache *cache, const struct pln_hashed *key, pln_ms now,
+                        uint32_t flags, struct pln_result *result) {
     struct pln_l1_hit hit;
     struct pln_value *value = NULL;
+    if (pln_l1_borrow(cache->l1, key, now, flags, &hit, &value) != PLN_OK ||
+        !is_plain(cache, &hit, now)) {
+        pln_release(cache, value);
+        return PLN_PENDING;
+    }
+    *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
+    pln_life_describe(&hit.life, now, result);
+    return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+}
+
+/* The same, copied to the buffer, in as few instructions as it takes: most reads end here. */
+static inline int copy_plain(struct pln_cache *cache, const struct pln_hashed *key,
+                             const struct pln_get_options *options, void *buffer, size_t size,
+                             struct pln_result *result) {
+    struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);
     if (!may_be_plain(cache, options, key->hash) ||
         pln_l1_get(cache->l1, key, now, 0, buffer, size, &hit) != PLN_OK ||
         !is_plain(cache, &hit, now)) {
         return PLN_PENDING;
     }
-    if (borrows && hit.len > size && /* quiet: the hit is counted in L1 */
-        (pln_l1_borrow(cache->l1, key, now, PLN_L1_QUIET, &hit, &value) != PLN_OK ||
-         !is_plain(cache, &hit, now))) {
-        pln_release(cache, value);
-        return PLN_PENDING;
+    if (__builtin_expect(hit.len > size, 0) && options != NULL &&
+        (options->flags & PLN_GET_LONG) != 0) {
+        return borrow_plain(cache, key, now, PLN_L1_QUIET, result); /* it is counted in L1 */
     }
-    *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
+    *result = (struct pln_result){.len = hit.len, .format = hit.format, .source = PLN_FROM_L1};
     pln_life_describe(&hit.life, now, result);
-    return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+    if (__builtin_expect(hit.is_absent, 0)) {
+        return deliver(cache, true, PLN_FROM_L1, result);
+    }
+    pln_count(cache->counts, PLN_COUNT_L1_HITS, 1); /* as tally() */
+    return hit.len > size ? PLN_TRUNCATED : PLN_OK;
+}
+
+static __attribute__((noinline)) int copy_slowly(struct pln_cache *cache,
+                                                 const struct pln_hashed *key,
+                                                 const struct pln_get_options *options,
+                                                 void *buffer, size_t size,
+                                                 struct pln_result *result) {
+    bool borrows = options != NULL && (options->flags & PLN_GET_LONG) != 0;
+    int status = read_through(cache, key, options, NULL, NULL, 0, result);
+    if (result->value != NULL && !(borrows && result->len > size)) {
+        size_t n = result->len < size ? result->len : size;
+        if (n > 0) {
+            memcpy(buffer, pln_value_data(result->value), n);
+        }
+        pln_release(cache, result->value);
+        result->value = NULL;
+    }
+    return status == PLN_OK && result->value == NULL && result->len > size ? PLN_TRUNCATED : status;
 }
 
 int pln_get_copy(struct pln_cache *cache, struct pln_bytes key,
                  const struct pln_get_options *options, void *buffer, size_t size,
                  struct pln_result *result) {
-    bool borrows = options != NULL && (options->flags & PLN_GET_LONG) != 0;
     struct pln_hashed hashed;
     int status = pln_cache_key(cache, key, &hashed);
     if (status < 0) {
         *result = (struct pln_result){.source = PLN_FROM_MISS};
         return tally(cache, status, result);
     }
-    status = copy_plain(cache, &hashed, options, buffer, size, borrows, result);
-    if (status == PLN_PENDING) {
-        status = read_through(cache, &hashed, options, NULL, NULL, 0, result);
-        if (result->value != NULL && !(borrows && result->len > size)) {
-            size_t n = result->len < size ? result->len : size;
-            if (n > 0) {
-                memcpy(buffer, pln_value_data(result->value), n);
-            }
-            pln_release(cache, result->value);
-            result->value = NULL;
-        }
-    }
-    return status == PLN_OK && result->value == NULL && result->len > size ? PLN_TRUNCATED : status;
+    status = copy_plain(cache, &hashed, options, buffer, size, result);
+    return status != PLN_PENDING ? status
+                                 : copy_slowly(cache, &hashed, options, buffer, size, result);
 }
 
 int pln_way_plain(struct pln_cache *cache, const struct pln_hashed *key,
                   const struct pln_get_options *options, struct pln_result *result) {
-    struct pln_l1_hit hit;
-    struct pln_value *value;
-    pln_ms now = pln_now(&cache->host);
-    if (!may_be_plain(cache, options, key->hash) ||
-        pln_l1_borrow(cache->l1, key, now, 0, &hit, &value) != PLN_OK) {
-        return PLN_PENDING;
-    }
-    if (!is_plain(cache, &hit, now)) {
-        pln_release(cache, value);
-        return PLN_PENDING;
-    }
-    *result = (struct pln_result){.value = value, .len = hit.len, .format = hit.format};
-    pln_life_describe(&hit.life, now, result);
-    return deliver(cache, hit.is_absent, PLN_FROM_L1, result);
+    return may_be_plain(cache, options, key->hash)
+               ? borrow_plain(cache, key, pln_now(&cache->host), 0, result)
+               : PLN_PENDING;
 }
 
 int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,

@@ -247,6 +247,19 @@ void pln_test_proxy_say(struct proxy *proxy, const char *text) {
     pthread_mutex_unlock(&proxy->lock);
 }
 
+void pln_test_proxy_await_closed(struct proxy *proxy) {
+    size_t n = 1;
+    while (n > 0) { /* the test's own time limit bounds it */
+        n = 0;
+        pthread_mutex_lock(&proxy->lock);
+        for (size_t i = 0; i < PROXY_PAIRS; i++) {
+            n += proxy->pairs[i].client >= 0 && !proxy->pairs[i].is_link;
+        }
+        pthread_mutex_unlock(&proxy->lock);
+        poll(NULL, 0, 1);
+    }
+}
+
 size_t pln_test_proxy_accepted(struct proxy *proxy) {
     pthread_mutex_lock(&proxy->lock);
     size_t n = proxy->n_accepted;

@@ -55,6 +55,9 @@ void pln_test_proxy_lead_to(struct proxy *proxy, const char *target);
 void pln_test_proxy_answer(struct proxy *proxy, const char *answer);
 /* Says something unasked to all clients that are connected now. */
 void pln_test_proxy_say(struct proxy *proxy, const char *text);
+/* Waits until all connections but those that have subscribed are closed towards the clients, too.
+ */
+void pln_test_proxy_await_closed(struct proxy *proxy);
 size_t pln_test_proxy_accepted(struct proxy *proxy);
 
 #endif

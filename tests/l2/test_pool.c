@@ -3,7 +3,6 @@
  * command ends at its deadline, no answer is given to the wrong one, no lost write comes back. */
 #include <check.h>
 #include <hiredis/hiredis.h>
-#include <poll.h>
 #include <stdio.h>
 
 #include "client.h"
@@ -165,7 +164,7 @@ END_TEST
 START_TEST(a_killed_connection_is_replaced_before_it_is_used) {
     ck_assert_int_eq(set_until("a", "one", soon()), PLN_OK);
     command("CLIENT KILL TYPE normal SKIPME yes");
-    poll(NULL, 0, 20); /* the server closes it in its own time */
+    pln_test_proxy_await_closed(&proxy); /* the server closes it in its own time */
     expect_text(&a, "a", "one");
     ck_assert_uint_eq(client_count(&a, PLN_COUNT_L2_CONNECTS), 2);
 }
@@ -278,7 +277,7 @@ START_TEST(a_link_to_another_server_goes_down_before_data_is_sent) {
     ck_assert_int_eq(set_until("a", "one", soon()), PLN_OK);
     pln_test_proxy_lead_to(&proxy, other.path);
     command("CLIENT KILL TYPE normal SKIPME yes");
-    poll(NULL, 0, 20);
+    pln_test_proxy_await_closed(&proxy);
     /* the set's own message would be ignored, the link was told first */
     int result = pln_l2_remove(a.l2, &key, soon());
     ck_assert(client_heard(&a, "-") || result == PLN_EL2DOWN);
