@@ -13,8 +13,8 @@
  *   around   the store, and then the key is removed from all tiers: the next reader loads it
  *
  * pln_set() and pln_delete() then do it by themselves, and of keys that are written behind
- * pln_swap() and pln_incr(), too. What ends keys in the cache alone (expire, tags, prefixes, events)
- * tells no store.
+ * pln_swap() and pln_incr(), too. What ends keys in the cache alone (expire, tags, prefixes,
+ * events) tells no store.
  *
  * Written through and around, a write is visible once the call has returned: to this instance at
  * once, to others when they have heard of it. Until then they may read the value before it. Where

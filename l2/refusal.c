@@ -27,7 +27,7 @@ static const struct pln_refusal refusals[] = {
     {"CLUSTERDOWN", NULL, "the cluster lacks a majority, or nobody has the slot: CLUSTER INFO"},
     {"OOM", NULL,
      "its maxmemory is reached: reads go on, what is written is not stored; raise maxmemory, or let "
-     "maxmemory-policy evict"},
+     "maxmemory-policy evict (volatile-lru, which spares what waits to be stored)"},
     {"MISCONF", NULL,
      "it cannot save to its disk: reads go on, what is written is not stored; its log says why"},
     {"NOREPLICAS", NULL,
