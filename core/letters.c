@@ -145,6 +145,8 @@ static int next_page(struct pages *pages) {
         pages->ms = last->ms;
         pages->seq = last->seq;
         pages->n += pages->page.n;
+    } else {
+        pln_l2_letters_fini(&pages->page); /* of none, too, there may be memory */
     }
     return status;
 }
