@@ -43,8 +43,9 @@ struct pln_numerals {
 };
 
 struct pln_incr_options {
-    bool has_initial; /* nothing there is no miss, but this number; not where a store of record
-                         may have one, which would be lost: load it first */
+    bool has_initial; /* nothing there is no miss, but this number. Of a key that is written behind
+                         the rule's loader is asked before; without one, what the store has is
+                         counted anew, and lost */
     int64_t initial;
     uint8_t format;                      /* of one that is new; what is there keeps its own */
     pln_ms ttl_ms;                       /* as above; likewise the next */

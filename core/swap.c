@@ -354,12 +354,28 @@ struct addition {
         present; /* what was there when it was last looked at; without value: nothing */
 };
 
-/* What is there now, to begin with: a copy in L1 may be an old one, which costs one more try. */
-static int look(struct addition *addition) {
+/* Of a key that is written behind the store may have the number though no tier has: what is taken
+ * for nothing would be counted from the beginning, and take the store's place. */
+static int load(struct addition *addition) {
+    pln_ns left = addition->deadline - pln_clock_precise();
+    struct pln_get_options options = {.flags = PLN_GET_NO_L1 | PLN_GET_NO_STALE | PLN_GET_KEEP};
+    if (addition->options->timeout_ms > 0) { /* else as long as a load may take */
+        options.timeout_ms = left > 1000000 ? left / 1000000 : 1;
+    }
+    int status = pln_get(addition->cache, addition->key, &options, &addition->present);
+    if (status != PLN_OK) { /* that there is none may have a value, too */
+        pln_release(addition->cache, addition->present.value);
+        addition->present.value = NULL;
+    }
+    return status < 0 ? status : PLN_OK;
+}
+
+/* What is there now. To begin with that may be a copy in L1: an old one costs one more try. */
+static int look(struct addition *addition, bool takes_copy) {
     struct pln_cache *cache = addition->cache;
     struct write write = {.cache = cache};
     struct pln_l2_value value;
-    int status = pln_peek(cache, addition->key, &addition->present);
+    int status = takes_copy ? pln_peek(cache, addition->key, &addition->present) : PLN_MISS;
     if (status == PLN_OK && addition->present.source == PLN_FROM_L1) {
         return PLN_OK;
     }
@@ -370,7 +386,11 @@ static int look(struct addition *addition) {
     }
     static const struct pln_set_options no_options = {0};
     status = pln_write_begin(&write, addition->key, pln_bytes_of("", 0), &no_options, "incr");
-    if (status == PLN_OK && uses_l2(&write)) {
+    bool is_behind = status == PLN_OK &&
+                     pln_store_terms(cache, write.match.rule)->strategy == PLN_WRITE_BEHIND;
+    if (is_behind) {
+        status = load(addition);
+    } else if (status == PLN_OK && uses_l2(&write)) {
         status = pln_l2_get(pln_cache_l2(cache), &write.key,
                             pln_cache_l2_deadline(cache, addition->deadline), &value);
         if (status == PLN_OK) {
@@ -423,11 +443,11 @@ static int store(struct addition *addition) {
     int status = pln_swap(addition->cache, addition->key, is_new ? NULL : &old, value, &swap,
                           &addition->present);
     pln_release(addition->cache, former.value);
-    if (status == PLN_NOT_STORED && addition->present.value == NULL) {
-        status = look(addition); /* it went while it was told, or there was no memory to tell it */
+    if ((status == PLN_NOT_STORED || status == PLN_MISS) && addition->present.value == NULL) {
+        status = look(addition, false); /* it went, or there was no memory to tell it */
         return status == PLN_OK ? PLN_NOT_STORED : status;
     }
-    return status == PLN_MISS && addition->options->has_initial ? PLN_NOT_STORED : status;
+    return status;
 }
 
 int pln_incr(struct pln_cache *cache, struct pln_bytes key, int64_t delta,
@@ -442,7 +462,10 @@ int pln_incr(struct pln_cache *cache, struct pln_bytes key, int64_t delta,
     addition.numerals = options->numerals != NULL ? options->numerals : &decimal;
     addition.deadline = pln_deadline(options->timeout_ms > 0 ? options->timeout_ms
                                                              : cache->timeout_ms);
-    int status = look(&addition);
+    int status = look(&addition, true);
+    if (options->timeout_ms == 0) { /* what has been loaded may have taken its time */
+        addition.deadline = pln_deadline(cache->timeout_ms);
+    }
     while (status == PLN_OK) {
         status = add(&addition);
         if (status == PLN_OK) {

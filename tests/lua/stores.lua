@@ -116,7 +116,15 @@ cache.class "counted" {
     store = store_views, every = "20ms", batch = 100, attempts = 3, backoff = "10ms",
   },
 }
-cache.rule "views:{page}" { class = "counted" }
+cache.rule "views:{page}" {
+  class = "counted",
+  load = function(key, m)
+    local cursor = assert(db():execute("select n from views where page = " .. quoted(m.page)))
+    local n = cursor:fetch()
+    cursor:close()
+    return n and math.tointeger(tonumber(n))
+  end,
+}
 cache.rule "audit:{id}" {
   ttl = "1h",
   load = function(key, m)
@@ -192,6 +200,16 @@ local function run(driver, environment, source, ...)
     end)
   end
 
+  -- Of two instances that write a key within one nobody knows who was last, and it is loaded anew.
+  local function next_millisecond(cache)
+    local function now()
+      local time = cache:redis "TIME"
+      return time[1] * 1000 + time[2] // 1000
+    end
+    local past = now() + 1
+    spec.wait_until("time goes on", function() return now() > past end)
+  end
+
   local function test(name, body)
     spec.test(driver .. ": " .. name, function()
       noted()
@@ -205,11 +223,13 @@ local function run(driver, environment, source, ...)
     assert(here:set("user:1", { name = "Ada" }))
     spec.same(ask "select name from users where id = '1'", "Ada")
     spec.same(there:get("user:1").name, "Ada")
+    next_millisecond(there)
     assert(there:set("user:1", { name = "O'Hara" }))
     spec.wait_until("the other one hears of it", function()
       return here:get("user:1").name == "O'Hara"
     end)
     spec.same(ask "select name from users where id = '1'", "O'Hara")
+    next_millisecond(here)
     assert(here:delete "user:1")
     spec.same(ask "select count(*) from users", "0")
     spec.same(calls(), { "store user:1 set", "store user:1 set", "store user:1 delete" })
@@ -247,7 +267,8 @@ local function run(driver, environment, source, ...)
     assert(here:set("audit:1", "began"))
     local value, _, how = there:get "audit:1"
     spec.same({ value, how }, { "began", "loaded" })
-    spec.same(select(3, there:get "audit:1"), "l1")
+    value, _, how = there:get "audit:1" -- the word of the write may have come behind the load
+    spec.same({ value, how ~= "loaded" }, { "began", true })
   end)
 
   test("many are loaded by one call, and known from then on", function(here)
@@ -299,6 +320,12 @@ local function run(driver, environment, source, ...)
     spec.same(here:incr("views:p9", 5), 204)
     drained(there)
     spec.same(ask "select n from views where page = 'p9'", "204")
+    assert(here:clear()) -- what no tier has is not counted anew
+    spec.same(here:incr("views:p9", 1, { initial = 0 }), 205)
+    local n, message = there:incr("views:p10", 1, { initial = 7 })
+    assert(n == 8, tostring(message))
+    drained(there)
+    spec.same(ask "select n from views where page = 'p9'", "205")
     assert(#calls() < 100, "batches are not put together")
   end)
 
