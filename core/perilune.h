@@ -284,7 +284,8 @@ PLN_API int pln_get_or_load(struct pln_cache *cache, struct pln_bytes key,
                             struct pln_result *result);
 
 /* Reads n keys with at most one round trip to L2. statuses[i] is what pln_get() would return; of
- * loaders only those of many keys are run, once for each rule that has one. Returns: PLN_OK, or negative where the call as a whole failed. */
+ * loaders only those of many keys are run, once for each rule that has one. Returns: PLN_OK, or
+ * negative where the call as a whole failed. */
 PLN_API int pln_get_many(struct pln_cache *cache, const struct pln_bytes *keys, size_t n,
                          const struct pln_get_options *options, struct pln_result *results,
                          int *statuses);
@@ -410,9 +411,10 @@ PLN_API size_t pln_prometheus(struct pln_cache *cache, char *buffer, size_t size
 
 /* ---- L1 as a whole ---- */
 
-/* Changes L1's budget, up to some 16 times the first one, and under RLIMIT_AS up to that. Returns at
- * once; what is over goes bit by bit, with writes and in the background; until then a store may be
- * refused (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any. */
+/* Changes L1's budget, up to some 16 times the first one, and under RLIMIT_AS up to that. Returns
+ * at once; what is over goes bit by bit, with writes and in the background; until then a store may
+ * be refused (PLN_EBUSY). Returns: PLN_OK, PLN_EINVAL (the bounds are in the text). Threads: any.
+ */
 PLN_API int pln_resize(struct pln_cache *cache, size_t max_bytes);
 
 /* Called for a key; false stops. It must not use the cache, and the key is not its to keep. */
