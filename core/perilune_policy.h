@@ -37,9 +37,9 @@ struct pln_field {
 /* Carries out what the policy says of an event: ends its keys in all tiers (which is no delete: no
  * store is told, see perilune_store.h), and invalidates its tags and patterns; where it has a
  * function for that, asks it first. All is tried, whatever fails. The sources that the policy names
- * (cache.events) do the same with what comes over them. Returns: PLN_OK; PLN_MISS where no cache.on names it; PLN_EINVAL where a field is missing,
- * PLN_ETOOBIG, PLN_EPOLICY (its function failed); else as pln_delete(), and the same may go well
- * another time. */
+ * (cache.events) do the same with what comes over them. Returns: PLN_OK; PLN_MISS where no cache.on
+ * names it; PLN_EINVAL where a field is missing, PLN_ETOOBIG, PLN_EPOLICY (its function failed);
+ * else as pln_delete(), and the same may go well another time. */
 PLN_API int pln_raise(struct pln_cache *cache, struct pln_bytes event,
                       const struct pln_field *fields, size_t n_fields);
 

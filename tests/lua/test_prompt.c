@@ -6,10 +6,12 @@
 #include <check.h>
 #include <poll.h>
 #include <pty.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -133,6 +135,7 @@ static void begin(struct terminal *terminal, const char *argument, const char *v
     terminal->pid = forkpty(&terminal->fd, NULL, NULL, &size);
     ck_assert_int_ge(terminal->pid, 0);
     if (terminal->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it may be in a loop that has no end */
         setenv("TERM", "vt100", 1);
         setenv("XDG_STATE_HOME", state_folder, 1);
         setenv("HOME", state_folder, 1);
@@ -284,6 +287,7 @@ START_TEST(names_are_completed) {
 }
 END_TEST
 
+#ifndef __SANITIZE_THREAD__ /* which holds signals back until libc is called */
 START_TEST(ctrl_c_stops_what_runs_and_throws_a_line_away) {
     struct terminal terminal;
     begin(&terminal, NULL, NULL);
@@ -310,6 +314,7 @@ START_TEST(ctrl_c_stops_what_runs_and_throws_a_line_away) {
     ck_assert_int_eq(end(&terminal), 0);
 }
 END_TEST
+#endif
 
 static const char *history_path(void) {
     static char path[200];
@@ -400,7 +405,9 @@ int main(void) {
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, expressions_are_printed_and_statements_go_on);
     tcase_add_test(tests, names_are_completed);
+#ifndef __SANITIZE_THREAD__
     tcase_add_test(tests, ctrl_c_stops_what_runs_and_throws_a_line_away);
+#endif
     tcase_add_test(tests, lines_are_remembered_but_for_secrets);
     tcase_add_test(tests, a_history_that_cannot_be_kept_is_none);
     tcase_add_test(tests, its_own_commands_help_open_and_show);
