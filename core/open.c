@@ -323,7 +323,7 @@ int pln_open_over(const struct pln_options *options, pln_l2_maker make, void *ar
 int pln_open_alone(const struct pln_options *options, const struct pln_alone *alone,
                    pln_l2_maker make, void *arg, struct pln_cache **cache) {
     struct pln_options resolved;
-    struct pln_write_options writing;
+    struct pln_write_options writing = {0};
     int status = pln_options_resolve(options, make != NULL, &resolved);
     if (status == PLN_OK) {
         status = pln_writing_resolve(resolved.writing, &writing);
