@@ -14,7 +14,8 @@
  *
  * A cache that is closed stores what waits, but begins nothing more after twice the longest timeout
  * of a store: the rest is in Redis, and other instances, or the next, have it. A call that is under
- * way by then is waited for, as workers are: it has hold of what is to be freed.
+ * way by then is waited for a third time as long; one that hangs is left behind, as loads are, and
+ * the cache is freed when it returns.
  */
 #include "drain.h"
 #include "thread.h"
