@@ -129,7 +129,7 @@ START_TEST(a_rule_writes_by_a_function_of_its_own) {
     ck_assert_ptr_nonnull(strstr(last_log, ": u:1 1 nil"));
     expect_failure(set("u:2", "Bob"), PLN_ESTORE, "rule 'u:{id}': write: the disk is full");
     ck_assert_str_eq(got("u:2"), "");
-    expect_failure(set("u:3", "Bob"), PLN_EINVAL, "rule 'u:{id}': write: no such column");
+    expect_failure(set("u:3", "Bob"), PLN_ESTORE, "rule 'u:{id}': write: no such column");
     ck_assert_str_eq(got("u:3"), "");
 }
 END_TEST
