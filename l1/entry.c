@@ -83,6 +83,10 @@ static bool move_stale(struct entry *entry, pln_ms former, pln_ms stale) {
     return true;
 }
 
+pln_ms pln_l1_earliest(const struct pln_l1_hit *hit) {
+    return hit->life.created - (((pln_ms) 1 << pln_l1_unpack_exponent(hit->kept_as)) - 1);
+}
+
 static void move_others(struct entry *entry, pln_ms refresh, pln_ms end) {
     if (pln_l1_has_extra(entry)) {
         /* relaxed both: a mix of points from two moves does no harm, since a refresh after `stale`

@@ -84,14 +84,13 @@ struct pln_l1_hit {
     size_t len;
     uint32_t generation;
     uint8_t format;
-    uint8_t created_exponent; /* life.created is kept in steps of 2^this ms, rounded up */
     bool is_absent;
+    uint32_t kept_as; /* how life.created was, for: */
 };
 
-/* The earliest moment at which what was found may have been made. */
-static inline pln_ms pln_l1_earliest(const struct pln_l1_hit *hit) {
-    return hit->life.created - (((pln_ms) 1 << hit->created_exponent) - 1);
-}
+/* The earliest moment at which what was found may have been made: `created` is kept in steps, and
+ * rounded up to one. */
+pln_ms pln_l1_earliest(const struct pln_l1_hit *hit);
 
 int pln_l1_new(const struct pln_l1_options *options, struct pln_l1 **l1);
 void pln_l1_free(struct pln_l1 *l1);

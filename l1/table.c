@@ -197,7 +197,7 @@ static inline bool read_hit(const struct pln_l1 *l1, const struct entry *entry, 
     uint32_t present = generation_of(l1), dropped = behind(entry, present);
     pln_ms stale = pln_l1_unpack_stale(times);
     hit->life.created = pln_l1_unpack_created(times);
-    hit->created_exponent = (uint8_t) pln_l1_unpack_exponent(times);
+    hit->kept_as = (uint32_t) (times & PLN_MADE_MASK); /* few ask what step that is */
     hit->life.refresh = stale;
     hit->life.stale = stale;
     hit->life.end = stale;
