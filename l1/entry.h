@@ -119,8 +119,10 @@ static inline uint64_t pln_l1_steps(uint64_t point, uint64_t exponent) {
     return (point + ((uint64_t) 1 << exponent) - 1) >> exponent;
 }
 
-static inline uint64_t pln_l1_least(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
+/* Of a point that is not after `end`: the same, and none after it either. */
+static inline uint64_t pln_l1_steps_within(uint64_t point, uint64_t end, uint64_t exponent) {
+    uint64_t steps = pln_l1_steps(point, exponent), most = end >> exponent;
+    return steps < most ? steps : most;
 }
 
 /* `created` is known to 2^exponent ms already; it is rounded up to steps of that size or larger,
@@ -131,12 +133,12 @@ static inline uint64_t pln_l1_pack(pln_ms created, unsigned exponent, pln_ms sta
         return (uint64_t) pln_l1_clamp(earliest) << PLN_MADE_BITS | PLN_NEVER_STALE;
     }
     uint64_t end = (uint64_t) pln_l1_clamp(stale), made = (uint64_t) pln_l1_clamp(created);
-    made = pln_l1_least(made, end);
-    while ((end >> exponent) - pln_l1_least(pln_l1_steps(made, exponent), end >> exponent) >
+    made = made < end ? made : end;
+    uint64_t steps;
+    while ((end >> exponent) - (steps = pln_l1_steps_within(made, end, exponent)) >
            PLN_MANTISSA_MASK) {
         exponent++;
     }
-    uint64_t steps = pln_l1_least(pln_l1_steps(made, exponent), end >> exponent);
     return end << PLN_MADE_BITS | (uint64_t) exponent << PLN_MANTISSA_BITS |
            (steps & PLN_MANTISSA_MASK);
 }

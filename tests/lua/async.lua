@@ -6,23 +6,7 @@ local spec = require "spec"
 local perilune = require "perilune"
 local null = spec.null
 
-local function open(name, options)
-  local all = { name = name, redis = "memory:async", ns = "spec", log = false }
-  for key, value in pairs(options or {}) do
-    all[key] = value
-  end
-  return assert(perilune.open(all))
-end
-
--- Runs a test with a fresh memory and two instances of it.
-local function test(title, body)
-  spec.test(title, function()
-    local memory <close> = perilune.memory "async"
-    local a <close> = open "a"
-    local b <close> = open "b"
-    body(a, b, memory)
-  end)
-end
+local open, test = require "pair"("async")
 
 local function spin(what, condition)
   local deadline = perilune.clock() + 10

@@ -3,26 +3,9 @@
 -- async_calls.lua - call_async: what it writes, changes and counts is what the methods do.
 
 local spec = require "spec"
-local perilune = require "perilune"
 local null = spec.null
 
-local function open(name, options)
-  local all = { name = name, redis = "memory:calls", ns = "spec", log = false }
-  for key, value in pairs(options or {}) do
-    all[key] = value
-  end
-  return assert(perilune.open(all))
-end
-
--- Runs a test with a fresh memory and two instances of it.
-local function test(title, body)
-  spec.test(title, function()
-    local memory <close> = perilune.memory "calls"
-    local a <close> = open "a"
-    local b <close> = open "b"
-    body(a, b, memory)
-  end)
-end
+local open, test = require "pair"("calls")
 
 local function finish(op)
   spec.wait_until("the op is ready", function()
