@@ -22,6 +22,8 @@ const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
                                                 const struct pln_rule *rule);
 /* Whether the keys of a rule (NULL: those without one) have a store in this process now. */
 bool pln_store_is_there(struct pln_cache *cache, const struct pln_rule *rule);
+/* How often that may have changed for a rule that stays as it is. */
+uint64_t pln_store_changes(struct pln_cache *cache);
 /* Calls the store of a rule (NULL: that of the options) on items whose status is PLN_OK: a function
  * of the program's in this thread, one of the policy's on a worker, for which this thread waits.
  * Afterwards each item has its status, and an error where that is negative.

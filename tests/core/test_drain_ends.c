@@ -216,6 +216,20 @@ START_TEST(what_has_no_store_waits_for_one) {
 }
 END_TEST
 
+/* What waits for a store is not overtaken by what is written once there is one. */
+START_TEST(a_store_that_is_given_later_has_the_writes_in_their_order) {
+    open_by_rules();
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    rig_set(A, "k", "1");
+    ck_assert_int_eq(pln_flush(A, 100), PLN_ETIMEOUT);
+    register_db(A);
+    rig_set(A, "k", "2");
+    flush(A);
+    db_expect(&db, "k", "2");
+    ck_assert(!atomic_load(&db.saw_old));
+}
+END_TEST
+
 START_TEST(an_instance_with_a_store_stores_for_one_without) {
     open_by_rules();
     rig_policy(&rig, A, behind_rule("{k}", 0));
@@ -347,6 +361,7 @@ int main(void) {
     tcase_add_test(tests, one_instance_at_a_time_stores);
     tcase_add_test(tests, the_queue_is_seen_in_the_statistics);
     tcase_add_test(tests, what_has_no_store_waits_for_one);
+    tcase_add_test(tests, a_store_that_is_given_later_has_the_writes_in_their_order);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
     tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
