@@ -430,7 +430,8 @@ pln_ns pln_turns_take(struct pln_turns *turns, struct pln_drain_turn *turn) {
     }
     turn->is_leading = turns->is_leading;
     turn->n_waiting = pln_batches_count(turns->batches);
-    turn->is_at_end = !has_stored && (!turns->is_leading || (has_taken && turns->poll_at > 0));
+    bool has_all = pln_batches_are_full(turns->batches) || (has_taken && turns->poll_at > 0);
+    turn->is_at_end = !has_stored && (!turns->is_leading || has_all);
     turn->n_wanted = !turns->is_leading ? SIZE_MAX : turn->n_waiting == 0 ? 1 : 500;
     return next_turn(turns);
 }

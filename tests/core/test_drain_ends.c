@@ -5,6 +5,8 @@
  */
 #include "drain_rig.h"
 
+#include "../../core/batch.h"
+
 #include <stdio.h>
 
 /* ---- failures ---- */
@@ -166,6 +168,23 @@ START_TEST(what_a_closed_cache_could_not_store_is_stored_by_another) {
     atomic_store(&db.status, PLN_OK);
     flush(B);
     db_expect(&db, "k", "v");
+}
+END_TEST
+
+/* Else it would take twice a store's timeout, and with it the test's own. */
+START_TEST(who_closes_does_not_wait_for_more_than_it_can_hold) {
+    char key[16];
+    writing.timeout_ms = 120000;
+    writing.backoff_ms = 60000;
+    drain_reopen(1);
+    atomic_store(&db.status, PLN_ESTORE);
+    for (int i = 0; i <= PLN_HELD_MOST; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        rig_set(A, key, "v");
+    }
+    pln_close(A);
+    A = NULL;
+    ck_assert_ptr_nonnull(strstr(rig.last_log, "closed before all was stored"));
 }
 END_TEST
 
@@ -358,6 +377,7 @@ int main(void) {
     tcase_add_test(tests, a_flush_does_not_wait_for_others_to_come_with_a_write);
     tcase_add_test(tests, a_cache_that_is_closed_stores_what_waits);
     tcase_add_test(tests, what_a_closed_cache_could_not_store_is_stored_by_another);
+    tcase_add_test(tests, who_closes_does_not_wait_for_more_than_it_can_hold);
     tcase_add_test(tests, one_instance_at_a_time_stores);
     tcase_add_test(tests, the_queue_is_seen_in_the_statistics);
     tcase_add_test(tests, what_has_no_store_waits_for_one);
