@@ -311,6 +311,25 @@ START_TEST(what_is_written_through_is_not_overtaken_by_what_waits) {
 }
 END_TEST
 
+START_TEST(who_writes_through_stores_what_former_instances_left) {
+    struct pln_set_options patient = {.timeout_ms = 5000};
+    open_by_rules();
+    register_db(A);
+    register_db(B);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    write_through_from_now_on(B);
+    atomic_store(&db.status, PLN_ESTORE);
+    rig_set(A, "k", "1");
+    await_call(1);
+    pln_close(A);
+    A = NULL;
+    atomic_store(&db.status, PLN_OK);
+    ck_assert_msg(pln_set(B, pln_key("k"), pln_key("2"), &patient) == PLN_OK, "%s",
+                  pln_error_text());
+    ck_assert_str_eq(db.log, "k=1 k=2");
+}
+END_TEST
+
 /* ---- several at once ---- */
 
 enum { N_KEYS = 8, N_WRITES = 300 };
@@ -385,6 +404,7 @@ int main(void) {
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
     tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
+    tcase_add_test(tests, who_writes_through_stores_what_former_instances_left);
     tcase_add_test(tests, the_store_ends_with_what_the_tiers_have);
     return rig_run(suite);
 }
