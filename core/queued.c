@@ -224,8 +224,7 @@ int pln_fill_find_queued(struct fill *fill, struct pln_load *load) {
     }
     fill->load_began = pln_now(&fill->cache->host);
     int status = pln_queued_find(fill->cache, &request->key, load);
-    if (status < 0) {
-        pln_load_fini(load);
+    if (status < 0 && load->value == NULL) { /* else it is there, and has failed to be shaped */
         fill->may_lag = true;
         status = PLN_MISS;
     }
