@@ -68,8 +68,10 @@ int pln_through_forget(struct pln_cache *cache, const struct pln_hashed *key);
 /* ---- queued.c: Redis first ---- */
 
 /* As set, delete and a swap do in L2, with a place in the queue; waits, writes through or refuses
- * where that is full. L1 is the caller's matter, and the stamp is from before. */
-int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared);
+ * where that is full. L1 is the caller's matter, and the stamp is from before; but what was written
+ * through (*is_through) has come to L1. */
+int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared,
+                   bool *is_through);
 int pln_queued_delete(struct pln_cache *cache, const struct pln_hashed *key,
                       const struct pln_match *match);
 int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,

@@ -230,11 +230,15 @@ static int set_behind(struct write *write) {
         write->item.fresh_left = write->item.life_left = 1;
     }
     struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
+    bool is_through = false;
     void *packed;
     pln_compress_item(cache, write->terms, &shared, &packed);
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
-    int status = pln_queued_set(write, &stamp, &shared);
+    int status = pln_queued_set(write, &stamp, &shared, &is_through);
     free(packed);
+    if (is_through) {
+        return status;
+    }
     if (status == PLN_OK) {
         keep_or_forget(write, &stamp);
     } else if (status < 0) {

@@ -303,6 +303,7 @@ START_TEST(a_full_queue_is_passed_but_not_by_a_key_that_waits_in_it) {
     pthread_join(thread, NULL);
     ck_assert_int_eq(status, PLN_OK);
     db_expect(&db, "m", "2");
+    rig_expect(B, "m", "2", "l1");
     flush(A);
     db_expect(&db, "k", "1");
     db_expect(&db, "l", "1");
