@@ -178,7 +178,7 @@ local function send(self, known, args, is_repeatable)
         local text
         text, why = statement.fill(known, args, self.dialect, escape_of(connection))
         if not text then
-            return nil, why
+            return nil, why, code
         end
         local result, message = connection:execute(text)
         if result then
@@ -189,10 +189,10 @@ local function send(self, known, args, is_repeatable)
             self.failed = self.failed or self.driver.fails_whole(connection) and message
             return nil, message
         elseif self.driver.is_alive(connection) then
-            return nil, message
+            return nil, message, code
         end
         drop(self)
-        code = not known.is_read and "unknown" or nil
+        code = not (known.is_read and is_repeatable) and "unknown" or nil
         if try == 2 or not is_repeatable or self.is_given
             or os.time() - began > self.options.timeout / 1000 then
             return nil, message, code
@@ -277,7 +277,7 @@ end
 function Database:exec(text, args)
     local known = statement.learn(text, self.dialect)
     statement.check(known, args)
-    return written(self, known, args, known.is_read)
+    return written(self, known, args, false) -- what it selects may write
 end
 
 -- run(known, is_repeatable): what exec does, of a statement that was learnt or made; one that may

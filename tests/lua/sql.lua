@@ -375,6 +375,25 @@ if databases.postgres then
     spec.same(names_in(db), "d")
   end)
 
+  spec.test("where one of two sendings may have been carried out, that is said", function()
+    table_of(db, "checked", "id integer PRIMARY KEY, n integer CHECK (n > 0)")
+    cut()
+    local done, message, code = db:upsert("checked", { { id = 1, n = -1 } }, { key = "id" })
+    spec.same({ done, code }, { nil, "unknown" })
+    spec.contains(message, "check constraint")
+  end)
+
+  spec.test("what exec selects may write, so it is not sent again", function()
+    assert(db:exec "CREATE SEQUENCE numbers")
+    local done, code, _
+    at_times({ 100 }, function()
+      spec.returns({ 1 }, db:exec "SELECT nextval('numbers')")
+      cut()
+      done, _, code = db:exec "SELECT nextval('numbers')"
+    end)
+    spec.same({ done, code }, { nil, "unknown" })
+  end)
+
   spec.test("a connection that was idle is looked after before a write", function()
     at_times({ 100 }, function()
       assert(db:exec "UPDATE users SET name = 'e'")
