@@ -65,10 +65,10 @@ static char *take_bytes(struct root *root, size_t n) {
 }
 
 void pln_reply_free(struct pln_reply *reply) {
-    struct root *root = PLN_CONTAINER_OF(reply, struct root, reply);
     if (reply == NULL) {
         return;
     }
+    struct root *root = PLN_CONTAINER_OF(reply, struct root, reply);
     for (struct chunk *chunk = root->chunks, *next; chunk != NULL; chunk = next) {
         next = chunk->next;
         free(chunk);

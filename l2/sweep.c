@@ -25,12 +25,14 @@
 #include "thread.h"
 #include "topology.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 enum {
-    STEP_KEYS = 500,     /* of one SCAN, about */
-    HOLD_MS = 30000,     /* of N:sweep, from each step on */
-    PAUSE_MS = 1000,     /* before another try */
+    STEP_KEYS = 500, /* of one SCAN, about */
+    HOLD_MS = 30000, /* of N:sweep, from each step on */
+    PAUSE_MS = 1000, /* before another try */
+    OWNER = 128,
     MAX_PATTERN = 20000, /* of MATCH: a namespace and a mask, with backslashes */
 };
 
@@ -116,21 +118,43 @@ static int read_list(struct pln_node *tags, struct pln_reply **list) {
     return send_ask(tags, &ask, PLN_KIND(PLN_REPLY_STRING) | PLN_KIND(PLN_REPLY_NIL), list);
 }
 
+/* Of one client alone, and an operator can read whose it is. */
+static void write_owner(const struct pln_redis *redis, char owner[OWNER]) {
+    snprintf(owner, OWNER, "%016" PRIx64 " %s", redis->instance, redis->client_name);
+}
+
+/* Whether the right is this client's own: left by a pass whose end the server was not told. */
+static bool is_own(struct pln_node *tags) {
+    struct ask ask = {.pass = NULL};
+    char owner[OWNER];
+    write_owner(tags->redis, owner);
+    struct pln_reply *reply;
+    pln_batch_init(&ask.batch);
+    pln_batch_texts(&ask.batch, "GET", tags->redis->names.sweep, NULL);
+    if (send_ask(tags, &ask, 0, &reply) != PLN_OK) {
+        return false;
+    }
+    bool is_own = reply->kind == PLN_REPLY_STRING && pln_bytes_equal(reply->bytes, pln_key(owner));
+    pln_reply_free(reply);
+    return is_own;
+}
+
 /* Takes the right to sweep, or prolongs it. False where another has it, or nobody answers. */
 static bool hold(struct pln_node *tags, bool is_first) {
     struct ask ask = {.pass = NULL};
     struct pln_reply *reply;
-    char length[16];
+    char owner[OWNER], length[16];
+    write_owner(tags->redis, owner);
     snprintf(length, sizeof length, "%d", HOLD_MS);
     pln_batch_init(&ask.batch);
-    pln_batch_texts(&ask.batch, "SET", tags->redis->names.sweep, tags->redis->client_name, "PX",
-                    length, is_first ? "NX" : "XX", NULL);
-    bool is_held = send_ask(tags, &ask, 0, &reply) == PLN_OK;
-    if (is_held) {
-        is_held = reply->kind == PLN_REPLY_STATUS || !is_first;
-        pln_reply_free(reply);
+    pln_batch_texts(&ask.batch, "SET", tags->redis->names.sweep, owner, "PX", length,
+                    is_first ? "NX" : "XX", NULL);
+    if (send_ask(tags, &ask, 0, &reply) != PLN_OK) {
+        return false;
     }
-    return is_held;
+    bool is_taken = reply->kind == PLN_REPLY_STATUS;
+    pln_reply_free(reply);
+    return is_taken || !is_first || is_own(tags);
 }
 
 static void let_go(struct pln_node *tags) {

@@ -105,6 +105,7 @@ START_TEST(a_tree_of_too_many_elements_is_refused_by_name) {
 END_TEST
 
 START_TEST(what_is_no_reply_or_too_deep_is_refused) {
+    pln_reply_free(NULL); /* a refused one */
     ck_assert_ptr_null(read_text("HTTP/1.1 400 Bad Request\r\n"));
     ck_assert_ptr_null(
         read_text("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n"));

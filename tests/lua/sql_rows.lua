@@ -195,6 +195,19 @@ each("of a batch what no row can be made of is told, and the rest is stored", fu
   spec.same(names_in(db), "")
 end)
 
+spec.test("a database that cannot be connected to is not a fault of the rows", function()
+  for driver, source in pairs { sqlite3 = folder .. "/nowhere/db", postgres = "host=" .. folder } do
+    local store = require "perilune.sql".open(driver, source):store { table = "users", key = "id",
+      columns = { "name" }, from = "user:{id}" }
+    for _, answer in ipairs { table.pack(store { write(1, "a", 1), write(2, nil, 2) }),
+      table.pack(store("user:1", nil, { name = "a" })) } do
+      spec.same(answer[1], nil)
+      spec.same(answer[2]:find "column", nil)
+      spec.same(answer[3], nil)
+    end
+  end
+end)
+
 -- ---- as policies of caches have it ----
 
 -- A cache whose trusted policy loads and stores users by this database.

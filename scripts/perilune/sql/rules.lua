@@ -219,6 +219,10 @@ local function write_sets(db, map, sets, texts)
 end
 
 local function store_items(db, map, items)
+    local is_there, away = db:literal "" -- connects, lest a row be blamed where that fails
+    if not is_there then
+        return nil, away
+    end
     local sets, texts, deletes, wrong = sorted(db, map, items)
     local done, message, code = true, nil, nil
     if #sets > 0 and #deletes > 0 then
