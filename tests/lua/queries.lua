@@ -170,6 +170,12 @@ spec.test("an adapter's cache waits for the cache, not in the statement", functi
     n_waits = n_waits + 1
     coroutine.yield()
   end)
+  -- the first load stops once, so that the other one has to wait for it
+  rawset(db, "query", function(...)
+    rawset(db, "query", nil)
+    coroutine.yield()
+    return db.query(...)
+  end)
   local results = {}
   local threads = {}
   for i = 1, 2 do
