@@ -176,6 +176,10 @@ local function send(self, known, args, is_repeatable)
             return nil, why, code
         end
         local text
+        if known.has_backslash and self.driver.is_escaping(connection) then
+            return nil, "the connection has standard_conforming_strings off, so nobody can tell "
+                .. "where a text with a backslash ends", code
+        end
         text, why = statement.fill(known, args, self.dialect, escape_of(connection))
         if not text then
             return nil, why, code

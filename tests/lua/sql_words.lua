@@ -241,7 +241,7 @@ spec.test("arguments are put in their places, as SQL writes them", function()
   spec.returns({ "(-9223372036854775808)" }, filled("?", { math.mininteger }))
   spec.returns({ "x ? y" }, filled("x ?? y"))
   spec.returns({ "x'00ff'" }, filled("?", { statement.blob "\0\xff" }))
-  spec.returns({ "'\\x00ff'::bytea" }, filled("?", { statement.blob "\0\xff" }, "postgres"))
+  spec.returns({ "E'\\\\x00ff'::bytea" }, filled("?", { statement.blob "\0\xff" }, "postgres"))
   spec.returns({ "NULL, NULL" }, filled("?, ?", {}))
 end)
 

@@ -204,6 +204,7 @@ local function read(text, dialect)
     return {
         text = normalized(kinds, texts), tables = tables_of(kinds, texts), parts = parts,
         n_marks = #parts - 1, is_read = is_read, problem = problem,
+        has_backslash = dialect == "postgres" and text:find("\\", 1, true) ~= nil,
     }
 end
 
@@ -256,7 +257,7 @@ local function literal_number(number)
     elseif number ~= number or number == math.huge or number == -math.huge then
         return nil, "is not finite, and SQL has no such number"
     end
-    local text = ("%.17g"):format(number)
+    local text = ("%.17g"):format(number):gsub("[^0-9e+-]+", ".") -- the locale may have a comma
     return text:find "[.e]" and text or text .. ".0"
 end
 
@@ -282,7 +283,7 @@ function statement.literal(value, dialect, escape)
         local digits = value.bytes:gsub(".", function(c)
             return ("%02x"):format(c:byte())
         end)
-        return dialect == "postgres" and "'\\x" .. digits .. "'::bytea" or "x'" .. digits .. "'"
+        return dialect == "postgres" and "E'\\\\x" .. digits .. "'::bytea" or "x'" .. digits .. "'"
     end
     misuse.raise("a %s is no value of SQL", kind)
 end
