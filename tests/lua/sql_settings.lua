@@ -7,7 +7,7 @@ local spec = require "spec"
 local databases = require "databases"
 local sql = require "perilune.sql"
 
-local each, table_of = databases.each, databases.table_of
+local each, table_of, names_in = databases.each, databases.table_of, databases.names_in
 local server = databases.server
 
 -- ---- settings ----
@@ -42,5 +42,58 @@ if databases.postgres then
     connection:close()
   end)
 end
+
+-- ---- tables that are altered ----
+
+each("columns that are added while a program runs have their types", function(db, dialect)
+  table_of(db, "grown", "id integer PRIMARY KEY")
+  assert(db:exec "INSERT INTO grown VALUES (1)")
+  spec.same(db:query "SELECT * FROM grown", { { id = 1 } })
+  assert(db:exec "ALTER TABLE grown ADD COLUMN n integer DEFAULT 7")
+  spec.same(db:query "SELECT * FROM grown", { { id = 1, n = 7 } })
+  if dialect == "postgres" then -- a column's type is looked at again after a minute
+    server.sql "ALTER TABLE grown ALTER COLUMN n TYPE text USING '007'"
+    local real = os.time
+    rawset(os, "time", function()
+      return real() + 60
+    end)
+    local rows = db:query "SELECT * FROM grown"
+    rawset(os, "time", real)
+    spec.same(rows, { { id = 1, n = "007" } })
+  end
+end)
+
+-- ---- wrong use ----
+
+each("a text without a statement is told as one", function(db)
+  for _, text in ipairs { "", " \n", "-- SELECT 1", " ; " } do
+    spec.raises("SQL: no statement", db.query, db, text)
+  end
+end)
+
+each("transactions are begun and ended by their own function", function(db, dialect)
+  table_of(db, "users", "id integer PRIMARY KEY, name text")
+  for _, text in ipairs { "BEGIN", "start transaction", "COMMIT", "ROLLBACK", "savepoint a",
+    "/**/ROLLBACK TO a", "END" } do
+    spec.raises("db:transaction(f) begins and ends transactions, not: ", db.exec, db, text)
+    spec.raises("db:transaction(f) begins and ends transactions, not: ", db.query, db, text)
+  end
+  spec.returns({ true }, db:transaction(function()
+    spec.raises("db:transaction(f) begins and ends", db.exec, db, "COMMIT")
+    spec.raises("db:transaction(f) begins and ends", db.exec, db, "ROLLBACK")
+    assert(db:exec "INSERT INTO users VALUES (1, 'a')")
+    assert(db:exec "SAVEPOINT here")
+    assert(db:exec "INSERT INTO users VALUES (2, 'b')")
+    assert(db:exec "ROLLBACK TO here")
+    assert(db:exec "RELEASE here")
+  end))
+  spec.same(names_in(db), "a")
+  local source = dialect == "postgres" and server.conninfo or ":memory:"
+  local driver = require("luasql." .. dialect)
+  local connection = assert(driver[dialect]():connect(source))
+  assert(sql.of(connection):exec "BEGIN") -- its owner knows
+  assert(sql.of(connection):exec "COMMIT")
+  connection:close()
+end)
 
 databases.finish()

@@ -164,7 +164,7 @@ spec.test("databases differ", function()
     { "'\\' ?", 1, 1 },
     { "[?]", 1, 0 },
     { "`?`", 1, 0 },
-    { "--\r?", 1, 0 },
+    { "a--\r?", 1, 0 },
     { "a$$ ? $$", "problem", 1 },
     { "a$$ ?", 1, 1 },
     { "?1", "problem", "problem" },
