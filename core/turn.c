@@ -22,10 +22,10 @@
  *
  * Which rule a write goes by is looked up when it is taken, by the policy in force. So a rule may
  * change its strategy or store while writes wait; they are stored by whatever store their key has
- * then. When another policy comes into force all is forgotten and taken anew. Writes of keys
- * without a store stay in the queue: another instance may have one for them, so from time to time
- * the lead is offered, and then they are looked at again. None is passed by a later one of its key,
- * which has the same rule.
+ * then. When another policy comes into force, or a store by name, all is forgotten and taken anew.
+ * Writes of keys without a store stay in the queue: another instance may have one for them, so from
+ * time to time the lead is offered, and then they are looked at again. None is passed by a later
+ * one of its key, which has the same rule.
  */
 #include "drain.h"
 
@@ -47,6 +47,7 @@ struct pln_turns {
     struct pln_l2_taking taking;
     struct pln_batches *batches;
     struct pln_ruleset *ruleset; /* by which they were grouped; a reference, or NULL */
+    uint64_t store_changes;      /* likewise */
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
@@ -155,10 +156,11 @@ static void lose(struct pln_turns *turns, pln_ms ask_again) {
     turns->ask_at = pln_deadline(ask_again < ASK_EVERY_MS ? ask_again : ASK_EVERY_MS);
 }
 
-/* By the policy in force, from now on. */
+/* By the policy in force, and the stores that are there, from now on. */
 static void follow_policy(struct pln_turns *turns) {
     struct pln_ruleset *ruleset = pln_cache_policy(turns->cache);
-    if (ruleset == turns->ruleset) {
+    uint64_t store_changes = pln_store_changes(turns->cache);
+    if (ruleset == turns->ruleset && store_changes == turns->store_changes) {
         pln_ruleset_unref(ruleset);
         return;
     }
@@ -169,6 +171,7 @@ static void follow_policy(struct pln_turns *turns) {
     begin_anew(turns); /* the batches know the former one's rules */
     pln_ruleset_unref(turns->ruleset);
     turns->ruleset = ruleset;
+    turns->store_changes = store_changes;
     turns->homeless_pause = HOMELESS_MS;
     turns->has_told_homeless = false;
 }
@@ -329,7 +332,9 @@ static int end_all(struct pln_turns *turns, bool *has_ended) {
 
 static bool store(void *arg, size_t group, struct pln_store_item *items, size_t n) {
     struct pln_turns *turns = arg;
-    if (!holds_for(turns, terms_of(turns, group)->timeout_ms)) {
+    /* of a key an earlier write may have been left out, for want of a store that came meanwhile */
+    bool is_current = turns->store_changes == pln_store_changes(turns->cache);
+    if (!is_current || !holds_for(turns, terms_of(turns, group)->timeout_ms)) {
         return false;
     }
     size_t n_again = 0;
@@ -445,7 +450,8 @@ pln_ns pln_turns_take(struct pln_turns *turns, struct pln_drain_turn *turn) {
     }
     turn->is_leading = turns->is_leading;
     turn->n_waiting = pln_batches_count(turns->batches);
-    turn->is_at_end = !has_stored && (!turns->is_leading || (has_taken && turns->poll_at > 0));
+    bool has_all = pln_batches_are_full(turns->batches) || (has_taken && turns->poll_at > 0);
+    turn->is_at_end = !has_stored && (!turns->is_leading || has_all);
     turn->n_wanted = !turns->is_leading ? SIZE_MAX : turn->n_waiting == 0 ? 1 : 500;
     return next_turn(turns);
 }
