@@ -215,6 +215,24 @@ START_TEST(the_queue_is_seen_in_the_statistics) {
 }
 END_TEST
 
+START_TEST(a_store_that_outlives_the_lead_is_told_of) {
+    writing.timeout_ms = 1;
+    drain_reopen(1);
+    hold_store();
+    rig_set(A, "k", "v");
+    await_call(1);
+    for (pln_ns end = pln_deadline(250); pln_clock_precise() < end;) { /* the lead has 200 ms */
+        sched_yield();
+    }
+    atomic_fetch_add(&rig.now, 250);
+    ck_assert_int_eq(atomic_load(&rig.n_logs), 0);
+    let_store_go();
+    flush(A);
+    ck_assert_uint_gt(atomic_load(&db.n_calls), 1);
+    ck_assert_ptr_nonnull(strstr(rig.last_log, "s, and the lead ended meanwhile"));
+}
+END_TEST
+
 /* ---- rules that change ---- */
 
 static void open_by_rules(void) {
@@ -422,6 +440,7 @@ int main(void) {
     tcase_add_test(tests, who_closes_does_not_wait_for_more_than_it_can_hold);
     tcase_add_test(tests, one_instance_at_a_time_stores);
     tcase_add_test(tests, the_queue_is_seen_in_the_statistics);
+    tcase_add_test(tests, a_store_that_outlives_the_lead_is_told_of);
     tcase_add_test(tests, what_has_no_store_waits_for_one);
     tcase_add_test(tests, a_store_that_is_given_later_has_the_writes_in_their_order);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);

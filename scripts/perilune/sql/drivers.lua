@@ -10,7 +10,8 @@
 --   is_alive(connection)   false: it is lost, whatever it was asked to do
 --   begin                  the statement that begins a transaction that will write
 --   is_remote              an idle connection may have been lost unnoticed
---   fails_whole            a statement that fails undoes the transaction that it is in
+--   fails_whole(connection)   whether the statement that failed has undone its transaction, and
+--                          with it what is still to come
 --   converter(type)        what makes a value of the text that the driver gives; nil: it stays
 
 local drivers = {}
@@ -62,6 +63,10 @@ drivers.sqlite3 = {
     end,
     is_alive = function()
         return true
+    end,
+    -- A full disk undoes it, or a trigger. What comes next is then put into another, to be undone.
+    fails_whole = function(connection)
+        return run(connection, "BEGIN") == true
     end,
 }
 
@@ -137,7 +142,9 @@ drivers.postgres = {
     module = "luasql.postgres", make = "postgres",
     begin = "BEGIN",
     is_remote = true,
-    fails_whole = true,
+    fails_whole = function()
+        return true
+    end,
     connect = function(environment, source, limits)
         local connection, message = environment:connect(with_bounds(source, limits))
         return connection and run_all(connection, {
