@@ -168,7 +168,9 @@ spec.test("misuse raises, and is said of the line that called", function()
 end)
 
 spec.test("an adapter's cache waits for the cache, not in the statement", function()
-  local cache, db = open(), base()
+  local memory <close> = perilune.memory "queries"
+  local cache, db = open { redis = "memory:queries", log = false }, base()
+  memory:faults { delay = "5ms" } -- so that there is what to wait for
   local n_waits = 0
   local wrapped = waiting.wrap(cache, function()
     n_waits = n_waits + 1
