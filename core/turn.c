@@ -51,6 +51,7 @@ struct pln_turns {
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
+    pln_ns stored_at;  /* the last call of a store, its end */
     pln_ns poll_at;
     pln_ms poll; /* between two looks for what others have written */
     bool is_offered;
@@ -59,6 +60,8 @@ struct pln_turns {
     pln_ms homeless_pause;
     bool is_told_refused;
     bool is_told_down; /* stores are not told apart: trouble is told once, and its end */
+    pln_ms took;       /* the last call of a store, where the lead ended meanwhile; else 0 */
+    bool is_told_slow;
 };
 
 /* ---- rules ---- */
@@ -141,7 +144,20 @@ static void begin_anew(struct pln_turns *turns) {
     turns->poll_at = 0;
 }
 
+/* Its writes are in the queue still, and are stored again: without end, if it is always slow. */
+static void tell_slow(struct pln_turns *turns) {
+    if (turns->took > 0 && !turns->is_told_slow) {
+        turns->is_told_slow = true;
+        pln_logf(&turns->cache->host, PLN_LOG_WARN,
+                 "queue: a store took %.1f s, and the lead ended meanwhile: its writes are stored "
+                 "again; a longer timeout in its rule, or a smaller batch, ends that",
+                 (double) turns->took / 1000);
+    }
+    turns->took = 0;
+}
+
 static void lose(struct pln_turns *turns, pln_ms ask_again) {
+    tell_slow(turns);
     begin_anew(turns);
     turns->is_leading = false;
     turns->ask_at = pln_deadline(ask_again < ASK_EVERY_MS ? ask_again : ASK_EVERY_MS);
@@ -310,6 +326,8 @@ static int end_all(struct pln_turns *turns, bool *has_ended) {
         if (status == PLN_OK) {
             pln_batches_ended(turns->batches);
             *has_ended = true;
+            turns->took = 0;
+            turns->is_told_slow = false;
         }
     }
     while (status == PLN_OK && pln_batches_given_up(turns->batches, &given_up)) {
@@ -333,8 +351,11 @@ static bool store(void *arg, size_t group, struct pln_store_item *items, size_t 
         n_again += items[i].attempt > 1;
     }
     pln_count(turns->cache->counts, PLN_COUNT_STORE_RETRIES, n_again);
+    pln_ns began = pln_clock_precise();
     (void) pln_store_run(turns->cache, turns->ruleset,
                          group == 0 ? NULL : &turns->ruleset->rules[group - 1], items, n);
+    turns->stored_at = pln_clock_precise();
+    turns->took = turns->stored_at < turns->lead_until ? 0 : (turns->stored_at - began) / 1000000;
     return true;
 }
 
@@ -354,7 +375,8 @@ static void tell(struct pln_turns *turns) {
 
 /* One batch, where one is due. Returns as pln_batches_store(). */
 static int store_batch(struct pln_turns *turns) {
-    int status = pln_batches_store(turns->batches, pln_clock_precise(), store, turns);
+    turns->stored_at = pln_clock_precise();
+    int status = pln_batches_store(turns->batches, &turns->stored_at, store, turns);
     if (status == PLN_OK) {
         tell(turns);
     } else if (status == PLN_PENDING || status < 0) {
