@@ -51,6 +51,7 @@ struct pln_turns {
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
+    pln_ns stored_at;  /* the last call of a store, its end */
     pln_ns poll_at;
     pln_ms poll; /* between two looks for what others have written */
     bool is_offered;
@@ -345,8 +346,8 @@ static bool store(void *arg, size_t group, struct pln_store_item *items, size_t 
     pln_ns began = pln_clock_precise();
     (void) pln_store_run(turns->cache, turns->ruleset,
                          group == 0 ? NULL : &turns->ruleset->rules[group - 1], items, n);
-    pln_ns ended = pln_clock_precise();
-    turns->took = ended < turns->lead_until ? 0 : (ended - began) / 1000000;
+    turns->stored_at = pln_clock_precise();
+    turns->took = turns->stored_at < turns->lead_until ? 0 : (turns->stored_at - began) / 1000000;
     return true;
 }
 
@@ -366,7 +367,8 @@ static void tell(struct pln_turns *turns) {
 
 /* One batch, where one is due. Returns as pln_batches_store(). */
 static int store_batch(struct pln_turns *turns) {
-    int status = pln_batches_store(turns->batches, pln_clock_precise(), store, turns);
+    turns->stored_at = pln_clock_precise();
+    int status = pln_batches_store(turns->batches, &turns->stored_at, store, turns);
     if (status == PLN_OK) {
         tell(turns);
     } else if (status == PLN_PENDING || status < 0) {

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <time.h>
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *arg);
@@ -208,6 +209,31 @@ START_TEST(who_closes_leaves_a_call_that_hangs_behind_and_says_so) {
 }
 END_TEST
 
+static int store_slowly(void *arg, struct pln_store_item *items, size_t n) {
+    struct timespec time = {.tv_nsec = 480 * 1000000};
+    int status = db_store(arg, items, n);
+    nanosleep(&time, NULL);
+    return status;
+}
+
+START_TEST(who_closes_leaves_no_call_behind_that_keeps_to_its_time) {
+    atomic_store(&is_refused, false);
+    writing.store = store_slowly;
+    writing.timeout_ms = 600;
+    writing.batch = 1;
+    writing.every_ms = 1;
+    drain_reopen(1);
+    for (int i = 0; i < 8; i++) {
+        char key[2] = {(char) ('a' + i), 0};
+        rig_set(A, key, "v");
+    }
+    await_call(1);
+    pln_close(A);
+    A = NULL;
+    ck_assert_msg(strstr(rig.last_log, "closed before all was stored") != NULL, "%s", rig.last_log);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("drain threads");
     TCase *tests = tcase_create("drain threads");
@@ -221,6 +247,7 @@ int main(void) {
     tcase_add_test(tests, once_there_are_threads_one_stores);
     tcase_add_test(tests, a_worker_that_waits_for_room_stores_meanwhile);
     tcase_add_test(tests, a_load_of_the_hosts_is_not_asked_for_while_a_write_waits);
+    tcase_add_test(tests, who_closes_leaves_no_call_behind_that_keeps_to_its_time);
     tcase_add_test(tests, who_closes_leaves_a_call_that_hangs_behind_and_says_so);
     return rig_run(suite);
 }
