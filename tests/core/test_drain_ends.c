@@ -297,6 +297,29 @@ START_TEST(what_waits_is_stored_by_the_rule_of_then) {
 }
 END_TEST
 
+/* What strategies.md warns of. */
+START_TEST(what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since) {
+    open_by_rules();
+    writing.every_ms = 3600000;
+    register_db(A);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    rig_set(A, "k", "1");
+    struct pln_rule aside = rig_rule("{k}", pln_cache_terms(A), PLN_RULE_LOAD);
+    rig_policy(&rig, A, aside);
+    ck_assert_int_eq(pln_flush(A, 100), PLN_ETIMEOUT);
+    ck_assert_msg(strstr(rig.last_log, "no store here for 'k'") != NULL, "%s", rig.last_log);
+    db_expect(&db, "k", NULL);
+    rig_expect(A, "k", "1", "l1");
+    ck_assert_int_eq(pln_clear(A), PLN_OK);
+    rig_expect(A, "k", "loaded 1", "loaded"); /* and not what waits */
+    rig_set(A, "k", "2");
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    flush(A);
+    db_expect(&db, "k", "1");
+    rig_expect(A, "k", "2", "l1");
+}
+END_TEST
+
 /* As the rule was behind a moment ago. */
 static void write_through_from_now_on(struct pln_cache *cache) {
     struct pln_rule rule = behind_rule("{k}", PLN_RULE_LOAD);
@@ -422,6 +445,8 @@ int main(void) {
     tcase_add_test(tests, a_store_that_is_given_later_has_the_writes_in_their_order);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
+    tcase_add_test(tests,
+                   what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since);
     tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
     tcase_add_test(tests, who_writes_through_stores_what_former_instances_left);
     tcase_add_test(tests, the_store_ends_with_what_the_tiers_have);
