@@ -106,15 +106,21 @@ pln_ms pln_turns_longest(struct pln_cache *cache) {
 
 /* ---- life ---- */
 
+/* Another for each lead: who gives one back may not know whether that was heard, and then it is
+ * not to end the next one, however late it comes. */
+static void draw_token(struct pln_turns *turns) {
+    uint64_t token[2] = {pln_random64(), pln_random64()};
+    static_assert(sizeof token == sizeof turns->taking.token, "a token is two numbers");
+    memcpy(turns->taking.token, token, sizeof token);
+}
+
 int pln_turns_new(struct pln_cache *cache, struct pln_turns **turns) {
     struct pln_turns *created = calloc(1, sizeof *created);
     if (created == NULL || pln_batches_new(find_terms, created, &created->batches) != PLN_OK) {
         free(created);
         return pln_fail(PLN_ENOMEM, "queue: no memory");
     }
-    uint64_t token[2] = {pln_random64(), pln_random64()};
-    static_assert(sizeof token == sizeof created->taking.token, "a token is two numbers");
-    memcpy(created->taking.token, token, sizeof token);
+    draw_token(created);
     created->cache = cache;
     created->taking.most = TAKE_MOST;
     *turns = created;
@@ -255,10 +261,12 @@ static int take(struct pln_turns *turns) {
         return PLN_PENDING;
     }
     if (status != PLN_OK) { /* what was asked for may have been handed out, and is to be again */
+        turns->taking.most = turns->taking.most / 8 + 1; /* perhaps it was too much for the time */
         tell_refused(turns, status);
         lose(turns, AWAY_MS);
         return status;
     }
+    turns->taking.most = turns->taking.most < TAKE_MOST / 2 ? turns->taking.most * 2 : TAKE_MOST;
     turns->is_told_refused = false;
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
@@ -386,6 +394,7 @@ void pln_turns_leave(struct pln_turns *turns) {
     }
     if (turns->is_leading) {
         pln_l2_queue_leave(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns));
+        draw_token(turns);
     }
     begin_anew(turns);
     turns->is_leading = false;
