@@ -71,7 +71,7 @@ function Database:in_transaction() end
 
 ---@param name string
 ---@param rows perilune.SqlRow[]
----@param options {key: string|string[], columns: string[], version: string}
+---@param options {key: string|string[], columns?: string|string[], version?: string}
 ---@return integer? n
 ---@return string? err
 ---@return "unknown"? code

@@ -65,6 +65,12 @@ end)
 
 -- ---- wrong use ----
 
+each("options and arguments of the wrong type are told", function(db, dialect)
+  spec.raises("options must be a table, got a number", sql.open, dialect, "x", 5)
+  spec.raises("the arguments' n must be their number, got '1'", db.query, db, "SELECT ?",
+    { 7, n = "1" })
+end)
+
 each("a text without a statement is told as one", function(db)
   for _, text in ipairs { "", " \n", "-- SELECT 1", " ; " } do
     spec.raises("SQL: no statement", db.query, db, text)

@@ -300,6 +300,9 @@ end
 -- How many arguments a list has. Those at its end may be nil, and are none then.
 local function count(args)
     local n = args.n or 0
+    if math.type(n) ~= "integer" then
+        misuse.raise("the arguments' n must be their number, got '%s'", tostring(n))
+    end
     for i in pairs(args) do
         if math.type(i) == "integer" and i > n then
             n = i
