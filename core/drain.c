@@ -6,7 +6,8 @@
  * behind; where the system starts no threads its callers take the turns, one at a time, as they do
  * the workers' jobs (step.c). In a child of fork() it begins anew, as an instance of its own. The
  * thread stays when a later policy has no such rule: what was put into the queue by a former one
- * is to leave it. A process that never had such a rule takes no turns but to flush.
+ * is to leave it. A process that never had such a rule takes no turns but to flush, and once it
+ * writes through what may wait there.
  *
  * The thread waits for workers, which run the stores of a policy. So a worker must not wait for the
  * thread: one that has to, since the queue is full, runs the workers' urgent jobs meanwhile, those
@@ -41,6 +42,7 @@ struct pln_drain {
     bool has_written;  /* this instance, into the queue, since somebody looked */
     size_t n_told;     /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
+    pln_ns close_until; /* calls may begin */
     struct pln_drain_turn last;
     struct pln_queue_state state;
     bool has_told_loss;
@@ -117,23 +119,6 @@ void pln_drain_look(struct pln_drain *drain) {
     }
 }
 
-bool pln_drain_may_hold(struct pln_cache *cache) {
-    struct pln_drain *drain = cache->drain;
-    struct pln_l2_queue_state state;
-    if (drain == NULL || !cache->has_l2 || cache->stand_in != NULL) {
-        return false;
-    }
-    pthread_mutex_lock(&drain->lock);
-    bool is_known = !drain->has_written && pln_clock_precise() < drain->look_at;
-    bool holds = drain->state.depth > 0;
-    pthread_mutex_unlock(&drain->lock);
-    if (!is_known &&
-        pln_queue_look(cache, pln_cache_l2_deadline(cache, PLN_FOREVER), &state) == PLN_OK) {
-        holds = state.depth > 0;
-    }
-    return holds;
-}
-
 void pln_drain_show(struct pln_cache *cache, struct pln_queue_state *state) {
     struct pln_drain *drain = cache->drain;
     *state = (struct pln_queue_state){.depth = 0};
@@ -189,10 +174,9 @@ static void tell_rest(struct pln_cache *cache) {
 
 /* Stores what waits, as long as that may take, and gives the lead back. */
 static void finish_locked(struct pln_drain *drain) {
-    pln_ns until = pln_deadline(2 * pln_turns_longest(drain->cache));
     do {
         take_turn_locked(drain);
-    } while (!drain->last.is_at_end && pln_clock_precise() < until);
+    } while (!drain->last.is_at_end && pln_clock_precise() < drain->close_until);
     bool has_rest = drain->last.is_leading && (drain->last.n_waiting > 0 || !drain->last.is_at_end);
     drain->last.is_leading = false;
     pthread_mutex_unlock(&drain->lock);
@@ -249,11 +233,7 @@ static void tell_failure(const struct pln_drain *drain) {
              pln_error_text());
 }
 
-void pln_drain_follow(struct pln_drain *drain) {
-    if (drain == NULL || !pln_is_awake(drain->cache) || drain->cache->stand_in != NULL) {
-        return;
-    }
-    bool is_wanted = drain->cache->has_l2 && pln_drain_is_wanted(drain->cache);
+static void begin(struct pln_drain *drain, bool is_wanted) {
     pthread_mutex_lock(&drain->lock);
     drain->is_wanted = drain->is_wanted || is_wanted;
     drain->due = 0;
@@ -263,6 +243,32 @@ void pln_drain_follow(struct pln_drain *drain) {
     if (has_failed) {
         tell_failure(drain);
     }
+}
+
+void pln_drain_follow(struct pln_drain *drain) {
+    if (drain != NULL && pln_is_awake(drain->cache) && drain->cache->stand_in == NULL) {
+        begin(drain, drain->cache->has_l2 && pln_drain_is_wanted(drain->cache));
+    }
+}
+
+bool pln_drain_may_hold(struct pln_cache *cache) {
+    struct pln_drain *drain = cache->drain;
+    struct pln_l2_queue_state state;
+    if (drain == NULL || !cache->has_l2 || cache->stand_in != NULL) {
+        return false;
+    }
+    pthread_mutex_lock(&drain->lock);
+    bool is_known = !drain->has_written && pln_clock_precise() < drain->look_at;
+    bool holds = drain->state.depth > 0, is_wanted = drain->is_wanted;
+    pthread_mutex_unlock(&drain->lock);
+    if (!is_known &&
+        pln_queue_look(cache, pln_cache_l2_deadline(cache, PLN_FOREVER), &state) == PLN_OK) {
+        holds = state.depth > 0;
+    }
+    if (holds && !is_wanted) { /* by former instances, of which there may be none any more */
+        begin(drain, true);
+    }
+    return holds;
 }
 
 void pln_drain_tell(struct pln_drain *drain) {
@@ -376,15 +382,17 @@ bool pln_drain_stop(struct pln_drain *drain) {
     if (drain == NULL) {
         return true;
     }
+    pln_ms longest = pln_turns_longest(drain->cache);
     pthread_mutex_lock(&drain->lock);
     bool has_thread = drain->has_thread;
     drain->is_closing = true;
+    drain->close_until = pln_deadline(2 * longest);
     pthread_cond_signal(&drain->wake);
     if (!has_thread && drain->is_wanted && !drain->is_at_work) {
         finish_locked(drain);
     }
     pthread_mutex_unlock(&drain->lock);
-    if (has_thread && !join(drain, pln_deadline(3 * pln_turns_longest(drain->cache)))) {
+    if (has_thread && !join(drain, drain->close_until + longest * 1000000)) {
         pln_logf(&drain->cache->host, PLN_LOG_WARN,
                  "close: a store has not returned for longer than its timeout; memory and "
                  "connections stay until it does");

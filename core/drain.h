@@ -54,7 +54,7 @@ bool pln_drain_rest(struct pln_cache *cache, struct pln_rest *rest);
  * the calling thread, where there is no other; `is_first`: failed attempts are tried at once. */
 void pln_drain_haste(struct pln_cache *cache, bool is_hasty);
 /* Whether anything may wait in the queue, as it was seen within the last second or, where this
- * instance has written into it since, is now. */
+ * instance has written into it since, is now. Then this instance takes its turns. */
 bool pln_drain_may_hold(struct pln_cache *cache);
 /* The state last seen, no older than about a second while the drain is at work. */
 void pln_drain_show(struct pln_cache *cache, struct pln_queue_state *state);

@@ -366,6 +366,7 @@ struct pln_cache {
     struct pln_terms terms;
     struct pln_write_options writing; /* of keys without a rule, and of rules that inherit it */
     atomic_bool may_store;            /* some keys are written but aside */
+    _Atomic uint64_t store_changes;   /* how often a store by name came or went */
     atomic_bool has_told_through;     /* that Redis cannot be told of writes through */
     size_t max_item_bytes;
     pln_ms timeout_ms;

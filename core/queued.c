@@ -102,7 +102,8 @@ static bool may_wait(const struct putting *putting) {
     return putting->terms->when_full != PLN_FULL_REFUSE;
 }
 
-int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared) {
+int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared,
+                   bool *is_through) {
     struct pln_l2_value none;
     struct putting putting = {
         .cache = write->cache,
@@ -123,9 +124,10 @@ int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pl
     if (status != PLN_EBUSY) {
         return status;
     }
-    if (is_bypassed) { /* and L1 is told by that */
+    if (is_bypassed) {
         status = await_stored(putting.cache, putting.key, putting.deadline);
-        return status == PLN_MISS ? pln_through_set(write) : status;
+        *is_through = status == PLN_MISS;
+        return *is_through ? pln_through_set(write) : status;
     }
     return refuse(&putting);
 }
@@ -224,8 +226,7 @@ int pln_fill_find_queued(struct fill *fill, struct pln_load *load) {
     }
     fill->load_began = pln_now(&fill->cache->host);
     int status = pln_queued_find(fill->cache, &request->key, load);
-    if (status < 0) {
-        pln_load_fini(load);
+    if (status < 0 && load->value == NULL) { /* else it is there, and has failed to be shaped */
         fill->may_lag = true;
         status = PLN_MISS;
     }

@@ -70,6 +70,8 @@ int pln_register_store(struct pln_cache *cache, const char *name, pln_store stor
         memcpy(created->name, name, len + 1);
         cache->stores->first = created;
     }
+    /* relaxed: see pln_store_changes() */
+    atomic_fetch_add_explicit(&cache->store_changes, 1, memory_order_relaxed);
     pthread_mutex_unlock(&cache->policy_lock);
     free(former);
     return PLN_OK;
@@ -159,6 +161,11 @@ const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
 bool pln_store_may_be(struct pln_cache *cache) {
     /* relaxed: a policy that comes meanwhile may hold for this call or not */
     return cache->stand_in == NULL && atomic_load_explicit(&cache->may_store, memory_order_relaxed);
+}
+
+uint64_t pln_store_changes(struct pln_cache *cache) {
+    /* relaxed: who looks for a store has the lock under which this is changed */
+    return atomic_load_explicit(&cache->store_changes, memory_order_relaxed);
 }
 
 int pln_store_strategy(struct pln_cache *cache, const struct pln_rule *rule, const char *verb) {

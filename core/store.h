@@ -22,6 +22,8 @@ const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,
                                                 const struct pln_rule *rule);
 /* Whether the keys of a rule (NULL: those without one) have a store in this process now. */
 bool pln_store_is_there(struct pln_cache *cache, const struct pln_rule *rule);
+/* How often that may have changed for a rule that stays as it is. */
+uint64_t pln_store_changes(struct pln_cache *cache);
 /* Calls the store of a rule (NULL: that of the options) on items whose status is PLN_OK: a function
  * of the program's in this thread, one of the policy's on a worker, for which this thread waits.
  * Afterwards each item has its status, and an error where that is negative.
@@ -66,8 +68,10 @@ int pln_through_forget(struct pln_cache *cache, const struct pln_hashed *key);
 /* ---- queued.c: Redis first ---- */
 
 /* As set, delete and a swap do in L2, with a place in the queue; waits, writes through or refuses
- * where that is full. L1 is the caller's matter, and the stamp is from before. */
-int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared);
+ * where that is full. L1 is the caller's matter, and the stamp is from before; but what was written
+ * through (*is_through) has come to L1. */
+int pln_queued_set(struct write *write, struct pln_stamp *stamp, const struct pln_l2_item *shared,
+                   bool *is_through);
 int pln_queued_delete(struct pln_cache *cache, const struct pln_hashed *key,
                       const struct pln_match *match);
 int pln_queued_swap(struct pln_cache *cache, const struct pln_hashed *key,

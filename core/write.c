@@ -223,18 +223,22 @@ static int set_l2(struct write *write) {
 }
 
 /* Redis has it with its place in the queue. What failed was not acknowledged, so it is not kept. */
-static int set_behind(struct write *write) {
+static int set_behind(struct write *write, bool is_kept) {
     struct pln_cache *cache = write->cache;
     struct pln_stamp stamp;
-    if (write->item.fresh_left < 0) { /* it is to be stored, and kept no longer than that takes */
+    if (!is_kept) { /* it is to be stored, and kept no longer than that takes */
         write->item.fresh_left = write->item.life_left = 1;
     }
     struct pln_l2_item shared = pln_life_shared(write->terms, &write->item);
+    bool is_through = false;
     void *packed;
     pln_compress_item(cache, write->terms, &shared, &packed);
     pln_stamp_take(cache->inval, write->key.hash, &stamp); /* R2 */
-    int status = pln_queued_set(write, &stamp, &shared);
+    int status = pln_queued_set(write, &stamp, &shared, &is_through);
     free(packed);
+    if (is_through) {
+        return status;
+    }
     if (status == PLN_OK) {
         keep_or_forget(write, &stamp);
     } else if (status < 0) {
@@ -281,7 +285,7 @@ static int put(struct write *write, const struct pln_set_options *options) {
         pln_count(cache->counts, PLN_COUNT_DELETES, 1);
         return pln_cache_forget(cache, write->key.key);
     }
-    int status = strategy == PLN_WRITE_BEHIND               ? set_behind(write)
+    int status = strategy == PLN_WRITE_BEHIND               ? set_behind(write, is_kept)
                  : strategy == PLN_WRITE_THROUGH && is_kept ? pln_through_set(write)
                  : strategy != PLN_WRITE_ASIDE              ? pln_around_set(write)
                  : cache->has_l2 && write->terms->use_l2    ? set_l2(write)

@@ -212,6 +212,26 @@ START_TEST(where_the_queue_cannot_be_asked_a_loaders_value_is_kept_nowhere) {
 }
 END_TEST
 
+static int refuse(void *arg, unsigned worker, const struct pln_match *match, struct pln_bytes key,
+                  struct pln_bytes value, uint8_t format, struct pln_load *load) {
+    (void) arg, (void) worker, (void) match, (void) key, (void) value, (void) format, (void) load;
+    return pln_fail(PLN_EPOLICY, "ttl: out of order");
+}
+
+START_TEST(what_waits_and_cannot_be_shaped_fails_as_a_load_and_is_not_passed_over) {
+    struct pln_result result;
+    register_db(B);
+    hold_store();
+    rig_set(A, "k", "new");
+    ck_assert_int_eq(pln_clear(B), PLN_OK);
+    rig_policy(&rig, B, behind_rule("{k}", PLN_RULE_LOAD | PLN_RULE_TTL));
+    B->policy->hooks.shape = refuse;
+    ck_assert_int_eq(pln_get(B, pln_key("k"), NULL, &result), PLN_EPOLICY);
+    ck_assert_int_eq(atomic_load(&rig.n_loads), 0);
+    let_store_go();
+}
+END_TEST
+
 /* ---- a full queue ---- */
 
 static void fill(uint8_t when_full) {
@@ -283,6 +303,7 @@ START_TEST(a_full_queue_is_passed_but_not_by_a_key_that_waits_in_it) {
     pthread_join(thread, NULL);
     ck_assert_int_eq(status, PLN_OK);
     db_expect(&db, "m", "2");
+    rig_expect(B, "m", "2", "l1");
     flush(A);
     db_expect(&db, "k", "1");
     db_expect(&db, "l", "1");
@@ -318,6 +339,7 @@ int main(void) {
     tcase_add_test(tests, a_load_of_many_brings_what_waits);
     tcase_add_test(tests, the_policys_loader_and_a_refresh_are_not_asked_while_a_write_waits);
     tcase_add_test(tests, where_the_queue_cannot_be_asked_a_loaders_value_is_kept_nowhere);
+    tcase_add_test(tests, what_waits_and_cannot_be_shaped_fails_as_a_load_and_is_not_passed_over);
     tcase_add_test(tests, who_finds_the_queue_full_waits_for_room_but_not_forever);
     tcase_add_test(tests, who_waits_for_room_goes_on_when_there_is_some);
     tcase_add_test(tests, who_may_not_wait_is_refused_at_once);

@@ -5,6 +5,8 @@
  */
 #include "drain_rig.h"
 
+#include "../../core/batch.h"
+
 #include <stdio.h>
 
 /* ---- failures ---- */
@@ -169,6 +171,23 @@ START_TEST(what_a_closed_cache_could_not_store_is_stored_by_another) {
 }
 END_TEST
 
+/* Else it would take twice a store's timeout, and with it the test's own. */
+START_TEST(who_closes_does_not_wait_for_more_than_it_can_hold) {
+    char key[16];
+    writing.timeout_ms = 120000;
+    writing.backoff_ms = 60000;
+    drain_reopen(1);
+    atomic_store(&db.status, PLN_ESTORE);
+    for (int i = 0; i <= PLN_HELD_MOST; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        rig_set(A, key, "v");
+    }
+    pln_close(A);
+    A = NULL;
+    ck_assert_ptr_nonnull(strstr(rig.last_log, "closed before all was stored"));
+}
+END_TEST
+
 START_TEST(one_instance_at_a_time_stores) {
     struct pln_queue_state a, b;
     rig_set(A, "k", "v");
@@ -196,6 +215,24 @@ START_TEST(the_queue_is_seen_in_the_statistics) {
 }
 END_TEST
 
+START_TEST(a_store_that_outlives_the_lead_is_told_of) {
+    writing.timeout_ms = 1;
+    drain_reopen(1);
+    hold_store();
+    rig_set(A, "k", "v");
+    await_call(1);
+    for (pln_ns end = pln_deadline(250); pln_clock_precise() < end;) { /* the lead has 200 ms */
+        sched_yield();
+    }
+    atomic_fetch_add(&rig.now, 250);
+    ck_assert_int_eq(atomic_load(&rig.n_logs), 0);
+    let_store_go();
+    flush(A);
+    ck_assert_uint_gt(atomic_load(&db.n_calls), 1);
+    ck_assert_ptr_nonnull(strstr(rig.last_log, "s, and the lead ended meanwhile"));
+}
+END_TEST
+
 /* ---- rules that change ---- */
 
 static void open_by_rules(void) {
@@ -213,6 +250,20 @@ START_TEST(what_has_no_store_waits_for_one) {
     register_db(A);
     flush(A);
     db_expect(&db, "k", "v");
+}
+END_TEST
+
+/* What waits for a store is not overtaken by what is written once there is one. */
+START_TEST(a_store_that_is_given_later_has_the_writes_in_their_order) {
+    open_by_rules();
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    rig_set(A, "k", "1");
+    ck_assert_int_eq(pln_flush(A, 100), PLN_ETIMEOUT);
+    register_db(A);
+    rig_set(A, "k", "2");
+    flush(A);
+    db_expect(&db, "k", "2");
+    ck_assert(!atomic_load(&db.saw_old));
 }
 END_TEST
 
@@ -246,6 +297,29 @@ START_TEST(what_waits_is_stored_by_the_rule_of_then) {
 }
 END_TEST
 
+/* What strategies.md warns of. */
+START_TEST(what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since) {
+    open_by_rules();
+    writing.every_ms = 3600000;
+    register_db(A);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    rig_set(A, "k", "1");
+    struct pln_rule aside = rig_rule("{k}", pln_cache_terms(A), PLN_RULE_LOAD);
+    rig_policy(&rig, A, aside);
+    ck_assert_int_eq(pln_flush(A, 100), PLN_ETIMEOUT);
+    ck_assert_msg(strstr(rig.last_log, "no store here for 'k'") != NULL, "%s", rig.last_log);
+    db_expect(&db, "k", NULL);
+    rig_expect(A, "k", "1", "l1");
+    ck_assert_int_eq(pln_clear(A), PLN_OK);
+    rig_expect(A, "k", "loaded 1", "loaded"); /* and not what waits */
+    rig_set(A, "k", "2");
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    flush(A);
+    db_expect(&db, "k", "1");
+    rig_expect(A, "k", "2", "l1");
+}
+END_TEST
+
 /* As the rule was behind a moment ago. */
 static void write_through_from_now_on(struct pln_cache *cache) {
     struct pln_rule rule = behind_rule("{k}", PLN_RULE_LOAD);
@@ -274,6 +348,25 @@ START_TEST(what_is_written_through_is_not_overtaken_by_what_waits) {
     ck_assert_int_eq(pln_set(B, pln_key("k"), pln_key("2"), &patient), PLN_OK);
     flush(A);
     db_expect(&db, "k", "2");
+    ck_assert_str_eq(db.log, "k=1 k=2");
+}
+END_TEST
+
+START_TEST(who_writes_through_stores_what_former_instances_left) {
+    struct pln_set_options patient = {.timeout_ms = 5000};
+    open_by_rules();
+    register_db(A);
+    register_db(B);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    write_through_from_now_on(B);
+    atomic_store(&db.status, PLN_ESTORE);
+    rig_set(A, "k", "1");
+    await_call(1);
+    pln_close(A);
+    A = NULL;
+    atomic_store(&db.status, PLN_OK);
+    ck_assert_msg(pln_set(B, pln_key("k"), pln_key("2"), &patient) == PLN_OK, "%s",
+                  pln_error_text());
     ck_assert_str_eq(db.log, "k=1 k=2");
 }
 END_TEST
@@ -344,12 +437,18 @@ int main(void) {
     tcase_add_test(tests, a_flush_does_not_wait_for_others_to_come_with_a_write);
     tcase_add_test(tests, a_cache_that_is_closed_stores_what_waits);
     tcase_add_test(tests, what_a_closed_cache_could_not_store_is_stored_by_another);
+    tcase_add_test(tests, who_closes_does_not_wait_for_more_than_it_can_hold);
     tcase_add_test(tests, one_instance_at_a_time_stores);
     tcase_add_test(tests, the_queue_is_seen_in_the_statistics);
+    tcase_add_test(tests, a_store_that_outlives_the_lead_is_told_of);
     tcase_add_test(tests, what_has_no_store_waits_for_one);
+    tcase_add_test(tests, a_store_that_is_given_later_has_the_writes_in_their_order);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
+    tcase_add_test(tests,
+                   what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since);
     tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
+    tcase_add_test(tests, who_writes_through_stores_what_former_instances_left);
     tcase_add_test(tests, the_store_ends_with_what_the_tiers_have);
     return rig_run(suite);
 }

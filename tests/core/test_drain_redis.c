@@ -305,6 +305,33 @@ START_TEST(what_was_evicted_from_redis_before_it_was_stored_is_read_all_the_same
 }
 END_TEST
 
+/* A plain value has no place for it. */
+START_TEST(that_there_is_no_such_thing_is_not_read_as_an_empty_value) {
+    struct pln_set_options absent = {.is_absent = true};
+    struct pln_cache *a = open_cache(), *b = open_cache();
+    struct rig none = {.now = 0};
+    for (int i = 0; i < 2; i++) {
+        struct pln_rule rule = rig_rule("k{id}", pln_cache_terms(a), 0);
+        rule.terms.is_plain = true;
+        rule.terms.negative_ms = 600000;
+        rule.terms.write = PLN_WRITE_BEHIND;
+        rig_policy(&none, i == 0 ? a : b, rule);
+    }
+    write_one(a, 3, 5);
+    ck_assert_int_eq(pln_set(a, pln_key("k3"), pln_key(""), &absent), PLN_OK);
+    flush(a);
+    ck_assert_int_eq(atomic_load(&page->rows[3].value), 0);
+    pln_ns deadline = pln_deadline(10000);
+    struct pln_result result;
+    while (pln_get(b, pln_key("k3"), NULL, &result) != PLN_MISS) {
+        ck_assert_msg(pln_clock_precise() < deadline, "it is there");
+        pln_release(b, result.value);
+    }
+    pln_close(a);
+    pln_close(b);
+}
+END_TEST
+
 START_TEST(a_child_of_fork_is_an_instance_of_its_own) {
     struct pln_cache *cache = open_cache();
     write_one(cache, 0, 1);
@@ -364,6 +391,7 @@ int main(void) {
     tcase_add_test(tests, a_redis_that_dies_loses_nothing_that_was_acknowledged);
     tcase_add_test(tests, a_poison_does_not_hold_up_the_others);
     tcase_add_test(tests, what_was_evicted_from_redis_before_it_was_stored_is_read_all_the_same);
+    tcase_add_test(tests, that_there_is_no_such_thing_is_not_read_as_an_empty_value);
     tcase_add_test(tests, a_redis_that_may_drop_the_queue_is_told_of_once);
     return rig_run(suite);
 }

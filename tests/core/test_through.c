@@ -134,8 +134,19 @@ static void sleep_a_little(void) {
     }
 }
 
+static void short_l2_ttl(struct pln_terms *terms) {
+    terms->l2_ttl_ms = 1;
+}
+
+static void short_by_chance(struct pln_terms *terms) {
+    terms->ttl_ms = 20;
+    terms->jitter = 0.9;
+}
+
+/* _i: by what it may be so short */
 START_TEST(what_took_longer_to_store_than_it_lives_is_not_kept) {
-    base_policy(A, PLN_WRITE_THROUGH, short_ttl);
+    void (*const changes[])(struct pln_terms *) = {short_ttl, short_l2_ttl, short_by_chance};
+    base_policy(A, PLN_WRITE_THROUGH, changes[_i]);
     rig_set(A, "k:1", "old");
     base.after = sleep_a_little;
     rig_set(A, "k:1", "new");
@@ -371,7 +382,7 @@ int main(void) {
     tcase_add_test(through, a_delete_is_one_of_the_store_too);
     tcase_add_test(through, many_deletes_are_one_call_for_each_rule);
     tcase_add_test(through, absence_is_stored_as_such);
-    tcase_add_test(through, what_took_longer_to_store_than_it_lives_is_not_kept);
+    tcase_add_loop_test(through, what_took_longer_to_store_than_it_lives_is_not_kept, 0, 3);
     tcase_add_test(through, a_rule_without_l2_is_written_through_to_l1);
     tcase_add_test(through, what_only_ends_keys_in_the_cache_deletes_nothing);
     tcase_add_test(through, an_event_deletes_nothing);

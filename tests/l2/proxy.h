@@ -47,6 +47,8 @@ void pln_test_proxy_stop(struct proxy *proxy);
 void pln_test_proxy_hold(struct proxy *proxy);
 /* Lets go what was held, even where the client has closed meanwhile. */
 void pln_test_proxy_release(struct proxy *proxy);
+/* Lets go what is held, waits for it where nothing is yet, and holds what comes after it. */
+void pln_test_proxy_pass(struct proxy *proxy);
 /* Keeps answers back, but for what subscribers hear. */
 void pln_test_proxy_mute(struct proxy *proxy, bool is_mute);
 void pln_test_proxy_drip(struct proxy *proxy, bool is_dripping);

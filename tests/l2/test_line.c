@@ -19,8 +19,8 @@ static void set_up(void) {
     pln_test_proxy_start(&proxy, server.path);
     client_init(&a);
     struct pln_l2_options options = client_options(&a, proxy.url);
-    options.pool = 1; /* every key shares it */
-    options.timeout_ms = 5000;
+    options.pool = 1;                             /* every key shares it */
+    options.timeout_ms = options.ping_ms = 60000; /* nor is TIME asked for between */
     ck_assert_msg(pln_l2_redis_new(&options, &a.l2) == PLN_OK, "%s", pln_error_text());
 }
 
@@ -80,7 +80,7 @@ static void end(struct caller *caller) {
 
 static void do_all(struct caller *callers, unsigned n, bool sets) {
     for (unsigned i = 0; i < n; i++) {
-        begin(&callers[i], i, sets, 5000);
+        begin(&callers[i], i, sets, 60000);
     }
     for (unsigned i = 0; i < n; i++) {
         end(&callers[i]);
@@ -92,10 +92,11 @@ static void do_all(struct caller *callers, unsigned n, bool sets) {
 /* Waits until so many are in flight, and so many queue. */
 static void await(size_t n_in_flight, size_t n_queued) {
     struct pln_line *line = &pln_redis_of(a.l2)->nodes[0]->pool.slots[0].line;
-    pln_ns until = soon();
+    pln_ns until = pln_clock_precise() + 10000000000;
     bool is_so = false;
     while (!is_so) {
-        ck_assert(pln_clock_precise() < until);
+        ck_assert_msg(pln_clock_precise() < until, "%zu in flight, %zu queued, not %zu and %zu",
+                      line->n_in_flight, line->n_queued, n_in_flight, n_queued);
         poll(NULL, 0, 1);
         pthread_mutex_lock(&line->lock);
         is_so = line->n_in_flight == n_in_flight && line->n_queued == n_queued;
@@ -117,10 +118,10 @@ START_TEST(who_comes_meanwhile_is_sent_together) {
     do_all(callers, 1, true);
     long before = reads_of_server();
     pln_test_proxy_hold(&proxy);
-    begin(&callers[0], 0, true, 5000);
+    begin(&callers[0], 0, true, 60000);
     await(1, 0);
     for (unsigned i = 1; i < 41; i++) {
-        begin(&callers[i], i, true, 5000);
+        begin(&callers[i], i, true, 60000);
     }
     await(1, 40);
     pln_test_proxy_release(&proxy);
@@ -138,7 +139,7 @@ END_TEST
 static void *get_and_set_often(void *arg) {
     unsigned number = (unsigned) (uintptr_t) arg;
     for (unsigned i = 0; i < 300; i++) {
-        struct caller caller = {.sets = i % 3 == 0, .patience_ms = 5000};
+        struct caller caller = {.sets = i % 3 == 0, .patience_ms = 60000};
         snprintf(caller.key, sizeof caller.key, "key %u", number);
         snprintf(caller.text, sizeof caller.text, "text %u of %u", i / 3, number);
         call(&caller);
@@ -168,10 +169,10 @@ START_TEST(a_leader_that_leaves_takes_nobody_along) {
     struct caller callers[4];
     do_all(callers, 4, true);
     pln_test_proxy_hold(&proxy);
-    begin(&callers[0], 0, false, 50);
+    begin(&callers[0], 0, false, 2000); /* the others have to be there before it leaves */
     await(1, 0);
     for (unsigned i = 1; i < 4; i++) {
-        begin(&callers[i], i, false, 5000);
+        begin(&callers[i], i, false, 60000);
     }
     end(&callers[0]);
     ck_assert_int_eq(callers[0].result, PLN_ETIMEOUT);
@@ -190,7 +191,7 @@ START_TEST(who_waits_leaves_at_its_own_deadline) {
     struct caller leader, queued;
     do_all(&leader, 1, true);
     pln_test_proxy_hold(&proxy);
-    begin(&leader, 0, false, 5000);
+    begin(&leader, 0, false, 60000);
     await(1, 0);
     begin(&queued, 1, true, 50);
     end(&queued);
@@ -199,7 +200,7 @@ START_TEST(who_waits_leaves_at_its_own_deadline) {
     pln_test_proxy_release(&proxy);
     end(&leader);
     ck_assert(leader.is_right);
-    begin(&queued, 1, false, 5000);
+    begin(&queued, 1, false, 60000);
     end(&queued);
     ck_assert_int_eq(queued.result, PLN_MISS); /* it was not sent */
 }
@@ -298,7 +299,7 @@ START_TEST(who_asks_meanwhile_does_not_wait_for_the_poster) {
     struct posted posted, more;
     do_all(&caller, 1, true);
     post(&posted, "posted", soon());
-    begin(&caller, 0, false, 5000);
+    begin(&caller, 0, false, 60000);
     end(&caller); /* it leads, and takes the answer of the other along */
     ck_assert(caller.is_right);
     await(0, 0);
@@ -313,7 +314,7 @@ START_TEST(what_is_posted_while_another_leads_is_sent_by_it) {
     struct posted posted;
     do_all(&caller, 1, true);
     pln_test_proxy_hold(&proxy);
-    begin(&caller, 0, false, 5000);
+    begin(&caller, 0, false, 60000);
     await(1, 0);
     post(&posted, "posted", soon());
     await(1, 1);
