@@ -276,6 +276,8 @@ spec.test("9111 3: what may be stored, and for how long it is fresh", function()
     { "5.2.2.5 damaged", { ["cache-control"] = "no-store=x;y, max-age=60" }, "no-store" },
     { "5.2.2.5 far off", { ["cache-control"] = ("x,"):rep(5000) .. "max-age=60" }, "no-store" },
     { "5.2.2.7", { ["cache-control"] = "private, max-age=60" }, "private" },
+    { "5.2.2.7 with its line's end", { ["cache-control"] = "private\r" }, "private",
+      terms = TERMS },
     { "5.2.2.7 with names", { ["cache-control"] = 'private="a", max-age=60' }, "private" },
     { "5.2.2.7 in a private cache", { ["cache-control"] = "private, max-age=60" }, 60,
       options = { shared = false } },
@@ -343,7 +345,8 @@ spec.test("fields lose what cannot stand in a message, and what is the connectio
     ["x-c"] = "a\0", [7] = "x", ["x-d"] = { "1", "2\n", "3" }, ["x-e"] = { "one" }, ["x-f"] = {},
     connection = "close, X-G", ["x-g"] = "gone", te = "x", ["transfer-encoding"] = "chunked",
     ["keep-alive"] = "5", ["content-length"] = 12, ["x-h"] = print },
-    { ["x-a"] = "1", ["x-d"] = { "1", "3" }, ["x-e"] = "one", ["content-length"] = "12" })
+    { ["x-a"] = "1", ["x-b"] = "a  x: y", ["x-c"] = "a", ["x-d"] = { "1", "2", "3" },
+      ["x-e"] = "one", ["content-length"] = "12" })
   spec.same(#fields.copy { ["Cache-Control"] = "max-age=1", ["cache-control"] = "no-store" }
     ["cache-control"], 2)
   spec.same(fields.copy { connection = "cache-control", ["cache-control"] = "no-store" },

@@ -4,8 +4,8 @@
 -- or a list of texts where a field came more than once.
 --
 -- What comes from outside is copied into that form and loses what cannot stand in a message: a name
--- that is no token, and a value with a line's end or a zero in it, which would let its writer add
--- fields of his own.
+-- that is no token, and a line's end or a zero in a value, which would let its writer add fields of
+-- his own, and becomes a blank (RFC 9110, 5.5): what a damaged field forbids stays forbidden.
 
 local fields = {}
 
@@ -34,10 +34,10 @@ local function clean_value(value)
   if type(value) == "number" then
     value = tostring(value)
   end
-  if type(value) ~= "string" or value:find "[\0\r\n]" then
+  if type(value) ~= "string" then
     return nil
   end
-  return fields.trim(value)
+  return fields.trim((value:gsub("[\0\r\n]", " ")))
 end
 
 local function clean(value)
