@@ -26,6 +26,7 @@ spec.test("ranges, bodies, other methods and targets are handed on as they are",
     true)
   expect(site.request("GET", "/a", {}, { body = "x" }), 200, "one", "pass", true)
   expect(site.request("OPTIONS", "/a"), 200, "one", "pass", true)
+  expect(site.request("HEAD", "/a", { range = "bytes=0-1" }), 200, "", "pass", true)
   site.answers["*"] = { 204 }
   spec.same(site.request("OPTIONS", "*").status, 204)
   expect(site.get "/a", 200, "one", "l1", false)
@@ -202,6 +203,11 @@ spec.test("an upstream may answer anything", function()
     spec.same(site.get("/" .. i).status, 502, "case " .. i)
     spec.same(site.request("POST", "/" .. i).status, case[1] == 304 and 304 or 502, "post " .. i)
   end
+  local other <close> = new_site()
+  other.answers["/a"] = page("one", "private")
+  other.get "/a"
+  other.answers["/a"] = { 304 } -- to who does not wait for others
+  spec.contains(expect(other.get "/a", 502, "Bad Gateway\n", "error").message, "answered 304")
   site.answers["/raises"] = function()
     error "broken"
   end

@@ -45,6 +45,13 @@ spec.test("a client that has it gets a 304 with the fields it needs (9110 15.4.5
   expect(site.request("HEAD", "/a", { ["if-none-match"] = "*" }), 304, "", "l1")
 end)
 
+spec.test("a 304 of an answer for one client brings its cookies (9110 15.4.5)", function()
+  local site <close> = new_site()
+  site.answers["/a"] = page("one", "private", { etag = '"1"', ["set-cookie"] = { "a=1", "b=2" } })
+  local got = expect(site.get("/a", { ["if-none-match"] = '"1"' }), 304, "", "pass", true)
+  spec.same(got.headers["set-cookie"], { "a=1", "b=2" })
+end)
+
 spec.test("without Last-Modified the date stands in for it (9111 4.3.2)", function()
   local site <close> = new_site { etag = false }
   site.answers["/a"] = page "one"
