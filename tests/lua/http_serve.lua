@@ -158,6 +158,17 @@ spec.test("stale-if-error serves what is old while the upstream fails (5861 4)",
   expect(site.get "/a", 200, "two", "loaded", true)
 end)
 
+spec.test("and no longer than it says, however seldom the upstream is asked", function()
+  local site <close> = new_site { retry = "1h" }
+  site.answers["/a"] = page("one", "max-age=60, stale-if-error=100")
+  site.get "/a"
+  site.answers["/a"] = nil
+  site.pass(150, "http:h/a")
+  expect(site.get "/a", 200, "one", "stale", true)
+  local left = select(5, site.cache:peek "http:h/a")
+  assert(left > 5 and left <= 10, left)
+end)
+
 -- A site whose answer is past its time, and being fetched anew by a coroutine: resumed, it goes on.
 local function refetched(open_options, cache_control)
   local site = new_site(nil, open_options)

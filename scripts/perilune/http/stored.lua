@@ -67,10 +67,11 @@ function stored.terms(answer, options)
 end
 
 -- Likewise of one that is served once more because its upstream fails, which is asked again after
--- `retry` seconds.
+-- `retry` seconds, or when it may be served no more.
 function stored.terms_of_stale(answer, options, now)
   local _, left = stored.age(answer, now)
-  return { ttl = options.retry, stale = math.max(0, answer.sie + left), tags = answer.tags }
+  local kept = math.max(SHORTEST, answer.sie + left)
+  return { ttl = math.min(options.retry, kept), stale = kept, tags = answer.tags }
 end
 
 -- The tags of an answer: the options', and those in fields of its own; nil where there are more
