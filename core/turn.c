@@ -48,7 +48,7 @@ struct pln_turns {
     struct pln_batches *batches;
     struct pln_ruleset *ruleset; /* by which they were grouped; a reference, or NULL */
     uint64_t store_changes;      /* likewise */
-    bool has_more;               /* there was as much as was asked for */
+    bool was_filled;             /* what was asked for last was there, all of it */
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
