@@ -108,6 +108,24 @@ spec.test("what says nothing of itself has the terms of its rule, and says them 
   assert(left > 890 and left <= 900, left)
 end)
 
+spec.test("and when a 304 renews it, those that its rule has by then", function()
+  for _, said in ipairs { "public", false } do
+    local site <close> = new_site { default = { ttl = "1h", stale = 7 } }
+    site.answers["/a"] = { 200, "one", etag = '"1"', ["cache-control"] = said or nil }
+    spec.contains(site.get "/a".headers["cache-control"], "max-age=3600")
+    site.options = { default = { ttl = "1m", stale = 0 }, now = site.options.now }
+    site.pass(3601, "http:h/a")
+    site.answers["/a"] = { 304 }
+    for _ = 1, 2 do
+      local got = expect(site.get("/a", { cookie = "a=1" }), 200, "one", "loaded", true)
+      spec.same(got.headers["cache-control"], said and "public, max-age=60" or "max-age=60")
+      site.pass(61, "http:h/a")
+    end
+    site.answers["/a"] = { 304, ["cache-control"] = "max-age=5" }
+    spec.same(site.get "/a".headers["cache-control"], "max-age=5")
+  end
+end)
+
 spec.test("an answer's ttl and windows are the value's in the cache", function()
   local site <close> = new_site()
   site.answers["/a"] = page("one", "max-age=100, stale-if-error=50", { age = "40" })
