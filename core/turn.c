@@ -48,6 +48,7 @@ struct pln_turns {
     struct pln_batches *batches;
     struct pln_ruleset *ruleset; /* by which they were grouped; a reference, or NULL */
     uint64_t store_changes;      /* likewise */
+    bool was_filled;             /* what was asked for last was there, all of it */
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
@@ -106,15 +107,21 @@ pln_ms pln_turns_longest(struct pln_cache *cache) {
 
 /* ---- life ---- */
 
+/* Another for each lead: who gives one back may not know whether that was heard, and then it is
+ * not to end the next one, however late it comes. */
+static void draw_token(struct pln_turns *turns) {
+    uint64_t token[2] = {pln_random64(), pln_random64()};
+    static_assert(sizeof token == sizeof turns->taking.token, "a token is two numbers");
+    memcpy(turns->taking.token, token, sizeof token);
+}
+
 int pln_turns_new(struct pln_cache *cache, struct pln_turns **turns) {
     struct pln_turns *created = calloc(1, sizeof *created);
     if (created == NULL || pln_batches_new(find_terms, created, &created->batches) != PLN_OK) {
         free(created);
         return pln_fail(PLN_ENOMEM, "queue: no memory");
     }
-    uint64_t token[2] = {pln_random64(), pln_random64()};
-    static_assert(sizeof token == sizeof created->taking.token, "a token is two numbers");
-    memcpy(created->taking.token, token, sizeof token);
+    draw_token(created);
     created->cache = cache;
     created->taking.most = TAKE_MOST;
     *turns = created;
@@ -248,6 +255,10 @@ static int take(struct pln_turns *turns) {
     struct pln_l2_entries entries = {.n = 0};
     pln_ms left = ASK_EVERY_MS;
     pln_ns began = pln_clock_precise();
+    if (turns->was_filled && pln_batches_count(turns->batches) == 0) { /* a failure forgets none */
+        turns->taking.most = turns->taking.most < TAKE_MOST / 2 ? turns->taking.most * 2
+                                                                : TAKE_MOST;
+    }
     int status = pln_l2_queue_take(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns),
                                    &entries, &left);
     if (status == PLN_PENDING) {
@@ -255,6 +266,8 @@ static int take(struct pln_turns *turns) {
         return PLN_PENDING;
     }
     if (status != PLN_OK) { /* what was asked for may have been handed out, and is to be again */
+        turns->taking.most = turns->taking.most / 8 + 1; /* perhaps it was too much for the time */
+        turns->was_filled = false;
         tell_refused(turns, status);
         lose(turns, AWAY_MS);
         return status;
@@ -262,6 +275,7 @@ static int take(struct pln_turns *turns) {
     turns->is_told_refused = false;
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
+    turns->was_filled = entries.n == turns->taking.most;
     status = add_all(turns, &entries);
     bool has_more = turns->taking.is_first || entries.n > 0; /* then of what is new */
     turns->taking.is_first = turns->taking.is_first && entries.n > 0;
@@ -386,6 +400,7 @@ void pln_turns_leave(struct pln_turns *turns) {
     }
     if (turns->is_leading) {
         pln_l2_queue_leave(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns));
+        draw_token(turns);
     }
     begin_anew(turns);
     turns->is_leading = false;

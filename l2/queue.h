@@ -56,7 +56,7 @@ struct pln_l2_entries {
 void pln_l2_entries_fini(struct pln_l2_entries *entries);
 
 struct pln_l2_taking {
-    uint8_t token[16]; /* of who takes, random; the same for all calls of one instance */
+    uint8_t token[16]; /* of who takes, random; the same for all calls of one lead */
     pln_ms lead;       /* for so long nobody else may; each call begins that anew */
     bool is_first;     /* hand out again what was taken and not ended; else only what is new */
     uint64_t after_ms, after_seq; /* of is_first: entries after this one; 0-0 to begin with */

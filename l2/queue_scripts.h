@@ -118,13 +118,13 @@
 
 /* ---- out of it ---- */
 
-/* Reads in steps, so that big entries are few: next(from, step) returns a list of them and
- * whether it is the last. 'all' is what was read, from ARGV[most] entries and bytes on no more. */
+/* Reads in steps, so that big entries are few, also behind small ones: next(step) returns a list of
+ * at most so many. 'all' is what was read, from `most` entries and `bytes` on no more. */
 #define STEPS                                                                                      \
     "local all, n, size = {}, 0, 0\n"                                                              \
     "local function read(most, bytes, next)\n"                                                     \
     "  while n < most and size < bytes do\n"                                                       \
-    "    local step = n > 0 and math.floor((bytes - size) * n / (size + 1)) or 16\n"               \
+    "    local step = math.min(n, 16, math.floor((bytes - size) * n / (size + 1)))\n"              \
     "    step = math.min(most - n, math.max(1, step))\n"                                           \
     "    local list = next(step)\n"                                                                \
     "    for _, e in ipairs(list) do\n"                                                            \

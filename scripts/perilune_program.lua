@@ -91,6 +91,23 @@ local function json_text(text)
   end) .. '"'
 end
 
+-- With as few digits, of 15 to 17, as read back the same.
+local function json_number(number)
+  if math.type(number) == "integer" then
+    return ("%d"):format(number)
+  elseif number ~= number or number == math.huge or number == -math.huge then
+    return "null" -- JSON has none of these
+  end
+  local text
+  for digits = 15, 17 do
+    text = ("%." .. digits .. "g"):format(number)
+    if tonumber(text) == number then
+      break
+    end
+  end
+  return text
+end
+
 -- Marks a table that is a list also where it is empty.
 local list = {}
 
@@ -102,8 +119,7 @@ local function json(value)
   if type(value) == "string" then
     return json_text(value)
   elseif type(value) == "number" then
-    local is_finite = value == value and value ~= math.huge and value ~= -math.huge
-    return is_finite and (math.type(value) == "integer" and "%d" or "%.17g"):format(value) or "null"
+    return json_number(value)
   elseif type(value) ~= "table" then
     return tostring(value == nil and "null" or value)
   end

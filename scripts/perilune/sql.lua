@@ -90,12 +90,17 @@ local function environment_of(driver)
     return environments[driver]
 end
 
+-- Types of columns, by statement.
+local function forget_types(self)
+    self.types = { n = 0, since = os.time() }
+end
+
 local function drop(self)
     if self.connection and not self.is_given then
         pcall(self.connection.close, self.connection)
         self.connection = nil
     end
-    self.types = {}
+    forget_types(self)
 end
 
 local function connected(self)
@@ -176,6 +181,10 @@ local function send(self, known, args, is_repeatable)
             return nil, why, code
         end
         local text
+        if known.has_backslash and self.driver.is_escaping(connection) then
+            return nil, "the connection has standard_conforming_strings off, so nobody can tell "
+                .. "where a text with a backslash ends", code
+        end
         text, why = statement.fill(known, args, self.dialect, escape_of(connection))
         if not text then
             return nil, why, code
@@ -200,28 +209,32 @@ local function send(self, known, args, is_repeatable)
     end
 end
 
+local TYPES_S = 60 -- a column may be altered meanwhile, by others
+
 -- Of each column of text that means something else: what makes that of it. To ask for the types
--- takes a round trip a column, so they are remembered by the statement and its arguments' types.
+-- takes a round trip a column, so they are remembered by the statement, its columns' names and its
+-- arguments' types.
 local function converters_of(self, known, args, cursor)
     if not self.driver.converter then
         return nil
     end
-    local sort = { known.text }
+    local names, now = cursor:getcolnames(), os.time()
+    local sort = { known.text, table.concat(names, "\0") } -- of *, too
     for i = 1, known.n_marks do
-        sort[i + 1] = math.type(args[i]) or type(args[i])
+        sort[i + 2] = math.type(args[i]) or type(args[i])
     end
     sort = table.concat(sort, "\0")
+    if self.types.n == 500 or now - self.types.since >= TYPES_S then
+        forget_types(self)
+    end
     local found = self.types[sort]
     if not found then
         found = {}
-        local names, types = cursor:getcolnames(), cursor:getcoltypes()
+        local types = cursor:getcoltypes()
         for i, name in ipairs(names) do
             found[name] = self.driver.converter(types[i])
         end
-        self.n_types = (self.n_types or 0) + 1
-        if self.n_types > 500 then
-            self.types, self.n_types = {}, 1
-        end
+        self.types.n = self.types.n + 1
         self.types[sort] = found
     end
     return found
@@ -247,10 +260,22 @@ local function fetch_all(self, known, args, cursor)
     end
 end
 
--- query(text, [args]): a list of rows, each a table by column. nil, message, ["unknown"].
-function Database:query(text, args)
+-- Learns a statement, and raises where it begins or ends a transaction: others would see what is in
+-- it, and a connection that was lost and made anew would go on without it.
+local function learn(self, text, args)
     local known = statement.learn(text, self.dialect)
     statement.check(known, args)
+    local is_own = self:in_transaction()
+    if known.control and not (is_own and known.control == "within")
+        and (is_own or not self.is_given) then
+        misuse.raise("db:transaction(f) begins and ends transactions, not: %s", known.text)
+    end
+    return known
+end
+
+-- query(text, [args]): a list of rows, each a table by column. nil, message, ["unknown"].
+function Database:query(text, args)
+    local known = learn(self, text, args)
     local cursor, message, code = send(self, known, args, known.is_read)
     if not cursor then
         return nil, message, code
@@ -275,8 +300,7 @@ end
 
 -- exec(text, [args]): how many rows it wrote. nil, message, ["unknown"].
 function Database:exec(text, args)
-    local known = statement.learn(text, self.dialect)
-    statement.check(known, args)
+    local known = learn(self, text, args)
     return written(self, known, args, false) -- what it selects may write
 end
 
@@ -409,7 +433,7 @@ function Database:__tostring()
 end
 
 local function new(fields)
-    fields.types = {}
+    forget_types(fields)
     fields.driver = drivers[fields.dialect]
     return setmetatable(fields, Database)
 end

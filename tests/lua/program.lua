@@ -183,6 +183,15 @@ spec.test("set, get and del", function()
   expect("get " .. at .. "greeting", "hello\n", 0)
   expect("get " .. at .. "--json greeting",
     '{"how":"l2","key":"greeting","value":"hello"}\n', 0)
+  local numbers = "1 -7 0.5 0.231 0.1 0.3333333333333333 0.30000000000000004 1e+300 3 null"
+  local list = {}
+  for number in numbers:gmatch "%S+" do
+    list[#list + 1] = tonumber(number) or 1 / 0
+  end
+  list[9] = 3.0
+  local cache <close> = assert(require("perilune").open { redis = redis.url, log = false })
+  assert(cache:set("numbers", list))
+  expect("get " .. at .. "numbers", "[" .. numbers:gsub(" ", ",") .. "]\n", 0)
   expect("get " .. at .. "--ns other greeting", "", 1)
   expect("set " .. at .. "--nx greeting again", "", 1, "not stored: the key is there")
   expect("set " .. at .. "--xx nothing again", "", 1, "not stored: the key is not there")
