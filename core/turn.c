@@ -48,6 +48,7 @@ struct pln_turns {
     struct pln_batches *batches;
     struct pln_ruleset *ruleset; /* by which they were grouped; a reference, or NULL */
     uint64_t store_changes;      /* likewise */
+    bool was_filled;             /* what was asked for last was there, all of it */
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
@@ -254,6 +255,10 @@ static int take(struct pln_turns *turns) {
     struct pln_l2_entries entries = {.n = 0};
     pln_ms left = ASK_EVERY_MS;
     pln_ns began = pln_clock_precise();
+    if (turns->was_filled && pln_batches_count(turns->batches) == 0) { /* a failure forgets none */
+        turns->taking.most = turns->taking.most < TAKE_MOST / 2 ? turns->taking.most * 2
+                                                                : TAKE_MOST;
+    }
     int status = pln_l2_queue_take(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns),
                                    &entries, &left);
     if (status == PLN_PENDING) {
@@ -262,14 +267,15 @@ static int take(struct pln_turns *turns) {
     }
     if (status != PLN_OK) { /* what was asked for may have been handed out, and is to be again */
         turns->taking.most = turns->taking.most / 8 + 1; /* perhaps it was too much for the time */
+        turns->was_filled = false;
         tell_refused(turns, status);
         lose(turns, AWAY_MS);
         return status;
     }
-    turns->taking.most = turns->taking.most < TAKE_MOST / 2 ? turns->taking.most * 2 : TAKE_MOST;
     turns->is_told_refused = false;
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
+    turns->was_filled = entries.n == turns->taking.most;
     status = add_all(turns, &entries);
     bool has_more = turns->taking.is_first || entries.n > 0; /* then of what is new */
     turns->taking.is_first = turns->taking.is_first && entries.n > 0;

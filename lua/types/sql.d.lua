@@ -14,6 +14,7 @@
 ---@field from string A key's form, as "user:{id}".
 ---@field columns? string|string[]
 ---@field version? string A column.
+---@field bytes? string|string[] A store's: columns of bytes.
 
 ---@alias perilune.SqlValue string|number|boolean|table|nil
 ---@alias perilune.SqlRow table<string, string|number|boolean>

@@ -172,6 +172,25 @@ each("a store writes one value through", function(db)
     { table = "t", key = "id", from = "{id}" })
 end)
 
+each("a store writes bytes, and a loader reads them", function(db, dialect)
+  local kind = dialect == "postgres" and "bytea" or "blob"
+  table_of(db, "files", "name text PRIMARY KEY, data " .. kind .. ", note text")
+  local mapping = { table = "files", key = "name", columns = { "data", "note" }, from = "f:{name}" }
+  local load = db:loader(mapping)
+  mapping.bytes = "data"
+  local store = db:store(mapping)
+  for _, bytes in ipairs { "\0\1\\x41\\\xff'", "\\x41", "a\\b", "" } do
+    spec.returns({ true }, store("f:a", nil, { data = bytes, note = "\\x41" }))
+    spec.returns({ { data = bytes, note = "\\x41" } }, load "f:a")
+  end
+  spec.returns({ true }, store("f:a", nil, { note = "none" }))
+  spec.returns({ { note = "none" } }, load "f:a")
+  spec.raises("option 'bytes' must be a name", db.store, db, { table = "files", key = "name",
+    columns = "data", from = "f:{name}", bytes = true })
+  spec.raises("option 'bytes' has 'date', which is none of the columns", db.store, db,
+    { table = "files", key = "name", columns = "data", from = "f:{name}", bytes = "date" })
+end)
+
 -- A write of a batch.
 local function write(id, value, version)
   return { key = "user:" .. id, m = { id = tostring(id) }, op = value and "set" or "delete",
