@@ -128,8 +128,8 @@ local function complete(status, headers, body, judged, options, terms, now)
   return nil, said
 end
 
--- answer(request, status, headers, body, options, terms, now, delay, [old]) -> a table to be stored |
--- nil, why not. `old` is the one that it renews.
+-- answer(request, status, headers, body, options, terms, now, delay, [old]) -> a table to be stored
+-- | nil, why not. `old` is the one that it renews.
 function stored.answer(request, status, headers, body, options, terms, now, delay, old)
   local judged, why = storing.judge(request, status, headers, options, terms, now, delay)
   local tags = judged and stored.tags(request, status, headers, options)
