@@ -208,11 +208,12 @@ static void settle(struct run *run, size_t n, bool has_life, pln_ns now) {
     }
 }
 
-int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store store, void *arg) {
+int pln_batches_store(struct pln_batches *batches, const pln_ns *now, pln_batch_store store,
+                      void *arg) {
     size_t n = 0, i = 0;
     struct run run = {.batches = batches, .store = store, .arg = arg};
     struct item *item = NULL;
-    run.group = choose(batches, now, &n);
+    run.group = choose(batches, *now, &n);
     if (run.group == NULL) {
         return PLN_MISS;
     }
@@ -238,7 +239,7 @@ int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store s
         verdict = halve(&run, 0, n, verdict == NEVER);
     }
     if (!run.is_broken_off) {
-        settle(&run, n, verdict == SOME || verdict == NEVER, now);
+        settle(&run, n, verdict == SOME || verdict == NEVER, *now);
     }
     free(run.items);
     free(run.picked);

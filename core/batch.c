@@ -92,6 +92,10 @@ static struct chain *new_chain(struct pln_batches *batches, struct pln_bytes key
         memcpy(chain->key, key.data, key.len);
         chain->len = key.len;
         HASH_ADD_KEYPTR(hh, batches->chains, chain->key, chain->len, chain);
+        if (chain->hh.tbl == NULL) {
+            free(chain);
+            chain = NULL;
+        }
     }
     return chain;
 }

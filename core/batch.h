@@ -45,10 +45,12 @@ void pln_batches_hurry(struct pln_batches *batches, pln_ns now);
 pln_ns pln_batches_due(struct pln_batches *batches, pln_ns now);
 /* Stores the next batch, where one is due: calls `store` on it, and on parts of it where it fails
  * as a whole. That sets the items' statuses, and returns false to break it off: then nothing was
- * stored by this call, and all is to be cleared. Returns: PLN_OK; PLN_MISS (none is due),
- * PLN_PENDING (broken off), PLN_ENOMEM. */
+ * stored by this call, and all is to be cleared. It may take its time: *now is what it is by then,
+ * for it to say, and what is to be tried again waits from there on. Returns: PLN_OK; PLN_MISS (none
+ * is due), PLN_PENDING (broken off), PLN_ENOMEM. */
 typedef bool (*pln_batch_store)(void *arg, size_t group, struct pln_store_item *items, size_t n);
-int pln_batches_store(struct pln_batches *batches, pln_ns now, pln_batch_store store, void *arg);
+int pln_batches_store(struct pln_batches *batches, const pln_ns *now, pln_batch_store store,
+                      void *arg);
 
 /* What is over: stored, or needless since a later one was, in an order in which no write is ended
  * before an older one of its key. The memory is the batches', until the next call. */

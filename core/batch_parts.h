@@ -7,6 +7,7 @@
 
 #include "batch.h"
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 /* One write: the last of those that it stands for. */

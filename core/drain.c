@@ -42,6 +42,7 @@ struct pln_drain {
     bool has_written;  /* this instance, into the queue, since somebody looked */
     size_t n_told;     /* writes of this instance that no turn has looked for */
     pln_ns due, start_at, look_at;
+    pln_ns close_until; /* calls may begin */
     struct pln_drain_turn last;
     struct pln_queue_state state;
     bool has_told_loss;
@@ -173,10 +174,9 @@ static void tell_rest(struct pln_cache *cache) {
 
 /* Stores what waits, as long as that may take, and gives the lead back. */
 static void finish_locked(struct pln_drain *drain) {
-    pln_ns until = pln_deadline(2 * pln_turns_longest(drain->cache));
     do {
         take_turn_locked(drain);
-    } while (!drain->last.is_at_end && pln_clock_precise() < until);
+    } while (!drain->last.is_at_end && pln_clock_precise() < drain->close_until);
     bool has_rest = drain->last.is_leading && (drain->last.n_waiting > 0 || !drain->last.is_at_end);
     drain->last.is_leading = false;
     pthread_mutex_unlock(&drain->lock);
@@ -382,15 +382,17 @@ bool pln_drain_stop(struct pln_drain *drain) {
     if (drain == NULL) {
         return true;
     }
+    pln_ms longest = pln_turns_longest(drain->cache);
     pthread_mutex_lock(&drain->lock);
     bool has_thread = drain->has_thread;
     drain->is_closing = true;
+    drain->close_until = pln_deadline(2 * longest);
     pthread_cond_signal(&drain->wake);
     if (!has_thread && drain->is_wanted && !drain->is_at_work) {
         finish_locked(drain);
     }
     pthread_mutex_unlock(&drain->lock);
-    if (has_thread && !join(drain, pln_deadline(3 * pln_turns_longest(drain->cache)))) {
+    if (has_thread && !join(drain, drain->close_until + longest * 1000000)) {
         pln_logf(&drain->cache->host, PLN_LOG_WARN,
                  "close: a store has not returned for longer than its timeout; memory and "
                  "connections stay until it does");

@@ -26,6 +26,7 @@
 
 #include <time.h>
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 struct pln_flight {
@@ -158,7 +159,7 @@ static void list_locked(struct pln_flights *flights, struct pln_flight *flight,
         unlist_locked(flights, former); /* its own users go on with it */
     }
     HASH_ADD_KEYPTR(hh, flights->by_key, flight->key.key.data, flight->key.key.len, flight);
-    flight->is_listed = true;
+    flight->is_listed = flight->hh.tbl != NULL; /* else memory is out, and nobody finds it */
     flights->n_live++;
 }
 

@@ -74,7 +74,10 @@ static void keep(struct write *write, struct pln_stamp *stamp) {
 static bool would_be_seen(const struct write *write, pln_ns began) {
     const struct pln_terms *terms = write->terms;
     pln_ms elapsed = (pln_clock_precise() - began) / 1000000;
-    return elapsed < mark_ms && elapsed < terms->ttl_ms && elapsed < terms->negative_ms;
+    pln_ms shortest = terms->ttl_ms < terms->negative_ms ? terms->ttl_ms : terms->negative_ms;
+    struct pln_l2_item brought = {.life_left = shortest};
+    pln_ms left = pln_life_shared(terms, &brought).life_left;
+    return elapsed < mark_ms && (double) elapsed < (double) left * (1 - terms->jitter);
 }
 
 /* Whether something was heard of the key since the stamp, or done here: that its link has come up

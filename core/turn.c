@@ -48,9 +48,11 @@ struct pln_turns {
     struct pln_batches *batches;
     struct pln_ruleset *ruleset; /* by which they were grouped; a reference, or NULL */
     uint64_t store_changes;      /* likewise */
+    bool was_filled;             /* what was asked for last was there, all of it */
     bool is_leading;
     pln_ns lead_until; /* certain up to then */
     pln_ns ask_at;     /* while another has it, or Redis is away */
+    pln_ns stored_at;  /* the last call of a store, its end */
     pln_ns poll_at;
     pln_ms poll; /* between two looks for what others have written */
     bool is_offered;
@@ -59,6 +61,8 @@ struct pln_turns {
     pln_ms homeless_pause;
     bool is_told_refused;
     bool is_told_down; /* stores are not told apart: trouble is told once, and its end */
+    pln_ms took;       /* the last call of a store, where the lead ended meanwhile; else 0 */
+    bool is_told_slow;
 };
 
 /* ---- rules ---- */
@@ -103,15 +107,21 @@ pln_ms pln_turns_longest(struct pln_cache *cache) {
 
 /* ---- life ---- */
 
+/* Another for each lead: who gives one back may not know whether that was heard, and then it is
+ * not to end the next one, however late it comes. */
+static void draw_token(struct pln_turns *turns) {
+    uint64_t token[2] = {pln_random64(), pln_random64()};
+    static_assert(sizeof token == sizeof turns->taking.token, "a token is two numbers");
+    memcpy(turns->taking.token, token, sizeof token);
+}
+
 int pln_turns_new(struct pln_cache *cache, struct pln_turns **turns) {
     struct pln_turns *created = calloc(1, sizeof *created);
     if (created == NULL || pln_batches_new(find_terms, created, &created->batches) != PLN_OK) {
         free(created);
         return pln_fail(PLN_ENOMEM, "queue: no memory");
     }
-    uint64_t token[2] = {pln_random64(), pln_random64()};
-    static_assert(sizeof token == sizeof created->taking.token, "a token is two numbers");
-    memcpy(created->taking.token, token, sizeof token);
+    draw_token(created);
     created->cache = cache;
     created->taking.most = TAKE_MOST;
     *turns = created;
@@ -135,7 +145,20 @@ static void begin_anew(struct pln_turns *turns) {
     turns->poll_at = 0;
 }
 
+/* Its writes are in the queue still, and are stored again: without end, if it is always slow. */
+static void tell_slow(struct pln_turns *turns) {
+    if (turns->took > 0 && !turns->is_told_slow) {
+        turns->is_told_slow = true;
+        pln_logf(&turns->cache->host, PLN_LOG_WARN,
+                 "queue: a store took %.1f s, and the lead ended meanwhile: its writes are stored "
+                 "again; a longer timeout in its rule, or a smaller batch, ends that",
+                 (double) turns->took / 1000);
+    }
+    turns->took = 0;
+}
+
 static void lose(struct pln_turns *turns, pln_ms ask_again) {
+    tell_slow(turns);
     begin_anew(turns);
     turns->is_leading = false;
     turns->ask_at = pln_deadline(ask_again < ASK_EVERY_MS ? ask_again : ASK_EVERY_MS);
@@ -232,6 +255,10 @@ static int take(struct pln_turns *turns) {
     struct pln_l2_entries entries = {.n = 0};
     pln_ms left = ASK_EVERY_MS;
     pln_ns began = pln_clock_precise();
+    if (turns->was_filled && pln_batches_count(turns->batches) == 0) { /* a failure forgets none */
+        turns->taking.most = turns->taking.most < TAKE_MOST / 2 ? turns->taking.most * 2
+                                                                : TAKE_MOST;
+    }
     int status = pln_l2_queue_take(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns),
                                    &entries, &left);
     if (status == PLN_PENDING) {
@@ -239,6 +266,8 @@ static int take(struct pln_turns *turns) {
         return PLN_PENDING;
     }
     if (status != PLN_OK) { /* what was asked for may have been handed out, and is to be again */
+        turns->taking.most = turns->taking.most / 8 + 1; /* perhaps it was too much for the time */
+        turns->was_filled = false;
         tell_refused(turns, status);
         lose(turns, AWAY_MS);
         return status;
@@ -246,6 +275,7 @@ static int take(struct pln_turns *turns) {
     turns->is_told_refused = false;
     turns->is_leading = true;
     turns->lead_until = began + turns->taking.lead * 1000000;
+    turns->was_filled = entries.n == turns->taking.most;
     status = add_all(turns, &entries);
     bool has_more = turns->taking.is_first || entries.n > 0; /* then of what is new */
     turns->taking.is_first = turns->taking.is_first && entries.n > 0;
@@ -302,6 +332,8 @@ static int end_all(struct pln_turns *turns, bool *has_ended) {
         if (status == PLN_OK) {
             pln_batches_ended(turns->batches);
             *has_ended = true;
+            turns->took = 0;
+            turns->is_told_slow = false;
         }
     }
     while (status == PLN_OK && pln_batches_given_up(turns->batches, &given_up)) {
@@ -325,8 +357,11 @@ static bool store(void *arg, size_t group, struct pln_store_item *items, size_t 
         n_again += items[i].attempt > 1;
     }
     pln_count(turns->cache->counts, PLN_COUNT_STORE_RETRIES, n_again);
+    pln_ns began = pln_clock_precise();
     (void) pln_store_run(turns->cache, turns->ruleset,
                          group == 0 ? NULL : &turns->ruleset->rules[group - 1], items, n);
+    turns->stored_at = pln_clock_precise();
+    turns->took = turns->stored_at < turns->lead_until ? 0 : (turns->stored_at - began) / 1000000;
     return true;
 }
 
@@ -346,7 +381,8 @@ static void tell(struct pln_turns *turns) {
 
 /* One batch, where one is due. Returns as pln_batches_store(). */
 static int store_batch(struct pln_turns *turns) {
-    int status = pln_batches_store(turns->batches, pln_clock_precise(), store, turns);
+    turns->stored_at = pln_clock_precise();
+    int status = pln_batches_store(turns->batches, &turns->stored_at, store, turns);
     if (status == PLN_OK) {
         tell(turns);
     } else if (status == PLN_PENDING || status < 0) {
@@ -364,6 +400,7 @@ void pln_turns_leave(struct pln_turns *turns) {
     }
     if (turns->is_leading) {
         pln_l2_queue_leave(pln_cache_l2(turns->cache), &turns->taking, deadline_of(turns));
+        draw_token(turns);
     }
     begin_anew(turns);
     turns->is_leading = false;

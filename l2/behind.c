@@ -197,7 +197,7 @@ static int write_set(struct pln_redis *redis, struct pln_script_call *call,
     }
     call->script = PLN_SCRIPT_WRITE_SET;
     write_form(item, form);
-    pln_script_add_number(call, (int64_t) write->most);
+    pln_script_add_number(call, pln_queue_most(write->most));
     pln_script_add(call, pln_key(form));
     pln_script_add_envelope(call, item, memory);
     if (has_own(write, item)) {
@@ -229,7 +229,7 @@ int pln_redis_write(struct pln_l2 *l2, const struct pln_hashed *key,
         return write_set(redis, &call, write, deadline);
     case PLN_L2_WRITE_REMOVE:
         call.script = PLN_SCRIPT_WRITE_REMOVE;
-        pln_script_add_number(&call, (int64_t) write->most);
+        pln_script_add_number(&call, pln_queue_most(write->most));
         return run_write(redis, &call, write->most, deadline);
     case PLN_L2_WRITE_SWAP:
         break;

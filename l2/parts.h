@@ -181,25 +181,22 @@
  * tags go on), 'void' (likewise the item's), 'none' where none is expected; the format and packing
  * that are expected; the tag clock of what is new, 0 for now; 5: the value that is expected.
  * Answers with 0 and what is there, -1 where nothing is, or as the others do and with what is there
- * now. It ends with `done`. */
-#define SWAP(done)                                                                                 \
+ * now. It begins, where it swaps, with `first`. */
+#define SWAP(first)                                                                                \
     "local how, format, packing, c =\n"                                                            \
     "  string.match(ARGV[4], '(%a+) (%d+) (%d+) (%d+)')\n"                                         \
-    "local function swapped()\n"                                                                   \
-    "  redis.call('DEL', L)\n" done "  return {changed(false), redis.call('GET', V) or ''}\n"      \
-    "end\n"                                                                                        \
-    "local h, t = head(), now()\n"                                                                 \
+    "local h, t, v, from = head(), now(), '', 0\n"                                                 \
     "local is_there = h and string.byte(h, 3) % 2 == 0 and\n"                                      \
     "  struct.unpack('>I8', h, 17) > t\n"                                                          \
-    "if not is_there then\n"                                                                       \
-    "  if how ~= 'none' then return {-1, ''} end\n"                                                \
-    "  put(c == '0' and clock(T) or tonumber(c))\n"                                                \
-    "else\n"                                                                                       \
-    "  local v, from = redis.call('GET', V), 45 + struct.unpack('>I2', h, 7)\n"                    \
+    "if is_there then\n"                                                                           \
+    "  v, from = redis.call('GET', V), 45 + struct.unpack('>I2', h, 7)\n"                          \
     "  if how == 'none' or string.byte(h, 4) ~= tonumber(format) or\n"                             \
     "    string.byte(h, 5) ~= tonumber(packing) or\n"                                              \
     "    string.sub(v, from) ~= ARGV[5] then return {0, v} end\n"                                  \
-    "  if how == 'void' then return swapped(put(tonumber(c))) end\n"                               \
+    "elseif how ~= 'none' then return {-1, ''} end\n"                                              \
+    "c = not is_there and c == '0' and clock(T) or tonumber(c)\n" first                            \
+    "if not is_there or how == 'void' then put(c)\n"                                               \
+    "else\n"                                                                                       \
     "  local before, age, fresh, life, after, value = unpack(ARGV, 6, 11)\n"                       \
     "  local ends, left = string.sub(h, 17, 32), redis.call('PTTL', V)\n"                          \
     "  if how == 'renew' then\n"                                                                   \
@@ -211,7 +208,8 @@
     "  redis.call('SET', V, v)\n"                                                                  \
     "  if left >= 0 then redis.call('PEXPIRE', V, math.max(left, 1)) end\n"                        \
     "end\n"                                                                                        \
-    "return swapped()\n"
+    "redis.call('DEL', L)\n"                                                                       \
+    "return {changed(false), redis.call('GET', V) or ''}\n"
 
 /* A full server refuses what may need memory, unless the script has written before: so first what
  * needs none, and changes nothing. */

@@ -56,7 +56,7 @@ struct pln_l2_entries {
 void pln_l2_entries_fini(struct pln_l2_entries *entries);
 
 struct pln_l2_taking {
-    uint8_t token[16]; /* of who takes, random; the same for all calls of one instance */
+    uint8_t token[16]; /* of who takes, random; the same for all calls of one lead */
     pln_ms lead;       /* for so long nobody else may; each call begins that anew */
     bool is_first;     /* hand out again what was taken and not ended; else only what is new */
     uint64_t after_ms, after_seq; /* of is_first: entries after this one; 0-0 to begin with */
@@ -139,9 +139,9 @@ void pln_l2_letters_fini(struct pln_l2_letters *letters);
 /* The dead letters after an id, oldest first. */
 int pln_l2_letters(struct pln_l2 *l2, uint64_t after_ms, uint64_t after_seq, size_t most,
                    pln_ns deadline, struct pln_l2_letters *letters);
-/* Ends a letter; `again`: by a new place at the queue's end, unless a later write of the key waits
- * or its value in the tier is newer than the letter's write. Returns: PLN_OK; PLN_NOT_STORED (it
- * was dropped, since the key has been written since); PLN_MISS. */
+/* Ends a letter; `again`: by a new place at the queue's end, unless the key was written behind or
+ * through since. Returns: PLN_OK; PLN_NOT_STORED (it was dropped, since the key has been written
+ * since); PLN_EINVAL (what is no write of ours cannot be tried again, and stays); PLN_MISS. */
 int pln_l2_letter_end(struct pln_l2 *l2, uint64_t ms, uint64_t seq, bool again, pln_ns deadline);
 
 /* ---- written through ---- */

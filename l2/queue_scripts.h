@@ -22,6 +22,14 @@
 
 /* ---- into the queue ---- */
 
+/* What is not acknowledged must not wait: where H is no hash, the entry is taken out again. */
+#define NOTE_LAST                                                                                  \
+    "local noted = redis.pcall('HSET', H, key, id)\n"                                              \
+    "if type(noted) == 'table' then\n"                                                             \
+    "  redis.call('XDEL', Q, id)\n"                                                                \
+    "  error(noted.err)\n"                                                                         \
+    "end\n"
+
 /* The usual set, of which each microsecond counts: no functions, and the time is the entry's, where
  * that is the first of its millisecond (others may be of a clock that was set back since). 4: how
  * many may wait; 5: f; 6 to 11: the item; 12: the value for the queue, where it is another one. -2:
@@ -31,16 +39,14 @@
     "local channel, m, length, most, f, before, age, fresh, life, after, value, own = "            \
     "unpack(ARGV)\n"                                                                               \
     "local call, max, pack = redis.call, math.max, struct.pack\n"                                  \
+    "local c, key = call('HGET', T, '#'), string.sub(m, 15)\n"                                     \
     "if call('XLEN', Q) >= tonumber(most) then return -2 end\n"                                    \
-    "local key = string.sub(m, 15)\n"                                                              \
-    "local id = call('XADD', Q, '*', 'k', key, 'v', own or value, 'f', f)\n"                       \
-    "call('HSET', H, key, id)\n"                                                                   \
+    "local id = call('XADD', Q, '*', 'k', key, 'v', own or value, 'f', f)\n" NOTE_LAST             \
     "local t, seq = string.match(id, '(%d+)-(%d+)')\n"                                             \
     "if seq ~= '0' then\n"                                                                         \
     "  local now = call('TIME')\n"                                                                 \
     "  t = now[1] * 1000 + math.floor(now[2] / 1000)\n"                                            \
     "end\n"                                                                                        \
-    "local c = call('HGET', T, '#')\n"                                                             \
     "if not c then\n"                                                                              \
     "  c = string.format('%.0f', t * 1000 + 999)\n"                                                \
     "  call('HSET', T, '#', c, '<', c, '@', c)\n"                                                  \
@@ -75,8 +81,7 @@
     "local function is_full(most) return redis.call('XLEN', Q) >= tonumber(most) end\n"            \
     "local function queue(v, f)\n"                                                                 \
     "  local key = string.sub(ARGV[2], 15)\n"                                                      \
-    "  redis.call('HSET', H, key, redis.call('XADD', Q, '*', 'k', key, 'v', v, 'f', f))\n"         \
-    "end\n"
+    "  local id = redis.call('XADD', Q, '*', 'k', key, 'v', v, 'f', f)\n" NOTE_LAST "end\n"
 
 /* With a condition, or the clock from another server. 4: 'nx', 'xx' or 'any'; the tag clock, 0 for
  * now; how many may wait; f; whether (1) 5 is the value for the queue; 6: the item. */
@@ -109,17 +114,17 @@
 #define WRITE_SWAP                                                                                 \
     TELL HEAD PUT QUEUED "local most, f, own = string.match(ARGV[4], '(%d+) (%w+) (%d)$')\n"       \
                          "if is_full(most) then return {-2, ''} end\n" SWAP(                       \
-                             "  queue(own == '1' and ARGV[12] or ARGV[11], f)\n")
+                             "queue(own == '1' and ARGV[12] or ARGV[11], f)\n")
 
 /* ---- out of it ---- */
 
-/* Reads in steps, so that big entries are few: next(from, step) returns a list of them and
- * whether it is the last. 'all' is what was read, from ARGV[most] entries and bytes on no more. */
+/* Reads in steps, so that big entries are few, also behind small ones: next(step) returns a list of
+ * at most so many. 'all' is what was read, from `most` entries and `bytes` on no more. */
 #define STEPS                                                                                      \
     "local all, n, size = {}, 0, 0\n"                                                              \
     "local function read(most, bytes, next)\n"                                                     \
     "  while n < most and size < bytes do\n"                                                       \
-    "    local step = n > 0 and math.floor((bytes - size) * n / (size + 1)) or 16\n"               \
+    "    local step = math.min(n, 16, math.floor((bytes - size) * n / (size + 1)))\n"              \
     "    step = math.min(most - n, math.max(1, step))\n"                                           \
     "    local list = next(step)\n"                                                                \
     "    for _, e in ipairs(list) do\n"                                                            \
@@ -165,7 +170,9 @@
     "  return list\n"                                                                              \
     "end\n"                                                                                        \
     "read(tonumber(most), tonumber(bytes), next)\n"                                                \
-    "if #gone > 0 then redis.call('XACK', Q, 'store', unpack(gone)) end\n"                         \
+    "for i = 1, #gone, 1000 do\n"                                                                  \
+    "  redis.call('XACK', Q, 'store', unpack(gone, i, math.min(i + 999, #gone)))\n"                \
+    "end\n"                                                                                        \
     "if not is_new and n > 0 then\n"                                                               \
     "  local times = {}\n"                                                                         \
     "  for _, p in ipairs(redis.call('XPENDING', Q, 'store', first, last, n + #gone)) do\n"        \
@@ -209,23 +216,25 @@
     "  for i = 1, #e[2] - 1, 2 do a[e[2][i]] = e[2][i + 1] end\n"                                  \
     "  return a\n"                                                                                 \
     "end\n"                                                                                        \
-    "local function drop(H, X, e)\n"                                                               \
+    "local function is_last(H, e)\n"                                                               \
     "  local a = fields(e)\n"                                                                      \
-    "  local is_last = redis.call('HGET', H, a.k) == 'x' .. a.w\n"                                 \
+    "  return redis.call('HGET', H, a.k) == 'x' .. a.w, a\n"                                       \
+    "end\n"                                                                                        \
+    "local function drop(H, X, e)\n"                                                               \
+    "  local is_last, a = is_last(H, e)\n"                                                         \
     "  if is_last then redis.call('HDEL', H, a.k) end\n"                                           \
     "  redis.call('XDEL', X, e[1])\n"                                                              \
-    "  return is_last, a\n"                                                                        \
     "end\n"
 
 /* Q, D, H, X. 3: id; 4: attempts; 5: error; 6: how many letters are kept; 7: 'ours', or that it is
- * none of ours. */
+ * none of ours: then it takes the place of no letter. */
 #define QUEUE_BURY                                                                                 \
     LEADS LETTERS                                                                                  \
         "local Q, D, H, X = unpack(KEYS)\n"                                                        \
         "local id, attempts, why, most, whose = unpack(ARGV, 3)\n"                                 \
         "if not leads(D) then return 0 end\n"                                                      \
         "local e = redis.call('XRANGE', Q, id, id)[1]\n"                                           \
-        "if e then\n"                                                                              \
+        "if e and (whose == 'ours' or redis.call('XLEN', X) < tonumber(most)) then\n"              \
         "  local a = fields(e)\n"                                                                  \
         "  redis.call('XADD', X, '*', 'k', a.k, 'v', a.v, 'f', whose == 'ours' and a.f or '?',\n"  \
         "    'w', id, 'n', attempts, 'e', why)\n"                                                  \
@@ -259,12 +268,12 @@
             "if not e then return -1 end\n"                                                        \
             "if ARGV[2] == 'again' and fields(e).f == '?' then return -2 end\n"                    \
             "redis.call('PERSIST', X)\n"                                                           \
-            "local is_last, a = drop(H, X, e)\n"                                                   \
-            "if ARGV[2] ~= 'again' then return 1 end\n"                                            \
-            "if not is_last then return 0 end\n"                                                   \
-            "local id = redis.call('XADD', Q, '*', 'k', a.k, 'v', a.v, 'f', a.f)\n"                \
-            "redis.call('HSET', H, a.k, id)\n"                                                     \
-            "return 1\n"
+            "local is_last, a = is_last(H, e)\n"                                                   \
+            "local id = ARGV[2] == 'again' and is_last and\n"                                      \
+            "  redis.call('XADD', Q, '*', 'k', a.k, 'v', a.v, 'f', a.f)\n"                         \
+            "drop(H, X, e)\n"                                                                      \
+            "if id then redis.call('HSET', H, a.k, id) end\n"                                      \
+            "return (id or ARGV[2] == 'drop') and 1 or 0\n"
 
 /* ---- what is there ---- */
 

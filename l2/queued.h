@@ -22,6 +22,10 @@ enum {
  * PLN_ENOMEM. */
 int pln_entries_pack(const struct pln_l2_entry *from, size_t n, struct pln_l2_entries *to);
 int pln_letters_pack(const struct pln_l2_letter *from, size_t n, struct pln_l2_letters *to);
+/* A bound, for a script. */
+static inline int64_t pln_queue_most(size_t most) {
+    return most > INT64_MAX ? INT64_MAX : (int64_t) most;
+}
 /* Says that the queue is full. */
 int pln_queue_full(size_t most);
 

@@ -55,7 +55,7 @@ static int bury_as(struct pln_l2 *l2, const struct pln_l2_taking *taking,
     pln_script_add(&call, pln_key(id));
     pln_script_add_number(&call, attempts);
     pln_script_add(&call, pln_key(error));
-    pln_script_add_number(&call, most > INT64_MAX ? INT64_MAX : (int64_t) most);
+    pln_script_add_number(&call, pln_queue_most(most));
     pln_script_add(&call, pln_key(whose));
     return run_leading(l2, &call, deadline);
 }

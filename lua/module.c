@@ -192,10 +192,30 @@ static int module_open(lua_State *L) {
     return 1;
 }
 
+/* Whether a method is under way, in which Lua's collector runs a finalizer: it has the cache in its
+ * hands, and only few methods look again whether it is there. */
+static bool is_within_method(lua_State *L) {
+    enum { MOST_LEVELS = 64 }; /* finding each takes as long as there are levels above it */
+    lua_Debug frame;
+    bool is_within = false;
+    for (int level = 1; level < MOST_LEVELS && !is_within && lua_getstack(L, level, &frame);
+         level++) {
+        int top = lua_gettop(L);
+        lua_getinfo(L, "f", &frame);
+        is_within = lua_iscfunction(L, -1) && lua_getupvalue(L, -1, PLN_LUA_CLASS) != NULL &&
+                    lua_rawequal(L, -1, lua_upvalueindex(PLN_LUA_CLASS));
+        lua_settop(L, top);
+    }
+    return is_within;
+}
+
 static int cache_close(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_handle(L, 1);
     if (self->n_running > 0) {
         return luaL_error(L, "cannot close a cache while a function that it called is running");
+    }
+    if (is_within_method(L)) {
+        return luaL_error(L, "cannot close a cache in a finalizer while a method is running");
     }
     close_cache(L, self);
     lua_pushboolean(L, 1);

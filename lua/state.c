@@ -261,6 +261,21 @@ static void describe_overrun(struct pln_script *script) {
              is_short ? "ms" : "s");
 }
 
+/* What is to be said besides of a global that is missing: the sandbox may have left it out. */
+static const char *hint_at_trust(const struct pln_script *script, const char *text, size_t len) {
+    static const char *const names[] = {"require",  "io",        "package",
+                                        "debug",    "coroutine", "load",
+                                        "loadfile", "dofile",    "collectgarbage"};
+    char end[48];
+    for (size_t i = 0; !script->is_trusted && i < PLN_ARRAY_LEN(names); i++) {
+        size_t n = (size_t) snprintf(end, sizeof end, "a nil value (global '%s')", names[i]);
+        if (len >= n && memcmp(text + len - n, end, n) == 0) {
+            return ": only trusted policies have it (--trusted, or trusted = true)";
+        }
+    }
+    return "";
+}
+
 /* Writes the text of the error on top of the stack; the hook is still armed for a __tostring. */
 static void describe(struct pln_script *script, int status) {
     lua_State *L = script->L;
@@ -286,6 +301,8 @@ static void describe(struct pln_script *script, int status) {
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     pln_script_escape(script->error, sizeof script->error, text, len);
+    size_t at = strlen(script->error);
+    snprintf(script->error + at, sizeof script->error - at, "%s", hint_at_trust(script, text, len));
 }
 
 int pln_script_call(struct pln_script *script, lua_CFunction function, void *arg,

@@ -123,7 +123,7 @@ size_t pln_lua_take_fields(lua_State *L, int at, struct pln_field fields[PLN_LUA
         return 0;
     }
     luaL_checktype(L, at, LUA_TTABLE);
-    luaL_checkstack(L, PLN_LUA_MAX_FIELDS + 8, "too many fields");
+    luaL_checkstack(L, PLN_LUA_MAX_FIELDS + LUA_MINSTACK, "too many fields");
     lua_pushnil(L);
     while (lua_next(L, at) != 0) {
         luaL_argcheck(L, n < PLN_LUA_MAX_FIELDS, at, "more than 64 fields");

@@ -106,15 +106,21 @@ local function rate(text, what, example)
   return number
 end
 
--- Opens the cache that the options describe. A wrong value there is wrong usage.
+-- Calls what takes words of the command line as they are: where it raises, they are wrong usage.
+local function try(f, ...)
+  local results = table.pack(pcall(f, ...))
+  if not results[1] then
+    refuse("%s", (tostring(results[2]):gsub("^bad argument #%d+ to '[^']*' %((.*)%)$", "%1")))
+  end
+  return table.unpack(results, 2, results.n)
+end
+
+-- Opens the cache that the options describe.
 local function open(given, needs_redis)
   if needs_redis and not given.open.redis then
     refuse "option '--redis' is needed: without it there is nothing to look at"
   end
-  local good, cache, message = pcall(perilune.open, given.open)
-  if not good then
-    refuse("%s", tostring(cache):gsub("^bad argument #1 to '[^']*' %((.*)%)$", "%1"), nil)
-  end
+  local cache, message = try(perilune.open, given.open)
   return cache or fail(message)
 end
 
@@ -127,6 +133,6 @@ local function check(result, message, code)
 end
 
 return {
-  complain = complain, refuse = refuse, fail = fail, parse = parse, rate = rate, open = open,
-  check = check,
+  complain = complain, refuse = refuse, fail = fail, parse = parse, rate = rate, try = try,
+  open = open, check = check,
 }

@@ -15,7 +15,8 @@ local OK, FAILED, USAGE = 0, 1, 2
 local NO_ANSWER = 3 -- of get, where 1 is a miss
 local complain, refuse, fail = program.arguments.complain, program.arguments.refuse,
   program.arguments.fail
-local parse, open, check = program.arguments.parse, program.arguments.open, program.arguments.check
+local parse, open, check, try = program.arguments.parse, program.arguments.open,
+  program.arguments.check, program.arguments.try
 
 local usage = [==[
 usage: perilune COMMAND [OPTIONS] ...
@@ -70,7 +71,7 @@ usage: perilune COMMAND [OPTIONS] ...
                           rediss:// for TLS, with --tls-ca, --tls-cert, --tls-key, --tls-name
   --ns NAME               the namespace, as the cache's option ns; default perilune
   --OPTION VALUE          any other option of perilune.open, as --timeout 1s
-  --help, --version
+  help, --help, --version
 
 exit codes: 0 done; 1 failed, or nothing found; 2 wrong usage; of warm: 3 ready in part,
 4 the deadline came first; of get: 3 there was no answer.
@@ -90,6 +91,23 @@ local function json_text(text)
   end) .. '"'
 end
 
+-- With as few digits, of 15 to 17, as read back the same.
+local function json_number(number)
+  if math.type(number) == "integer" then
+    return ("%d"):format(number)
+  elseif number ~= number or number == math.huge or number == -math.huge then
+    return "null" -- JSON has none of these
+  end
+  local text
+  for digits = 15, 17 do
+    text = ("%." .. digits .. "g"):format(number)
+    if tonumber(text) == number then
+      break
+    end
+  end
+  return text
+end
+
 -- Marks a table that is a list also where it is empty.
 local list = {}
 
@@ -101,8 +119,7 @@ local function json(value)
   if type(value) == "string" then
     return json_text(value)
   elseif type(value) == "number" then
-    local is_finite = value == value and value ~= math.huge and value ~= -math.huge
-    return is_finite and (math.type(value) == "integer" and "%d" or "%.17g"):format(value) or "null"
+    return json_number(value)
   elseif type(value) ~= "table" then
     return tostring(value == nil and "null" or value)
   end
@@ -135,7 +152,7 @@ commands.get = {
       refuse "get wants one key"
     end
     local cache <close> = open(given, true)
-    local value, message, how = cache:get(rest[1])
+    local value, message, how = try(cache.get, cache, rest[1])
     if message then
       fail(("%s (%s)"):format(message, how), NO_ANSWER)
     end
@@ -157,13 +174,10 @@ commands.set = {
     end
     local cache <close> = open(given, true)
     local value = rest[2] == "-" and io.read "a" or rest[2]
-    local good, stored, message, code = pcall(cache.set, cache, rest[1], value, {
+    local stored, message, code = try(cache.set, cache, rest[1], value, {
       ttl = given["--ttl"], stale = given["--stale"], tags = given["--tag"],
       nx = given["--nx"], xx = given["--xx"],
     })
-    if not good then
-      refuse("%s", stored)
-    end
     if code == "not_stored" then
       complain("not stored: the key %s", given["--nx"] and "is there" or "is not there")
     end
@@ -181,7 +195,7 @@ local function for_each(method, what)
       end
       local cache <close> = open(given, true)
       for _, name in ipairs(rest) do
-        check(cache[method](cache, name))
+        check(try(cache[method], cache, name))
       end
       return OK
     end,
@@ -195,6 +209,11 @@ commands.invalidate = {
   run = function(given, rest)
     if given["--prefix"] and given["--pattern"] then
       refuse "invalidate takes --prefix or --pattern, not both"
+    end
+    for _, name in ipairs(rest) do
+      if given["--prefix"] and name == "" then
+        refuse "an empty prefix is that of all keys: where these are meant, --pattern '*'"
+      end
     end
     local what = given["--prefix"] and "prefix" or given["--pattern"] and "pattern" or "tag"
     local each = for_each("invalidate_" .. what, "invalidate wants at least one " .. what)
@@ -369,9 +388,11 @@ local function find_command(arguments)
   if commands[name] then
     return commands[name]
   end
-  local known = { "run" }
-  for command in pairs(commands) do
-    known[#known + 1] = command
+  local known = { "run", "help" }
+  for _, named in ipairs { commands, doubles } do
+    for command in pairs(named) do
+      known[#known + 1] = command
+    end
   end
   local nearest = program.nearest(name, known)
   refuse("unknown command '%s'%s", name,
@@ -379,6 +400,9 @@ local function find_command(arguments)
 end
 
 local function main(arguments)
+  if arguments[1] == "help" then
+    arguments[1] = "--help"
+  end
   if arguments[1] == "--version" then
     print("perilune " .. perilune._VERSION .. ", " .. _VERSION)
     return OK

@@ -8,8 +8,8 @@
 
 local program = ...
 local arguments = program.arguments
-local complain, refuse, open, check = arguments.complain, arguments.refuse, arguments.open,
-  arguments.check
+local complain, refuse, open, check, try = arguments.complain, arguments.refuse, arguments.open,
+  arguments.check, arguments.try
 
 local OK, FAILED = 0, 1
 
@@ -30,7 +30,7 @@ commands.queue = {
     end
     local cache <close> = open(given, true)
     local queue = check(cache:queue())
-    local lead = (given.open.ns or "perilune") .. ":queue:lead"
+    local lead = cache:name "x":gsub("d:x$", "queue:lead")
     local left = check(cache:redis("PTTL", lead))
     queue.ours, queue.led = nil, left > 0
     if given["--json"] then
@@ -52,7 +52,9 @@ commands.flush = {
   run = function(given, rest)
     if #rest > 0 then
       refuse "flush takes no arguments"
-    elseif given["--wait"] and not program.duration(given["--wait"]) then
+    elseif given["--trusted"] and not given["--policy"] then
+      refuse "option '--trusted' is for a policy: -p FILE"
+    elseif given["--wait"] and (program.duration(given["--wait"]) or 0) <= 0 then
       refuse("option '--wait' must be a duration such as \"20s\", got '%s'", given["--wait"])
     end
     local cache <close> = open(given, true)
@@ -122,7 +124,7 @@ local function for_letters(word, method, done)
       local cache <close> = open(given, true)
       local n, missing = 0, 0
       for _, id in ipairs(given["--all"] and { "all" } or rest) do
-        local count, code = check(cache[method](cache, id))
+        local count, code = check(try(cache[method], cache, id))
         n = n + (count or 0)
         if code == "miss" and not given["--all"] then
           missing = missing + 1

@@ -15,6 +15,9 @@ local KeyMaker = {}
 ---@return string? code
 function KeyMaker.parse(key) end
 
+---@class perilune.OpenOptions
+---@field key_schema? string the parts of every key, "env:service:version:entity:id"
+
 ---@class perilune.Wrapped
 ---@overload fun(...): any, string?, string
 ---@field invalidate fun(...): boolean?, string?, string? deletes the result for these arguments

@@ -14,6 +14,7 @@
 ---@field from string A key's form, as "user:{id}".
 ---@field columns? string|string[]
 ---@field version? string A column.
+---@field bytes? string|string[] A store's: columns of bytes.
 
 ---@alias perilune.SqlValue string|number|boolean|table|nil
 ---@alias perilune.SqlRow table<string, string|number|boolean>
@@ -71,7 +72,7 @@ function Database:in_transaction() end
 
 ---@param name string
 ---@param rows perilune.SqlRow[]
----@param options {key: string|string[], columns: string[], version: string}
+---@param options {key: string|string[], columns?: string|string[], version?: string}
 ---@return integer? n
 ---@return string? err
 ---@return "unknown"? code

@@ -4,7 +4,7 @@
 ---`decoded = "none"`.
 ---@alias perilune.Value string|number|boolean|table|nil
 
----@class perilune.Options
+---@class perilune.OpenOptions
 ---@field decoded? string|integer bytes of values remembered with their tables; "none"
 ---@field codec? "msgpack"|"json" of what is no string
 ---@field compress? string|integer values from so many bytes on are compressed in Redis

@@ -108,6 +108,9 @@ end
 local function executed(cache, connection, text, args, options)
     local db = sql.of(connection)
     local known = statement.learn(text, db.dialect)
+    if options ~= nil and type(options) ~= "table" then
+        misuse.raise("options must be a table, got a %s", type(options))
+    end
     for name in pairs(options or {}) do
         if name ~= "tags" then
             misuse.raise("unknown option '%s', only tags", tostring(name))
@@ -117,6 +120,7 @@ local function executed(cache, connection, text, args, options)
     if #tables == 0 then
         misuse.raise("no table is named in: %s (the option 'tags' names them)", known.text)
     end
+    tags_of(tables) -- which raises, before anything is written
     local results = table.pack(pcall(db.exec, db, text, args))
     local done, message, code
     db:after(function()

@@ -51,6 +51,9 @@ local OPTIONS = { timeout = duration, connect_timeout = duration, name = true, p
 
 -- Defaults for what is not given; raises for what is wrong.
 local function read_options(given)
+    if given ~= nil and type(given) ~= "table" then
+        misuse.raise("options must be a table, got a %s", type(given))
+    end
     -- a statement, a look at the connection, a new one and the statement again: under twice the 5 s
     -- of a rule's store, for which others wait before they store what comes after
     local options = { timeout = 2000, connect_timeout = 2000, name = "", prepare = {} }
@@ -76,6 +79,9 @@ end
 local environments = {} -- LuaSQL's, by driver: they have to outlive what they made
 local opened = {} -- databases by driver, source and options
 local wrapped = setmetatable({}, { __mode = "k" }) -- databases by the connection given
+-- By the database whose transaction is under way (then it has `afterwards`) the coroutine that
+-- began it: weak, so that one that nobody knows any more is seen to be gone.
+local owners = setmetatable({}, { __mode = "kv" })
 
 local function environment_of(driver)
     if not environments[driver] then
@@ -84,12 +90,17 @@ local function environment_of(driver)
     return environments[driver]
 end
 
+-- Types of columns, by statement.
+local function forget_types(self)
+    self.types = { n = 0, since = os.time() }
+end
+
 local function drop(self)
     if self.connection and not self.is_given then
         pcall(self.connection.close, self.connection)
         self.connection = nil
     end
-    self.types = {}
+    forget_types(self)
 end
 
 local function connected(self)
@@ -119,7 +130,7 @@ end
 -- A connection that was idle for a while, before a statement that must not be sent twice.
 local function look_after(self)
     local now = os.time()
-    if self.connection and self.driver.is_remote and not self.owner and not self.is_given
+    if self.connection and self.driver.is_remote and not self.afterwards and not self.is_given
         and now ~= self.used_at and not self.driver.is_alive(self.connection) then
         drop(self)
     end
@@ -137,11 +148,26 @@ local function escape_of(connection)
 end
 
 local BUSY = "another coroutine has a transaction under way"
+local finish -- below
+
+-- Whether another coroutine has one. Who was closed amid its own, or is known to nobody any more,
+-- will never end it: it is undone.
+local function is_busy(self)
+    local owner = owners[self]
+    if not self.afterwards or owner == coroutine.running() then
+        return false
+    elseif owner and coroutine.status(owner) ~= "dead" then
+        return true
+    end
+    owners[self] = coroutine.running()
+    finish(self, "ROLLBACK")
+    return false
+end
 
 -- Sends a statement. Returns a cursor or a number; nil, message; nil, message, "unknown". It is
 -- sent again after a loss only where that does no harm.
 local function send(self, known, args, is_repeatable)
-    if self.owner and self.owner ~= coroutine.running() then
+    if is_busy(self) then
         return nil, BUSY
     end
     if not is_repeatable then
@@ -155,23 +181,27 @@ local function send(self, known, args, is_repeatable)
             return nil, why, code
         end
         local text
+        if known.has_backslash and self.driver.is_escaping(connection) then
+            return nil, "the connection has standard_conforming_strings off, so nobody can tell "
+                .. "where a text with a backslash ends", code
+        end
         text, why = statement.fill(known, args, self.dialect, escape_of(connection))
         if not text then
-            return nil, why
+            return nil, why, code
         end
         local result, message = connection:execute(text)
         if result then
             return result
         end
         message = drivers.clean(message)
-        if self.owner then
-            self.failed = message
+        if self.afterwards then
+            self.failed = self.failed or self.driver.fails_whole(connection) and message
             return nil, message
         elseif self.driver.is_alive(connection) then
-            return nil, message
+            return nil, message, code
         end
         drop(self)
-        code = not known.is_read and "unknown" or nil
+        code = not (known.is_read and is_repeatable) and "unknown" or nil
         if try == 2 or not is_repeatable or self.is_given
             or os.time() - began > self.options.timeout / 1000 then
             return nil, message, code
@@ -179,28 +209,32 @@ local function send(self, known, args, is_repeatable)
     end
 end
 
+local TYPES_S = 60 -- a column may be altered meanwhile, by others
+
 -- Of each column of text that means something else: what makes that of it. To ask for the types
--- takes a round trip a column, so they are remembered by the statement and its arguments' types.
+-- takes a round trip a column, so they are remembered by the statement, its columns' names and its
+-- arguments' types.
 local function converters_of(self, known, args, cursor)
     if not self.driver.converter then
         return nil
     end
-    local sort = { known.text }
+    local names, now = cursor:getcolnames(), os.time()
+    local sort = { known.text, table.concat(names, "\0") } -- of *, too
     for i = 1, known.n_marks do
-        sort[i + 1] = math.type(args[i]) or type(args[i])
+        sort[i + 2] = math.type(args[i]) or type(args[i])
     end
     sort = table.concat(sort, "\0")
+    if self.types.n == 500 or now - self.types.since >= TYPES_S then
+        forget_types(self)
+    end
     local found = self.types[sort]
     if not found then
         found = {}
-        local names, types = cursor:getcolnames(), cursor:getcoltypes()
+        local types = cursor:getcoltypes()
         for i, name in ipairs(names) do
             found[name] = self.driver.converter(types[i])
         end
-        self.n_types = (self.n_types or 0) + 1
-        if self.n_types > 500 then
-            self.types, self.n_types = {}, 1
-        end
+        self.types.n = self.types.n + 1
         self.types[sort] = found
     end
     return found
@@ -226,10 +260,22 @@ local function fetch_all(self, known, args, cursor)
     end
 end
 
--- query(text, [args]): a list of rows, each a table by column. nil, message, ["unknown"].
-function Database:query(text, args)
+-- Learns a statement, and raises where it begins or ends a transaction: others would see what is in
+-- it, and a connection that was lost and made anew would go on without it.
+local function learn(self, text, args)
     local known = statement.learn(text, self.dialect)
     statement.check(known, args)
+    local is_own = self:in_transaction()
+    if known.control and not (is_own and known.control == "within")
+        and (is_own or not self.is_given) then
+        misuse.raise("db:transaction(f) begins and ends transactions, not: %s", known.text)
+    end
+    return known
+end
+
+-- query(text, [args]): a list of rows, each a table by column. nil, message, ["unknown"].
+function Database:query(text, args)
+    local known = learn(self, text, args)
     local cursor, message, code = send(self, known, args, known.is_read)
     if not cursor then
         return nil, message, code
@@ -245,7 +291,7 @@ local function written(self, known, args, is_repeatable)
     if not result then
         return nil, message, code
     elseif type(result) == "number" then
-        return math.tointeger(result)
+        return known.is_counted and math.tointeger(result) or 0
     end
     local rows
     rows, message = fetch_all(self, known, args, result)
@@ -254,9 +300,8 @@ end
 
 -- exec(text, [args]): how many rows it wrote. nil, message, ["unknown"].
 function Database:exec(text, args)
-    local known = statement.learn(text, self.dialect)
-    statement.check(known, args)
-    return written(self, known, args, known.is_read)
+    local known = learn(self, text, args)
+    return written(self, known, args, false) -- what it selects may write
 end
 
 -- run(known, is_repeatable): what exec does, of a statement that was learnt or made; one that may
@@ -290,29 +335,35 @@ end
 
 -- Whether this coroutine has one under way.
 function Database:in_transaction()
-    return self.owner ~= nil and self.owner == coroutine.running()
+    return self.afterwards ~= nil and owners[self] == coroutine.running()
 end
 
-local function run_plain(self, text)
-    return written(self, statement.learn(text, self.dialect), nil, false)
+local function run_plain(self, text, is_repeatable)
+    return written(self, statement.learn(text, self.dialect), nil, is_repeatable)
 end
 
--- Ends it; what waits for that is done. A connection on which even ROLLBACK fails is no more.
-local function finish(self, text)
+-- Ends it; what waits for that is done, all of it. A connection on which even ROLLBACK fails is no
+-- more. Returns whether it was done; else why, and whether the connection was lost.
+function finish(self, text)
     local done, message = run_plain(self, text)
-    local afterwards = self.afterwards
-    self.owner, self.afterwards = nil, nil
+    local afterwards, is_lost, problem = self.afterwards, nil, nil
+    owners[self], self.afterwards = nil, nil
     if not done then
-        if not self.driver.is_alive(self.connection) then
+        is_lost = not self.driver.is_alive(self.connection)
+        if is_lost then
             drop(self)
         elseif text ~= "ROLLBACK" then
             run_plain(self, "ROLLBACK")
         end
     end
     for _, f in ipairs(afterwards) do
-        f()
+        local good, why = pcall(f)
+        problem = problem or not good and { why }
     end
-    return done, message
+    if problem then
+        error(problem[1], 0)
+    end
+    return done, message, is_lost
 end
 
 local function add_traceback(problem)
@@ -323,14 +374,16 @@ end
 -- nil, message or raises undoes all: nil, message. "unknown" as the third: the connection was lost
 -- at the end.
 function Database:transaction(f)
-    if self.owner == coroutine.running() then
+    if type(f) ~= "function" then
+        misuse.raise("transaction wants a function, got a %s", type(f))
+    elseif self:in_transaction() then
         misuse.raise "a transaction is under way already"
     end
-    local begun, message = run_plain(self, self.driver.begin)
+    local begun, message = run_plain(self, self.driver.begin, true)
     if not begun then
         return nil, message
     end
-    self.owner, self.afterwards, self.failed = coroutine.running(), {}, nil
+    owners[self], self.afterwards, self.failed = coroutine.running(), {}, nil
     local results = table.pack(xpcall(f, add_traceback, self))
     if not results[1] then
         finish(self, "ROLLBACK")
@@ -338,15 +391,14 @@ function Database:transaction(f)
     elseif results[2] == nil and results[3] ~= nil then
         finish(self, "ROLLBACK")
         return table.unpack(results, 2, results.n)
-    elseif self.failed and self.driver.fails_whole then -- COMMIT would say "done", and do nothing
+    elseif self.failed then -- COMMIT would say "done", and do nothing
         message = self.failed
         finish(self, "ROLLBACK")
         return nil, message
     end
-    local connection = self.connection
-    local done, why = finish(self, "COMMIT")
+    local done, why, is_lost = finish(self, "COMMIT")
     if not done then
-        return nil, why, self.connection ~= connection and "unknown" or nil
+        return nil, why, is_lost and "unknown" or nil
     end
     if results[2] == nil then
         return true
@@ -364,7 +416,7 @@ Database.loader, Database.store = rules.loader, rules.store
 -- opening
 
 function Database:close()
-    if self.owner then
+    if self:in_transaction() or is_busy(self) then
         misuse.raise "cannot close a database while a transaction is under way"
     end
     drop(self)
@@ -381,7 +433,7 @@ function Database:__tostring()
 end
 
 local function new(fields)
-    fields.types = {}
+    forget_types(fields)
     fields.driver = drivers[fields.dialect]
     return setmetatable(fields, Database)
 end

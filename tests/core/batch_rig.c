@@ -19,6 +19,7 @@ const char *poison;      /* a value that makes a call fail as a whole */
 const char *bad, *never; /* values that it says so of */
 bool loses_lead;
 bool is_mute;
+pln_ms takes;     /* a call: so long */
 char item_id[64]; /* of the last item, likewise the next two */
 uint64_t item_version;
 unsigned item_attempt;
@@ -46,6 +47,7 @@ bool batch_store(void *arg, size_t group, struct pln_store_item *items, size_t n
     }
     n_calls++;
     n_items += n;
+    now += takes * MS;
     for (size_t i = 0; i < n; i++) {
         ck_assert_int_eq(items[i].status, PLN_OK);
         ck_assert_int_eq(items[i].error[0], 0);
@@ -91,6 +93,7 @@ void batch_setup(void) {
     now = 1000LL * MS;
     calls[0] = 0;
     is_away = loses_lead = is_mute = false;
+    takes = 0;
     poison = bad = never = NULL;
     ck_assert_int_eq(pln_batches_new(terms_of, NULL, &batches), PLN_OK);
 }
@@ -115,7 +118,7 @@ void add(const char *key, const char *value) {
 /* Lets time pass, and stores all that is due by then. */
 void pass(pln_ms ms) {
     now += ms * MS;
-    while (pln_batches_store(batches, now, batch_store, NULL) == PLN_OK) {
+    while (pln_batches_store(batches, &now, batch_store, NULL) == PLN_OK) {
     }
 }
 

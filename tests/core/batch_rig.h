@@ -21,6 +21,7 @@ extern bool is_away;            /* the store takes nothing */
 extern const char *poison;      /* a value that makes a call fail as a whole */
 extern const char *bad, *never; /* values that it says so of */
 extern bool loses_lead, is_mute;
+extern pln_ms takes;     /* a call: so long */
 extern char item_id[64]; /* of the last item, likewise the next two */
 extern uint64_t item_version;
 extern unsigned item_attempt;

@@ -158,6 +158,30 @@ START_TEST(where_nothing_else_is_there_what_fails_is_given_up_all_the_same) {
 }
 END_TEST
 
+START_TEST(the_pause_before_an_attempt_begins_where_the_one_before_it_ends) {
+    is_away = true;
+    takes = 30;
+    add("a", "1");
+    pass(100);
+    expect_calls("a=1");
+    ck_assert_int_eq(pln_batches_due(batches, now), now + 10 * MS);
+    pass(10);
+    expect_calls("a=1");
+    ck_assert_int_eq(pln_batches_due(batches, now), now + 20 * MS);
+}
+END_TEST
+
+START_TEST(so_does_that_of_a_store_that_is_away) {
+    is_away = true;
+    takes = 30;
+    add("a", "1");
+    add("b", "1");
+    pass(100);
+    expect_calls("a=1 b=1 | a=1 | b=1");
+    ck_assert_int_eq(pln_batches_due(batches, now), now + 10 * MS);
+}
+END_TEST
+
 START_TEST(attempts_of_former_instances_count) {
     bad = "x";
     ck_assert_int_eq(add_taken("a", "x", 3), PLN_OK);
@@ -182,7 +206,7 @@ START_TEST(a_lost_lead_ends_everything) {
     add("a", "1");
     now += 100 * MS;
     loses_lead = true;
-    ck_assert_int_eq(pln_batches_store(batches, now, batch_store, NULL), PLN_PENDING);
+    ck_assert_int_eq(pln_batches_store(batches, &now, batch_store, NULL), PLN_PENDING);
     pln_batches_clear(batches);
     ck_assert_uint_eq(pln_batches_count(batches), 0);
     ck_assert_int_eq(pln_batches_due(batches, now), PLN_FOREVER);
@@ -269,7 +293,7 @@ static void play(void) {
             ck_assert_int_eq(pln_batches_add(batches, &entry, now), PLN_OK);
         }
         now += (pln_ns) (draw() % 60) * MS;
-        (void) pln_batches_store(batches, now, store_by_chance, NULL);
+        (void) pln_batches_store(batches, &now, store_by_chance, NULL);
         if (draw() % 2 == 0) {
             end_some();
         }
@@ -305,6 +329,8 @@ int main(void) {
     tcase_add_test(tests, a_store_that_is_away_is_asked_less_and_less_and_then_has_everything);
     tcase_add_test(tests, with_lasting_pauses_an_outage_gives_up_next_to_nothing);
     tcase_add_test(tests, where_nothing_else_is_there_what_fails_is_given_up_all_the_same);
+    tcase_add_test(tests, the_pause_before_an_attempt_begins_where_the_one_before_it_ends);
+    tcase_add_test(tests, so_does_that_of_a_store_that_is_away);
     tcase_add_test(tests, attempts_of_former_instances_count);
     tcase_add_test(tests, who_flushes_has_what_failed_tried_at_once);
     tcase_add_test(tests, a_lost_lead_ends_everything);

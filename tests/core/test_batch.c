@@ -1,11 +1,36 @@
 /* SPDX-License-Identifier: MIT
  *
  * test_batch.c - core/batch.c: what is gathered, in which order it is stored, when it is tried
- * again, and when it is given up.
+ * again, and when it is given up. malloc() and its like are the linker's to replace (--wrap).
  */
 #include "batch_rig.h"
 
 #include <stdio.h>
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static unsigned n_left; /* the last of so many to come fails; 0: none does */
+
+static bool fails(void) {
+    return n_left > 0 && --n_left == 0;
+}
+
+void *__wrap_malloc(size_t size) {
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+    return fails() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size) {
+    return fails() ? NULL : __real_realloc(memory, size);
+}
 
 /* ---- gathering ---- */
 
@@ -83,6 +108,23 @@ END_TEST
 START_TEST(what_has_no_store_is_left_out) {
     ck_assert_int_eq(add_taken("?", "1", 1), PLN_MISS);
     ck_assert_uint_eq(pln_batches_count(batches), 0);
+}
+END_TEST
+
+START_TEST(what_finds_no_memory_is_not_added_and_harms_nobody) {
+    unsigned n_failed = 0;
+    int status = PLN_ENOMEM;
+    while (status == PLN_ENOMEM) {
+        pln_batches_clear(batches);
+        n_left = n_failed + 1;
+        status = add_taken("a", "1", 1);
+        n_failed += n_left == 0;
+    }
+    n_left = 0;
+    ck_assert_int_eq(status, PLN_OK);
+    ck_assert_uint_gt(n_failed, 4); /* group, write, bytes, chain, and the table */
+    pass(100);
+    expect_calls("a=1");
 }
 END_TEST
 
@@ -273,6 +315,7 @@ int main(void) {
     tcase_add_test(tests, in_order_every_write_of_a_key_is_stored_in_its_order);
     tcase_add_test(tests, each_store_has_its_own_batches);
     tcase_add_test(tests, what_has_no_store_is_left_out);
+    tcase_add_test(tests, what_finds_no_memory_is_not_added_and_harms_nobody);
     tcase_add_test(tests, who_is_in_haste_does_not_wait_for_others);
     tcase_add_test(tests, an_item_says_its_id_its_version_and_how_often_it_was_tried);
     tcase_add_test(tests, what_is_held_has_bounds);

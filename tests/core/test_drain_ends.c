@@ -147,12 +147,7 @@ START_TEST(a_flush_does_not_wait_for_others_to_come_with_a_write) {
 END_TEST
 
 START_TEST(a_cache_that_is_closed_stores_what_waits) {
-    writing.every_ms = 3600000;
-    drain_reopen(1);
-    rig_set(A, "k", "v");
-    pln_close(A);
-    A = NULL;
-    db_expect(&db, "k", "v");
+    expect_close_stores();
 }
 END_TEST
 
@@ -212,6 +207,24 @@ START_TEST(the_queue_is_seen_in_the_statistics) {
     flush(A);
     ck_assert_uint_eq(rig_stat(A, "queue_depth"), 0);
     ck_assert_uint_eq(rig_stat(A, "stores") + rig_stat(B, "stores"), 2);
+}
+END_TEST
+
+START_TEST(a_store_that_outlives_the_lead_is_told_of) {
+    writing.timeout_ms = 1;
+    drain_reopen(1);
+    hold_store();
+    rig_set(A, "k", "v");
+    await_call(1);
+    for (pln_ns end = pln_deadline(250); pln_clock_precise() < end;) { /* the lead has 200 ms */
+        sched_yield();
+    }
+    atomic_fetch_add(&rig.now, 250);
+    ck_assert_int_eq(atomic_load(&rig.n_logs), 0);
+    let_store_go();
+    flush(A);
+    ck_assert_uint_gt(atomic_load(&db.n_calls), 1);
+    ck_assert_ptr_nonnull(strstr(rig.last_log, "s, and the lead ended meanwhile"));
 }
 END_TEST
 
@@ -276,6 +289,29 @@ START_TEST(what_waits_is_stored_by_the_rule_of_then) {
     db_expect(&db, "k", "v");
     rig_set(A, "k", "through");
     db_expect(&db, "k", "through");
+}
+END_TEST
+
+/* What strategies.md warns of. */
+START_TEST(what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since) {
+    open_by_rules();
+    writing.every_ms = 3600000;
+    register_db(A);
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    rig_set(A, "k", "1");
+    struct pln_rule aside = rig_rule("{k}", pln_cache_terms(A), PLN_RULE_LOAD);
+    rig_policy(&rig, A, aside);
+    ck_assert_int_eq(pln_flush(A, 100), PLN_ETIMEOUT);
+    ck_assert_msg(strstr(rig.last_log, "no store here for 'k'") != NULL, "%s", rig.last_log);
+    db_expect(&db, "k", NULL);
+    rig_expect(A, "k", "1", "l1");
+    ck_assert_int_eq(pln_clear(A), PLN_OK);
+    rig_expect(A, "k", "loaded 1", "loaded"); /* and not what waits */
+    rig_set(A, "k", "2");
+    rig_policy(&rig, A, behind_rule("{k}", 0));
+    flush(A);
+    db_expect(&db, "k", "1");
+    rig_expect(A, "k", "2", "l1");
 }
 END_TEST
 
@@ -399,10 +435,13 @@ int main(void) {
     tcase_add_test(tests, who_closes_does_not_wait_for_more_than_it_can_hold);
     tcase_add_test(tests, one_instance_at_a_time_stores);
     tcase_add_test(tests, the_queue_is_seen_in_the_statistics);
+    tcase_add_test(tests, a_store_that_outlives_the_lead_is_told_of);
     tcase_add_test(tests, what_has_no_store_waits_for_one);
     tcase_add_test(tests, a_store_that_is_given_later_has_the_writes_in_their_order);
     tcase_add_test(tests, an_instance_with_a_store_stores_for_one_without);
     tcase_add_test(tests, what_waits_is_stored_by_the_rule_of_then);
+    tcase_add_test(tests,
+                   what_waits_for_a_rule_that_is_aside_by_then_stays_and_passes_what_came_since);
     tcase_add_test(tests, what_is_written_through_is_not_overtaken_by_what_waits);
     tcase_add_test(tests, who_writes_through_stores_what_former_instances_left);
     tcase_add_test(tests, the_store_ends_with_what_the_tiers_have);

@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
+#include <time.h>
 
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
                           void *arg);
@@ -63,12 +65,7 @@ START_TEST(without_threads_a_flush_stores) {
 END_TEST
 
 START_TEST(without_threads_who_closes_stores) {
-    writing.every_ms = 3600000;
-    drain_reopen(1);
-    rig_set(A, "k", "v");
-    pln_close(A);
-    A = NULL;
-    db_expect(&db, "k", "v");
+    expect_close_stores();
 }
 END_TEST
 
@@ -178,6 +175,76 @@ START_TEST(a_load_of_the_hosts_is_not_asked_for_while_a_write_waits) {
 }
 END_TEST
 
+/* ---- a queue that fails as a test wants it to ---- */
+
+static struct pln_l2_ops ops;
+static struct pln_l2_queue_ops queue_ops;
+static const struct pln_l2_queue_ops *real_ops;
+static struct pln_l2_taking left_with; /* by whom the lead was given back last */
+static unsigned n_left, n_taken_anew;
+
+static void rule_queue(struct pln_cache *cache) {
+    struct pln_l2 *l2 = pln_cache_l2(cache);
+    ops = *l2->ops;
+    real_ops = ops.queue;
+    queue_ops = *real_ops;
+    ops.queue = &queue_ops;
+    l2->ops = &ops;
+    n_left = n_taken_anew = 0;
+}
+
+static int take_few(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                    struct pln_l2_entries *entries, pln_ms *left) {
+    return taking->most > 3 ? pln_fail(PLN_ETIMEOUT, "so many take too long")
+                            : real_ops->take(l2, taking, deadline, entries, left);
+}
+
+START_TEST(what_cannot_be_taken_in_time_is_taken_little_by_little) {
+    char key[16];
+    for (int i = 0; i < 5; i++) {
+        snprintf(key, sizeof key, "k%d", i);
+        rig_set(A, key, "v");
+    }
+    rule_queue(A);
+    queue_ops.take = take_few;
+    flush(A);
+    db_expect(&db, "k4", "v");
+}
+END_TEST
+
+static void leave_unheard(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline) {
+    left_with = *taking;
+    n_left++;
+    real_ops->leave(l2, taking, deadline);
+}
+
+static int take_after(struct pln_l2 *l2, const struct pln_l2_taking *taking, pln_ns deadline,
+                      struct pln_l2_entries *entries, pln_ms *left) {
+    int status = real_ops->take(l2, taking, deadline, entries, left);
+    if (n_left > 0 && status == PLN_OK) { /* should the same be heard now */
+        real_ops->leave(l2, &left_with, deadline);
+        ck_assert_int_eq(real_ops->hold(l2, taking, deadline), PLN_OK);
+        n_taken_anew++;
+    }
+    return status;
+}
+
+START_TEST(a_lead_that_was_given_back_late_is_not_the_next_one) {
+    rig_policy(&rig, A, behind_rule("{k}", 0)); /* it has no store, so the lead is offered */
+    rig_set(A, "k", "v");
+    rule_queue(A);
+    queue_ops.take = take_after;
+    queue_ops.leave = leave_unheard;
+    pln_ns deadline = pln_deadline(20000);
+    while (n_taken_anew == 0) {
+        ck_assert(pln_clock_precise() < deadline);
+        pln_step(A, 100);
+    }
+    register_db(A);
+    flush(A);
+}
+END_TEST
+
 /* ---- a store that hangs ---- */
 
 static atomic_bool is_freed;
@@ -208,6 +275,31 @@ START_TEST(who_closes_leaves_a_call_that_hangs_behind_and_says_so) {
 }
 END_TEST
 
+static int store_slowly(void *arg, struct pln_store_item *items, size_t n) {
+    struct timespec time = {.tv_nsec = 480 * 1000000};
+    int status = db_store(arg, items, n);
+    nanosleep(&time, NULL);
+    return status;
+}
+
+START_TEST(who_closes_leaves_no_call_behind_that_keeps_to_its_time) {
+    atomic_store(&is_refused, false);
+    writing.store = store_slowly;
+    writing.timeout_ms = 600;
+    writing.batch = 1;
+    writing.every_ms = 1;
+    drain_reopen(1);
+    for (int i = 0; i < 8; i++) {
+        char key[2] = {(char) ('a' + i), 0};
+        rig_set(A, key, "v");
+    }
+    await_call(1);
+    pln_close(A);
+    A = NULL;
+    ck_assert_msg(strstr(rig.last_log, "closed before all was stored") != NULL, "%s", rig.last_log);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("drain threads");
     TCase *tests = tcase_create("drain threads");
@@ -221,6 +313,9 @@ int main(void) {
     tcase_add_test(tests, once_there_are_threads_one_stores);
     tcase_add_test(tests, a_worker_that_waits_for_room_stores_meanwhile);
     tcase_add_test(tests, a_load_of_the_hosts_is_not_asked_for_while_a_write_waits);
+    tcase_add_test(tests, what_cannot_be_taken_in_time_is_taken_little_by_little);
+    tcase_add_test(tests, a_lead_that_was_given_back_late_is_not_the_next_one);
+    tcase_add_test(tests, who_closes_leaves_no_call_behind_that_keeps_to_its_time);
     tcase_add_test(tests, who_closes_leaves_a_call_that_hangs_behind_and_says_so);
     return rig_run(suite);
 }

@@ -173,6 +173,14 @@ spec.test("perilune queue says what waits, and whether an instance stores", func
   spec.contains(output, "waiting       0\noldest        0.0 s\ndead letters  2\nstored by     ")
   output, code = run("queue --json", "nobody")
   spec.same({ code, output }, { 0, '{"dead":0,"depth":0,"lag":0,"led":false}\n' })
+  local leading <close> = open("led", policy(nil, "1$"))
+  assert(leading:set("item:1", { 1 }))
+  spec.wait_until("it has the lead", function()
+    return leading:queue().ours
+  end)
+  spec.contains(run("queue", "led"), "stored by     an instance, whose lead ends in")
+  spec.contains(spec.run(("'%s' queue --redis %s --name led"):format(program, redis.url)),
+    "stored by     an instance, whose lead ends in") -- else the namespace is the name
   local refused, usage, why = run("queue now", "seen")
   spec.same({ refused, usage }, { "", 2 })
   spec.contains(why, "queue takes no arguments")
@@ -206,6 +214,8 @@ spec.test("perilune deadletters lists, puts back and drops", function()
     ["deadletters lsit"] = "did you mean 'deadletters list'?",
     ["deadletters drop"] = "deadletters drop wants the ids of letters, or --all",
     ["deadletters retry --all 1-1"] = "deadletters retry wants the ids of letters, or --all",
+    ["deadletters retry x"] = "perilune: retry_letter: 'x' is no letter's id",
+    ["deadletters drop ''"] = "perilune: the id of a dead letter, or \"all\"",
     ["deadletters list --most x"] = "option '--most' must be a positive number, got 'x'",
     ["deadletters list 1-1"] = "deadletters list takes no arguments",
   } do
@@ -226,7 +236,9 @@ spec.test("perilune flush waits for others, or stores by a policy", function()
   cache:close()
   spec.returns({ "all is stored\n", 0, "" }, run("flush --trusted -p " .. policy(), "flushed"))
   spec.same(lines(), { "set item:1 1" })
-  spec.same(select(2, run("flush --wait soon", "flushed")), 2)
+  for _, words in ipairs { "--wait soon", "--wait 0", "--trusted" } do
+    spec.same(select(2, run("flush " .. words, "flushed")), 2, words)
+  end
 end)
 
 spec.test("without an answer the commands say so", function()

@@ -125,4 +125,19 @@ spec.test("the codes in the types are those of the core, and that of a lock", fu
   spec.same(next(names), nil, "a code that the types lack")
 end)
 
+spec.test("the options in the types are those of the core, and a few of the module's", function()
+  local names = { log = true, policy = true, trusted = true, decoded = true }
+  for name in read("core/options.c"):gmatch '\n    {"([%l%d_]+)", [%u_%d]+, ' do
+    names[name] = true
+  end
+  spec.same(names.ttl, true)
+  for body in types:gmatch "@class perilune.OpenOptions\n(.-)\n\n" do
+    for name in body:gmatch "@field ([%w_]+)" do
+      spec.same(names[name], true, "an option of the types: " .. name)
+      names[name] = nil
+    end
+  end
+  spec.same(next(names), nil, "an option that the types lack")
+end)
+
 spec.finish()

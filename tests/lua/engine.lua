@@ -167,4 +167,32 @@ spec.test("finalizers may use or close caches, in any order", function()
   end
 end)
 
+spec.test("a finalizer cannot close a cache in the midst of a method", function()
+  for _, call in ipairs { "cache:get(1000000 + i)", "cache:keys()", "cache:hottest()",
+    "cache:stats()", "cache:delete(1000000 + i)", "cache:explain(1000000 + i)" } do
+    local output, code, said = run(([[
+      local perilune = require "perilune"
+      collectgarbage("setpause", 100)
+      collectgarbage("setstepmul", 1000)
+      for try = 1, 40 do
+        local cache = perilune.open {}
+        local is_over = false
+        setmetatable({}, { __gc = function() -- it comes anywhere: in the loop, or in the method
+          local good, message = pcall(cache.close, cache)
+          assert(good or message:find "cannot close a cache in a finalizer", message)
+          is_over = true
+        end })
+        for i = 1, 100000 do
+          local good, message = pcall(function() %s end)
+          assert(good or message:find "closed cache", message)
+          if is_over then break end
+        end
+        assert(is_over)
+        cache:close()
+      end
+    ]]):format(call))
+    spec.same({ output, code, said }, { "", 0, "" }, call)
+  end
+end)
+
 spec.finish()

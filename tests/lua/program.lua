@@ -121,14 +121,13 @@ end)
 ---------------------------------------------------------------------------------------------------
 -- the command line itself
 
-spec.test("--help and --version", function()
-  local output, code = perilune "--help"
-  spec.contains(output, "usage: perilune COMMAND")
-  spec.same(code, 0)
-  output, code = perilune "get --help"
-  spec.contains(output, "usage: perilune COMMAND")
-  spec.same(code, 0)
-  output, code = perilune "--version"
+spec.test("help and --version", function()
+  for _, words in ipairs { "--help", "help", "get --help" } do
+    local output, code = perilune(words)
+    spec.contains(output, "usage: perilune COMMAND")
+    spec.same(code, 0)
+  end
+  local output, code = perilune "--version"
   spec.contains(output, "perilune ")
   spec.contains(output, "Lua 5.4")
   spec.same(code, 0)
@@ -140,6 +139,7 @@ spec.test("what is misspelt is wrong usage, with the nearest name", function()
   expect("get --reddis x k", "", 2, "unknown option '--reddis', did you mean '--redis'?")
   expect("get --max-byte 1m k", "", 2, "did you mean '--max-bytes'?")
   expect("policy chekc x", "", 2, "unknown command 'policy chekc', did you mean 'policy check'?")
+  expect("deadletter list", "", 2, "unknown command 'deadletter', did you mean 'deadletters'?")
 end)
 
 spec.test("missing and wrong arguments are wrong usage", function()
@@ -148,7 +148,11 @@ spec.test("missing and wrong arguments are wrong usage", function()
   expect("get --redis", "", 2, "option '--redis' wants a value")
   expect("set --redis unix:/x k", "", 2, "set wants a key and a value")
   expect("set --redis unix:/x --nx=1 k v", "", 2, "option '--nx' takes no value")
-  expect("set --redis unix:/x --ttl soon k v", "", 2, "ttl")
+  expect("set --redis unix:/x --ttl soon k v", "", 2, "perilune: option 'ttl' must be a positive")
+  for _, command in ipairs { "get", "del", "invalidate" } do
+    expect(command .. " --redis unix:/x ''", "", 2, ": 0 bytes, must be 1 to")
+  end
+  expect("invalidate --redis unix:/x --prefix ''", "", 2, "an empty prefix is that of all keys")
   expect("get --redis unix:/x --pool many k", "", 2, "pool: must be a whole number")
   expect("del --redis unix:/x", "", 2, "at least one key")
   expect("stats --redis unix:/x y", "", 2, "no arguments")
@@ -179,6 +183,15 @@ spec.test("set, get and del", function()
   expect("get " .. at .. "greeting", "hello\n", 0)
   expect("get " .. at .. "--json greeting",
     '{"how":"l2","key":"greeting","value":"hello"}\n', 0)
+  local numbers = "1 -7 0.5 0.231 0.1 0.3333333333333333 0.30000000000000004 1e+300 3 null"
+  local list = {}
+  for number in numbers:gmatch "%S+" do
+    list[#list + 1] = tonumber(number) or 1 / 0
+  end
+  list[9] = 3.0
+  local cache <close> = assert(require("perilune").open { redis = redis.url, log = false })
+  assert(cache:set("numbers", list))
+  expect("get " .. at .. "numbers", "[" .. numbers:gsub(" ", ",") .. "]\n", 0)
   expect("get " .. at .. "--ns other greeting", "", 1)
   expect("set " .. at .. "--nx greeting again", "", 1, "not stored: the key is there")
   expect("set " .. at .. "--xx nothing again", "", 1, "not stored: the key is not there")

@@ -156,6 +156,10 @@ spec.test("misuse raises, and is said of the line that called", function()
   spec.raises("a table must be a name, got '7'", cache.changed, cache, 7)
   spec.raises("no table is named in: select 1", cache.execute, cache, db, "SELECT 1")
   spec.raises("unknown option 'ttl', only tags", cache.execute, cache, db, ONE, { 1 }, { ttl = 1 })
+  spec.raises("options must be a table, got a number", cache.execute, cache, db, ONE, { 1 }, 7)
+  spec.raises("a table must be a name, got '7'", cache.execute, cache, db, "DELETE FROM users", {},
+    { tags = { "users", 7 } })
+  spec.same(db:query "SELECT count(*) AS n FROM users", { { n = 2 } }) -- nothing was done
   spec.raises("queries.lua:", function()
     cache:query(db, ONE)
   end)
@@ -164,11 +168,19 @@ spec.test("misuse raises, and is said of the line that called", function()
 end)
 
 spec.test("an adapter's cache waits for the cache, not in the statement", function()
-  local cache, db = open(), base()
+  local memory <close> = perilune.memory "queries"
+  local cache, db = open { redis = "memory:queries", log = false }, base()
+  memory:faults { delay = "5ms" } -- so that there is what to wait for
   local n_waits = 0
   local wrapped = waiting.wrap(cache, function()
     n_waits = n_waits + 1
     coroutine.yield()
+  end)
+  -- the first load stops once, so that the other one has to wait for it
+  rawset(db, "query", function(...)
+    rawset(db, "query", nil)
+    coroutine.yield()
+    return db.query(...)
   end)
   local results = {}
   local threads = {}

@@ -104,6 +104,10 @@ each("exec tells how many rows were written, or brought", function(db, dialect)
   spec.returns({ 2 }, db:exec("INSERT INTO users VALUES (1, 'a'), (2, 'b')"))
   spec.returns({ 1 }, db:exec("UPDATE users SET name = ? WHERE id = ?", { "c", 2 }))
   spec.returns({ 0 }, db:exec("DELETE FROM users WHERE id = 9"))
+  spec.returns({ 1 }, db:exec [[WITH a AS (SELECT 2 AS id)
+    DELETE FROM users WHERE id IN (SELECT id FROM a)]])
+  spec.returns({ 0 }, db:exec("CREATE INDEX names ON users (name)"))
+  spec.returns({ 1 }, db:exec("INSERT INTO users VALUES (2, 'c')"))
   local returning = "INSERT INTO users VALUES (3, 'd'), (4, 'e') RETURNING id"
   if dialect == "postgres" then
     spec.same(db:query "SET search_path = public", {})
@@ -195,6 +199,73 @@ each("while a coroutine has a transaction others are refused, and what is after 
   end)
   spec.same(said[3], "at once")
 end)
+
+each("a coroutine that will never end its transaction has it undone", function(db)
+  table_of(db, "users", "id integer PRIMARY KEY, name text")
+  local n_after = 0
+  local function begin()
+    local thread = coroutine.create(function()
+      db:transaction(function()
+        db:after(function()
+          n_after = n_after + 1
+        end)
+        assert(db:exec "INSERT INTO users VALUES (1, 'a')")
+        coroutine.yield()
+      end)
+    end)
+    assert(coroutine.resume(thread))
+    return thread
+  end
+  begin() -- whom nobody knows
+  collectgarbage()
+  collectgarbage()
+  spec.same(names_in(db), "")
+  spec.same(n_after, 1)
+  if coroutine.close then
+    local thread = begin()
+    spec.returns({ null, "another coroutine has a transaction under way" }, db:exec "SELECT 1")
+    coroutine.close(thread)
+    spec.returns({ true }, db:transaction(function()
+      assert(db:exec "INSERT INTO users VALUES (2, 'b')")
+    end))
+    spec.same(names_in(db), "b")
+    spec.same(n_after, 2)
+  end
+end)
+
+each("all that waits for a transaction's end is done, also behind what raises", function(db)
+  local said = {}
+  local good, problem = pcall(db.transaction, db, function()
+    for i = 1, 3 do
+      db:after(function()
+        said[i] = i
+        assert(i ~= 2, "the second")
+      end)
+    end
+  end)
+  spec.same(good, false)
+  spec.contains(problem, "the second")
+  spec.same(said, { 1, 2, 3 })
+  spec.same(db:in_transaction(), false)
+  spec.raises("transaction wants a function, got a nil", db.transaction, db)
+end)
+
+if databases.sqlite3 then
+  spec.test("what comes behind a transaction that SQLite has undone is undone as well", function()
+    local db = databases.sqlite3
+    table_of(db, "users", "id integer PRIMARY KEY, name text")
+    local done, message = db:transaction(function()
+      assert(db:exec "INSERT INTO users VALUES (1, 'a')")
+      -- as a full disk does it
+      spec.same(db:exec "INSERT OR ROLLBACK INTO users VALUES (1, 'b')", nil)
+      assert(db:exec "INSERT INTO users VALUES (2, 'c')")
+      return true
+    end)
+    spec.same(done, nil)
+    spec.contains(message, "UNIQUE")
+    spec.same(names_in(db), "")
+  end)
+end
 
 -- ---- opening ----
 
@@ -308,6 +379,25 @@ if databases.postgres then
     spec.same(names_in(db), "d")
   end)
 
+  spec.test("where one of two sendings may have been carried out, that is said", function()
+    table_of(db, "checked", "id integer PRIMARY KEY, n integer CHECK (n > 0)")
+    cut()
+    local done, message, code = db:upsert("checked", { { id = 1, n = -1 } }, { key = "id" })
+    spec.same({ done, code }, { nil, "unknown" })
+    spec.contains(message, "check constraint")
+  end)
+
+  spec.test("what exec selects may write, so it is not sent again", function()
+    assert(db:exec "CREATE SEQUENCE numbers")
+    local done, code, _
+    at_times({ 100 }, function()
+      spec.returns({ 1 }, db:exec "SELECT nextval('numbers')")
+      cut()
+      done, _, code = db:exec "SELECT nextval('numbers')"
+    end)
+    spec.same({ done, code }, { nil, "unknown" })
+  end)
+
   spec.test("a connection that was idle is looked after before a write", function()
     at_times({ 100 }, function()
       assert(db:exec "UPDATE users SET name = 'e'")
@@ -391,8 +481,12 @@ if databases.postgres then
     spec.same(rows, nil)
     spec.same(given:query "SELECT 1", nil)
     connection:close()
+    connection = assert(require("luasql.postgres").postgres():connect(server.conninfo))
+    local done, message, code = sql.of(connection):transaction(cut)
+    spec.same({ done, code }, { nil, "unknown" })
+    spec.contains(message, "terminating connection")
+    connection:close()
   end)
-
 end
 
 databases.finish()

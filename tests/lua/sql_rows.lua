@@ -78,7 +78,30 @@ each("names are quoted, so that they are names and nothing else", function(db)
   spec.contains(message, "none")
 end)
 
+each("rows whose key the database makes are all inserted", function(db, dialect)
+  table_of(db, "users", dialect == "postgres" and "id serial PRIMARY KEY, name text"
+    or "id integer PRIMARY KEY, name text")
+  spec.returns({ 3 }, db:upsert("users", { { name = "a" }, { name = "b" }, { name = "a" } },
+    { key = "id" }))
+  spec.same(names_in(db), "a b a")
+end)
+
 each("misuse of many rows raises, and says where", function(db)
+  spec.raises("the rows must be a list, got a nil", db.upsert, db, "users", nil, { key = "id" })
+  spec.raises("the rows must be a list, got a table with the field 'id'", db.upsert, db, "users",
+    { id = 1 }, { key = "id" })
+  spec.raises("row 2 is a number, must be a table", db.upsert, db, "users", { { id = 1 }, 7 },
+    { key = "id", columns = "id" })
+  spec.raises("option 'version' must be a name, got '7'", db.upsert, db, "users", {},
+    { key = "id", version = 7 })
+  spec.raises("option 'version' must be a name, got 'true'", db.loader, db,
+    { table = "users", key = "id", from = "{id}", version = true })
+  spec.raises("the keys must be a list, got a nil", db.delete, db, "users", "id")
+  spec.raises("key 1: the version must be an integer, got '1.5'", db.delete, db, "users", "id",
+    { { id = 1, version = 1.5 } }, { version = "version" })
+  for _, name in ipairs { ".", "a..b", "a.", ".a", "" } do
+    spec.raises("a table must be a name, got ''", db.delete, db, name, "id", { 1 })
+  end
   spec.raises("upsert wants a table of options, got a nil", db.upsert, db, "users", {})
   spec.raises("upsert: unknown option 'keys'", db.upsert, db, "users", {}, { keys = "id" })
   spec.raises("option 'key' must be a name", db.upsert, db, "users", {}, {})
@@ -147,6 +170,25 @@ each("a store writes one value through", function(db)
     "never" }, store("user:1", nil, { name = "\0" }))
   spec.raises("option 'columns' is needed", db.store, db,
     { table = "t", key = "id", from = "{id}" })
+end)
+
+each("a store writes bytes, and a loader reads them", function(db, dialect)
+  local kind = dialect == "postgres" and "bytea" or "blob"
+  table_of(db, "files", "name text PRIMARY KEY, data " .. kind .. ", note text")
+  local mapping = { table = "files", key = "name", columns = { "data", "note" }, from = "f:{name}" }
+  local load = db:loader(mapping)
+  mapping.bytes = "data"
+  local store = db:store(mapping)
+  for _, bytes in ipairs { "\0\1\\x41\\\xff'", "\\x41", "a\\b", "" } do
+    spec.returns({ true }, store("f:a", nil, { data = bytes, note = "\\x41" }))
+    spec.returns({ { data = bytes, note = "\\x41" } }, load "f:a")
+  end
+  spec.returns({ true }, store("f:a", nil, { note = "none" }))
+  spec.returns({ { note = "none" } }, load "f:a")
+  spec.raises("option 'bytes' must be a name", db.store, db, { table = "files", key = "name",
+    columns = "data", from = "f:{name}", bytes = true })
+  spec.raises("option 'bytes' has 'date', which is none of the columns", db.store, db,
+    { table = "files", key = "name", columns = "data", from = "f:{name}", bytes = "date" })
 end)
 
 -- A write of a batch.

@@ -117,6 +117,13 @@ static const struct {
     {"cache.class = nil cache.rule = nil cache.rule 'x' {}",
      "policy.lua:1: cache.class cannot be set: cache is read-only"},
     {"string.rep = nil", "policy.lua:1: string.rep cannot be set: string is read-only"},
+    {"local sql = require 'perilune.sql'",
+     "policy.lua:1: attempt to call a nil value (global 'require'): only trusted policies have it "
+     "(--trusted, or trusted = true)"},
+    {"\nlocal file = io.open 'x'",
+     "policy.lua:2: attempt to index a nil value (global 'io'): only trusted policies have it "
+     "(--trusted, or trusted = true)"},
+    {"iO.open 'x'", "policy.lua:1: attempt to index a nil value (global 'iO')"},
     {"local f, s = pairs(string) s.rep = nil",
      "policy.lua:1: attempt to index a nil value (local 's')"},
 };

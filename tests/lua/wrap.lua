@@ -174,6 +174,23 @@ spec.test("wrong options raise when it is wrapped", function()
   spec.raises("function expected", cache.wrap, cache, "no", { prefix = "p" })
 end)
 
+spec.test("a coroutine wraps with as many tags as there may be", function()
+  local tags = {}
+  for i = 1, 64 do
+    tags[i] = "tag " .. i
+  end
+  for i = 1, 20 do -- each with a small stack of its own
+    local wrap = coroutine.wrap(function()
+      return cache:wrap(counter(), { prefix = "tags" .. i, tags = tags })(1)
+    end)
+    spec.returns({ "1/1", null, "loaded" }, wrap())
+    local refused = coroutine.wrap(function()
+      return pcall(cache.get, cache, "k", { tags = { "one more", table.unpack(tags) } })
+    end)
+    spec.contains(select(2, refused()), "a list of at most 64 strings")
+  end
+end)
+
 spec.test("changing the options table afterwards changes nothing", function()
   local options = { prefix = "frozen" }
   local wrapped = cache:wrap(counter(), options)

@@ -29,8 +29,8 @@ end
 -- "shop.users" as "shop"."users", and the last of it, by which its columns are named.
 local function quoted_table(name)
     local parts = {}
-    for part in check_name(name, "a table"):gmatch "[^.]+" do
-        parts[#parts + 1] = quoted(part)
+    for part in (check_name(name, "a table") .. "."):gmatch "([^.]*)%." do
+        parts[#parts + 1] = quoted(check_name(part, "a table"))
     end
     return table.concat(parts, "."), parts[#parts]
 end
@@ -55,16 +55,37 @@ local function quoted_list(names, before)
     return table.concat(list, ", ")
 end
 
--- Raises for names that are not known.
+-- Raises for names that are not known, and a version's column that is none.
 local function check_options(options, known, what)
     if type(options) ~= "table" then
         misuse.raise("%s wants a table of options, got a %s", what, type(options))
+    elseif options.version ~= nil then
+        check_name(options.version, "option 'version'")
     end
     for name in pairs(options) do
         if not known[name] then
             misuse.raise("%s: unknown option '%s'", what, tostring(name))
         end
     end
+end
+
+local function check_list(list, what)
+    if type(list) ~= "table" then
+        misuse.raise("%s must be a list, got a %s", what, type(list))
+    elseif #list == 0 and next(list) ~= nil then -- one row, say, is none
+        misuse.raise("%s must be a list, got a table with the field '%s'", what,
+            tostring((next(list))))
+    end
+    return list
+end
+
+local function check_rows(rows)
+    for i, row in ipairs(check_list(rows, "the rows")) do
+        if type(row) ~= "table" or statement.is_blob(row) then
+            misuse.raise("row %d is a %s, must be a table by column", i, type(row))
+        end
+    end
+    return rows
 end
 
 ---------------------------------------------------------------------------------------------------
@@ -100,11 +121,14 @@ local function columns_of(rows)
     return names
 end
 
--- A row's key as text, by which the same one is known.
+-- A row's key as text, by which the same one is known; nil: it has none.
 local function id_of(row, key)
     local parts = {}
     for i, name in ipairs(key) do
         local value = row[name]
+        if value == nil then
+            return nil
+        end
         parts[i] = tostring(statement.is_blob(value) and value.bytes or value)
     end
     return table.concat(parts, "\0")
@@ -114,7 +138,7 @@ end
 local function last_of_each(rows, key)
     local places, list = {}, {}
     for _, row in ipairs(rows) do
-        local id = id_of(row, key)
+        local id = id_of(row, key) or row -- whose key the database makes
         places[id] = places[id] or #list + 1
         list[places[id]] = row
     end
@@ -151,7 +175,8 @@ local function upsert_text(name, version, columns, key, tuples)
 end
 
 local function runnable(text)
-    return { text = text, parts = { text }, tables = {}, n_marks = 0, is_read = false }
+    return { text = text, parts = { text }, tables = {}, n_marks = 0, is_read = false,
+        is_counted = true }
 end
 
 local function upsert_rows(db, name, version, columns, key, tuples)
@@ -164,6 +189,7 @@ end
 -- message, ["unknown"].
 function bulk.upsert(db, name, rows, options)
     check_options(options, UPSERT, "upsert")
+    check_rows(rows)
     local key = names_of(options.key, "option 'key'")
     local columns = options.columns and names_of(options.columns, "option 'columns'")
         or columns_of(rows)
@@ -247,12 +273,16 @@ function bulk.delete(db, name, key, keys, options)
     check_options(options or {}, DELETE, "delete")
     key = names_of(key, "a key")
     local rows = {}
-    for i, value in ipairs(keys) do
+    for i, value in ipairs(check_list(keys, "the keys")) do
         local is_row = type(value) == "table" and not statement.is_blob(value)
         if not is_row and #key > 1 then
             misuse.raise("key %d is a %s, must be a table by column", i, type(value))
         end
         rows[i] = is_row and value or { [key[1]] = value }
+        local version = options and rows[i][options.version]
+        if version ~= nil and math.type(version) ~= "integer" then
+            misuse.raise("key %d: the version must be an integer, got '%s'", i, tostring(version))
+        end
     end
     return delete_rows(db, name, key, rows, options and options.version)
 end

@@ -8,9 +8,11 @@
 --   module, make           LuaSQL's, and its function that makes an environment
 --   connect(env, source, limits)   a connection, or nil, message; limits in milliseconds
 --   is_alive(connection)   false: it is lost, whatever it was asked to do
+--   is_escaping(connection)   a backslash in plain quotes is none: words.lua cuts in other places
 --   begin                  the statement that begins a transaction that will write
 --   is_remote              an idle connection may have been lost unnoticed
---   fails_whole            a statement that fails undoes the transaction that it is in
+--   fails_whole(connection)   whether the statement that failed has undone its transaction, and
+--                          with it what is still to come
 --   converter(type)        what makes a value of the text that the driver gives; nil: it stays
 
 local drivers = {}
@@ -62,6 +64,13 @@ drivers.sqlite3 = {
     end,
     is_alive = function()
         return true
+    end,
+    is_escaping = function()
+        return false
+    end,
+    -- A full disk undoes it, or a trigger. What comes next is then put into another, to be undone.
+    fails_whole = function(connection)
+        return run(connection, "BEGIN") == true
     end,
 }
 
@@ -137,12 +146,17 @@ drivers.postgres = {
     module = "luasql.postgres", make = "postgres",
     begin = "BEGIN",
     is_remote = true,
-    fails_whole = true,
+    fails_whole = function()
+        return true
+    end,
+    is_escaping = function(connection) -- libpq knows it, and asks nobody
+        return connection:escape "\\" ~= "\\"
+    end,
     connect = function(environment, source, limits)
         local connection, message = environment:connect(with_bounds(source, limits))
         return connection and run_all(connection, {
             ("SET statement_timeout = %d"):format(limits.timeout),
-            "SET standard_conforming_strings = on", -- quoting relies on it
+            "SET standard_conforming_strings = on",
             "SET bytea_output = hex",
         }), message
     end,

@@ -11,13 +11,15 @@
 
 local bulk = require "perilune.sql.bulk"
 local misuse = require "perilune.sql.misuse"
+local statement = require "perilune.sql.statement"
 
 local quoted, quoted_list = bulk.quoted, bulk.quoted_list
 local names_of, tuple = bulk.names_of, bulk.tuple
 
 local rules = {}
 
-local MAPPING = { table = true, key = true, columns = true, from = true, version = true }
+local MAPPING = { table = true, key = true, columns = true, from = true, version = true,
+    bytes = true }
 
 -- A key's form, "user:{id}", as a pattern and the names in it.
 local function pattern_of(form)
@@ -46,6 +48,7 @@ local function mapping_of(options, what)
         is_single = type(options.columns) == "string",
         columns = options.columns and names_of(options.columns, "option 'columns'"),
     }
+    map.bytes = options.bytes and names_of(options.bytes, "option 'bytes'") or {}
     map.pattern, map.names = pattern_of(options.from)
     if #map.names ~= #map.key then
         misuse.raise("%s: option 'from' has %d names, option 'key' %d columns", what, #map.names,
@@ -170,6 +173,9 @@ local function row_of(db, map, item)
             row[name] = value[name]
         end
     end
+    for _, name in ipairs(map.bytes) do
+        row[name] = type(row[name]) == "string" and statement.blob(row[name]) or row[name]
+    end
     for i, text in ipairs(values_of(map, item.key, item.m)) do
         row[map.key[i]] = text
     end
@@ -244,10 +250,10 @@ local function store_items(db, map, items)
     return wrong or true
 end
 
--- store{ table =, key =, from =, columns =, [version =] }: the store of a rule, whatever its
--- strategy. What writes behind is one statement a batch (two in a transaction where some of it is
--- removed), and `version` the column that tells which of two writes is the later one. A write that
--- no row can be made of is never tried again.
+-- store{ table =, key =, from =, columns =, [version =], [bytes =] }: the store of a rule, whatever
+-- its strategy. What writes behind is one statement a batch (two in a transaction where some of it
+-- is removed), and `version` the column that tells which of two writes is the later one. `bytes`
+-- are the columns whose values are bytes. A write that no row can be made of is never tried again.
 function rules.store(db, options)
     local map = mapping_of(options, "store")
     if not map.columns then
@@ -261,6 +267,11 @@ function rules.store(db, options)
                 with[#with + 1] = name
                 without[#without + 1] = name ~= map.version and name or nil
             end
+        end
+    end
+    for _, name in ipairs(map.bytes) do
+        if not with[name] then
+            misuse.raise("store: option 'bytes' has '%s', which is none of the columns", name)
         end
     end
     function map.columns_of(row) -- what is written through has no version

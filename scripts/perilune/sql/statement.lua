@@ -38,7 +38,11 @@ local BEFORE_BY = set_of "group order partition"
 
 -- A statement that begins with a reader, and has no writer in it, only reads. (FOR UPDATE is none.)
 local WRITERS = set_of "alter create delete drop insert into merge truncate update"
+local COUNTED = set_of "insert update delete replace with"
 local READERS = set_of "select table values with show explain"
+-- What begins or ends a transaction, and what may be within one.
+local CONTROLS = set_of "begin start commit end abort rollback"
+local WITHIN = set_of "savepoint release"
 
 ---------------------------------------------------------------------------------------------------
 -- what it is but for the way it is written
@@ -160,8 +164,8 @@ end
 ---------------------------------------------------------------------------------------------------
 -- all of it
 
--- Whether a text holds a second statement, whether it only reads, and whether it brings rows of
--- what it wrote.
+-- The first word; whether there is a second statement, whether this one only reads, and whether it
+-- brings rows of what it wrote.
 local function sort_of(kinds, texts)
     local first, writes, returns, is_over, has_more
     for i, kind in ipairs(kinds) do
@@ -172,7 +176,8 @@ local function sort_of(kinds, texts)
         writes = writes or word and WRITERS[word]
         returns = returns or word == "returning"
     end
-    return has_more or false, READERS[first] and not writes or false, writes and returns or false
+    return first, has_more or false, READERS[first] and not writes or false,
+        writes and returns or false
 end
 
 local function read(text, dialect)
@@ -193,17 +198,24 @@ local function read(text, dialect)
         end
     end
     parts[#parts + 1] = table.concat(part)
-    local has_more, is_read, returns = sort_of(kinds, texts)
+    local verb, has_more, is_read, returns = sort_of(kinds, texts)
+    local plain = normalized(kinds, texts)
     if returns and dialect == "sqlite3" then -- LuaSQL 2.6 looks at the first row, and begins anew
         problem = "RETURNING is not for SQLite, whose driver would carry out the statement twice"
     elseif has_more then
         problem = "more than one statement"
     elseif text:find("\0", 1, true) then
         problem = "a byte of zero"
+    elseif plain == "" then
+        problem = "no statement"
     end
     return {
-        text = normalized(kinds, texts), tables = tables_of(kinds, texts), parts = parts,
+        text = plain, tables = tables_of(kinds, texts), parts = parts,
         n_marks = #parts - 1, is_read = is_read, problem = problem,
+        control = WITHIN[verb] and "within" or verb == "rollback" and plain:find(" to ", 1, true)
+            and "within" or CONTROLS[verb] and "never" or nil,
+        is_counted = dialect == "postgres" or COUNTED[verb], -- SQLite tells of the one before again
+        has_backslash = dialect == "postgres" and text:find("\\", 1, true) ~= nil,
     }
 end
 
@@ -256,7 +268,7 @@ local function literal_number(number)
     elseif number ~= number or number == math.huge or number == -math.huge then
         return nil, "is not finite, and SQL has no such number"
     end
-    local text = ("%.17g"):format(number)
+    local text = ("%.17g"):format(number):gsub("[^0-9e+-]+", ".") -- the locale may have a comma
     return text:find "[.e]" and text or text .. ".0"
 end
 
@@ -282,7 +294,7 @@ function statement.literal(value, dialect, escape)
         local digits = value.bytes:gsub(".", function(c)
             return ("%02x"):format(c:byte())
         end)
-        return dialect == "postgres" and "'\\x" .. digits .. "'::bytea" or "x'" .. digits .. "'"
+        return dialect == "postgres" and "E'\\\\x" .. digits .. "'::bytea" or "x'" .. digits .. "'"
     end
     misuse.raise("a %s is no value of SQL", kind)
 end
@@ -290,6 +302,9 @@ end
 -- How many arguments a list has. Those at its end may be nil, and are none then.
 local function count(args)
     local n = args.n or 0
+    if math.type(n) ~= "integer" then
+        misuse.raise("the arguments' n must be their number, got '%s'", tostring(n))
+    end
     for i in pairs(args) do
         if math.type(i) == "integer" and i > n then
             n = i
