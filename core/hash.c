@@ -228,6 +228,34 @@ static void answer(struct pln_value *value, enum pln_source source, const struct
     }
 }
 
+int pln_hash_peek(struct pln_cache *cache, struct pln_bytes name, struct pln_result *result) {
+    char buffer[PLN_MAX_KEY];
+    struct pln_ruleset *ruleset;
+    struct pln_match match;
+    struct pln_value *kept = NULL;
+    struct pln_l1_hit hit;
+    *result = (struct pln_result){.source = PLN_FROM_MISS};
+    if (name.len == 0 || name.len > PLN_MAX_DATA_NAME) {
+        return PLN_MISS;
+    }
+    const struct pln_terms *terms = pln_cache_match(cache, name, &match, &ruleset);
+    bool is_kept = terms->hash_l1 && terms->use_l1 && cache->has_l2;
+    pln_ruleset_unref(ruleset);
+    pln_ms now = pln_now(&cache->host);
+    struct pln_hashed key = copy_key(cache, name, buffer);
+    if (!is_kept || pln_l1_borrow(cache->l1, &key, now, 0, &hit, &kept) != PLN_OK) {
+        return PLN_MISS;
+    }
+    if (now >= hit.life.stale || pln_cache_in_doubt(cache, key.key, NULL, &hit, now)) {
+        pln_release(cache, kept);
+        return PLN_MISS;
+    }
+    pln_count(cache->counts, PLN_COUNT_DATA_CALLS, 1);
+    pln_count(cache->counts, PLN_COUNT_HASH_L1_HITS, 1);
+    answer(kept, PLN_FROM_L1, &hit.life, now, result);
+    return PLN_OK;
+}
+
 /* From L1, or the whole of it from Redis; with Redis away, what L1 has within its life. */
 static int read_whole(const struct hash_read *read, struct pln_result *result) {
     char buffer[PLN_MAX_KEY];

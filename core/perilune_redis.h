@@ -86,6 +86,10 @@ PLN_API int pln_data_name(struct pln_cache *cache, struct pln_bytes name, char *
 PLN_API int pln_hash_get(struct pln_cache *cache, struct pln_bytes name,
                          const struct pln_bytes *fields, size_t n_fields,
                          const struct pln_data_options *options, struct pln_result *result);
+/* The same, of all fields, from L1 alone: calls nothing of the system's. Returns: PLN_OK; PLN_MISS
+ * where L1 has no copy that is fresh, or the name is none. */
+PLN_API int pln_hash_peek(struct pln_cache *cache, struct pln_bytes name,
+                          struct pln_result *result);
 /* The text of a field, which lies in the value; false where there is none. Linear in the hash. */
 PLN_API bool pln_hash_field(const struct pln_value *hash, struct pln_bytes field,
                             struct pln_bytes *text);

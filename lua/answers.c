@@ -7,9 +7,10 @@
  * nil are refused: Redis has neither, and what is guessed for them is found in production.
  *
  * Lua may raise wherever it needs memory. So words are strings that a table owns; and an answer,
- * which is the core's memory, is only looked at in a protected call, and freed after it.
+ * which is the core's memory, is only looked at in a protected call, and freed after it
+ * (put_off.c).
  */
-#include "module.h"
+#include "put_off.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -184,39 +185,41 @@ int pln_lua_build_number(lua_State *L, const struct pln_answer *answer) {
     return 1;
 }
 
-struct building {
-    const struct pln_answer *answer;
-    pln_lua_build build;
-};
-
-static int run_build(lua_State *L) {
-    const struct building *building = lua_touserdata(L, 1);
-    lua_settop(L, 0);
-    return building->build(L, building->answer);
+static int run_data(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_data(cache, call->first, call->list, call->n, &call->data, &call->answered);
 }
 
-int pln_lua_give(lua_State *L, int status, struct pln_answer *answer, pln_lua_build build) {
-    if (status != PLN_OK) {
-        return pln_lua_push_status(L, status);
-    }
-    struct building building = {answer, build};
-    int before = lua_gettop(L);
-    lua_pushcfunction(L, run_build);
-    lua_pushlightuserdata(L, &building);
-    int raised = lua_pcall(L, 1, LUA_MULTRET, 0);
-    pln_answer_free(answer);
-    return raised == LUA_OK ? lua_gettop(L) - before : lua_error(L);
+static int run_command(struct pln_cache *cache, struct pln_lua_call *call) {
+    return pln_command(cache, call->first.len == 0 ? NULL : &call->first, call->list, call->n,
+                       call->data.timeout_ms, &call->answered);
+}
+
+static int push_built(lua_State *L, const struct pln_lua_call *call, int status) {
+    return status == PLN_OK ? call->build(L, call->answered) : pln_lua_push_status(L, status);
 }
 
 int pln_lua_data_call(lua_State *L, int cache, int name, const struct pln_lua_words *words,
                       const struct pln_data_options *options, pln_lua_build build) {
-    struct pln_answer *answer = NULL;
-    struct pln_bytes bytes = pln_lua_check_key(L, name);
-    const struct pln_bytes *block = pln_lua_words_end(L, words);
-    /* looked at last: what was allocated may have run a finalizer that closes it */
-    struct pln_lua_cache *self = pln_lua_opened(L, cache);
-    int status = pln_data(self->cache, bytes, block, (size_t) words->n, options, &answer);
-    return pln_lua_give(L, status, answer, build);
+    struct pln_lua_call call = {.run = run_data,
+                                .push = push_built,
+                                .first = pln_lua_check_key(L, name),
+                                .list = pln_lua_words_end(L, words),
+                                .n = (size_t) words->n,
+                                .data = *options,
+                                .build = build};
+    return pln_lua_carry_out(L, cache, &call);
+}
+
+int pln_lua_command(lua_State *L, int cache, struct pln_bytes key,
+                    const struct pln_lua_words *words, pln_ms timeout, pln_lua_build build) {
+    struct pln_lua_call call = {.run = run_command,
+                                .push = push_built,
+                                .first = key,
+                                .list = pln_lua_words_end(L, words),
+                                .n = (size_t) words->n,
+                                .data = {.timeout_ms = timeout},
+                                .build = build};
+    return pln_lua_carry_out(L, cache, &call);
 }
 
 void pln_lua_push_data_name(lua_State *L, int cache, int name) {

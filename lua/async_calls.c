@@ -1,41 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * async_calls.c - call_async: methods that write or count, carried out by a worker.
+ * async_calls.c - call_async: methods that go to Redis, carried out by a worker.
  *
  *     local op = cache:call_async("set", "user:7", user, { ttl = "15m" })
  *
- * Arguments are read and checked as by the method itself, with its functions; then what it needs is
- * copied into one block, which the worker and the op share: the one leaves there what the other
- * makes the method's results of. Lua knows nothing of it.
+ * Arguments are read and checked as by the method itself, with its functions.
  */
-#include "module.h"
-
-/* What a method was given, and what came of it. Bytes are Lua's until they are copied. */
-struct pln_lua_call {
-    atomic_uint n_users; /* the worker, and the op */
-    int (*run)(struct pln_cache *cache, struct pln_lua_call *call);
-    /* pushes the results; NULL: the status says all */
-    int (*push)(lua_State *L, const struct pln_lua_call *call, int status);
-    struct pln_bytes first, value; /* key, name, event, tag, prefix or pattern */
-    const struct pln_bytes *list;
-    size_t n;
-    struct pln_set_options set;
-    struct pln_incr_options incr;
-    struct pln_limit_options limit;
-    struct pln_lua_cas cas; /* its value is the old one, `value` the new */
-    pln_ms ttl;             /* of touch; of flush: its timeout */
-    int64_t number;         /* to add, and then the sum */
-    struct pln_limit_result answer;
-    struct pln_lua_there there; /* what a cas has found */
-};
-
-void pln_lua_call_drop(struct pln_lua_call *call) {
-    /* C1 release and C1 acquire: what the one did comes before the other's free() */
-    if (call != NULL && atomic_fetch_sub_explicit(&call->n_users, 1, memory_order_acq_rel) == 1) {
-        free(call->there.bytes);
-        free(call);
-    }
-}
+#include "put_off.h"
 
 /* ---- in a worker ---- */
 
@@ -112,15 +83,6 @@ static int run_limit(struct pln_cache *cache, struct pln_lua_call *call) {
     return pln_limit(cache, call->first, &call->limit, &call->answer);
 }
 
-static int run(struct pln_cache *cache, void *arg) {
-    struct pln_lua_call *call = arg;
-    return call->run(cache, call);
-}
-
-static void end(void *arg) {
-    pln_lua_call_drop(arg);
-}
-
 /* ---- results ---- */
 
 static int push_number(lua_State *L, const struct pln_lua_call *call, int status) {
@@ -137,10 +99,6 @@ static int push_cas(lua_State *L, const struct pln_lua_call *call, int status) {
 
 static int push_limit(lua_State *L, const struct pln_lua_call *call, int status) {
     return pln_lua_push_limit(L, status, &call->answer);
-}
-
-int pln_lua_call_push(lua_State *L, const struct pln_lua_call *call, int status) {
-    return call->push == NULL ? pln_lua_push_status(L, status) : call->push(L, call, status);
 }
 
 /* ---- arguments, from FIRST on; what they push stays ---- */
@@ -237,87 +195,27 @@ static const struct method {
     {"limit", 2, take_limit, run_limit, push_limit},
 };
 
-/* The method named at 2. Raises where there is none. */
-static const struct method *check_method(lua_State *L) {
-    const char *names[PLN_ARRAY_LEN(methods) + 1] = {NULL};
-    const char *name = luaL_checkstring(L, 2);
-    for (size_t i = 0; i < PLN_ARRAY_LEN(methods); i++) {
-        names[i] = methods[i].name;
-        if (strcmp(names[i], name) == 0) {
-            return &methods[i];
-        }
-    }
-    const char *near = pln_nearest(names, name);
-    if (near != NULL) {
-        lua_pushfstring(L, "no method '%s' to be called so, did you mean '%s'?", name, near);
-        luaL_argerror(L, 2, lua_tostring(L, -1));
-    }
-    luaL_Buffer all;
-    luaL_buffinit(L, &all);
-    for (size_t i = 0; names[i] != NULL; i++) {
-        luaL_addstring(&all, i == 0 ? "" : ", ");
-        luaL_addstring(&all, names[i]);
-    }
-    luaL_pushresult(&all);
-    lua_pushfstring(L, "no method '%s' to be called so, only %s", name, lua_tostring(L, -1));
-    luaL_argerror(L, 2, lua_tostring(L, -1));
-    return NULL;
-}
-
-/* ---- the call's own memory ---- */
-
-static struct pln_bytes move(char **at, struct pln_bytes bytes) {
-    struct pln_bytes moved = pln_bytes_of(*at, bytes.len);
-    if (bytes.len > 0) {
-        memcpy(*at, bytes.data, bytes.len);
-    }
-    *at += bytes.len;
-    return moved;
-}
-
-/* A copy that has all bytes in its own block, of two users; NULL: no memory. Calls nothing of
- * Lua's. */
-static struct pln_lua_call *copy(const struct pln_lua_call *given) {
-    size_t size = sizeof *given + given->n * sizeof(struct pln_bytes) + given->first.len +
-                  given->value.len + given->cas.old.len;
-    for (size_t i = 0; i < given->n; i++) {
-        size += given->list[i].len;
-    }
-    struct pln_lua_call *call = malloc(size);
-    if (call == NULL) {
-        return NULL;
-    }
-    memcpy(call, given, sizeof *call);
-    atomic_init(&call->n_users, 2);
-    struct pln_bytes *list = (void *) (call + 1);
-    char *at = (void *) (list + given->n);
-    call->first = move(&at, given->first);
-    call->value = move(&at, given->value);
-    call->cas.old = move(&at, given->cas.old);
-    for (size_t i = 0; i < given->n; i++) {
-        list[i] = move(&at, given->list[i]);
-    }
-    call->list = list;
-    call->set.tags = given->n > 0 ? list : NULL;
-    return call;
-}
+/* Of these the C function itself is called, and what it asks of the core is put off. */
+static const luaL_Reg *const lists[] = {pln_lua_data, pln_lua_hashes, pln_lua_scans, NULL};
 
 int pln_lua_call_async(lua_State *L) {
-    struct pln_lua_cache *cache = pln_lua_opened(L, 1);
-    const struct method *method = check_method(L);
-    struct pln_lua_call given = {.run = method->run, .push = method->push};
-    if (method->run == run_set) {
-        luaL_checkany(L, FIRST + 1);
+    const char *names[PLN_ARRAY_LEN(methods) + 1] = {NULL};
+    pln_lua_opened(L, 1);
+    const char *name = luaL_checkstring(L, 2);
+    for (size_t i = 0; i < PLN_ARRAY_LEN(methods); i++) {
+        const struct method *method = &methods[i];
+        names[i] = method->name;
+        if (strcmp(method->name, name) == 0) {
+            struct pln_lua_call given = {.run = method->run, .push = method->push};
+            if (method->run == run_set) {
+                luaL_checkany(L, FIRST + 1);
+            }
+            lua_settop(L, FIRST - 1 + method->n_arguments);
+            method->take(L, &given);
+            return pln_lua_put_off(L, 1, &given);
+        }
     }
-    lua_settop(L, FIRST - 1 + method->n_arguments);
-    method->take(L, &given);
-    struct pln_lua_begun *begun = pln_lua_push_call(L);
-    int status = pln_lua_need_news(L, cache);
-    if (status < 0) {
-        return pln_lua_push_failure(L, status);
-    }
-    begun->call = copy(&given);
-    status = begun->call == NULL ? pln_fail(PLN_ENOMEM, "call_async: no memory for the arguments")
-                                 : pln_begin_call(cache->news, run, end, begun->call, &begun->op);
-    return status == PLN_OK ? 1 : pln_lua_push_failure(L, status);
+    const struct pln_lua_cache *stand_in = pln_lua_push_stand_in(L, 1);
+    lua_replace(L, 1);
+    return pln_lua_put_off_method(L, stand_in, names, lists);
 }

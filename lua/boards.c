@@ -10,7 +10,7 @@
  * order that Redis has for them from the top: by their bytes, the greater first. A rank and what is
  * told with it are read in one step.
  */
-#include "module.h"
+#include "put_off.h"
 
 static const char class_name[] = "perilune.board";
 
@@ -148,7 +148,6 @@ static int look_around(lua_State *L, struct board board, lua_Integer n,
         "local first = math.max(0, rank - ARGV[2])\n"
         "return {first, redis.call('ZREVRANGE', KEYS[1], first, rank + ARGV[2], 'WITHSCORES')}\n";
     struct pln_lua_words words;
-    struct pln_answer *answer = NULL;
     pln_lua_words_begin(L, &words, "EVAL");
     pln_lua_words_text(L, &words, script);
     pln_lua_words_integer(L, &words, 1);
@@ -156,11 +155,7 @@ static int look_around(lua_State *L, struct board board, lua_Integer n,
     pln_lua_words_value(L, &words, lua_gettop(L));
     pln_lua_words_value(L, &words, 2);
     pln_lua_words_integer(L, &words, n);
-    const struct pln_bytes *block = pln_lua_words_end(L, &words);
-    struct pln_lua_cache *self = pln_lua_opened(L, board.cache);
-    int status = pln_command(self->cache, NULL, block, (size_t) words.n, options->timeout_ms,
-                             &answer);
-    return pln_lua_give(L, status, answer, build);
+    return pln_lua_command(L, board.cache, pln_key(""), &words, options->timeout_ms, build);
 }
 
 /* rank(member, [options]) -> rank, score */
@@ -190,18 +185,23 @@ static int board_tostring(lua_State *L) {
 
 /* ---- the class ---- */
 
+static const luaL_Reg methods[] = {
+    {"add", board_add}, {"incr", board_incr}, {"remove", board_remove}, {"size", board_size},
+    {"top", board_top}, {"rank", board_rank}, {"around", board_around}, {NULL, NULL},
+};
+
+static int board_call_async(lua_State *L);
+
 /* Pushes the boards' metatable. It is put into the registry once it is whole. */
 static void push_class(lua_State *L) {
-    static const luaL_Reg methods[] = {
-        {"add", board_add}, {"incr", board_incr}, {"remove", board_remove}, {"size", board_size},
-        {"top", board_top}, {"rank", board_rank}, {"around", board_around}, {NULL, NULL},
-    };
     if (luaL_getmetatable(L, class_name) != LUA_TNIL) {
         return;
     }
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_newlib(L, methods);
+    lua_pushcfunction(L, board_call_async);
+    lua_setfield(L, -2, "call_async");
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, board_tostring);
     lua_setfield(L, -2, "__tostring");
@@ -213,18 +213,36 @@ static void push_class(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, class_name);
 }
 
+/* Pushes a board of the cache and the name at these indices. */
+static void push_board(lua_State *L, int cache, int name) {
+    lua_newuserdatauv(L, 0, 2);
+    lua_pushvalue(L, cache);
+    lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, name);
+    lua_setiuservalue(L, -2, 2);
+    push_class(L);
+    lua_setmetatable(L, -2);
+}
+
+/* call_async(method, ...) -> op | nil, message, code. The method is given a board of a stand-in. */
+static int board_call_async(lua_State *L) {
+    static const luaL_Reg *const lists[] = {methods, NULL};
+    int top = lua_gettop(L);
+    luaL_checkudata(L, 1, class_name);
+    lua_getiuservalue(L, 1, 2);
+    lua_getiuservalue(L, 1, 1);
+    const struct pln_lua_cache *stand_in = pln_lua_push_stand_in(L, -1);
+    push_board(L, top + 3, top + 1);
+    lua_replace(L, 1);
+    lua_settop(L, top);
+    return pln_lua_put_off_method(L, stand_in, NULL, lists);
+}
+
 /* board(name) -> a board; nothing is asked of Redis yet */
 static int cache_board(lua_State *L) {
     pln_lua_opened(L, 1);
     pln_lua_check_key(L, 2);
-    lua_settop(L, 2);
-    lua_newuserdatauv(L, 0, 2);
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, 3, 1);
-    lua_pushvalue(L, 2);
-    lua_setiuservalue(L, 3, 2);
-    push_class(L);
-    lua_setmetatable(L, 3);
+    push_board(L, 1, 2);
     return 1;
 }
 

@@ -22,7 +22,6 @@ static int cache_redis(lua_State *L) {
     struct pln_data_options options = {0};
     struct pln_lua_words words;
     struct pln_bytes key = {NULL, 0};
-    struct pln_answer *answer = NULL;
     int last = lua_gettop(L);
     pln_lua_opened(L, 1);
     const char *command = luaL_checkstring(L, 2);
@@ -39,11 +38,7 @@ static int cache_redis(lua_State *L) {
     for (int i = 3; i <= last; i++) {
         pln_lua_words_value(L, &words, i);
     }
-    const struct pln_bytes *block = pln_lua_words_end(L, &words);
-    struct pln_lua_cache *self = pln_lua_opened(L, 1);
-    int status = pln_command(self->cache, key.data == NULL ? NULL : &key, block, (size_t) words.n,
-                             options.timeout_ms, &answer);
-    return pln_lua_give(L, status, answer, pln_lua_build_any);
+    return pln_lua_command(L, 1, key, &words, options.timeout_ms, pln_lua_build_any);
 }
 
 /* name(name) -> the name that a structure has in Redis */

@@ -11,22 +11,14 @@
  * writes.c   set, and all that makes values void
  * terms.c    what a loader says of its value's life, and a rule of a key's
  * wrap.c     functions whose results are cached
- * async.c    reads that do not wait; async_calls.c writes
- * control.c  policies, statistics
- * warming.c  warming, and whether a cache is warm
- * policies.c policies that change, and their tests
- * memory.c   a server in memory, for tests
- * locks.c    locks
- * shadow.c   a candidate policy beside the live one
- * engine.c   what all of the process shares, and who does its work
- * limits.c   counters and limits of a rate
- * swaps.c    cached values that change by what they are
- * hearing.c  what is heard of other instances
- * sessions.c sessions
- * given.c    what these three share
- * answers.c  words of Redis commands out of Lua, and answers into it
- * data.c     any command; sets, lists and streams of Redis
- * hashes.c   hashes
+ * async.c    reads that do not wait, and op.c what is known of them; async_calls.c writes;
+ * put_off.c what else goes to Redis control.c  policies, statistics warming.c  warming, and whether
+ * a cache is warm policies.c policies that change, and their tests memory.c   a server in memory,
+ * for tests locks.c    locks shadow.c   a candidate policy beside the live one engine.c   what all
+ * of the process shares, and who does its work limits.c   counters and limits of a rate swaps.c
+ * cached values that change by what they are hearing.c  what is heard of other instances sessions.c
+ * sessions given.c    what these three share answers.c  words of Redis commands out of Lua, and
+ * answers into it data.c     any command; sets, lists and streams of Redis hashes.c   hashes
  * decoded.c  values read as Lua gets them, and tables that need not be decoded again
  * scans.c    iterators over what is too large to be fetched at once
  * boards.c   sorted sets as leaderboards
@@ -55,8 +47,11 @@ struct pln_lua_cache {
     unsigned n_running;         /* calls under way that may run Lua, which may try to close it */
     bool has_loaders;           /* by name: a table that is the user value */
     struct pln_news *news;      /* of ops; NULL: there were none yet */
-    struct pln_lua_decoded *decoded; /* NULL: none yet */
-    size_t decoded_bytes;            /* at most; 0: each read gives its table away */
+    struct pln_lua_decoded *decoded;  /* NULL: none yet */
+    size_t decoded_bytes;             /* at most; 0: each read gives its table away */
+    struct pln_lua_cache *stands_for; /* NULL; of a stand-in (put_off.h), whose cache is NULL: for
+                                         whom. It has that one as its user value. */
+    bool has_put_off;                 /* likewise: what it was used for is an op's by now */
     char name[64];
 };
 
@@ -80,9 +75,12 @@ static inline struct pln_lua_cache *pln_lua_handle(lua_State *L, int index) {
     return self;
 }
 
-/* The open cache at `index`; raises where it is closed. */
+/* The open cache at `index`, or that for which it stands; raises where it is closed. */
 static inline struct pln_lua_cache *pln_lua_opened(lua_State *L, int index) {
     struct pln_lua_cache *self = pln_lua_handle(L, index);
+    if (self->cache == NULL && self->stands_for != NULL) {
+        self = self->stands_for;
+    }
     if (self->cache == NULL) {
         luaL_error(L, "attempt to use a closed cache");
     }
@@ -254,7 +252,7 @@ int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pl
 
 /* ---- async.c ---- */
 
-struct pln_lua_call; /* of async_calls.c */
+struct pln_lua_call; /* of put_off.h */
 
 /* What an op of Lua's owns. */
 struct pln_lua_begun {
@@ -262,8 +260,11 @@ struct pln_lua_begun {
     struct pln_lua_call *call; /* NULL: it is a get */
 };
 
-/* Pushes an op of the cache at 1, for a call to be begun. */
-struct pln_lua_begun *pln_lua_push_call(lua_State *L);
+/* Pushes an op of the cache at index `cache`, for a call to be begun. */
+struct pln_lua_begun *pln_lua_push_call(lua_State *L, int cache);
+/* Makes an op of the cache at index `cache` of the n results on top of the stack, which are at most
+ * five: it is ready, and in their place. */
+void pln_lua_push_known(lua_State *L, int cache, int n);
 /* Makes the cache's news, unless it has them. Raises where it is closed. */
 int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
 
@@ -271,8 +272,11 @@ int pln_lua_need_news(lua_State *L, struct pln_lua_cache *cache);
 
 /* call_async(method, ...) -> op | nil, message, code */
 int pln_lua_call_async(lua_State *L);
+
+/* ---- put_off.c ---- */
+
 /* Pushes the results of a call that ended with this status; returns how many. */
-int pln_lua_call_push(lua_State *L, const struct pln_lua_call *call, int status);
+int pln_lua_call_push(lua_State *L, struct pln_lua_call *call, int status);
 /* The op is done with it. NULL is allowed. */
 void pln_lua_call_drop(struct pln_lua_call *call);
 
@@ -382,12 +386,12 @@ int pln_lua_build_whether(lua_State *L, const struct pln_answer *answer);
 /* A number that may have come as text. */
 int pln_lua_build_number(lua_State *L, const struct pln_answer *answer);
 
-/* Pushes what is built of an answer, and frees it; or what a status other than PLN_OK means. */
-int pln_lua_give(lua_State *L, int status, struct pln_answer *answer, pln_lua_build build);
-
-/* Runs a command on the structure named at `name`, of the cache at `cache`; returns its results. */
+/* Runs a command on the structure named at `name`, of the cache at `cache`; returns its results.
+ * The second runs any, for the server that has `key`; an empty one: the command says it. */
 int pln_lua_data_call(lua_State *L, int cache, int name, const struct pln_lua_words *words,
                       const struct pln_data_options *options, pln_lua_build build);
+int pln_lua_command(lua_State *L, int cache, struct pln_bytes key,
+                    const struct pln_lua_words *words, pln_ms timeout, pln_lua_build build);
 
 /* Pushes the name that the structure has in Redis. */
 void pln_lua_push_data_name(lua_State *L, int cache, int name);

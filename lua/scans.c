@@ -8,7 +8,7 @@
  * added or removed meanwhile may come or not. An iterator has no way to return a failure that a
  * for loop would not take for the end, so it raises the message.
  */
-#include "module.h"
+#include "put_off.h"
 
 /* Upvalues of an iterator. */
 enum {
@@ -98,17 +98,44 @@ static int next_scored(lua_State *L) {
     return 2;
 }
 
-/* (name, [{match =, count =, timeout =}]) -> an iterator */
+/* ---- a page, put off ---- */
+
+/* [cursor, list] -> list, cursor or nil */
+static int build_page(lua_State *L, const struct pln_answer *answer) {
+    build_batch(L, answer);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* The same; scores are numbers. */
+static int build_scored_page(lua_State *L, const struct pln_answer *answer) {
+    const struct pln_answer *list = pln_answer_at(answer, 1);
+    build_page(L, answer);
+    for (size_t i = 1; i < pln_answer_len(list); i += 2) {
+        pln_lua_build_number(L, pln_answer_at(list, i));
+        lua_rawseti(L, -3, (lua_Integer) i + 1);
+    }
+    return 2;
+}
+
+/* ---- beginning ---- */
+
+/* (name, [{match =, count =, timeout =}]) -> an iterator. Put off: (name, options, [cursor]) ->
+ * a list, and the cursor of the next one, if any. */
 static int scan(lua_State *L, const char *command, lua_CFunction next) {
     static const char *const names[] = {"match", "count", "timeout", NULL};
     struct pln_data_options options;
     struct pln_lua_words words;
-    lua_settop(L, 3);
+    bool is_page = pln_lua_is_stand_in(L, 1);
+    lua_settop(L, 4);
     pln_lua_opened(L, 1);
     pln_lua_check_key(L, 2);
     pln_lua_data_options(L, 3, names, &options);
     lua_Integer count = pln_lua_count_option(L, 3, "count");
     pln_lua_words_begin(L, &words, command);
+    if (is_page) {
+        pln_lua_words_text(L, &words, luaL_optstring(L, 4, "0"));
+    }
     if (lua_istable(L, 3) && lua_getfield(L, 3, "match") != LUA_TNIL) {
         luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 3, "option 'match' must be a string");
         pln_lua_words_text(L, &words, "MATCH");
@@ -117,6 +144,10 @@ static int scan(lua_State *L, const char *command, lua_CFunction next) {
     if (count > 0) {
         pln_lua_words_text(L, &words, "COUNT");
         pln_lua_words_integer(L, &words, count);
+    }
+    if (is_page) {
+        return pln_lua_data_call(L, 1, 2, &words, &options,
+                                 next == next_scored ? build_scored_page : build_page);
     }
     lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);

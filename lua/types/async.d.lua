@@ -72,10 +72,15 @@ function Cache:get_or_async(key, options, loader, ...) end
 ---@return string? code
 function Cache:get_many_async(keys, options) end
 
----Has a method that writes or counts carried out by a worker; the op's result is the method's.
----@param method "set"|"delete"|"delete_many"|"expire"|"touch"|"invalidate_tag"|"invalidate_prefix"|"invalidate_pattern"|"clear"|"flush"|"raise"|"incr"|"cas"|"count"|"counter"|"reset_counter"|"limit"
+---Has a method that goes to Redis carried out by a worker; the op's result is the method's.
+---@param method perilune.Async
 ---@param ... any its arguments
 ---@return perilune.Op? op
 ---@return string? message
 ---@return string? code
 function Cache:call_async(method, ...) end
+
+---@alias perilune.Async
+---| "set"|"delete"|"delete_many"|"expire"|"touch"|"invalidate_tag"|"invalidate_prefix"|"invalidate_pattern"|"clear"|"flush"|"raise"|"incr"|"cas"|"count"|"counter"|"reset_counter"|"limit"
+---| "redis"|"drop"|"hget"|"hmget"|"hgetall"|"hlen"|"hset"|"hdel"|"hincr"|"hscan"|"sscan"|"zscan"
+---| "sadd"|"srem"|"sismember"|"smembers"|"scard"|"lpush"|"rpush"|"lpop"|"rpop"|"lrange"|"ltrim"|"llen"|"xadd"|"xrange"|"xlen"|"xdel"

@@ -298,6 +298,14 @@ function Board:around(member, n, options) end
 ---@return perilune.Code? code
 function Board:size(options) end
 
+---Has a method of the board's carried out by a worker; the op's result is the method's.
+---@param method "add"|"incr"|"remove"|"size"|"top"|"rank"|"around"
+---@param ... any its arguments
+---@return perilune.Op? op
+---@return string? message
+---@return string? code
+function Board:call_async(method, ...) end
+
 ---A sorted set as a leaderboard.
 ---@param name string
 ---@return perilune.Board

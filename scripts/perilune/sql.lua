@@ -291,7 +291,7 @@ local function written(self, known, args, is_repeatable)
     if not result then
         return nil, message, code
     elseif type(result) == "number" then
-        return math.tointeger(result)
+        return known.is_counted and math.tointeger(result) or 0
     end
     local rows
     rows, message = fetch_all(self, known, args, result)

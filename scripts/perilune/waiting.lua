@@ -22,20 +22,53 @@ local CALLED = {
     "set", "delete", "delete_many", "expire", "touch", "invalidate_tag", "invalidate_prefix",
     "invalidate_pattern", "clear", "flush", "raise", "incr", "cas", "count", "counter",
     "reset_counter", "limit",
+    "redis", "drop", "hget", "hmget", "hgetall", "hlen", "hset", "hdel", "hincr", "sadd", "srem",
+    "sismember", "smembers", "scard", "lpush", "rpush", "lpop", "rpop", "lrange", "ltrim", "llen",
+    "xadd", "xrange", "xlen", "xdel",
 }
+local OF_BOARDS = { "add", "incr", "remove", "size", "top", "rank", "around" }
+-- Iterators, and how many values each of their steps gives.
+local SCANS = { hscan = 2, sscan = 1, zscan = 2 }
 
 local function always()
     return true
 end
 
+local function copy(options)
+    local all = {}
+    for name, value in pairs(options or {}) do
+        all[name] = value
+    end
+    return all
+end
+
 -- Options of a wrapped function without those that are not get's.
 local function options_of_get(options)
-    local rest = {}
-    for name, value in pairs(options) do
-        rest[name] = value
-    end
+    local rest = copy(options)
     rest.prefix, rest.key = nil, nil
     return rest
+end
+
+-- Makes `object` stand before `inner`, whose methods it has where it has none of its own.
+local function stand_before(inner, object, close)
+    return setmetatable(object, {
+        __index = function(_, name)
+            local method = inner[name]
+            if type(method) ~= "function" then
+                return method
+            end
+            object[name] = function(_, ...)
+                return method(inner, ...)
+            end
+            return object[name]
+        end,
+        __close = close,
+        __tostring = function()
+            return tostring(inner)
+        end,
+        __name = "perilune.waiting",
+        __metatable = false,
+    })
 end
 
 -- wrap(cache, wait, [host]): the object. What else a host may do, each a function or nil:
@@ -147,13 +180,50 @@ function waiting.wrap(cache, wait, host)
         return cache:get_many(keys, options, ...)
     end
 
-    for _, name in ipairs(CALLED) do
-        object[name] = function(_, ...)
-            check_open()
-            if can_wait() then
-                return settle(nil, cache:call_async(name, ...))
+    -- Gives the object the methods of `inner` that have these names and may have to wait.
+    local function add_methods(inner, names, to)
+        for _, name in ipairs(names) do
+            to[name] = function(_, ...)
+                check_open()
+                if can_wait() then
+                    return settle(nil, inner:call_async(name, ...))
+                end
+                return inner[name](inner, ...)
             end
-            return cache[name](cache, ...)
+        end
+        return to
+    end
+
+    add_methods(cache, CALLED, object)
+
+    function object.board(_, name)
+        local board = cache:board(name)
+        return stand_before(board, add_methods(board, OF_BOARDS, {}))
+    end
+
+    -- Waits at those steps that fetch a page.
+    for name, step in pairs(SCANS) do
+        object[name] = function(_, key, options)
+            check_open()
+            local iterator = cache[name](cache, key, options) -- checks them
+            if not can_wait() then
+                return iterator
+            end
+            local all, page, cursor, at = copy(options), {}, "0", 1
+            return function()
+                while at > #page do
+                    if not cursor then
+                        return nil
+                    end
+                    page, cursor = settle(nil, cache:call_async(name, key, all, cursor))
+                    if not page then
+                        error(cursor, 2)
+                    end
+                    at = 1
+                end
+                at = at + step
+                return table.unpack(page, at - step, at - 1)
+            end
         end
     end
 
@@ -202,26 +272,9 @@ function waiting.wrap(cache, wait, host)
         return true
     end
 
-    return setmetatable(object, {
-        __index = function(_, name) -- all that does not wait is the cache's own
-            local method = cache[name]
-            if type(method) ~= "function" then
-                return method
-            end
-            object[name] = function(_, ...)
-                return method(cache, ...)
-            end
-            return object[name]
-        end,
-        __close = function()
-            object.close()
-        end,
-        __tostring = function()
-            return tostring(cache)
-        end,
-        __name = "perilune.cache",
-        __metatable = false,
-    })
+    return stand_before(cache, object, function()
+        object.close()
+    end)
 end
 
 return waiting

@@ -15,7 +15,7 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 -- The Lua room has two halves: what programs call, which stands on the public header, and the
 -- policies, which the core calls. internal.h is where they meet.
 local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$",
-    "^lua/program%.h$", "^lua/trace%.h$", "^lua/watch[_%l]*%.h$" }
+    "^lua/op%.h$", "^lua/put_off%.h$", "^lua/program%.h$", "^lua/trace%.h$", "^lua/watch[_%l]*%.h$" }
 local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$", "^lua/calling%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",
@@ -24,7 +24,7 @@ local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control
     "watch_given", "watch_judge", "watch_report", "watch_work", "policies", "hangup", "warming",
     "trace", "simulate", "shadow", "engine", "async", "async_calls", "decoded", "terms", "prompt",
     "editor", "swaps", "bulk", "keying", "hearing",
-    "queries", "queue" }
+    "queries", "queue", "put_off" }
 local rules = {
     { "^core/perilune[_%l]*%.h$", { "^core/perilune[_%l]*%.h$" } },
     { "^core/policy%.h$", { "^core/base/", "^core/perilune[_%l]*%.h$" } },

@@ -250,6 +250,65 @@ function calls.check(driver)
     end)
   end)
 
+  -- Runs `call` in a coroutine while Redis is stopped; another one goes on, and has it go on.
+  local function while_stopped(call)
+    local has_begun, is_let_go = false, false
+    local turns = driver.turns()
+    redis.stall()
+    driver.run(function()
+      has_begun = true
+      call()
+      assert(is_let_go, "it did not wait")
+      assert(driver.turns() > turns, "the host was not asked to wait")
+    end, function()
+      pause_until("the call has begun", function()
+        return has_begun
+      end)
+      is_let_go = true
+      redis.go_on()
+    end)
+  end
+
+  spec.test("data structures, boards and scans wait in the host's way", function()
+    local cache <close> = open()
+    local board = cache:board "board"
+    while_stopped(function()
+      spec.same(cache:sadd("set", { "a", "b" }), 2)
+      spec.same(cache:redis("ECHO", "hello"), "hello")
+    end)
+    while_stopped(function()
+      spec.same(cache:hset("hash", { f = "v" }), 1)
+      spec.returns({ "v", null, "l2" }, cache:hget("hash", "f"))
+    end)
+    while_stopped(function()
+      spec.returns({ true }, board:add("ada", 2))
+      spec.returns({ 1, 2 }, board:rank "ada")
+    end)
+    while_stopped(function()
+      local members = {}
+      for member in cache:sscan "set" do
+        members[member] = true
+      end
+      spec.same(members, { a = true, b = true })
+      for member, score in cache:zscan("board", { match = "a*" }) do
+        spec.same({ member, score }, { "ada", 2 })
+      end
+      spec.raises("unknown option 'mtach'", cache.hscan, cache, "hash", { mtach = "f*" })
+      local good, message = pcall(function()
+        for _ in cache:hscan "set" do
+          error "a set is no hash"
+        end
+      end)
+      spec.same(good, false)
+      spec.contains(message, "WRONGTYPE")
+    end)
+    spec.same(cache:hlen "hash", 1) -- outside of a coroutine it blocks
+    for field, value in cache:hscan "hash" do
+      spec.same({ field, value }, { "f", "v" })
+    end
+    spec.contains(tostring(board), "perilune.board: board")
+  end)
+
   spec.test("writes are carried out in turn, and many keys come at once", function()
     local cache <close> = open()
     driver.run(function()

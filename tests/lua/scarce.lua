@@ -159,6 +159,27 @@ for _ in cache:hscan("h", { match = "*", count = 5 }) do end
 cache:hdel("h", "f")
 pcall(cache.sadd, cache, "s", print)
 
+---- commands, put off
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+local function finish(op)
+  repeat until op:ready()
+  return op:result()
+end
+finish(cache:call_async("hset", "h", { f = "v", [1] = 2 }))
+assert(finish(cache:call_async("hget", "h", "f")) == "v")
+finish(cache:call_async("hgetall", "h"))
+finish(cache:call_async("redis", "MGET", cache:name "x", "none"))
+finish(cache:call_async("hscan", "h", { match = "*" }))
+assert(cache:call_async("name", "h"):result())
+cache:call_async("sadd", "s", { "a", 1 }):cancel()
+cache:call_async("smembers", "s")
+pcall(cache.call_async, cache, "sadd", "s", print)
+local board = cache:board "b"
+finish(board:call_async("add", "ada", 1.5))
+finish(board:call_async("around", "ada"))
+pcall(board.call_async, board, "ad")
+
 ---- lists, sets and streams
 local perilune, name = ...
 local cache <close> = assert(perilune.open(name))

@@ -172,6 +172,14 @@ function spec.redis()
       keeper = nil
     end
   end
+  -- Has it do nothing until go_on(), and keep its connections.
+  function redis.stall()
+    redis.pid = redis.pid or redis.command "info server":match "process_id:(%d+)"
+    os.execute("kill -STOP " .. redis.pid)
+  end
+  function redis.go_on()
+    os.execute("kill -CONT " .. redis.pid)
+  end
   spec.wait_until("redis-server answers", function()
     return redis.command "ping" == "PONG\n"
   end)

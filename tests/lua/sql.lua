@@ -104,6 +104,10 @@ each("exec tells how many rows were written, or brought", function(db, dialect)
   spec.returns({ 2 }, db:exec("INSERT INTO users VALUES (1, 'a'), (2, 'b')"))
   spec.returns({ 1 }, db:exec("UPDATE users SET name = ? WHERE id = ?", { "c", 2 }))
   spec.returns({ 0 }, db:exec("DELETE FROM users WHERE id = 9"))
+  spec.returns({ 1 }, db:exec [[WITH a AS (SELECT 2 AS id)
+    DELETE FROM users WHERE id IN (SELECT id FROM a)]])
+  spec.returns({ 0 }, db:exec("CREATE INDEX names ON users (name)"))
+  spec.returns({ 1 }, db:exec("INSERT INTO users VALUES (2, 'c')"))
   local returning = "INSERT INTO users VALUES (3, 'd'), (4, 'e') RETURNING id"
   if dialect == "postgres" then
     spec.same(db:query "SET search_path = public", {})

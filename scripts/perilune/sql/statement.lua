@@ -38,6 +38,7 @@ local BEFORE_BY = set_of "group order partition"
 
 -- A statement that begins with a reader, and has no writer in it, only reads. (FOR UPDATE is none.)
 local WRITERS = set_of "alter create delete drop insert into merge truncate update"
+local COUNTED = set_of "insert update delete replace with"
 local READERS = set_of "select table values with show explain"
 -- What begins or ends a transaction, and what may be within one.
 local CONTROLS = set_of "begin start commit end abort rollback"
@@ -213,6 +214,7 @@ local function read(text, dialect)
         n_marks = #parts - 1, is_read = is_read, problem = problem,
         control = WITHIN[verb] and "within" or verb == "rollback" and plain:find(" to ", 1, true)
             and "within" or CONTROLS[verb] and "never" or nil,
+        is_counted = dialect == "postgres" or COUNTED[verb], -- SQLite tells of the one before again
         has_backslash = dialect == "postgres" and text:find("\\", 1, true) ~= nil,
     }
 end
