@@ -173,12 +173,7 @@ START_TEST(a_flush_does_not_wait_for_others_to_come_with_a_write) {
 END_TEST
 
 START_TEST(a_cache_that_is_closed_stores_what_waits) {
-    writing.every_ms = 3600000;
-    drain_reopen(1);
-    rig_set(A, "k", "v");
-    pln_close(A);
-    A = NULL;
-    db_expect(&db, "k", "v");
+    expect_close_stores();
 }
 END_TEST
 
