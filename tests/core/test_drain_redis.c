@@ -245,8 +245,10 @@ END_TEST
 
 START_TEST(a_poison_does_not_hold_up_the_others) {
     size_t n = 0;
+    struct pln_queue_state state;
     struct pln_cache *cache = open_cache();
     atomic_store(&page->poison, 66);
+    free(pln_test_redis_command(&server, "XADD t:queue * what ever"));
     for (int which = 0; which < N_KEYS; which++) {
         write_one(cache, which, which == 7 ? 66 : 1);
     }
@@ -259,6 +261,10 @@ START_TEST(a_poison_does_not_hold_up_the_others) {
     ck_assert_uint_eq(n, 1);
     flush(cache);
     ck_assert_int_eq(atomic_load(&page->rows[7].value), 66);
+    ck_assert_int_eq(pln_queue_state(cache, &state), PLN_OK);
+    ck_assert_uint_eq(state.dead, 1); /* which is no write, and can be dropped only */
+    ck_assert_int_eq(pln_drop_letter(cache, NULL, &n), PLN_OK);
+    ck_assert_uint_eq(n, 1);
     pln_close(cache);
 }
 END_TEST
