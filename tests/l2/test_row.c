@@ -10,7 +10,7 @@
 static struct server server;
 static struct client a, b;
 
-static const struct row_options seldom = {0}, often = {.ping_ms = 50};
+static const struct row_options seldom = {0}, often = {.ping_ms = 400};
 
 static void open_both(const struct row_options *options) {
     pln_test_redis_start(&server, NULL);
@@ -28,7 +28,7 @@ static void set_up_often(void) {
 }
 
 static void set_up_tracking(void) {
-    const struct row_options options = {.tracking = true, .ping_ms = 50};
+    const struct row_options options = {.tracking = true, .ping_ms = 400};
     open_both(&options);
 }
 
