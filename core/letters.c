@@ -172,7 +172,9 @@ static int end_one(struct pln_cache *cache, struct pln_l2 *l2, uint64_t ms, uint
     return status == PLN_NOT_STORED ? PLN_OK : status;
 }
 
+/* What is no write of ours cannot be put back, and is told of once the others are. */
 static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_t *n) {
+    char refused[PLN_ERROR_TEXT] = "";
     struct pln_l2_queue_state state;
     int status = pln_queue_look(cache, deadline_of(cache), &state);
     /* not those that come back meanwhile */
@@ -184,13 +186,17 @@ static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_
         for (size_t i = 0; i < pages.page.n && status >= 0; i++) {
             const struct pln_l2_entry *entry = &pages.page.letters[i].entry;
             status = end_one(cache, l2, entry->ms, entry->seq, again, n);
+            if (status == PLN_EINVAL) {
+                memcpy(refused, pln_error_text(), sizeof refused);
+                status = PLN_OK;
+            }
         }
         pln_l2_letters_fini(&pages.page);
         if (status < 0) {
             break;
         }
     }
-    return status;
+    return status >= 0 && refused[0] != 0 ? pln_fail(PLN_EINVAL, "%s", refused) : status;
 }
 
 static int end_letters(struct pln_cache *cache, const char *verb, const char *id, bool again,
