@@ -151,9 +151,9 @@ typedef bool (*pln_letter_visit)(void *arg, const struct pln_dead_letter *letter
 PLN_API int pln_dead_letters(struct pln_cache *cache, size_t most, pln_letter_visit visit,
                              void *arg);
 /* Puts a letter back at the end of the queue, unless the key has been written since: then it is
- * dropped, since it would undo that. With NULL all of them. *n: how many were put back.
- * Return: PLN_OK; PLN_MISS where there is no such letter; PLN_EINVAL where it is no write of ours,
- * which can only be dropped: of all letters the others are put back. */
+ * dropped, since it would undo that. The next reader gets what waits again. With NULL all of them,
+ * but for those that are no writes of ours. *n: how many were put back.
+ * Return: PLN_OK; PLN_MISS where there is no such letter; PLN_EINVAL where it is no write. */
 PLN_API int pln_retry_letter(struct pln_cache *cache, const char *id, size_t *n);
 /* Removes one, or with NULL all of them. */
 PLN_API int pln_drop_letter(struct pln_cache *cache, const char *id, size_t *n);

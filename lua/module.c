@@ -180,7 +180,8 @@ static int module_open(lua_State *L) {
     struct pln_lua_cache *self = push_cache(L);
     int cache = lua_gettop(L);
     self->decoded_bytes = decoded_bytes;
-    snprintf(self->name, sizeof self->name, "%s", options.name == NULL ? "perilune" : options.name);
+    const char *name = options.name == NULL ? options.ns : options.name;
+    snprintf(self->name, sizeof self->name, "%s", name == NULL ? "perilune" : name);
     int status = is_named ? open_named(L, self, &options, &policy)
                           : open_own(L, self, &options, &policy);
     if (status < 0) {

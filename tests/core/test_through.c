@@ -221,6 +221,7 @@ START_TEST(conditions_are_refused_before_anything_is_stored) {
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "aside or behind"));
     struct pln_incr_options options = {.has_initial = true};
     ck_assert_int_eq(pln_incr(A, pln_key("k:1"), 1, &options, &sum), PLN_EINVAL);
+    ck_assert_int_eq(pln_incr(A, pln_key("k:1"), 1, NULL, &sum), PLN_EINVAL); /* nor a miss */
     ck_assert_int_eq(base.n_calls, 0);
     ck_assert_int_eq(pln_set(A, pln_key("other"), pln_key("v"), &nx), PLN_OK);
 }

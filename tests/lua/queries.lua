@@ -157,6 +157,10 @@ spec.test("misuse raises, and is said of the line that called", function()
   spec.raises("no table is named in: select 1", cache.execute, cache, db, "SELECT 1")
   spec.raises("unknown option 'ttl', only tags", cache.execute, cache, db, ONE, { 1 }, { ttl = 1 })
   spec.raises("options must be a table, got a number", cache.execute, cache, db, ONE, { 1 }, 7)
+  for _, method in ipairs { "query", "execute" } do -- a text passed for an empty list
+    spec.raises("option 'tags' must be a list of tables, got a string", cache[method], cache, db,
+      ONE, { 1 }, { tags = "users" })
+  end
   spec.raises("a table must be a name, got '7'", cache.execute, cache, db, "DELETE FROM users", {},
     { tags = { "users", 7 } })
   spec.same(db:query "SELECT count(*) AS n FROM users", { { n = 2 } }) -- nothing was done

@@ -69,6 +69,8 @@ each("options and arguments of the wrong type are told", function(db, dialect)
   spec.raises("options must be a table, got a number", sql.open, dialect, "x", 5)
   spec.raises("the arguments' n must be their number, got '1'", db.query, db, "SELECT ?",
     { 7, n = "1" })
+  spec.raises("the arguments must be a list, got a table with the field 'id'", db.query, db,
+    "SELECT ?", { id = 7 }) -- and not NULL
 end)
 
 each("a text without a statement is told as one", function(db)

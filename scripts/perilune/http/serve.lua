@@ -110,6 +110,8 @@ local function ask(call, request)
   return status, fields.copy(headers), body
 end
 
+local unasked_304 = "the upstream answered 304 to a request without conditions"
+
 local function is_failure(status)
   return not status or status == 500 or (status >= 502 and status <= 504)
 end
@@ -138,6 +140,8 @@ local function fetch_alone(call, old)
       return own(old.status, renewed, old.body), "confirmed"
     end
     return fetch_alone(call)
+  elseif status == 304 then
+    return failed(call, 502, unasked_304)
   end
   return own(status, headers, body), "pass"
 end
@@ -207,7 +211,7 @@ local function load(call, old)
   elseif status == 304 and is_asked then
     return load(call) -- it is about something else: once more, without conditions
   elseif status == 304 then
-    return nil, "the upstream answered 304 to a request without conditions"
+    return nil, unasked_304
   end
   local answer, why = stored.answer(call.request, status, headers, body, options, terms_of(call),
     now, math.max(0, now - began))
@@ -373,7 +377,7 @@ local function pass(call)
   if call.options.cache_status then
     headers["cache-status"] = cache_status(call, own(status, headers, body), "bypass")
   end
-  return status, headers, body, "pass"
+  return status, headers, call.request.method == "HEAD" and "" or body, "pass"
 end
 
 local function check_request(request, fetch)

@@ -70,15 +70,16 @@ function variants.are_among(names, some)
 end
 
 -- What a request says for the names, as a text that no other values have. Blanks around commas make
--- no difference; what else makes none is for the options' `normalize` to say.
+-- no difference in Accept and its kind; in others they may, and what else makes none is for the
+-- options' `normalize` to say (RFC 9111, 4.1).
 function variants.values(request, names, normalize)
   local parts = {}
   for i, name in ipairs(names) do
     local value = fields.text(request.headers[name])
     if value and normalize and normalize[name] then
       value = normalize[name](value)
-    elseif value then
-      value = value:gsub("%s*,%s*", ",")
+    elseif value and name:find "^accept" and not value:find('"', 1, true) then
+      value = value:gsub("[^,]*", fields.trim)
     end
     parts[i] = value and ("%d:%s"):format(#value, value) or "-"
   end

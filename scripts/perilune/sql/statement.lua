@@ -306,9 +306,11 @@ local function count(args)
         misuse.raise("the arguments' n must be their number, got '%s'", tostring(n))
     end
     for i in pairs(args) do
-        if math.type(i) == "integer" and i > n then
-            n = i
+        if math.type(i) ~= "integer" and i ~= "n" then
+            misuse.raise("the arguments must be a list, got a table with the field '%s'",
+                tostring(i))
         end
+        n = i ~= "n" and i > n and i or n
     end
     return n
 end
