@@ -195,7 +195,8 @@ local function send(self, known, args, is_repeatable)
         end
         message = drivers.clean(message)
         if self.afterwards then
-            self.failed = self.failed or self.driver.fails_whole(connection) and message
+            local is_undone = self.driver.fails_whole(connection) -- asked each time
+            self.failed = self.failed or is_undone and message
             return nil, message
         elseif self.driver.is_alive(connection) then
             return nil, message, code

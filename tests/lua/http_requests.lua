@@ -276,6 +276,21 @@ spec.test("hostile fields of a client change nothing", function()
   end
 end)
 
+spec.test("a path may be as long as a client likes, also in a key of the program's", function()
+  local site <close> = new_site { key = function(request)
+    return "page:" .. request.path
+  end }
+  for _, n in ipairs { 4000, 4090, 5000, 100000 } do
+    local path = "/" .. ("x"):rep(n)
+    site.answers[path] = page("one", nil, { vary = "x-a" })
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "pass", true)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "loaded", true)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "l1", false)
+    http.invalidate(site.cache, { path = path, host = "h" }, site.options)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "pass", true)
+  end
+end)
+
 spec.test("a value that is not of this module is no answer", function()
   local site <close> = new_site()
   for _, value in ipairs { "text", 7, {}, { http = 2, kind = "answer" },

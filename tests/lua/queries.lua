@@ -65,6 +65,14 @@ spec.test("who writes makes void what was read from the table", function()
   spec.same(select(3, cache:query(db, "SELECT * FROM other")), "loaded")
 end)
 
+spec.test("a table's name may be written as a text in SQLite", function()
+  local cache <close>, db = open(), base()
+  local text = "SELECT count(*) AS n FROM 'users' WHERE name IS NOT 'users'"
+  spec.same(cache:query(db, text), { { n = 2 } })
+  spec.returns({ 1 }, cache:execute(db, "DELETE FROM 'main'.'users' WHERE id = 1"))
+  spec.same(cache:query(db, text), { { n = 1 } })
+end)
+
 spec.test("tables that a statement does not name are given", function()
   local cache <close>, db = open(), base()
   assert(db:exec "CREATE VIEW seen AS SELECT * FROM users")

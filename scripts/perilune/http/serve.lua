@@ -32,7 +32,8 @@ local NEVER = -1 -- as a ttl: hand out, do not store
 -- keys
 
 local function first_key(request, options)
-  return options.key and options.key(request) or variants.first(request, options.prefix)
+  local key = options.key and options.key(request)
+  return key and variants.bounded(key) or variants.first(request, options.prefix)
 end
 
 -- The request for another path of the same place.

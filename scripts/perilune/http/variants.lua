@@ -13,6 +13,7 @@ local fields = require "perilune.http.fields"
 local variants = {}
 
 local LONGEST = 1024 -- of a first key that can be read; a longer one is a hash
+local MOST = 4000 -- of one of the program's: with what answers vary by, a key may have 4096 bytes
 local MOST_NAMES = 16
 
 local function escape(text)
@@ -40,6 +41,14 @@ function variants.first(request, prefix)
     return place .. request.path
   end
   return prefix .. "#" .. perilune.hash(place .. request.path)
+end
+
+-- A first key of the program's; a client that sends a long path has it end in a hash.
+function variants.bounded(key)
+  if type(key) ~= "string" or #key <= MOST then
+    return key
+  end
+  return key:sub(1, LONGEST) .. "#" .. perilune.hash(key)
 end
 
 -- The names of a Vary, in lower case and in order, each once; nil where they are too many.

@@ -92,11 +92,15 @@ local ENDERS = set_of [[
     where group order having limit offset fetch window union intersect except set values returning
     select for with]]
 
--- Only what counts: words, names and single bytes, in small letters.
-local function significant(kinds, texts)
+-- Only what counts: words, names and single bytes, in small letters. SQLite takes a text for a name
+-- where one is wanted.
+local function significant(kinds, texts, dialect)
     local list = {}
     for i, kind in ipairs(kinds) do
         local text = texts[i]
+        if kind == "string" and dialect == "sqlite3" and #text <= 64 then
+            kind = "name"
+        end
         if kind == "name" then
             local quote = text:sub(-1)
             text = text:sub(2, -2):gsub(quote .. quote, quote)
@@ -126,8 +130,8 @@ end
 
 -- Names behind FROM, JOIN, INTO, UPDATE, TABLE and USING, and behind the commas of such a list. One
 -- too many (a subquery's, a function's) does no harm: its tag is never made void.
-local function tables_of(kinds, texts)
-    local list, found, known = significant(kinds, texts), {}, {}
+local function tables_of(kinds, texts, dialect)
+    local list, found, known = significant(kinds, texts, dialect), {}, {}
     local wants, in_list = { false }, { false } -- by the depth of parentheses
     local depth, i = 1, 1
     while list[i] do
@@ -210,7 +214,7 @@ local function read(text, dialect)
         problem = "no statement"
     end
     return {
-        text = plain, tables = tables_of(kinds, texts), parts = parts,
+        text = plain, tables = tables_of(kinds, texts, dialect), parts = parts,
         n_marks = #parts - 1, is_read = is_read, problem = problem,
         control = WITHIN[verb] and "within" or verb == "rollback" and plain:find(" to ", 1, true)
             and "within" or CONTROLS[verb] and "never" or nil,
