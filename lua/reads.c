@@ -361,6 +361,7 @@ void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n
 
 struct pln_bytes *pln_lua_push_keys(lua_State *L, int index, size_t *n) {
     luaL_checktype(L, index, LUA_TTABLE);
+    pln_lua_bare(L, index);
     *n = lua_rawlen(L, index);
     luaL_argcheck(L, *n <= MAX_KEYS, index, "too many keys, at most 1048576");
     struct pln_bytes *keys = lua_newuserdatauv(L, *n * sizeof *keys, 0);
@@ -437,6 +438,7 @@ static int cache_get_many(lua_State *L) {
     luaL_argcheck(L, lua_isnil(L, 4) || pln_lua_is_callable(L, 4), 4,
                   "the loader must be a function");
     pln_lua_get_options(L, 3, &options, tags);
+    pln_lua_bare(L, 2);
     size_t n = lua_rawlen(L, 2);
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_lua_batch *batch = push_batch(L, n);

@@ -74,14 +74,14 @@ END_TEST
 
 START_TEST(a_silent_server_is_given_up_for_what_was_not_sent) {
     struct ask ask;
-    reopen(server.url, 300, 250);
+    reopen(server.url, 3000, 250); /* all are begun within a third of it */
     fill();
     ck_assert_int_eq(get_one(&ask, 1), PLN_OK);
     pln_test_redis_pause(&server);
-    begin_some(0, 4096, in_ms(100));
+    begin_some(0, 4096, in_ms(1000));
     await(1 + 4096);
     expect_all(0, 4096, PLN_ETIMEOUT);
-    ck_assert_msg(begin_at_last(&ask, 1, 600) == PLN_OK, "%s", pln_error_text());
+    ck_assert_msg(begin_at_last(&ask, 1, 6000) == PLN_OK, "%s", pln_error_text());
     await(1 + 4096 + 1);
     ck_assert_int_eq(ask.status, PLN_ETIMEOUT);
     pln_test_redis_resume(&server);
