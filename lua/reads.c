@@ -410,6 +410,20 @@ int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lu
     return raised == LUA_OK ? 2 : lua_error(L);
 }
 
+int pln_lua_push_told(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch) {
+    char text[PLN_ERROR_TEXT];
+    bool has_failed = false;
+    memcpy(text, pln_error_text(), sizeof text);
+    for (size_t i = 0; i < batch->n; i++) {
+        has_failed = has_failed || batch->statuses[i] < 0;
+    }
+    int n = pln_lua_push_answers(L, self, batch);
+    if (has_failed) {
+        lua_pushstring(L, text);
+    }
+    return n + (has_failed ? 1 : 0);
+}
+
 /* get_many(keys, [options], [loader]) -> values, hows, each by the key's position; message */
 static int cache_get_many(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
@@ -442,7 +456,7 @@ static int cache_get_many(lua_State *L) {
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
-    return pln_lua_push_answers(L, self, batch);
+    return pln_lua_push_told(L, self, batch);
 }
 
 const luaL_Reg pln_lua_reads[] = {
