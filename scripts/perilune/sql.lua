@@ -76,24 +76,11 @@ end
 ---------------------------------------------------------------------------------------------------
 -- a connection's life
 
-local environments = {} -- LuaSQL's, by driver: they have to outlive what they made
 local opened = {} -- databases by driver, source and options
 local wrapped = setmetatable({}, { __mode = "k" }) -- databases by the connection given
 -- By the database whose transaction is under way (then it has `afterwards`) the coroutine that
 -- began it: weak, so that one that nobody knows any more is seen to be gone.
 local owners = setmetatable({}, { __mode = "kv" })
-
-local function environment_of(driver)
-    if not environments[driver] then
-        local is_there, library = pcall(require, driver.module)
-        if not is_there then
-            misuse.raise("LuaSQL is not there for this database (Debian: lua-sql-%s): %s",
-                driver.make, library)
-        end
-        environments[driver] = library[driver.make]()
-    end
-    return environments[driver]
-end
 
 -- Types of columns, by statement.
 local function forget_types(self)
@@ -114,7 +101,7 @@ local function connected(self)
     elseif self.is_closed then
         misuse.raise "attempt to use a closed database"
     end
-    local connection, message = self.driver.connect(environment_of(self.driver), self.source,
+    local connection, message = self.driver.connect(drivers.environment(self.driver), self.source,
         self.options)
     if not connection then
         return nil, drivers.clean(message)
