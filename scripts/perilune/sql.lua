@@ -85,7 +85,12 @@ local owners = setmetatable({}, { __mode = "kv" })
 
 local function environment_of(driver)
     if not environments[driver] then
-        environments[driver] = require(driver.module)[driver.make]()
+        local is_there, library = pcall(require, driver.module)
+        if not is_there then
+            misuse.raise("LuaSQL is not there for this database (Debian: lua-sql-%s): %s",
+                driver.make, library)
+        end
+        environments[driver] = library[driver.make]()
     end
     return environments[driver]
 end

@@ -70,6 +70,16 @@ each("the database finds the placeholders where they are found here", function(d
   end
 end)
 
+spec.test("without LuaSQL it is said which package has it", function()
+  for _, driver in ipairs { "sqlite3", "postgres" } do
+    local output = spec.run(([['%s' run -e '
+      package.preload["luasql.%s"] = function() error "gone" end
+      local db = require "perilune.sql".open("%s", "")
+      print(pcall(db.query, db, "SELECT 1"))']]):format(os.getenv "PERILUNE", driver, driver))
+    spec.contains(output, "LuaSQL is not there for this database (Debian: lua-sql-" .. driver)
+  end
+end)
+
 each("a question mark of one's own is written twice", function(db, dialect)
   if dialect == "postgres" then
     spec.same(db:query("SELECT '{\"a\": 1}'::jsonb ?? ? AS has", { "a" }), { { has = true } })
