@@ -132,13 +132,6 @@ end
 ---------------------------------------------------------------------------------------------------
 -- statements
 
-local function escape_of(connection)
-    return function(text)
-        local escaped, message = connection:escape(text)
-        return escaped, message and drivers.clean(message)
-    end
-end
-
 local BUSY = "another coroutine has a transaction under way"
 local finish -- below
 
@@ -177,7 +170,7 @@ local function send(self, known, args, is_repeatable)
             return nil, "the connection has standard_conforming_strings off, so nobody can tell "
                 .. "where a text with a backslash ends", code
         end
-        text, why = statement.fill(known, args, self.dialect, escape_of(connection))
+        text, why = statement.fill(known, args, self.dialect, drivers.escape_of(connection))
         if not text then
             return nil, why, code
         end
@@ -309,7 +302,7 @@ function Database:literal(value)
     if not connection then
         return nil, message
     end
-    local text, why = statement.literal(value, self.dialect, escape_of(connection))
+    local text, why = statement.literal(value, self.dialect, drivers.escape_of(connection))
     return text, why and "the value " .. why
 end
 

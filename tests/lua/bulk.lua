@@ -104,8 +104,9 @@ end)
 
 spec.test("a failure of a rule's loader is told as well", function()
   local folder, remove = spec.folder()
-  local other <close> = assert(perilune.open { log = false, policy = spec.write(folder .. "/p.lua", [[
-    cache.rule "f:{id}" { load_many = function() return nil, "the database is away" end }]]) })
+  local policy = spec.write(folder .. "/p.lua", [[
+    cache.rule "f:{id}" { load_many = function() return nil, "the database is away" end }]])
+  local other <close> = assert(perilune.open { log = false, policy = policy })
   other:set("here", 1)
   local values, hows, message = other:get_many { "here", "f:1", "f:2" }
   spec.same({ values, hows }, { { 1 }, { "l1", "loader", "loader" } })

@@ -25,6 +25,14 @@ function drivers.clean(message)
     return (message:gsub("%s*\n%s*", "; "))
 end
 
+-- What doubles, in a text, what would end it.
+function drivers.escape_of(connection)
+    return function(text)
+        local escaped, message = connection:escape(text)
+        return escaped, message and drivers.clean(message)
+    end
+end
+
 -- Runs a statement that brings nothing. nil, message: it was refused.
 local function run(connection, text)
     local result, message = connection:execute(text)
