@@ -353,7 +353,6 @@ struct pln_cache {
     struct pln_flights *flights;
     struct pln_workers *workers;
     struct pln_swaps *swaps;         /* write.h */
-    struct pln_stores *stores;       /* store.h */
     struct pln_schema *schema;       /* schema.h; NULL: none */
     struct pln_heard *heard;         /* heard.h */
     struct pln_feeders *feeders;     /* feeder.h */
@@ -366,7 +365,7 @@ struct pln_cache {
     struct pln_terms terms;
     struct pln_write_options writing; /* of keys without a rule, and of rules that inherit it */
     atomic_bool may_store;            /* some keys are written but aside */
-    _Atomic uint64_t store_changes;   /* how often a store by name came or went */
+    _Atomic uint64_t registrations;   /* how often a function by name came or went */
     atomic_bool has_told_through;     /* that Redis cannot be told of writes through */
     size_t max_item_bytes;
     pln_ms timeout_ms;
@@ -389,7 +388,8 @@ struct pln_cache {
 
     pthread_mutex_t policy_lock; /* over: */
     struct pln_ruleset *policy;
-    struct pln_registered *loaders; /* loaders.c */
+    struct pln_registered *loaders; /* loaders.c; and */
+    struct pln_registered *stores;  /* store.c */
 
     pthread_mutex_t shadow_lock; /* over: */
     struct pln_shadow *shadow;

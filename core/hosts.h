@@ -2,7 +2,7 @@
  *
  * hosts.h - private to core: what a cache has from the program around it for its policy's use.
  *
- *   loaders.c  loaders by name
+ *   loaders.c  functions by name: loaders, and the stores of store.c
  *   ask.c      what only a worker can do, for a thread that is none
  *   shaping.c  a rule's functions, asked so
  *   shared.c   numbers that the functions of a policy share
@@ -17,7 +17,16 @@
 
 /* ---- loaders.c ---- */
 
-void pln_loaders_free(struct pln_cache *cache);
+/* Of any kind: whoever takes one out knows which. */
+typedef void (*pln_function)(void);
+/* Gives a function a name in one of the cache's lists, in the place of the one that has it; NULL
+ * takes that back. `what` it is: "loader". Returns: as pln_register_loader(). */
+int pln_register(struct pln_cache *cache, struct pln_registered **list, const char *what,
+                 const char *name, pln_function function, void *arg);
+/* NULL: nobody has registered it. */
+pln_function pln_registered_find(struct pln_cache *cache, struct pln_registered **list,
+                                 const char *name, void **arg);
+void pln_registered_free(struct pln_registered *list);
 /* Lets the call's own loaders by name answer where the rule calls for one. */
 void pln_loader_choose(struct pln_request *request);
 /* What the rule's other functions make of what such a loader has brought; waits for a worker. */

@@ -164,12 +164,33 @@ int pln_dead_letters(struct pln_cache *cache, size_t most, pln_letter_visit visi
     return status;
 }
 
-/* Ends one letter; what was put back, or removed, is counted. */
-static int end_one(struct pln_cache *cache, struct pln_l2 *l2, uint64_t ms, uint64_t seq,
+/* Ends one letter; what was put back, or removed, is counted. What waits again is the truth about
+ * its key, of which the tiers may have what the store had meanwhile: so that goes. */
+static int end_one(struct pln_cache *cache, struct pln_l2 *l2, const struct pln_l2_entry *letter,
                    bool again, size_t *n) {
-    int status = pln_l2_letter_end(l2, ms, seq, again, deadline_of(cache));
+    int status = pln_l2_letter_end(l2, letter->ms, letter->seq, again, deadline_of(cache));
     *n += status == PLN_OK;
+    if (status == PLN_OK && again) {
+        (void) pln_cache_forget_many(cache, &letter->key, 1); /* else it is done later */
+    }
     return status == PLN_NOT_STORED ? PLN_OK : status;
+}
+
+static int end_by_id(struct pln_cache *cache, struct pln_l2 *l2, uint64_t ms, uint64_t seq,
+                     bool again, size_t *n) {
+    struct pln_l2_letters found;
+    int status = ms == 0 && seq == 0
+                     ? PLN_MISS
+                     : pln_l2_letters(l2, ms - (seq == 0), seq - 1, 1, deadline_of(cache), &found);
+    if (status != PLN_OK) {
+        return status;
+    }
+    const struct pln_l2_entry *letter = found.n > 0 ? &found.letters[0].entry : NULL;
+    status = letter != NULL && letter->ms == ms && letter->seq == seq
+                 ? end_one(cache, l2, letter, again, n)
+                 : PLN_MISS;
+    pln_l2_letters_fini(&found);
+    return status;
 }
 
 static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_t *n) {
@@ -182,8 +203,8 @@ static int end_all(struct pln_cache *cache, struct pln_l2 *l2, bool again, size_
     }
     while ((status = next_page(&pages)) == PLN_OK && pages.page.n > 0) {
         for (size_t i = 0; i < pages.page.n && status >= 0; i++) {
-            const struct pln_l2_entry *entry = &pages.page.letters[i].entry;
-            status = end_one(cache, l2, entry->ms, entry->seq, again, n);
+            status = end_one(cache, l2, &pages.page.letters[i].entry, again, n);
+            status = status == PLN_EINVAL ? PLN_OK : status; /* no write of ours: it stays */
         }
         pln_l2_letters_fini(&pages.page);
         if (status < 0) {
@@ -202,7 +223,7 @@ static int end_letters(struct pln_cache *cache, const char *verb, const char *id
     if (status == PLN_OK && id == NULL) {
         status = end_all(cache, l2, again, &count);
     } else if (status == PLN_OK && (status = read_id(verb, id, &ms, &seq)) == PLN_OK) {
-        status = end_one(cache, l2, ms, seq, again, &count);
+        status = end_by_id(cache, l2, ms, seq, again, &count);
     }
     if (count > 0 && again) {
         pln_drain_tell(cache->drain);

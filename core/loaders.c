@@ -1,71 +1,84 @@
 /* SPDX-License-Identifier: MIT
  *
- * loaders.c - loaders that a policy calls for by name.
+ * loaders.c - what a policy calls for by name: functions that the program has registered, and
+ * loaders among them.
  *
- * Those that the program registered run on workers, where the policy's own functions run. Those of
- * one call's options run in the calling thread, as a call's own loader does, and what is loaded
+ * Loaders that the program registered run on workers, where the policy's own functions run. Those
+ * of one call's options run in the calling thread, as a call's own loader does, and what is loaded
  * behind knows nothing of them.
  */
 #include "hosts.h"
 
 struct pln_registered {
     struct pln_registered *next;
-    pln_loader loader;
+    pln_function function;
     void *arg;
     char name[];
 };
 
 /* ---- the list ---- */
 
-static struct pln_registered **find_locked(struct pln_cache *cache, const char *name) {
-    struct pln_registered **place = &cache->loaders;
+static struct pln_registered **find_locked(struct pln_registered **list, const char *name) {
+    struct pln_registered **place = list;
     while (*place != NULL && strcmp((*place)->name, name) != 0) {
         place = &(*place)->next;
     }
     return place;
 }
 
-static struct pln_registered *new_registered(const char *name, pln_loader loader, void *arg) {
-    size_t size = strlen(name) + 1;
-    struct pln_registered *created = malloc(sizeof *created + size);
-    if (created != NULL) {
-        *created = (struct pln_registered){.loader = loader, .arg = arg};
-        memcpy(created->name, name, size);
-    }
-    return created;
-}
-
-int pln_register_loader(struct pln_cache *cache, const char *name, pln_loader loader, void *arg) {
+int pln_register(struct pln_cache *cache, struct pln_registered **list, const char *what,
+                 const char *name, pln_function function, void *arg) {
     size_t len = name == NULL ? 0 : strlen(name);
     struct pln_registered *created = NULL;
     if (cache == NULL || len == 0 || len > PLN_MAX_LOADER_NAME) {
-        return pln_fail(PLN_EINVAL, "register_loader: a cache, and a name of 1 to %d bytes wanted",
-                        PLN_MAX_LOADER_NAME);
+        return pln_fail(PLN_EINVAL, "register_%s: a cache, and a name of 1 to %d bytes wanted",
+                        what, PLN_MAX_LOADER_NAME);
     }
-    if (loader != NULL && (created = new_registered(name, loader, arg)) == NULL) {
-        return pln_fail(PLN_ENOMEM, "register_loader: no memory for '%s'", name);
+    if (function != NULL && (created = malloc(sizeof *created + len + 1)) == NULL) {
+        return pln_fail(PLN_ENOMEM, "register_%s: no memory for '%s'", what, name);
     }
     pthread_mutex_lock(&cache->policy_lock);
-    struct pln_registered **place = find_locked(cache, name);
-    struct pln_registered *former = *place;
+    struct pln_registered **place = find_locked(list, name), *former = *place;
     if (former != NULL) {
         *place = former->next;
     }
     if (created != NULL) {
-        created->next = cache->loaders;
-        cache->loaders = created;
+        *created = (struct pln_registered){.next = *list, .function = function, .arg = arg};
+        memcpy(created->name, name, len + 1);
+        *list = created;
     }
+    /* relaxed: who looks for one has the lock under which this is changed */
+    atomic_fetch_add_explicit(&cache->registrations, 1, memory_order_relaxed);
     pthread_mutex_unlock(&cache->policy_lock);
     free(former);
     return PLN_OK;
 }
 
-void pln_loaders_free(struct pln_cache *cache) {
+pln_function pln_registered_find(struct pln_cache *cache, struct pln_registered **list,
+                                 const char *name, void **arg) {
+    pthread_mutex_lock(&cache->policy_lock);
+    const struct pln_registered *found = *find_locked(list, name);
+    pln_function function = found != NULL ? found->function : NULL;
+    *arg = found != NULL ? found->arg : NULL;
+    pthread_mutex_unlock(&cache->policy_lock);
+    return function;
+}
+
+void pln_registered_free(struct pln_registered *list) {
     struct pln_registered *next;
-    for (struct pln_registered *one = cache->loaders; one != NULL; one = next) {
+    for (struct pln_registered *one = list; one != NULL; one = next) {
         next = one->next;
         free(one);
     }
+}
+
+int pln_register_loader(struct pln_cache *cache, const char *name, pln_loader loader, void *arg) {
+    return pln_register(cache, cache != NULL ? &cache->loaders : NULL, "loader", name,
+                        (pln_function) loader, arg);
+}
+
+static pln_loader find_loader(struct pln_cache *cache, const char *name, void **arg) {
+    return (pln_loader) pln_registered_find(cache, &cache->loaders, name, arg);
 }
 
 /* ---- loading ---- */
@@ -83,19 +96,13 @@ static int check(int status, const struct pln_load *load, const char *name) {
 
 int pln_cache_load_by_name(struct pln_cache *cache, const char *name, struct pln_bytes key,
                            struct pln_load *load, bool *has_ttl) {
-    struct pln_registered found = {.loader = NULL};
-    pthread_mutex_lock(&cache->policy_lock);
-    const struct pln_registered *registered = *find_locked(cache, name);
-    if (registered != NULL) {
-        found.loader = registered->loader;
-        found.arg = registered->arg;
-    }
-    pthread_mutex_unlock(&cache->policy_lock);
-    if (found.loader == NULL) {
+    void *arg;
+    pln_loader loader = find_loader(cache, name, &arg);
+    if (loader == NULL) {
         return pln_fail(PLN_ELOADER, "no loader '%s' is registered", name);
     }
     pln_fail(PLN_ELOADER, "loader '%s' failed and gave no reason", name);
-    int status = check(found.loader(found.arg, key, load), load, name);
+    int status = check(loader(arg, key, load), load, name);
     *has_ttl = load->ttl_ms != 0;
     return status;
 }
@@ -133,17 +140,11 @@ void pln_loader_choose(struct pln_request *request) {
     }
 }
 
-static bool is_registered(struct pln_cache *cache, const char *name) {
-    pthread_mutex_lock(&cache->policy_lock);
-    bool is_there = *find_locked(cache, name) != NULL;
-    pthread_mutex_unlock(&cache->policy_lock);
-    return is_there;
-}
-
 bool pln_loader_can_run(const struct pln_request *request) {
     const struct pln_rule *rule = request->match.rule;
+    void *arg;
     return rule != NULL && (rule->hooks & PLN_RULE_LOAD) != 0 &&
-           (rule->loader == NULL || is_registered(request->cache, rule->loader));
+           (rule->loader == NULL || find_loader(request->cache, rule->loader, &arg) != NULL);
 }
 
 int pln_loader_missing(const struct pln_request *request) {

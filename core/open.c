@@ -253,9 +253,6 @@ static int build(struct pln_cache *cache, const struct pln_options *options, uns
         status = pln_swaps_new(&cache->swaps);
     }
     if (status == PLN_OK) {
-        status = pln_stores_new(&cache->stores);
-    }
-    if (status == PLN_OK) {
         status = pln_heard_new(&cache->heard);
     }
     if (status == PLN_OK) {
@@ -422,10 +419,10 @@ static void end_all(struct pln_cache *cache) {
     if (cache->policy != NULL) {
         pln_ruleset_unref(cache->policy);
     }
-    pln_loaders_free(cache);
+    pln_registered_free(cache->loaders);
+    pln_registered_free(cache->stores);
     pln_shared_free(cache->shared);
     pln_swaps_free(cache->swaps);
-    pln_stores_free(cache->stores);
     pln_heard_free(cache->heard);
     pln_schema_free(cache->schema);
     pln_alerts_free(cache->alerts);

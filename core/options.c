@@ -191,7 +191,9 @@ static void default_ms(pln_ms *field, pln_ms value) {
 }
 
 static void fill_defaults(struct pln_options *options, bool has_l2) {
-    options->name = options->name != NULL ? options->name : "perilune";
+    options->name = options->name != NULL ? options->name
+                    : options->ns != NULL ? options->ns
+                                          : "perilune";
     options->ns = options->ns != NULL ? options->ns : options->name;
     options->max_bytes = options->max_bytes != 0 ? options->max_bytes : (size_t) 64 << 20;
     options->max_item_bytes = options->max_item_bytes != 0 ? options->max_item_bytes

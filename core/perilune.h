@@ -127,7 +127,7 @@ typedef void (*pln_log)(void *arg, int level, const char *line);
 typedef pln_ms (*pln_clock)(void *arg);
 
 struct pln_options {
-    const char *name;           /* shown in logs and stats; default "perilune" */
+    const char *name;           /* shown in logs and stats; default: ns, else "perilune" */
     const char *ns;             /* prefix of all keys in Redis ("namespace"); default: name */
     size_t max_bytes;           /* budget of L1, all included; default 64 MiB */
     size_t max_item_bytes;      /* larger values live in L2 only; default max_bytes / 16 */

@@ -98,7 +98,8 @@ struct pln_write_options {
     size_t batch;      /* items of one call at most; default 500 */
     pln_ms every_ms;   /* an item waits so long for others to come with it; default 100 ms */
     size_t most;       /* items waiting in the queue of the namespace; default 100,000 */
-    unsigned attempts; /* after so many an item becomes a dead letter; default 10 */
+    unsigned attempts; /* after so many an item becomes a dead letter; default 10. Of instances that
+                          had it before at most half of them count */
     pln_ms backoff_ms; /* before the second attempt, doubling up to a minute; default 200 ms */
     size_t dead;       /* dead letters kept, the oldest go first; default 10,000 */
 };
@@ -150,8 +151,9 @@ typedef bool (*pln_letter_visit)(void *arg, const struct pln_dead_letter *letter
 PLN_API int pln_dead_letters(struct pln_cache *cache, size_t most, pln_letter_visit visit,
                              void *arg);
 /* Puts a letter back at the end of the queue, unless the key has been written since: then it is
- * dropped, since it would undo that. With NULL all of them. *n: how many were put back.
- * Return: PLN_OK; PLN_MISS where there is no such letter. */
+ * dropped, since it would undo that. The next reader gets what waits again. With NULL all of them,
+ * but for those that are no writes of ours. *n: how many were put back.
+ * Return: PLN_OK; PLN_MISS where there is no such letter; PLN_EINVAL where it is no write. */
 PLN_API int pln_retry_letter(struct pln_cache *cache, const char *id, size_t *n);
 /* Removes one, or with NULL all of them. */
 PLN_API int pln_drop_letter(struct pln_cache *cache, const char *id, size_t *n);

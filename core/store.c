@@ -14,67 +14,9 @@
 
 #include <stdio.h>
 
-struct named {
-    struct named *next;
-    pln_store store;
-    void *arg;
-    char name[];
-};
-
-struct pln_stores {
-    struct named *first; /* under the policy's lock */
-};
-
-/* ---- the list ---- */
-
-int pln_stores_new(struct pln_stores **stores) {
-    *stores = calloc(1, sizeof **stores);
-    return *stores != NULL ? PLN_OK : pln_fail(PLN_ENOMEM, "open: no memory for stores");
-}
-
-void pln_stores_free(struct pln_stores *stores) {
-    struct named *next;
-    for (struct named *one = stores != NULL ? stores->first : NULL; one != NULL; one = next) {
-        next = one->next;
-        free(one);
-    }
-    free(stores);
-}
-
-static struct named **find_locked(struct pln_cache *cache, const char *name) {
-    struct named **place = &cache->stores->first;
-    while (*place != NULL && strcmp((*place)->name, name) != 0) {
-        place = &(*place)->next;
-    }
-    return place;
-}
-
 int pln_register_store(struct pln_cache *cache, const char *name, pln_store store, void *arg) {
-    size_t len = name == NULL ? 0 : strlen(name);
-    struct named *created = NULL;
-    if (cache == NULL || len == 0 || len > PLN_MAX_STORE_NAME) {
-        return pln_fail(PLN_EINVAL, "register_store: a cache, and a name of 1 to %d bytes wanted",
-                        PLN_MAX_STORE_NAME);
-    }
-    if (store != NULL && (created = malloc(sizeof *created + len + 1)) == NULL) {
-        return pln_fail(PLN_ENOMEM, "register_store: no memory for '%s'", name);
-    }
-    pthread_mutex_lock(&cache->policy_lock);
-    struct named **place = find_locked(cache, name);
-    struct named *former = *place;
-    if (former != NULL) {
-        *place = former->next;
-    }
-    if (created != NULL) {
-        *created = (struct named){.next = cache->stores->first, .store = store, .arg = arg};
-        memcpy(created->name, name, len + 1);
-        cache->stores->first = created;
-    }
-    /* relaxed: see pln_store_changes() */
-    atomic_fetch_add_explicit(&cache->store_changes, 1, memory_order_relaxed);
-    pthread_mutex_unlock(&cache->policy_lock);
-    free(former);
-    return PLN_OK;
+    return pln_register(cache, cache != NULL ? &cache->stores : NULL, "store", name,
+                        (pln_function) store, arg);
 }
 
 /* ---- terms ---- */
@@ -165,7 +107,7 @@ bool pln_store_may_be(struct pln_cache *cache) {
 
 uint64_t pln_store_changes(struct pln_cache *cache) {
     /* relaxed: who looks for a store has the lock under which this is changed */
-    return atomic_load_explicit(&cache->store_changes, memory_order_relaxed);
+    return atomic_load_explicit(&cache->registrations, memory_order_relaxed);
 }
 
 int pln_store_strategy(struct pln_cache *cache, const struct pln_rule *rule, const char *verb) {
@@ -227,13 +169,8 @@ static int find_store(struct call *call) {
     if (rule->store == NULL) {
         return PLN_OK;
     }
-    pthread_mutex_lock(&call->cache->policy_lock);
-    const struct named *found = *find_locked(call->cache, rule->store);
-    if (found != NULL) {
-        call->store = found->store;
-        call->arg = found->arg;
-    }
-    pthread_mutex_unlock(&call->cache->policy_lock);
+    call->store = (pln_store) pln_registered_find(call->cache, &call->cache->stores, rule->store,
+                                                  &call->arg);
     return call->store != NULL
                ? PLN_OK
                : pln_fail(PLN_ESTORE, "%s:%d: rule '%s': no store '%s' is registered", rule->file,

@@ -11,11 +11,6 @@
 
 /* ---- store.c ---- */
 
-struct pln_stores; /* those of the program, by name */
-
-int pln_stores_new(struct pln_stores **stores);
-void pln_stores_free(struct pln_stores *stores);
-
 /* How the keys of a rule, or with NULL those without one, are written: every field has its value.
  */
 const struct pln_write_options *pln_store_terms(const struct pln_cache *cache,

@@ -170,6 +170,14 @@ static void keep(struct write *write, struct pln_stamp *stamp, const struct pln_
     }
 }
 
+static int check_strategy(int strategy) {
+    return strategy == PLN_WRITE_THROUGH || strategy == PLN_WRITE_AROUND
+               ? pln_fail(PLN_EINVAL, "swap: cas and incr are for keys that are written aside or "
+                                      "behind: the store is written first here, and knows of no "
+                                      "condition")
+               : PLN_OK;
+}
+
 /* With its place in the queue, where the rule writes behind. */
 static int send(struct write *write, struct pln_l2_swap *swap, struct pln_l2_value *value) {
     struct pln_cache *cache = write->cache;
@@ -276,12 +284,7 @@ static int swap_begun(struct write *write, const struct want *want,
     }
     int strategy = status == PLN_OK ? pln_store_strategy(write->cache, write->match.rule, "swap")
                                     : status;
-    status = strategy < 0 ? strategy : PLN_OK;
-    if (strategy == PLN_WRITE_THROUGH || strategy == PLN_WRITE_AROUND) {
-        status = pln_fail(PLN_EINVAL, "swap: cas and incr are for keys that are written aside or "
-                                      "behind: the store is written first here, and knows of no "
-                                      "condition");
-    }
+    status = strategy < 0 ? strategy : check_strategy(strategy);
     if (status == PLN_OK) {
         status = uses_l2(write) ? swap_l2(write, want) : swap_l1(write, want);
     }
@@ -386,9 +389,9 @@ static int look(struct addition *addition, bool takes_copy) {
     }
     static const struct pln_set_options no_options = {0};
     status = pln_write_begin(&write, addition->key, pln_bytes_of("", 0), &no_options, "incr");
-    bool is_behind = status == PLN_OK &&
-                     pln_store_terms(cache, write.match.rule)->strategy == PLN_WRITE_BEHIND;
-    if (is_behind) {
+    int strategy = status == PLN_OK ? pln_store_terms(cache, write.match.rule)->strategy : 0;
+    status = status == PLN_OK ? check_strategy(strategy) : status;
+    if (strategy == PLN_WRITE_BEHIND) {
         status = load(addition);
     } else if (status == PLN_OK && uses_l2(&write)) {
         status = pln_l2_get(pln_cache_l2(cache), &write.key,

@@ -358,6 +358,9 @@ static int take_step(struct pln_conn *conn, const struct step *step,
         return step->take(conn, reply);
     }
     const struct pln_refusal *refusal = pln_refusal_of(reply);
+    if (refusal != NULL && refusal->is_pong) { /* in the place of AUTH */
+        return PLN_OK;
+    }
     if (step->is_needed || (refusal != NULL && refusal->is_fatal)) {
         char hint[PLN_ERROR_TEXT / 2];
         pln_refusal_hint(reply, hint, sizeof hint);

@@ -123,6 +123,13 @@ static bool is_text(const struct pln_reply *reply, const char *text) {
            memcmp(reply->bytes.data, text, reply->bytes.len) == 0;
 }
 
+static bool is_pong(const struct pln_reply *reply) {
+    const struct pln_refusal *refusal = pln_refusal_of(reply);
+    return (refusal != NULL && refusal->is_pong) ||
+           (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
+            is_text(&reply->elements[0], "pong"));
+}
+
 int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
     const struct pln_reply *part = reply->elements;
     if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 3 && is_text(&part[0], "message")) {
@@ -137,8 +144,7 @@ int pln_link_take(struct pln_node *node, const struct pln_reply *reply) {
                is_text(&part[0], "subscribe")) {
         node->link.n_subscribed++;
         return PLN_OK;
-    } else if (reply->kind == PLN_REPLY_ARRAY && reply->n_elements == 2 &&
-               is_text(&part[0], "pong")) {
+    } else if (is_pong(reply)) {
         node->link.n_unanswered -= node->link.n_unanswered > 0;
         return node->link.n_unanswered == 0 ? pln_mend_confirm(node) : PLN_OK;
     }

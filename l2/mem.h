@@ -16,6 +16,12 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+/* The last write of a key that waits, or that could not be stored. */
+struct mem_last {
+    uint64_t ms, seq;        /* 0-0: there is none */
+    struct mem_write *write; /* NULL: it is a dead letter */
+};
+
 struct record {
     uint8_t *envelope; /* NULL: no value */
     size_t envelope_bytes;
@@ -24,6 +30,7 @@ struct record {
     bool is_leased;
     pln_ns made_at;  /* the value, or the removal of one that was written through */
     bool is_awaited; /* somebody was told to wait for the lease's end */
+    struct mem_last last;
     UT_hash_handle hh;
     size_t key_len;
     char key[];
@@ -41,21 +48,12 @@ struct mem_letter {
     struct mem_write *write;
     char error[];
 };
-/* The last write of a key: one that waits, or one that could not be stored. */
-struct mem_last {
-    uint64_t ms, seq;
-    struct mem_write *write; /* NULL: it is a dead letter */
-    UT_hash_handle hh;
-    size_t key_len;
-    char key[];
-};
 struct mem_ids {
     uint64_t ms, seq; /* of the last one */
 };
 struct mem_queue {
     struct mem_write *first, **end;
     struct mem_letter *first_letter, **end_letter;
-    struct mem_last *lasts;
     size_t n, n_letters;
     struct mem_ids ids, letter_ids;
     uint8_t lead[16];
@@ -228,11 +226,13 @@ int pln_mem_through(struct pln_l2 *l2, const struct pln_hashed *key, const struc
                     pln_ns began, pln_ns deadline);
 /* The next id, at this time. */
 void pln_mem_next_id(struct mem_ids *ids, pln_ms now);
-/* Puts a write at the end, as its key's last one. It becomes the queue's, where there is memory. */
-bool pln_mem_queue_add(struct mem_queue *queue, struct mem_write *write, pln_ms now);
-struct mem_last *pln_mem_find_last(struct mem_queue *queue, struct pln_bytes key);
-/* Forgets the last write of a key, where it is this one. */
-void pln_mem_forget_last(struct mem_queue *queue, const struct mem_write *write);
+/* Puts a write, which becomes the queue's, at the end, as its key's last one. */
+void pln_mem_queue_add(struct mem_queue *queue, struct record *record, struct mem_write *write,
+                       pln_ms now);
+/* The key's record where this is the key's last write. */
+struct record *pln_mem_whose_last(struct space *space, const struct mem_write *write);
+/* Forgets that it is. */
+void pln_mem_forget_last(struct space *space, const struct mem_write *write);
 /* Takes a write out, which becomes the caller's; NULL: it is not there. */
 struct mem_write *pln_mem_unqueue(struct mem_queue *queue, uint64_t ms, uint64_t seq);
 bool pln_mem_leads(struct mem_client *client, const struct pln_l2_taking *taking);

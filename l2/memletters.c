@@ -24,10 +24,10 @@ static struct mem_letter *unlist(struct mem_queue *queue, uint64_t ms, uint64_t 
     return letter;
 }
 
-static void drop_oldest(struct mem_queue *queue) {
-    const struct pln_l2_entry *oldest = &queue->first_letter->letter.entry;
-    struct mem_letter *letter = unlist(queue, oldest->ms, oldest->seq);
-    pln_mem_forget_last(queue, letter->write);
+static void drop_oldest(struct space *space) {
+    const struct pln_l2_entry *oldest = &space->queue.first_letter->letter.entry;
+    struct mem_letter *letter = unlist(&space->queue, oldest->ms, oldest->seq);
+    pln_mem_forget_last(space, letter->write);
     free_letter(letter);
 }
 
@@ -54,9 +54,9 @@ static int bury_locked(struct mem_client *client, const struct pln_l2_entry *ent
         free(letter);
         return PLN_OK;
     }
-    struct mem_last *last = pln_mem_find_last(queue, write->entry.key);
-    if (last != NULL && last->write == write) {
-        last->write = NULL;
+    struct record *record = pln_mem_whose_last(client->space, write);
+    if (record != NULL) {
+        record->last.write = NULL;
     }
     pln_ms now = pln_mem_server_now(client);
     pln_mem_next_id(&queue->letter_ids, now);
@@ -75,7 +75,7 @@ static int bury_locked(struct mem_client *client, const struct pln_l2_entry *ent
     queue->end_letter = &letter->next;
     queue->n_letters++;
     while (queue->n_letters > most) {
-        drop_oldest(queue);
+        drop_oldest(client->space);
     }
     return PLN_OK;
 }
@@ -141,15 +141,12 @@ static int end_locked(struct mem_client *client, uint64_t ms, uint64_t seq, bool
     if (letter == NULL) {
         return PLN_MISS;
     }
-    const struct mem_last *last = pln_mem_find_last(queue, letter->write->entry.key);
-    bool is_last = last != NULL && last->write == NULL && last->ms == letter->letter.write_ms &&
-                   last->seq == letter->letter.write_seq;
-    int status = PLN_OK;
+    struct record *record = pln_mem_whose_last(client->space, letter->write);
+    int status = !again || record != NULL ? PLN_OK : PLN_NOT_STORED;
     if (!again) {
-        pln_mem_forget_last(queue, letter->write);
-    } else if (!is_last) {
-        status = PLN_NOT_STORED;
-    } else if (pln_mem_queue_add(queue, letter->write, pln_mem_server_now(client))) {
+        pln_mem_forget_last(client->space, letter->write);
+    } else if (record != NULL) {
+        pln_mem_queue_add(queue, record, letter->write, pln_mem_server_now(client));
         letter->write = NULL; /* the queue's again */
     }
     free_letter(letter);

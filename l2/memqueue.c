@@ -18,61 +18,31 @@ void pln_mem_next_id(struct mem_ids *ids, pln_ms now) {
     ids->ms = is_new ? (uint64_t) now : ids->ms;
 }
 
-struct mem_last *pln_mem_find_last(struct mem_queue *queue, struct pln_bytes key) {
-    struct mem_last *last = NULL;
-    HASH_FIND(hh, queue->lasts, key.data, key.len, last);
-    return last;
+struct record *pln_mem_whose_last(struct space *space, const struct mem_write *write) {
+    struct record *record = pln_mem_find_record(space, write->entry.key);
+    bool is_last = record != NULL && record->last.ms == write->entry.ms &&
+                   record->last.seq == write->entry.seq;
+    return is_last ? record : NULL;
 }
 
-static struct mem_last *make_last(struct mem_queue *queue, struct pln_bytes key) {
-    struct mem_last *last = pln_mem_find_last(queue, key);
-    if (last != NULL) {
-        return last;
-    }
-    last = calloc(1, sizeof *last + key.len);
-    if (last == NULL) {
-        return NULL;
-    }
-    last->key_len = key.len;
-    if (key.len > 0) {
-        memcpy(last->key, key.data, key.len);
-    }
-    HASH_ADD_KEYPTR(hh, queue->lasts, last->key, last->key_len, last);
-    if (last->hh.tbl == NULL) {
-        free(last);
-        return NULL;
-    }
-    return last;
-}
-
-static void drop_last(struct mem_queue *queue, struct mem_last *last) {
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot follow uthash */
-    HASH_DEL(queue->lasts, last);
-    free(last);
-}
-
-void pln_mem_forget_last(struct mem_queue *queue, const struct mem_write *write) {
-    struct mem_last *last = pln_mem_find_last(queue, write->entry.key);
-    if (last != NULL && last->ms == write->entry.ms && last->seq == write->entry.seq) {
-        drop_last(queue, last);
+void pln_mem_forget_last(struct space *space, const struct mem_write *write) {
+    struct record *record = pln_mem_whose_last(space, write);
+    if (record != NULL) {
+        record->last = (struct mem_last){.ms = 0};
     }
 }
 
-bool pln_mem_queue_add(struct mem_queue *queue, struct mem_write *write, pln_ms now) {
-    struct mem_last *last = make_last(queue, write->entry.key);
-    if (last == NULL) {
-        return false;
-    }
+void pln_mem_queue_add(struct mem_queue *queue, struct record *record, struct mem_write *write,
+                       pln_ms now) {
     pln_mem_next_id(&queue->ids, now);
-    write->entry.ms = last->ms = queue->ids.ms;
-    write->entry.seq = last->seq = queue->ids.seq;
+    record->last = (struct mem_last){queue->ids.ms, queue->ids.seq, write};
+    write->entry.ms = queue->ids.ms;
+    write->entry.seq = queue->ids.seq;
     write->entry.n_taken = 0;
     write->next = NULL;
-    last->write = write;
     *queue->end = write;
     queue->end = &write->next;
     queue->n++;
-    return true;
 }
 
 struct mem_write *pln_mem_unqueue(struct mem_queue *queue, uint64_t ms, uint64_t seq) {
@@ -96,9 +66,6 @@ void pln_mem_queue_forget(struct mem_queue *queue) {
         queue->first = after;
     }
     pln_mem_forget_letters(queue);
-    while (queue->lasts != NULL) {
-        drop_last(queue, queue->lasts);
-    }
     pln_mem_queue_init(queue);
 }
 
@@ -150,17 +117,16 @@ static int queue_locked(struct mem_client *client, const struct pln_hashed *key,
         return pln_queue_full(write->most);
     }
     struct mem_write *made = new_write(key, write);
-    if (made == NULL || make_last(queue, key->key) == NULL) { /* so that it can be added below */
+    struct record *record = pln_mem_make_record(client->space, key->key);
+    if (made == NULL || record == NULL) {
         free(made);
         return pln_fail(PLN_ENOMEM, "l2: no memory for a write that waits");
     }
     int status = write_locked(client, key, write, value);
-    if (status != PLN_OK || !pln_mem_queue_add(queue, made, pln_mem_server_now(client))) {
+    if (status == PLN_OK) {
+        pln_mem_queue_add(queue, record, made, pln_mem_server_now(client));
+    } else {
         free(made);
-    }
-    struct mem_last *last = pln_mem_find_last(queue, key->key);
-    if (last != NULL && last->ms == 0) { /* made here, and of no use */
-        drop_last(queue, last);
     }
     return status;
 }
@@ -191,12 +157,11 @@ int pln_mem_write(struct pln_l2 *l2, const struct pln_hashed *key, const struct 
 static int through_locked(struct mem_client *client, const struct pln_hashed *key,
                           const struct pln_l2_item *item, pln_ns began) {
     struct record *record = pln_mem_make_record(client->space, key->key);
-    struct mem_last *last = pln_mem_find_last(&client->space->queue, key->key);
     int status = PLN_OK;
     if (record == NULL) {
         return pln_fail(PLN_ENOMEM, "l2: no memory for a value");
     }
-    bool is_waiting = last != NULL && last->write != NULL; /* it came while this was stored */
+    bool is_waiting = record->last.write != NULL; /* it came while this was stored */
     bool is_mixed = item != NULL && (record->made_at > began || key->is_plain || is_waiting);
     if (item != NULL && !is_mixed) {
         status = pln_mem_store(client, key->key, item, client->space->clock);
@@ -205,8 +170,8 @@ static int through_locked(struct mem_client *client, const struct pln_hashed *ke
         pln_mem_remove_locked(client, key->key);
         record->made_at = pln_clock_precise();
     }
-    if (last != NULL && !is_waiting) { /* a dead letter, which this has written over */
-        drop_last(&client->space->queue, last);
+    if (!is_waiting) { /* of a dead letter, if any, which this has written over */
+        record->last = (struct mem_last){.ms = 0};
     }
     pln_mem_post_locked(client, PLN_MESSAGE_KEY, key->key);
     return status == PLN_OK && is_mixed ? PLN_NOT_STORED : status;
@@ -325,7 +290,7 @@ static int end(struct pln_l2 *l2, const struct pln_l2_taking *taking,
     for (size_t i = 0; status == PLN_OK && i < n; i++) {
         struct mem_write *write = pln_mem_unqueue(queue, entries[i].ms, entries[i].seq);
         if (write != NULL) {
-            pln_mem_forget_last(queue, write);
+            pln_mem_forget_last(client->space, write);
             free(write);
         }
     }
@@ -347,9 +312,9 @@ static int find(struct pln_l2 *l2, const struct pln_hashed *key, pln_ns deadline
     if (status != PLN_OK) {
         return status;
     }
-    const struct mem_last *last = pln_mem_find_last(&client->space->queue, key->key);
-    bool is_there = last != NULL && last->write != NULL;
-    status = is_there ? pln_entries_pack(&last->write->entry, 1, entry) : PLN_MISS;
+    const struct record *record = pln_mem_find_record(client->space, key->key);
+    bool is_there = record != NULL && record->last.write != NULL;
+    status = is_there ? pln_entries_pack(&record->last.write->entry, 1, entry) : PLN_MISS;
     status = pln_mem_leave(client, is_late, status);
     if (status != PLN_OK) {
         pln_l2_entries_fini(entry);

@@ -6,18 +6,6 @@
 
 /* ---- swap ---- */
 
-/* What is there, where that is not what is expected: PLN_NOT_STORED, PLN_MISS; else PLN_OK. */
-static int compare(const struct pln_l2_swap *swap, const struct pln_l2_value *present) {
-    const struct pln_l2_item *item = &present->item;
-    if (present->memory == NULL || item->is_absent || item->fresh_left <= 0) {
-        return swap->expects ? PLN_MISS : PLN_OK;
-    }
-    return swap->expects && item->format == swap->format && item->packing == swap->packing &&
-                   pln_bytes_equal(item->value, swap->expected)
-               ? PLN_OK
-               : PLN_NOT_STORED;
-}
-
 int pln_mem_swap_locked(struct mem_client *client, const struct pln_hashed *key,
                         const struct pln_l2_swap *swap, struct pln_l2_value *value) {
     struct pln_l2_value present = {.memory = NULL};
@@ -25,7 +13,7 @@ int pln_mem_swap_locked(struct mem_client *client, const struct pln_hashed *key,
     struct pln_l2_item item = *swap->item;
     uint64_t clock = client->space->clock;
     (void) pln_mem_read_record(client, record, &present);
-    int status = compare(swap, &present);
+    int status = pln_swap_compare(swap, &present);
     if (status == PLN_NOT_STORED) {
         *value = present;
         return status;

@@ -130,8 +130,11 @@ static int agree(struct pln_pool *pool, const struct pln_conn *conn, bool is_lin
     struct timespec until = pln_timespec(deadline);
     int waited = 0;
     pthread_mutex_lock(&pool->lock);
-    while (waited == 0 && !is_link && !is_right_locked(pool, conn)) {
+    while (waited == 0 && !is_right_locked(pool, conn)) {
         pool->on_other_server(pool->arg);
+        if (is_link) { /* which would wait for itself */
+            break;
+        }
         waited = pthread_cond_clockwait(&pool->agreed, &pool->lock, CLOCK_MONOTONIC, &until);
     }
     bool is_right = is_right_locked(pool, conn);

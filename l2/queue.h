@@ -4,7 +4,7 @@
  *
  * Names in Redis, for a namespace N: N:queue the writes in the order in which they were
  * acknowledged (a stream, with a consumer group), N:queue:last which entry is a key's last one (a
- * hash, for as long as it waits), N:queue:lead who stores just now (a token that ends),
+ * hash, for as long as it waits), N:queue:lead who stores just now (a token, and its end),
  * N:queue:dead what could not be stored (a stream). They lie on one server, and so must the values:
  * a cluster needs a namespace in braces, and independent servers (redis+ring) are refused.
  *

@@ -138,62 +138,74 @@
     "  end\n"                                                                                      \
     "end\n"
 
+/* D has the token of who leads, and when that ends: Redis may drop what has a life of its own when
+ * its memory is full, and who leads would not know. leader() says who, and for how long; begin()
+ * that it is 1 for 2 from now on, also where there is no memory. */
+#define LEAD                                                                                       \
+    TIME "local function leader(D)\n"                                                              \
+         "  local held = redis.call('GET', D) or ''\n"                                             \
+         "  local left = #held == 24 and struct.unpack('>I8', held, 17) - now() or 0\n"            \
+         "  if left <= 0 then return nil, 0 end\n"                                                 \
+         "  return string.sub(held, 1, 16), left\n"                                                \
+         "end\n"                                                                                   \
+         "local function begin(D)\n"                                                               \
+         "  redis.call('PERSIST', D)\n"                                                            \
+         "  redis.call('SET', D, ARGV[1] .. at(now(), ARGV[2]))\n"                                 \
+         "  return true\n"                                                                         \
+         "end\n"
+
 /* Q, D. 1: who asks; 2: for how long; 3: after which entry, of those that were taken before; '' is
  * of new ones; 4: how many; 5: in how many bytes. A full server refuses what may need memory,
  * unless the script has written before: so first what needs none. */
 #define QUEUE_TAKE                                                                                 \
-    STEPS                                                                                          \
-    "local Q, D = KEYS[1], KEYS[2]\n"                                                              \
-    "local token, lead, from, most, bytes = unpack(ARGV)\n"                                        \
-    "local held = redis.call('GET', D)\n"                                                          \
-    "redis.call('PERSIST', Q)\n"                                                                   \
-    "if held == token then redis.call('PEXPIRE', D, lead)\n"                                       \
-    "elseif held then return {0, math.max(0, redis.call('PTTL', D))}\n"                            \
-    "elseif from == '' then return {0, 0}\n"                                                       \
-    "else redis.call('SET', D, token, 'PX', lead) end\n"                                           \
-    "local is_new, first, last, gone = from == '', nil, nil, {}\n"                                 \
-    "local function next(step)\n"                                                                  \
-    "  local r = redis.pcall('XREADGROUP', 'GROUP', 'store', 'store', 'COUNT', step,\n"            \
-    "    'STREAMS', Q, is_new and '>' or from)\n"                                                  \
-    "  if r and r.err and string.find(r.err, 'NOGROUP') then\n"                                    \
-    "    if redis.call('EXISTS', Q) == 0 then return {} end\n"                                     \
-    "    redis.call('XGROUP', 'CREATE', Q, 'store', '0')\n"                                        \
-    "    return is_new and next(step) or {}\n"                                                     \
-    "  end\n"                                                                                      \
-    "  if r and r.err then error(r.err) end\n"                                                     \
-    "  local list = r and r[1][2] or {}\n"                                                         \
-    "  for _, e in ipairs(list) do\n"                                                              \
-    "    first, last, from = first or e[1], e[1], e[1]\n"                                          \
-    "    if not e[2] then gone[#gone + 1] = e[1] end\n"                                            \
-    "    e[3] = 1\n"                                                                               \
-    "  end\n"                                                                                      \
-    "  return list\n"                                                                              \
-    "end\n"                                                                                        \
-    "read(tonumber(most), tonumber(bytes), next)\n"                                                \
-    "for i = 1, #gone, 1000 do\n"                                                                  \
-    "  redis.call('XACK', Q, 'store', unpack(gone, i, math.min(i + 999, #gone)))\n"                \
-    "end\n"                                                                                        \
-    "if not is_new and n > 0 then\n"                                                               \
-    "  local times = {}\n"                                                                         \
-    "  for _, p in ipairs(redis.call('XPENDING', Q, 'store', first, last, n + #gone)) do\n"        \
-    "    times[p[1]] = p[4]\n"                                                                     \
-    "  end\n"                                                                                      \
-    "  for _, e in ipairs(all) do e[3] = times[e[1]] or 1 end\n"                                   \
-    "end\n"                                                                                        \
-    "return {1, all}\n"
+    STEPS LEAD                                                                                     \
+        "local Q, D = KEYS[1], KEYS[2]\n"                                                          \
+        "local token, lead, from, most, bytes = unpack(ARGV)\n"                                    \
+        "local holder, left = leader(D)\n"                                                         \
+        "redis.call('PERSIST', Q)\n"                                                               \
+        "if holder ~= token and (holder or from == '') then return {0, left} end\n"                \
+        "begin(D)\n"                                                                               \
+        "local is_new, first, last, gone = from == '', nil, nil, {}\n"                             \
+        "local function next(step)\n"                                                              \
+        "  local r = redis.pcall('XREADGROUP', 'GROUP', 'store', 'store', 'COUNT', step,\n"        \
+        "    'STREAMS', Q, is_new and '>' or from)\n"                                              \
+        "  if r and r.err and string.find(r.err, 'NOGROUP') then\n"                                \
+        "    if redis.call('EXISTS', Q) == 0 then return {} end\n"                                 \
+        "    redis.call('XGROUP', 'CREATE', Q, 'store', '0')\n"                                    \
+        "    return is_new and next(step) or {}\n"                                                 \
+        "  end\n"                                                                                  \
+        "  if r and r.err then error(r.err) end\n"                                                 \
+        "  local list = r and r[1][2] or {}\n"                                                     \
+        "  for _, e in ipairs(list) do\n"                                                          \
+        "    first, last, from = first or e[1], e[1], e[1]\n"                                      \
+        "    if not e[2] then gone[#gone + 1] = e[1] end\n"                                        \
+        "    e[3] = 1\n"                                                                           \
+        "  end\n"                                                                                  \
+        "  return list\n"                                                                          \
+        "end\n"                                                                                    \
+        "read(tonumber(most), tonumber(bytes), next)\n"                                            \
+        "for i = 1, #gone, 1000 do\n"                                                              \
+        "  redis.call('XACK', Q, 'store', unpack(gone, i, math.min(i + 999, #gone)))\n"            \
+        "end\n"                                                                                    \
+        "if not is_new and n > 0 then\n"                                                           \
+        "  local times = {}\n"                                                                     \
+        "  for _, p in ipairs(redis.call('XPENDING', Q, 'store', first, last, n + #gone)) do\n"    \
+        "    times[p[1]] = p[4]\n"                                                                 \
+        "  end\n"                                                                                  \
+        "  for _, e in ipairs(all) do e[3] = times[e[1]] or 1 end\n"                               \
+        "end\n"                                                                                    \
+        "return {1, all}\n"
 
 /* Whether the lead is that of 1 still; then it is prolonged by 2. */
 #define LEADS                                                                                      \
-    "local function leads(D)\n"                                                                    \
-    "  return redis.call('GET', D) == ARGV[1] and redis.call('PEXPIRE', D, ARGV[2]) == 1\n"        \
-    "end\n"
+    LEAD "local function leads(D)\n"                                                               \
+         "  return leader(D) == ARGV[1] and begin(D)\n"                                            \
+         "end\n"
 
 /* D. */
 #define QUEUE_HOLD LEADS "return leads(KEYS[1]) and 1 or 0\n"
 /* D; 1: who had it. */
-#define QUEUE_LEAVE                                                                                \
-    "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n"                                 \
-    "return redis.call('DEL', KEYS[1])\n"
+#define QUEUE_LEAVE LEAD "return leader(KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1]) or 0\n"
 
 /* Q, D, H. 3: how many; so many ids, as many keys. */
 #define QUEUE_END                                                                                  \

@@ -29,7 +29,8 @@ static const struct pln_refusal refusals[] = {
      "its maxmemory is reached: reads go on, what is written is not stored; raise maxmemory, or let "
      "maxmemory-policy evict (volatile-lru, which spares what waits to be stored)"},
     {"MISCONF", NULL,
-     "it cannot save to its disk: reads go on, what is written is not stored; its log says why"},
+     "it cannot save to its disk: reads go on, what is written is not stored; its log says why",
+     .is_pong = true},
     {"NOREPLICAS", NULL,
      "fewer replicas than min-replicas-to-write: reads go on, what is written is not stored"},
     {"NOAUTH", NULL, "give a password, in the URL or as an option", .is_last = true,

@@ -46,7 +46,7 @@ static bool take_breath(struct way *way) {
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &point, NULL) == EINTR) {
     }
     way->pause = way->pause * 2 < last_pause ? way->pause * 2 : last_pause;
-    return true;
+    return pln_clock_precise() < way->deadline; /* else what it was refused for is the answer */
 }
 
 struct pln_node *pln_route_find(struct pln_node *asked, struct pln_redirect *redirect,

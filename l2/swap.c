@@ -77,8 +77,7 @@ static int swap_once(const struct swapping *swapping, const struct pln_l2_swap *
     return status == PLN_EBUSY && write != NULL ? pln_queue_full(write->most) : status;
 }
 
-/* Whether a value is what is expected. */
-static int compare(const struct pln_l2_swap *swap, const struct pln_l2_value *value) {
+int pln_swap_compare(const struct pln_l2_swap *swap, const struct pln_l2_value *value) {
     const struct pln_l2_item *item = &value->item;
     if (value->memory == NULL || item->is_absent || item->fresh_left <= 0) {
         return swap->expects ? PLN_MISS : PLN_OK;
@@ -122,7 +121,7 @@ static int swap_apart(const struct swapping *swapping, const struct pln_l2_swap 
     if (status < 0) {
         return status;
     }
-    status = compare(swap, &present);
+    status = pln_swap_compare(swap, &present);
     if (status == PLN_NOT_STORED) {
         *value = present;
         return status;

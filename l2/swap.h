@@ -28,4 +28,7 @@ static inline int pln_l2_swap(struct pln_l2 *l2, const struct pln_hashed *key,
     return l2->ops->swap(l2, key, swap, deadline, value);
 }
 
+/* What a swap comes to where this is there (without memory: nothing is), before it is done. */
+int pln_swap_compare(const struct pln_l2_swap *swap, const struct pln_l2_value *value);
+
 #endif

@@ -134,6 +134,7 @@ struct pln_refusal {
     bool is_last;     /* the connection is of no more use */
     bool is_fatal;    /* in a login: no other command will do better */
     bool is_for_good; /* until somebody changes who may do what */
+    bool is_pong;     /* of a PING, though nothing else that reads is refused so */
 };
 
 /* NULL where the reply is none of these. */

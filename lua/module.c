@@ -180,7 +180,8 @@ static int module_open(lua_State *L) {
     struct pln_lua_cache *self = push_cache(L);
     int cache = lua_gettop(L);
     self->decoded_bytes = decoded_bytes;
-    snprintf(self->name, sizeof self->name, "%s", options.name == NULL ? "perilune" : options.name);
+    const char *name = options.name == NULL ? options.ns : options.name;
+    snprintf(self->name, sizeof self->name, "%s", name == NULL ? "perilune" : name);
     int status = is_named ? open_named(L, self, &options, &policy)
                           : open_own(L, self, &options, &policy);
     if (status < 0) {
@@ -192,8 +193,8 @@ static int module_open(lua_State *L) {
     return 1;
 }
 
-/* Whether a method is under way, in which Lua's collector runs a finalizer: it has the cache in its
- * hands, and only few methods look again whether it is there. */
+/* Whether a method is under way, in which Lua's collector runs a finalizer, say: it has the cache
+ * in its hands, and only few methods look again whether it is there. */
 static bool is_within_method(lua_State *L) {
     enum { MOST_LEVELS = 64 }; /* finding each takes as long as there are levels above it */
     lua_Debug frame;
@@ -215,7 +216,7 @@ static int cache_close(lua_State *L) {
         return luaL_error(L, "cannot close a cache while a function that it called is running");
     }
     if (is_within_method(L)) {
-        return luaL_error(L, "cannot close a cache in a finalizer while a method is running");
+        return luaL_error(L, "cannot close a cache in the midst of a method");
     }
     close_cache(L, self);
     lua_pushboolean(L, 1);

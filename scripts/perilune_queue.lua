@@ -31,7 +31,10 @@ commands.queue = {
     local cache <close> = open(given, true)
     local queue = check(cache:queue())
     local lead = cache:name "x":gsub("d:x$", "queue:lead")
-    local left = check(cache:redis("PTTL", lead))
+    local now = check(cache:redis "TIME")
+    local held = cache:redis("GET", lead) or "" -- a token, and when its lead ends
+    local left = #held == 24 and
+      (">I8"):unpack(held, 17) - now[1] * 1000 - now[2] // 1000 or 0
     queue.ours, queue.led = nil, left > 0
     if given["--json"] then
       print(program.json(queue))

@@ -20,7 +20,7 @@
 local perilune = {}
 
 ---@class perilune.OpenOptions
----@field name? string Shown in logs and statistics; default "perilune".
+---@field name? string Shown in logs and statistics; default: ns, else "perilune".
 ---@field ns? string Prefix of all names in Redis; default: name.
 ---@field log? boolean false: no line is logged.
 ---@field policy? string A policy file to load.

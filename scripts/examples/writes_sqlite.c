@@ -66,13 +66,22 @@ static int load_item(void *arg, struct pln_bytes key, struct pln_load *load) {
     return status;
 }
 
-static bool open_shop(struct shop *shop, const char *file) {
+/* Returns NULL, or what is wrong. */
+static const char *open_shop(struct shop *shop, const char *file) {
     return sqlite3_open(file, &shop->db) == SQLITE_OK &&
-           sqlite3_busy_timeout(shop->db, 1000) == SQLITE_OK &&
-           sqlite3_exec(shop->db, table, NULL, NULL, NULL) == SQLITE_OK &&
-           sqlite3_prepare_v2(shop->db, put, -1, &shop->put, NULL) == SQLITE_OK &&
-           sqlite3_prepare_v2(shop->db, "SELECT value FROM item WHERE key = ?1 AND value NOT NULL",
-                              -1, &shop->get, NULL) == SQLITE_OK;
+                   sqlite3_busy_timeout(shop->db, 1000) == SQLITE_OK &&
+                   sqlite3_exec(shop->db, table, NULL, NULL, NULL) == SQLITE_OK &&
+                   sqlite3_prepare_v2(shop->db, put, -1, &shop->put, NULL) == SQLITE_OK &&
+                   sqlite3_prepare_v2(shop->db,
+                                      "SELECT value FROM item WHERE key = ?1 AND value NOT NULL",
+                                      -1, &shop->get, NULL) == SQLITE_OK
+               ? NULL
+               : sqlite3_errmsg(shop->db);
+}
+
+static bool is_known(const char *word) {
+    return strcmp(word, "set") == 0 || strcmp(word, "get") == 0 || strcmp(word, "delete") == 0 ||
+           strcmp(word, "add") == 0;
 }
 
 static int act(struct shop *shop, struct pln_cache *cache, char **words) {
@@ -103,8 +112,12 @@ int main(int argc, char **argv) {
         .strategy = PLN_WRITE_BEHIND, .store = store_items, .arg = &shop, .every_ms = 50};
     struct pln_options options = {.ns = "{shop}", .redis = argv[1], .writing = &writing};
     struct pln_cache *cache;
-    if (argc < 5 || !open_shop(&shop, argv[2]) || pln_open(&options, &cache) < 0) {
-        fprintf(stderr, "writes_sqlite: %s\n", argc < 5 ? "see its head" : pln_error_text());
+    const char *why = argc < 5 || !is_known(argv[3]) ? "see its head" : open_shop(&shop, argv[2]);
+    if (why == NULL && pln_open(&options, &cache) < 0) {
+        why = pln_error_text();
+    }
+    if (why != NULL) {
+        fprintf(stderr, "writes_sqlite: %s\n", why);
         return 2;
     }
     int status = act(&shop, cache, argv + 3);

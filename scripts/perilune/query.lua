@@ -28,6 +28,9 @@ end
 
 local function tags_of(tables)
     local tags = {}
+    if type(tables) ~= "table" then
+        misuse.raise("option 'tags' must be a list of tables, got a %s", type(tables))
+    end
     for i, name in ipairs(tables) do
         tags[i] = tag_of(name)
     end

@@ -65,6 +65,15 @@ void await_call(unsigned n) {
     }
 }
 
+void expect_close_stores(void) {
+    writing.every_ms = 3600000;
+    drain_reopen(1);
+    rig_set(A, "k", "v");
+    pln_close(A);
+    A = NULL;
+    db_expect(&db, "k", "v");
+}
+
 /* A rule with the rig's loader, over a store by name. */
 struct pln_rule behind_rule(const char *pattern, uint32_t hooks) {
     struct pln_terms terms = *pln_cache_terms(A);

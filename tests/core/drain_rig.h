@@ -27,6 +27,9 @@ void let_store_go(void);
 /* Until the store has been called so often. */
 void await_call(unsigned n);
 
+/* One cache that closes with a write that would wait for others stores it. */
+void expect_close_stores(void);
+
 /* A rule with the rig's loader, where hooks say so, over a store by name: "db". */
 struct pln_rule behind_rule(const char *pattern, uint32_t hooks);
 void register_db(struct pln_cache *cache);

@@ -9,7 +9,6 @@
 #include "../l2/server.h"
 
 #include <errno.h>
-#include <ftw.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,14 +29,12 @@ enum { N_KEYS = 20, TEXT = 32 };
 
 struct page {
     struct {
-        _Atomic int value;        /* that the store has; 0: none */
-        _Atomic uint64_t version; /* of that */
+        _Atomic int value; /* that the store has; 0: none */
         _Atomic int acknowledged, attempted;
     } rows[N_KEYS];
     _Atomic unsigned n_calls, n_items, n_acknowledged;
     _Atomic int stop_at;     /* of a call's items: its process stops there; 0: never */
     _Atomic bool is_stopped; /* it does */
-    _Atomic bool saw_old;    /* a write came behind a later one of its key that was ended */
     _Atomic int poison;      /* the value that is never taken */
 };
 
@@ -76,11 +73,7 @@ static int store(void *arg, struct pln_store_item *items, size_t n) {
             pln_store_fail(&items[i], PLN_EINVAL, "a poison");
             continue;
         }
-        if (items[i].version < atomic_load(&page->rows[which].version)) {
-            atomic_store(&page->saw_old, true); /* tried again by who did not see it ended */
-        }
         atomic_store(&page->rows[which].value, number);
-        atomic_store(&page->rows[which].version, items[i].version);
         atomic_fetch_add(&page->n_items, 1);
     }
     return PLN_OK;
@@ -112,16 +105,8 @@ static void setup(void) {
     pln_test_redis_start(&server, lasting);
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
-    (void) info;
-    (void) kind;
-    (void) where;
-    return remove(path);
-}
-
 static void teardown(void) {
-    pln_test_redis_kill(&server);
-    nftw(server.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pln_test_redis_stop(&server);
     munmap(page, sizeof *page);
 }
 
@@ -260,8 +245,10 @@ END_TEST
 
 START_TEST(a_poison_does_not_hold_up_the_others) {
     size_t n = 0;
+    struct pln_queue_state state;
     struct pln_cache *cache = open_cache();
     atomic_store(&page->poison, 66);
+    free(pln_test_redis_command(&server, "XADD t:queue * what ever"));
     for (int which = 0; which < N_KEYS; which++) {
         write_one(cache, which, which == 7 ? 66 : 1);
     }
@@ -274,6 +261,10 @@ START_TEST(a_poison_does_not_hold_up_the_others) {
     ck_assert_uint_eq(n, 1);
     flush(cache);
     ck_assert_int_eq(atomic_load(&page->rows[7].value), 66);
+    ck_assert_int_eq(pln_queue_state(cache, &state), PLN_OK);
+    ck_assert_uint_eq(state.dead, 1); /* which is no write, and can be dropped only */
+    ck_assert_int_eq(pln_drop_letter(cache, NULL, &n), PLN_OK);
+    ck_assert_uint_eq(n, 1);
     pln_close(cache);
 }
 END_TEST

@@ -65,12 +65,7 @@ START_TEST(without_threads_a_flush_stores) {
 END_TEST
 
 START_TEST(without_threads_who_closes_stores) {
-    writing.every_ms = 3600000;
-    drain_reopen(1);
-    rig_set(A, "k", "v");
-    pln_close(A);
-    A = NULL;
-    db_expect(&db, "k", "v");
+    expect_close_stores();
 }
 END_TEST
 

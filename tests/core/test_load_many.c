@@ -186,25 +186,25 @@ START_TEST(who_warms_calls_it_for_a_batch) {
 }
 END_TEST
 
+static void add_common(TCase *tests) {
+    tcase_add_test(tests, each_rule_is_asked_once_for_its_own);
+    tcase_add_test(tests, one_that_fails_fails_its_own);
+    tcase_add_test(tests, what_is_invalidated_meanwhile_is_not_kept);
+    tcase_add_test(tests, an_op_of_many_keys_loads_behind);
+    tcase_add_loop_test(tests, who_warms_calls_it_for_a_batch, 0, 1);
+}
+
 int main(void) {
     Suite *suite = suite_create("load_many");
     TCase *alone = tcase_create("alone");
     tcase_add_checked_fixture(alone, setup_alone, teardown);
-    tcase_add_test(alone, each_rule_is_asked_once_for_its_own);
-    tcase_add_test(alone, one_that_fails_fails_its_own);
-    tcase_add_test(alone, what_is_invalidated_meanwhile_is_not_kept);
+    add_common(alone);
     tcase_add_test(alone, a_policy_without_it_leaves_misses_as_they_were);
-    tcase_add_test(alone, an_op_of_many_keys_loads_behind);
-    tcase_add_loop_test(alone, who_warms_calls_it_for_a_batch, 0, 1);
     tcase_add_loop_test(alone, who_warms_calls_it_for_a_batch, 1000, 1001);
     suite_add_tcase(suite, alone);
     TCase *fleet = tcase_create("fleet");
     tcase_add_checked_fixture(fleet, setup, teardown);
-    tcase_add_test(fleet, each_rule_is_asked_once_for_its_own);
-    tcase_add_test(fleet, one_that_fails_fails_its_own);
-    tcase_add_test(fleet, what_is_invalidated_meanwhile_is_not_kept);
-    tcase_add_test(fleet, an_op_of_many_keys_loads_behind);
-    tcase_add_loop_test(fleet, who_warms_calls_it_for_a_batch, 0, 1);
+    add_common(fleet);
     suite_add_tcase(suite, fleet);
     return rig_run(suite);
 }

@@ -5,7 +5,6 @@
 #include "../l2/proxy.h"
 #include "../l2/server.h"
 
-#include <ftw.h>
 #include <sched.h>
 #include <stdio.h>
 
@@ -40,18 +39,10 @@ static void setup(void) {
     b = open_at(server.url, 0);
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
-    (void) info;
-    (void) kind;
-    (void) where;
-    return remove(path);
-}
-
 static void teardown(void) {
     pln_close(a);
     pln_close(b);
-    pln_test_redis_kill(&server);
-    nftw(server.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pln_test_redis_stop(&server);
 }
 
 static void await_done(struct pln_cache *cache) {

@@ -221,6 +221,7 @@ START_TEST(conditions_are_refused_before_anything_is_stored) {
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "aside or behind"));
     struct pln_incr_options options = {.has_initial = true};
     ck_assert_int_eq(pln_incr(A, pln_key("k:1"), 1, &options, &sum), PLN_EINVAL);
+    ck_assert_int_eq(pln_incr(A, pln_key("k:1"), 1, NULL, &sum), PLN_EINVAL); /* nor a miss */
     ck_assert_int_eq(base.n_calls, 0);
     ck_assert_int_eq(pln_set(A, pln_key("other"), pln_key("v"), &nx), PLN_OK);
 }
@@ -372,39 +373,38 @@ START_TEST(what_is_loaded_while_the_store_is_at_it_gives_way) {
 }
 END_TEST
 
+/* With Redis or without. */
+static void add_common(TCase *tests) {
+    tcase_add_test(tests, the_store_has_it_first_then_all_tiers);
+    tcase_add_test(tests, one_after_the_other_is_no_conflict);
+    tcase_add_test(tests, a_delete_is_one_of_the_store_too);
+    tcase_add_test(tests, conditions_are_refused_before_anything_is_stored);
+    tcase_add_loop_test(tests, a_store_that_fails_leaves_all_as_it_was, 0, 2);
+    tcase_add_loop_test(tests, what_may_be_stored_goes_from_all_tiers, 0, 2);
+    tcase_add_loop_test(tests, what_is_loaded_while_the_store_is_at_it_gives_way, 0, 2);
+}
+
 int main(void) {
     Suite *suite = suite_create("through");
     TCase *through = tcase_create("through");
     tcase_add_checked_fixture(through, setup, base_close);
-    tcase_add_test(through, the_store_has_it_first_then_all_tiers);
-    tcase_add_test(through, one_after_the_other_is_no_conflict);
+    add_common(through);
     tcase_add_test(through, while_the_store_is_at_it_readers_have_the_old_value);
-    tcase_add_test(through, a_delete_is_one_of_the_store_too);
     tcase_add_test(through, many_deletes_are_one_call_for_each_rule);
     tcase_add_test(through, absence_is_stored_as_such);
     tcase_add_loop_test(through, what_took_longer_to_store_than_it_lives_is_not_kept, 0, 3);
     tcase_add_test(through, a_rule_without_l2_is_written_through_to_l1);
     tcase_add_test(through, what_only_ends_keys_in_the_cache_deletes_nothing);
     tcase_add_test(through, an_event_deletes_nothing);
-    tcase_add_test(through, conditions_are_refused_before_anything_is_stored);
-    tcase_add_loop_test(through, a_store_that_fails_leaves_all_as_it_was, 0, 2);
-    tcase_add_loop_test(through, what_may_be_stored_goes_from_all_tiers, 0, 2);
     tcase_add_test(through, of_many_deletes_those_that_fail_stay);
     tcase_add_loop_test(through, what_redis_is_not_told_is_mended_when_it_is_back, 0, 2);
     tcase_add_test(through, a_mend_takes_what_looks_newer_and_is_not);
     tcase_add_loop_test(through, a_load_under_way_does_not_bring_the_old_value_back, 0, 2);
-    tcase_add_loop_test(through, what_is_loaded_while_the_store_is_at_it_gives_way, 0, 2);
     suite_add_tcase(suite, through);
     TCase *alone = tcase_create("without Redis");
     tcase_add_checked_fixture(alone, setup_alone, base_close);
-    tcase_add_test(alone, the_store_has_it_first_then_all_tiers);
-    tcase_add_test(alone, one_after_the_other_is_no_conflict);
-    tcase_add_test(alone, a_delete_is_one_of_the_store_too);
-    tcase_add_test(alone, conditions_are_refused_before_anything_is_stored);
-    tcase_add_loop_test(alone, a_store_that_fails_leaves_all_as_it_was, 0, 2);
-    tcase_add_loop_test(alone, what_may_be_stored_goes_from_all_tiers, 0, 2);
+    add_common(alone);
     tcase_add_loop_test(alone, a_load_under_way_does_not_bring_the_old_value_back, 0, 1);
-    tcase_add_loop_test(alone, what_is_loaded_while_the_store_is_at_it_gives_way, 0, 2);
     suite_add_tcase(suite, alone);
     TCase *around = tcase_create("around");
     tcase_add_checked_fixture(around, setup_around, base_close);

@@ -4,7 +4,6 @@
 #include "../l2/server.h"
 #include "base_rig.h"
 
-#include <ftw.h>
 #include <sched.h>
 #include <stdio.h>
 
@@ -42,18 +41,10 @@ static void setup(void) {
     B = open_cache();
 }
 
-static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where) {
-    (void) info;
-    (void) kind;
-    (void) where;
-    return remove(path);
-}
-
 static void teardown(void) {
     pln_close(A);
     pln_close(B);
-    pln_test_redis_kill(&server);
-    nftw(server.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    pln_test_redis_stop(&server);
     pthread_mutex_destroy(&base.lock);
 }
 

@@ -38,12 +38,13 @@ local function run(...)
     end):run(true)
   end
   local function tick() -- a turn of the loop may end the last one, and then wait
-    return n_running > 0 and 0.01 or nil
+    return 0.01
   end
-  timer.add_task(0.01, tick)
+  local ticking = timer.add_task(0.01, tick)
   while n_running > 0 do
     server.loop(true)
   end
+  timer.stop(ticking)
   assert(not raised, raised)
 end
 

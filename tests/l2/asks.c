@@ -36,7 +36,7 @@ void asks_set_up(void) {
     n_ended = 0;
     pln_test_redis_start(&server, NULL);
     pln_test_proxy_start(&proxy, server.path);
-    open_client(server.url, 5000, 250);
+    open_client(server.url, 20000, 250);
 }
 
 void asks_tear_down(void) {

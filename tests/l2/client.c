@@ -78,8 +78,8 @@ void client_init(struct client *client) {
 struct pln_l2_options client_options(struct client *client, const char *url) {
     return (struct pln_l2_options){.url = url,
                                    .ns = "ns",
-                                   .connect_timeout_ms = 1000,
-                                   .timeout_ms = 250,
+                                   .connect_timeout_ms = 5000,
+                                   .timeout_ms = 1000,
                                    .ping_ms = 250,
                                    .pool = 2,
                                    .counts = client->counts,
@@ -105,26 +105,38 @@ void client_fini(struct client *client) {
     free(client->log);
 }
 
-static bool wait_for(struct client *client, char **text, const char *part) {
+static bool has(const char *text, const char *part, size_t n) {
+    while (n > 0 && (text = strstr(text, part)) != NULL) {
+        text += strlen(part);
+        n--;
+    }
+    return n == 0;
+}
+
+static bool wait_for(struct client *client, char **text, const char *part, size_t n) {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += 5;
+    until.tv_sec += 60;
     pthread_mutex_lock(&client->lock);
-    bool is_there = strstr(*text, part) != NULL;
+    bool is_there = has(*text, part, n);
     while (!is_there &&
            pthread_cond_timedwait(&client->heard, &client->lock, &until) != ETIMEDOUT) {
-        is_there = strstr(*text, part) != NULL;
+        is_there = has(*text, part, n);
     }
     pthread_mutex_unlock(&client->lock);
     return is_there;
 }
 
 bool client_hears(struct client *client, const char *part) {
-    return wait_for(client, &client->story, part);
+    return wait_for(client, &client->story, part, 1);
+}
+
+bool client_hears_all(struct client *client, const char *part) {
+    return wait_for(client, &client->story, part, client->n_servers > 0 ? client->n_servers : 1);
 }
 
 bool client_logs(struct client *client, const char *part) {
-    return wait_for(client, &client->log, part);
+    return wait_for(client, &client->log, part, 1);
 }
 
 uint64_t client_count(struct client *client, enum pln_count which) {
@@ -143,7 +155,7 @@ struct pln_l2_item item_of(const char *text) {
 }
 
 pln_ns soon(void) {
-    return pln_clock_precise() + 1000000000;
+    return pln_clock_precise() + 5000000000;
 }
 
 void expect_text(struct client *client, const char *key, const char *expected) {

@@ -9,6 +9,8 @@ static const pln_ns most_patience = 20000 * 1000000LL;
 void faults_open(struct client *client, const char *url, unsigned pool) {
     client_init(client);
     struct pln_l2_options options = client_options(client, url);
+    options.timeout_ms = 250; /* each fault costs it, and a refused connection the other */
+    options.connect_timeout_ms = 1000;
     options.pool = pool;
     ck_assert_msg(pln_l2_redis_new(&options, &client->l2) == PLN_OK, "%s", pln_error_text());
 }

@@ -102,8 +102,9 @@ START_TEST(who_is_asked_for_patience_has_it_till_the_deadline) {
     say(words[_i], 3);
     ck_assert_msg(get("a") == PLN_OK, "%s", pln_error_text());
     say(words[_i], 0);
-    int result = faults_get(&a, "a", faults_in(100), NULL);
-    ck_assert_int_lt(result, 0);
+    do { /* of the last try the deadline may be over first */
+        ck_assert_int_lt(faults_get(&a, "a", faults_in(100), NULL), 0);
+    } while (strstr(pln_error_text(), "no answer before the deadline") != NULL);
     ck_assert_msg(strncmp(strstr(words[_i], "-") + 1, "TRYAGAIN", 3) == 0
                       ? strstr(pln_error_text(), "TRYAGAIN") != NULL
                       : strstr(pln_error_text(), "CLUSTERDOWN") != NULL,

@@ -6,6 +6,7 @@
 
 #include <hiredis/hiredis.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "server.h"
@@ -155,6 +156,40 @@ START_TEST(a_server_out_of_memory_refuses_writes_and_goes_on_reading) {
     command("CONFIG SET maxmemory 0");
     end_well();
     ck_assert_uint_eq(faults_logged(&a, "link is down"), 0);
+}
+END_TEST
+
+/* Such a server refuses PING, too, by which the link asks whether it lives. */
+START_TEST(a_server_that_cannot_save_refuses_writes_and_is_read_and_heard) {
+    struct client b;
+    char in_its_way[96];
+    snprintf(in_its_way, sizeof in_its_way, "%s/dump.rdb", server.folder);
+    ck_assert_int_eq(faults_set(&a, "a", "one", soon()), PLN_OK);
+    ck_assert_int_eq(mkdir(in_its_way, 0700), 0);
+    redisContext *operator_ = redisConnectUnix(server.path);
+    freeReplyObject(redisCommand(operator_, "CONFIG SET save %s", "3600 1"));
+    command("BGSAVE");
+    load_await(&load, PLN_EL2, 50);
+    ck_assert_int_eq(faults_set(&a, "a", "two", soon()), PLN_EL2);
+    ck_assert_ptr_nonnull(strstr(pln_error_text(), "MISCONF"));
+    expect_text(&a, "a", "one");
+    for (long pings = 0; pings < 3;) {
+        char *text = pln_test_redis_command(&server, "INFO commandstats");
+        const char *at = strstr(text, "cmdstat_ping");
+        at = at == NULL ? NULL : strstr(at, "rejected_calls=");
+        pings = at == NULL ? 0 : atol(at + strlen("rejected_calls="));
+        free(text);
+    }
+    faults_open(&b, server.url, 1);
+    ck_assert_int_eq(pln_l2_start(b.l2), PLN_OK);
+    ck_assert(client_hears(&b, "+"));
+    expect_text(&b, "a", "one");
+    client_fini(&b);
+    ck_assert_uint_eq(faults_logged(&a, "link is down"), 0);
+    freeReplyObject(redisCommand(operator_, "CONFIG SET save %s", ""));
+    redisFree(operator_);
+    ck_assert_int_eq(rmdir(in_its_way), 0);
+    end_well();
 }
 END_TEST
 
@@ -321,6 +356,7 @@ int main(void) {
     tcase_add_test(tests, a_server_that_loads_is_waited_for_and_has_what_was_saved);
     tcase_add_test(tests, a_busy_server_refuses_and_loses_nothing);
     tcase_add_test(tests, a_server_out_of_memory_refuses_writes_and_goes_on_reading);
+    tcase_add_test(tests, a_server_that_cannot_save_refuses_writes_and_is_read_and_heard);
     tcase_add_test(tests, a_master_that_becomes_a_replica_is_left_and_nothing_is_lost);
     tcase_add_test(tests, a_replica_that_serves_nothing_stale_is_waited_for);
     tcase_add_test(tests, a_master_without_its_replicas_refuses_writes_and_goes_on_reading);

@@ -65,18 +65,25 @@ uint64_t row_number(struct server *server, const char *line) {
     return number;
 }
 
+static int compare(const void *a, const void *b) {
+    return *(const long *) a < *(const long *) b ? -1 : 1;
+}
+
+/* The list says nothing of age: a server that looks after its clients in turn turns it. */
 long row_link_id(struct server *server, int nth) {
     char *list = pln_test_redis_command(server, "CLIENT LIST TYPE pubsub");
     char *rest = NULL;
-    long id = 0;
-    for (char *line = strtok_r(list, "\n", &rest); line != NULL && id == 0;
+    long ids[16];
+    int n = 0;
+    for (char *line = strtok_r(list, "\n", &rest); line != NULL && n < (int) PLN_ARRAY_LEN(ids);
          line = strtok_r(NULL, "\n", &rest)) {
-        if (strstr(line, "name=perilune:test") != NULL && nth-- == 0) {
-            sscanf(line, "id=%ld", &id);
+        if (strstr(line, "name=perilune:test") != NULL) {
+            n += sscanf(line, "id=%ld", &ids[n]);
         }
     }
     free(list);
-    return id;
+    qsort(ids, (size_t) n, sizeof *ids, compare);
+    return nth < n ? ids[nth] : 0;
 }
 
 /* One that is being made anew is waited for. */

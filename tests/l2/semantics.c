@@ -239,7 +239,7 @@ static void clear_voids_everything(struct client *a, struct client *b) {
     ck_assert_int_eq(pln_l2_clear(a->l2, soon()), PLN_OK);
     expect_text(a, "a", NULL);
     expect_text(a, "b", NULL);
-    ck_assert(client_hears(b, "clear"));
+    ck_assert(client_hears_all(b, "clear"));
     expect_text(b, "a", NULL);
     expect_text(b, "b", NULL);
     ck_assert_int_eq(set(b, "b", "anew", 0), PLN_OK);
@@ -267,7 +267,7 @@ static void a_dropped_prefix_voids_what_begins_with_it(struct client *a, struct 
         expect_text(a, there[i], "v");
         expect_text(b, there[i], "v");
     }
-    ck_assert(client_hears(b, "p:user:"));
+    ck_assert(client_hears_all(b, "p:user:"));
     for (size_t i = 0; i < 3; i++) {
         expect_text(b, gone[i], NULL);
     }
@@ -295,7 +295,7 @@ static void a_dropped_pattern_voids_what_fits_it(struct client *a, struct client
     for (size_t i = 0; i < 3; i++) {
         expect_text(b, gone[i], NULL);
     }
-    ck_assert(client_hears(a, "*:a*:z"));
+    ck_assert(client_hears_all(a, "*:a*:z"));
     expect_text(a, "a:z", NULL);
 }
 

@@ -204,7 +204,7 @@ START_TEST(nothing_is_heard_after_close_and_close_is_quick) {
     pln_l2_close(a.l2);
     a.l2 = NULL;
     /* no command was under way: a stopped server cannot hold us up for longer than a connect */
-    ck_assert_int_lt(pln_clock_precise() - before, 3000000000);
+    ck_assert_int_lt(pln_clock_precise() - before, 20000000000);
     expect_story(&a, "");
     pln_test_redis_resume(&server);
 }

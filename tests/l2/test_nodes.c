@@ -18,6 +18,7 @@ static int statuses[N_KEYS];
 
 static void open_client(struct client *client) {
     client_init(client);
+    client->n_servers = N_SERVERS;
     struct pln_l2_options options = client_options(client, url);
     ck_assert_msg(pln_l2_redis_new(&options, &client->l2) == PLN_OK, "%s", pln_error_text());
     ck_assert_int_eq(pln_l2_start(client->l2), PLN_OK);

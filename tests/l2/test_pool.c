@@ -281,12 +281,27 @@ START_TEST(a_link_to_another_server_goes_down_before_data_is_sent) {
     /* the set's own message would be ignored, the link was told first */
     int result = pln_l2_remove(a.l2, &key, soon());
     ck_assert(client_heard(&a, "-") || result == PLN_EL2DOWN);
-    ck_assert(client_hears(&a, "+ - +"));
+    ck_assert_msg(client_hears(&a, "+ - +"), "%s | %s", a.story, a.log);
     recover();
     free(pln_test_redis_command(&other, "SET ns:v:x y"));
     char *size = pln_test_redis_command(&other, "EXISTS ns:v:recovered");
     ck_assert_str_eq(size, "1");
     free(size);
+    client_fini(&a);
+    pln_test_redis_stop(&other);
+    open_client(&a, proxy.url, NULL);
+}
+END_TEST
+
+/* The heartbeat's question is the first to find the other server, and it may be the only one. */
+START_TEST(a_link_to_another_server_goes_down_where_nobody_sends_data) {
+    struct server other;
+    pln_test_redis_start(&other, NULL);
+    ck_assert_int_eq(pln_l2_start(a.l2), PLN_OK);
+    ck_assert(client_hears(&a, "+"));
+    pln_test_proxy_lead_to(&proxy, other.path);
+    command("CLIENT KILL TYPE normal SKIPME yes");
+    ck_assert_msg(client_hears(&a, "+ - +"), "%s | %s", a.story, a.log);
     client_fini(&a);
     pln_test_redis_stop(&other);
     open_client(&a, proxy.url, NULL);
@@ -358,6 +373,7 @@ int main(void) {
     tcase_add_test(tests, a_full_server_is_said_to_be_full);
     tcase_add_test(tests, a_replica_is_not_written_to);
     tcase_add_test(tests, a_link_to_another_server_goes_down_before_data_is_sent);
+    tcase_add_test(tests, a_link_to_another_server_goes_down_where_nobody_sends_data);
     tcase_add_loop_test(tests, nonsense_is_an_error_at_once_or_at_the_deadline, 0,
                         PLN_ARRAY_LEN(nonsense));
     tcase_add_test(tests, many_callers_of_a_silent_server_all_come_back);

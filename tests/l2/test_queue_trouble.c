@@ -259,6 +259,30 @@ START_TEST(many_that_were_taken_and_trimmed_are_forgotten) {
 }
 END_TEST
 
+START_TEST(a_full_server_that_drops_what_has_a_life_drops_no_lead) {
+    struct pln_l2_taking taking = taker('1', true), other = taker('2', true);
+    struct pln_l2_entries entries;
+    command("OK", "SET ns:other value PX 100000");
+    expect_take(&a, &taking, "");
+    command("OK", "CONFIG SET maxmemory-policy volatile-ttl");
+    command("OK", "CONFIG SET maxmemory 1");
+    command(NULL, "SET ns:more value");
+    command("0", "EXISTS ns:other");
+    ck_assert_int_eq(take(&b, &other, &entries), PLN_PENDING);
+    ck_assert_int_eq(pln_l2_queue_hold(a.l2, &taking, soon()), PLN_OK);
+    pln_l2_queue_leave(a.l2, &taking, soon());
+    expect_take(&b, &other, "");
+}
+END_TEST
+
+START_TEST(what_stands_in_the_leads_place_ends_with_the_next_one) {
+    struct pln_l2_taking taking = taker('1', true);
+    command("OK", "SET ns:queue:lead nonsense");
+    expect_take(&a, &taking, "");
+    ck_assert_int_eq(pln_l2_queue_hold(a.l2, &taking, soon()), PLN_OK);
+}
+END_TEST
+
 START_TEST(a_full_server_takes_no_set_and_lets_the_queue_be_emptied) {
     struct pln_l2_taking taking = taker('1', true);
     struct pln_l2_entries entries;
@@ -301,6 +325,8 @@ int main(void) {
     tcase_add_test(tests, as_many_may_wait_as_can_be_counted);
     tcase_add_test(tests, what_others_have_deleted_is_made_anew);
     tcase_add_test(tests, many_that_were_taken_and_trimmed_are_forgotten);
+    tcase_add_test(tests, a_full_server_that_drops_what_has_a_life_drops_no_lead);
+    tcase_add_test(tests, what_stands_in_the_leads_place_ends_with_the_next_one);
     tcase_add_test(tests, a_full_server_takes_no_set_and_lets_the_queue_be_emptied);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -10,7 +10,7 @@
 static struct server server;
 static struct client a, b;
 
-static const struct row_options seldom = {0}, often = {.ping_ms = 50};
+static const struct row_options seldom = {0}, often = {.ping_ms = 1000};
 
 static void open_both(const struct row_options *options) {
     pln_test_redis_start(&server, NULL);
@@ -28,7 +28,7 @@ static void set_up_often(void) {
 }
 
 static void set_up_tracking(void) {
-    const struct row_options options = {.tracking = true, .ping_ms = 50};
+    const struct row_options options = {.tracking = true, .ping_ms = 400};
     open_both(&options);
 }
 
@@ -354,7 +354,8 @@ START_TEST(databases_of_one_server_do_not_disturb_each_other) {
     row_open(&d, url, &often);
     row_tell(&b, &a, "zero");
     row_tell(&d, &c, "three");
-    row_kill_link(&server, 0);
+    snprintf(url, sizeof url, "CLIENT KILL TYPE pubsub ADDR %s:0", server.path); /* a's and b's */
+    row_command(&server, url);
     row_set(&d, "more");
     ck_assert(client_hears(&c, "k:more"));
     row_tell(&b, &a, "last");

@@ -303,7 +303,7 @@ START_TEST(a_handshake_ends_at_its_deadline) {
     struct pln_hashed key = key_of("a");
     struct pln_l2_value value;
     open_client(&options);
-    ck_assert_int_eq(pln_l2_get(client.l2, &key, pln_clock_precise() + 50000000, &value),
+    ck_assert_int_eq(pln_l2_get(client.l2, &key, pln_clock_precise() + 500000000, &value),
                      PLN_ETIMEOUT);
     ck_assert_ptr_nonnull(strstr(pln_error_text(), "no TLS handshake before the deadline"));
     close(silent);

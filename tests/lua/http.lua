@@ -79,7 +79,9 @@ spec.test("9111 5.2: directives are read, quoted or not, in any case", function(
     { "max-age=1, max-age=2", { ["max-age"] = false } }, -- 4.2.1: stale rather than a guess
     { "max-age=1, max-age=2, max-age=2", { ["max-age"] = false } },
     { "no-store;x, public", { ["no-store"] = false, public = true } },
-    { 'private="x', { private = false } },
+    { 'private="x', { ["no-store"] = true } }, -- what follows may be anything
+    { { 'max-age=60, x="a', "no-store" }, { ["no-store"] = true } },
+    { 'max-age=60, x=a"b, no-store', { ["no-store"] = true } },
     { 'no-store "x, y", public', { ["no-store"] = false, public = true } },
     { "=, ;, \"no-store\", public", { public = true } },
     { "", {} }, { ("x"):rep(10000), { ["no-store"] = true } },
@@ -274,6 +276,8 @@ spec.test("9111 3: what may be stored, and for how long it is fresh", function()
     { "5.2.2.5 damaged", { ["cache-control"] = "no-store=x;y, max-age=60" }, "no-store" },
     { "5.2.2.5 far off", { ["cache-control"] = ("x,"):rep(5000) .. "max-age=60" }, "no-store" },
     { "5.2.2.7", { ["cache-control"] = "private, max-age=60" }, "private" },
+    { "5.2.2.7 with its line's end", { ["cache-control"] = "private\r" }, "private",
+      terms = TERMS },
     { "5.2.2.7 with names", { ["cache-control"] = 'private="a", max-age=60' }, "private" },
     { "5.2.2.7 in a private cache", { ["cache-control"] = "private, max-age=60" }, 60,
       options = { shared = false } },
@@ -289,12 +293,18 @@ spec.test("9111 3: what may be stored, and for how long it is fresh", function()
     { "3.5", { ["cache-control"] = "max-age=60" }, "authorization", request = AUTHORIZED },
     { "3.5 public", { ["cache-control"] = "public, max-age=60" }, 60, request = AUTHORIZED },
     { "3.5 s-maxage", { ["cache-control"] = "s-maxage=60" }, 60, request = AUTHORIZED },
+    { "3.5 s-maxage that is none", { ["cache-control"] = "s-maxage=x, stale-while-revalidate=9" },
+      "authorization", request = AUTHORIZED },
     { "3.5 must-revalidate", { ["cache-control"] = "must-revalidate, max-age=60" }, 60,
       request = AUTHORIZED },
     { "3.5 in a private cache", { ["cache-control"] = "max-age=60" }, 60, request = AUTHORIZED,
       options = { shared = false } },
     { "9213", { ["cache-control"] = "no-store", ["cdn-cache-control"] = "max-age=60" }, 60,
       options = { targeted = { "CDN-Cache-Control" } } },
+    { "9213 empty", { ["cache-control"] = "private", ["cdn-cache-control"] = "" }, "private",
+      options = { targeted = { "CDN-Cache-Control" } }, terms = TERMS },
+    { "9213 beside Expires", { expires = LATER, ["cdn-cache-control"] = "must-revalidate" },
+      "no-terms", options = { targeted = { "CDN-Cache-Control" } } },
     { "9213 not asked for", { ["cache-control"] = "no-store",
       ["cdn-cache-control"] = "max-age=60" }, "no-store" },
   }
@@ -335,12 +345,27 @@ spec.test("fields lose what cannot stand in a message, and what is the connectio
     ["x-c"] = "a\0", [7] = "x", ["x-d"] = { "1", "2\n", "3" }, ["x-e"] = { "one" }, ["x-f"] = {},
     connection = "close, X-G", ["x-g"] = "gone", te = "x", ["transfer-encoding"] = "chunked",
     ["keep-alive"] = "5", ["content-length"] = 12, ["x-h"] = print },
-    { ["x-a"] = "1", ["x-d"] = { "1", "3" }, ["x-e"] = "one", ["content-length"] = "12" })
+    { ["x-a"] = "1", ["x-b"] = "a  x: y", ["x-c"] = "a", ["x-d"] = { "1", "2", "3" },
+      ["x-e"] = "one", ["content-length"] = "12" })
   spec.same(#fields.copy { ["Cache-Control"] = "max-age=1", ["cache-control"] = "no-store" }
     ["cache-control"], 2)
   spec.same(fields.copy { connection = "cache-control", ["cache-control"] = "no-store" },
     { ["cache-control"] = "no-store" })
   spec.same(fields.copy(nil), {})
+  local many = {}
+  for i = 1, 1000 do
+    many["x-" .. i] = "1"
+  end
+  spec.same(fields.copy(many), many) -- one that is left out might be what forbids to share it
+  local list = {}
+  for i = 1, 1000 do
+    list[i] = "accept"
+  end
+  list[1001] = "cookie"
+  spec.same(fields.copy { vary = list }, { vary = list })
+  local blanks = (" "):rep(1000000) -- in time
+  spec.same(fields.copy { a = blanks .. "x" .. blanks .. "y" .. blanks, b = blanks },
+    { a = "x" .. blanks .. "y", b = "" })
   spec.same(fields.copy "x", {})
 end)
 
@@ -372,7 +397,15 @@ spec.test("9111 4.1: values that differ make keys that differ", function()
     spec.same(seen[text], nil, text)
     seen[text] = true
   end
-  spec.same(values { a = "x ,  y" }, values { a = { "x", "y" } })
+  spec.same(values { a = { "x", "y" } }, values { a = "x, y" })
+  spec.same(values { a = "x , y" } ~= values { a = "x,y" }, true) -- two names, to who knows
+  local function accepted(value)
+    return variants.values({ headers = { ["accept-encoding"] = value } }, { "accept-encoding" })
+  end
+  spec.same(accepted "x ,  y", accepted { "x", "y" })
+  local blanks = (" "):rep(1000000)
+  spec.same(#accepted("x" .. blanks .. "y"), #blanks + 2 + #"1000002:") -- in time
+  spec.same(accepted '"x ,y"' ~= accepted '"x,y"', true)
   spec.same(values({ a = "X" }, { a = string.lower }), values { a = "x" })
   spec.same(variants.names "Accept-Encoding, ORIGIN,origin ,", { "accept-encoding", "origin" })
   spec.same(variants.names(nil), {})
@@ -393,6 +426,9 @@ spec.test("tags become surrogate keys and back, within bounds", function()
   end
   spec.same(http.read_surrogate_keys("surrogate-key", { " a b", "b a  c " }), { "a", "b", "c" })
   spec.same(http.read_surrogate_keys("surrogate-key", nil), {})
+  local blanks = (" "):rep(1000000)
+  spec.same(http.read_surrogate_keys("cache-tag", "a" .. blanks .. "b ,c"), -- in time
+    { "a" .. blanks .. "b", "c" })
   spec.returns({ spec.null, "tag 1 is over 1024 bytes as a surrogate key", "too_big" },
     http.surrogate_keys("xkey", { ("x"):rep(1025) }))
   local many = {}

@@ -26,6 +26,7 @@ spec.test("ranges, bodies, other methods and targets are handed on as they are",
     true)
   expect(site.request("GET", "/a", {}, { body = "x" }), 200, "one", "pass", true)
   expect(site.request("OPTIONS", "/a"), 200, "one", "pass", true)
+  expect(site.request("HEAD", "/a", { range = "bytes=0-1" }), 200, "", "pass", true)
   site.answers["*"] = { 204 }
   spec.same(site.request("OPTIONS", "*").status, 204)
   expect(site.get "/a", 200, "one", "l1", false)
@@ -105,6 +106,24 @@ spec.test("what says nothing of itself has the terms of its rule, and says them 
   spec.same(site.get "/c".headers["cache-control"], "public, max-age=900")
   local left = select(5, site.cache:peek "http:h/a")
   assert(left > 890 and left <= 900, left)
+end)
+
+spec.test("and when a 304 renews it, those that its rule has by then", function()
+  for _, said in ipairs { "public", false } do
+    local site <close> = new_site { default = { ttl = "1h", stale = 7 } }
+    site.answers["/a"] = { 200, "one", etag = '"1"', ["cache-control"] = said or nil }
+    spec.contains(site.get "/a".headers["cache-control"], "max-age=3600")
+    site.options = { default = { ttl = "1m", stale = 0 }, now = site.options.now }
+    site.pass(3601, "http:h/a")
+    site.answers["/a"] = { 304 }
+    for _ = 1, 2 do
+      local got = expect(site.get("/a", { cookie = "a=1" }), 200, "one", "loaded", true)
+      spec.same(got.headers["cache-control"], said and "public, max-age=60" or "max-age=60")
+      site.pass(61, "http:h/a")
+    end
+    site.answers["/a"] = { 304, ["cache-control"] = "max-age=5" }
+    spec.same(site.get "/a".headers["cache-control"], "max-age=5")
+  end
 end)
 
 spec.test("an answer's ttl and windows are the value's in the cache", function()
@@ -202,6 +221,11 @@ spec.test("an upstream may answer anything", function()
     spec.same(site.get("/" .. i).status, 502, "case " .. i)
     spec.same(site.request("POST", "/" .. i).status, case[1] == 304 and 304 or 502, "post " .. i)
   end
+  local other <close> = new_site()
+  other.answers["/a"] = page("one", "private")
+  other.get "/a"
+  other.answers["/a"] = { 304 } -- to who does not wait for others
+  spec.contains(expect(other.get "/a", 502, "Bad Gateway\n", "error").message, "answered 304")
   site.answers["/raises"] = function()
     error "broken"
   end
@@ -236,7 +260,7 @@ spec.test("hostile fields of an upstream end in what is not stored, or is stale"
   end
   site.answers["/split"] = page("one", nil, { ["x-a"] = "1\r\nset-cookie: a=1", etag = '"a\n"' })
   local got = site.get "/split"
-  spec.same({ got.headers["x-a"], got.headers.etag }, { nil, http.etag "one" })
+  spec.same({ got.headers["x-a"], got.headers.etag }, { "1  set-cookie: a=1", '"a "' })
 end)
 
 spec.test("hostile fields of a client change nothing", function()
@@ -249,6 +273,21 @@ spec.test("hostile fields of a client change nothing", function()
     { ["cache-control"] = huge }, { ["if-none-match"] = "\r\n" }, { [""] = "x" }, { ["a b"] = 1 },
     { connection = huge }, { connection = "host, cookie" }, { ["if-none-match"] = {} } } do
     expect(site.get("/a", headers), 200, "one", "l1", false)
+  end
+end)
+
+spec.test("a path may be as long as a client likes, also in a key of the program's", function()
+  local site <close> = new_site { key = function(request)
+    return "page:" .. request.path
+  end }
+  for _, n in ipairs { 4000, 4090, 5000, 100000 } do
+    local path = "/" .. ("x"):rep(n)
+    site.answers[path] = page("one", nil, { vary = "x-a" })
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "pass", true)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "loaded", true)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "l1", false)
+    http.invalidate(site.cache, { path = path, host = "h" }, site.options)
+    expect(site.get(path, { ["x-a"] = "1" }), 200, "one", "pass", true)
   end
 end)
 

@@ -45,6 +45,13 @@ spec.test("a client that has it gets a 304 with the fields it needs (9110 15.4.5
   expect(site.request("HEAD", "/a", { ["if-none-match"] = "*" }), 304, "", "l1")
 end)
 
+spec.test("a 304 of an answer for one client brings its cookies (9110 15.4.5)", function()
+  local site <close> = new_site()
+  site.answers["/a"] = page("one", "private", { etag = '"1"', ["set-cookie"] = { "a=1", "b=2" } })
+  local got = expect(site.get("/a", { ["if-none-match"] = '"1"' }), 304, "", "pass", true)
+  spec.same(got.headers["set-cookie"], { "a=1", "b=2" })
+end)
+
 spec.test("without Last-Modified the date stands in for it (9111 4.3.2)", function()
   local site <close> = new_site { etag = false }
   site.answers["/a"] = page "one"
@@ -149,6 +156,17 @@ spec.test("stale-if-error serves what is old while the upstream fails (5861 4)",
   spec.same(got.headers["retry-after"], "5")
   site.answers["/a"] = page "two"
   expect(site.get "/a", 200, "two", "loaded", true)
+end)
+
+spec.test("and no longer than it says, however seldom the upstream is asked", function()
+  local site <close> = new_site { retry = "1h" }
+  site.answers["/a"] = page("one", "max-age=60, stale-if-error=100")
+  site.get "/a"
+  site.answers["/a"] = nil
+  site.pass(150, "http:h/a")
+  expect(site.get "/a", 200, "one", "stale", true)
+  local left = select(5, site.cache:peek "http:h/a")
+  assert(left > 5 and left <= 10, left)
 end)
 
 -- A site whose answer is past its time, and being fetched anew by a coroutine: resumed, it goes on.

@@ -152,6 +152,7 @@ spec.test("missing and wrong arguments are wrong usage", function()
   for _, command in ipairs { "get", "del", "invalidate" } do
     expect(command .. " --redis unix:/x ''", "", 2, ": 0 bytes, must be 1 to")
   end
+  expect("get --redis unix:/nowhere --ns shop k", "", 3, "warning: perilune shop: l2: redis at")
   expect("invalidate --redis unix:/x --prefix ''", "", 2, "an empty prefix is that of all keys")
   expect("get --redis unix:/x --pool many k", "", 2, "pool: must be a whole number")
   expect("del --redis unix:/x", "", 2, "at least one key")

@@ -65,6 +65,14 @@ spec.test("who writes makes void what was read from the table", function()
   spec.same(select(3, cache:query(db, "SELECT * FROM other")), "loaded")
 end)
 
+spec.test("a table's name may be written as a text in SQLite", function()
+  local cache <close>, db = open(), base()
+  local text = "SELECT count(*) AS n FROM 'users' WHERE name IS NOT 'users'"
+  spec.same(cache:query(db, text), { { n = 2 } })
+  spec.returns({ 1 }, cache:execute(db, "DELETE FROM 'main'.'users' WHERE id = 1"))
+  spec.same(cache:query(db, text), { { n = 1 } })
+end)
+
 spec.test("tables that a statement does not name are given", function()
   local cache <close>, db = open(), base()
   assert(db:exec "CREATE VIEW seen AS SELECT * FROM users")
@@ -157,6 +165,10 @@ spec.test("misuse raises, and is said of the line that called", function()
   spec.raises("no table is named in: select 1", cache.execute, cache, db, "SELECT 1")
   spec.raises("unknown option 'ttl', only tags", cache.execute, cache, db, ONE, { 1 }, { ttl = 1 })
   spec.raises("options must be a table, got a number", cache.execute, cache, db, ONE, { 1 }, 7)
+  for _, method in ipairs { "query", "execute" } do -- a text passed for an empty list
+    spec.raises("option 'tags' must be a list of tables, got a string", cache[method], cache, db,
+      ONE, { 1 }, { tags = "users" })
+  end
   spec.raises("a table must be a name, got '7'", cache.execute, cache, db, "DELETE FROM users", {},
     { tags = { "users", 7 } })
   spec.same(db:query "SELECT count(*) AS n FROM users", { { n = 2 } }) -- nothing was done

@@ -53,6 +53,13 @@ spec.test("additions reach the table as their sum", function()
   spec.same(row "views", "10\n")
 end)
 
+spec.test("what is wrong is said", function()
+  spec.returns({ "writes_sqlite: see its head\n", 2 }, run "gte user:7")
+  local output, code, said = spec.run(("%s %s %s/nowhere/db get k"):format(program, redis.url,
+    folder))
+  spec.same({ output, code, said }, { "", 2, "writes_sqlite: unable to open database file\n" })
+end)
+
 spec.test("without Redis nothing is acknowledged, and nothing is stored", function()
   redis.stop()
   local said, code = run "set user:8 Lin"

@@ -4,7 +4,8 @@
 -- RFC 5861; RFC 8246).
 --
 -- What cannot be understood is read in the way that caches less: a bad number is 0, a number that
--- is said twice in two ways is 0, and a header that is too long to be honest is no-store.
+-- is said twice in two ways is 0, and a header that is too long to be honest is no-store, as is one
+-- with a quoted string that does not end: what comes after its beginning may be anything.
 
 local given = require "perilune.http.given"
 
@@ -31,7 +32,7 @@ local function quoted(text, at)
   end
 end
 
--- The next comma that is in no quoted string, or the end.
+-- The next comma that is in no quoted string, or the end; nil where such a string does not end.
 local function next_comma(text, at)
   while true do
     local stop = text:find('[",]', at)
@@ -39,12 +40,15 @@ local function next_comma(text, at)
       return stop or #text + 1
     end
     local _, after = quoted(text, stop)
-    at = after or #text + 1
+    if not after then
+      return nil
+    end
+    at = after
   end
 end
 
--- One directive from `at` on: name, value (true where it has none), what comes after it. A name of
--- nil is an element that could not be read, and was skipped.
+-- One directive from `at` on: name, value (true where it has none), what comes after it, or nil as
+-- above. A name of nil is an element that could not be read, and was skipped.
 local function directive(text, at)
   local name, after = text:match("^([%w!#$%%&'*+.^_`|~-]+)()", at)
   if not name then
@@ -83,7 +87,7 @@ function cache_control.parse(header)
     local name, value
     name, value, at = directive(text, at)
     n = n + 1
-    if n > MOST_DIRECTIVES then
+    if not at or n > MOST_DIRECTIVES then
       return { ["no-store"] = true }
     elseif name and directives[name] ~= nil and directives[name] ~= value then
       directives[name] = false

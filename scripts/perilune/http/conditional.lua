@@ -74,9 +74,10 @@ function conditional.evaluate(method, headers, current, now)
 end
 
 -- Of a 304: what a cache needs to renew what it has (RFC 9110, 15.4.5), and where the answer has no
--- tag, the date to ask with.
+-- tag, the date to ask with; and a cookie for this client, which is no part of what it has.
 local kept_by_304 = { "cache-control", "content-location", "date", "etag", "expires", "vary", "age",
-  "cache-status", "cdn-cache-control", "surrogate-control", "surrogate-key", "cache-tag" }
+  "cache-status", "cdn-cache-control", "surrogate-control", "surrogate-key", "cache-tag",
+  "set-cookie" }
 
 -- not_modified(headers) -> those of the fields that a 304 carries
 function conditional.not_modified(headers)

@@ -32,7 +32,8 @@ local NEVER = -1 -- as a ttl: hand out, do not store
 -- keys
 
 local function first_key(request, options)
-  return options.key and options.key(request) or variants.first(request, options.prefix)
+  local key = options.key and options.key(request)
+  return key and variants.bounded(key) or variants.first(request, options.prefix)
 end
 
 -- The request for another path of the same place.
@@ -110,6 +111,8 @@ local function ask(call, request)
   return status, fields.copy(headers), body
 end
 
+local unasked_304 = "the upstream answered 304 to a request without conditions"
+
 local function is_failure(status)
   return not status or status == 500 or (status >= 502 and status <= 504)
 end
@@ -138,6 +141,8 @@ local function fetch_alone(call, old)
       return own(old.status, renewed, old.body), "confirmed"
     end
     return fetch_alone(call)
+  elseif status == 304 then
+    return failed(call, 502, unasked_304)
   end
   return own(status, headers, body), "pass"
 end
@@ -207,7 +212,7 @@ local function load(call, old)
   elseif status == 304 and is_asked then
     return load(call) -- it is about something else: once more, without conditions
   elseif status == 304 then
-    return nil, "the upstream answered 304 to a request without conditions"
+    return nil, unasked_304
   end
   local answer, why = stored.answer(call.request, status, headers, body, options, terms_of(call),
     now, math.max(0, now - began))
@@ -373,7 +378,7 @@ local function pass(call)
   if call.options.cache_status then
     headers["cache-status"] = cache_status(call, own(status, headers, body), "bypass")
   end
-  return status, headers, body, "pass"
+  return status, headers, call.request.method == "HEAD" and "" or body, "pass"
 end
 
 local function check_request(request, fetch)

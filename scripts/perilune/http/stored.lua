@@ -67,10 +67,11 @@ function stored.terms(answer, options)
 end
 
 -- Likewise of one that is served once more because its upstream fails, which is asked again after
--- `retry` seconds.
+-- `retry` seconds, or when it may be served no more.
 function stored.terms_of_stale(answer, options, now)
   local _, left = stored.age(answer, now)
-  return { ttl = options.retry, stale = math.max(0, answer.sie + left), tags = answer.tags }
+  local kept = math.max(SHORTEST, answer.sie + left)
+  return { ttl = math.min(options.retry, kept), stale = kept, tags = answer.tags }
 end
 
 -- The tags of an answer: the options', and those in fields of its own; nil where there are more
@@ -99,14 +100,16 @@ function stored.tags(request, status, headers, options)
   return #tags <= MOST_TAGS and tags or nil
 end
 
--- Tells clients the terms that an answer does not say itself.
+-- Tells clients the terms that an answer does not say itself; returns what it said, or false.
 local function add_terms(headers, lifetime, terms)
-  local said = fields.text(headers["cache-control"])
+  local said = fields.text(headers["cache-control"]) or false
   local added = said and { max_age = lifetime } or control.of_terms(terms or {}, lifetime)
   headers["cache-control"] = (said and said .. ", " or "") .. control.build(added)
+  return said
 end
 
--- What an answer says of itself where the options or a rule say it in its place.
+-- What an answer says of itself where the options or a rule say it in its place. Returns whether
+-- its tag is of our own making, and its Cache-Control where that was added to.
 local function complete(status, headers, body, judged, options, terms, now)
   headers["content-length"] = nil -- of the body as it is sent
   headers.age = nil
@@ -114,33 +117,36 @@ local function complete(status, headers, body, judged, options, terms, now)
   if options.cookies == "strip" then
     headers["set-cookie"] = nil
   end
+  local said = nil
   if not judged.is_own then
-    add_terms(headers, judged.ttl + judged.age, terms)
+    said = add_terms(headers, judged.ttl + judged.age, terms)
   end
   if not headers.etag and options.etag and status == 200 then
     headers.etag = etags.make(body, options.etag == "weak")
-    return true
+    return true, said
   end
-  return nil
+  return nil, said
 end
 
--- answer(request, status, headers, body, options, terms, now, delay) -> a table to be stored | nil,
--- why not
-function stored.answer(request, status, headers, body, options, terms, now, delay)
+-- answer(request, status, headers, body, options, terms, now, delay, [old]) -> a table to be stored
+-- | nil, why not. `old` is the one that it renews.
+function stored.answer(request, status, headers, body, options, terms, now, delay, old)
   local judged, why = storing.judge(request, status, headers, options, terms, now, delay)
   local tags = judged and stored.tags(request, status, headers, options)
   if not judged then
     return nil, why
   elseif not tags then
     return nil, "tags"
-  elseif request.headers.cookie and options.cookies ~= "strip" and not judged.is_own then
+  elseif request.headers.cookie and options.cookies ~= "strip" and not judged.is_own and
+    not old then
     return nil, "cookie" -- it may be of this client, and does not say that it is not
   end
-  local own_etag = complete(status, headers, body, judged, options, terms, now)
+  local own_etag, said = complete(status, headers, body, judged, options, terms, now)
   return {
     http = FORM, kind = "answer", status = status, headers = headers, body = body, at = now,
     age = judged.age, ttl = judged.ttl, swr = judged.swr, sie = judged.sie,
-    no_cache = judged.no_cache, authorized = judged.authorized, own_etag = own_etag, tags = tags,
+    no_cache = judged.no_cache, authorized = judged.authorized, tags = tags, said = said,
+    own_etag = own_etag or old and old.own_etag or nil,
   }
 end
 
@@ -152,11 +158,11 @@ function stored.renewed(old, request, of_304, options, terms, now, delay)
     return nil
   end
   headers.date = of_304.date -- not the old one, which would make it old
-  local answer, why = stored.answer(request, old.status, headers, old.body, options, terms, now,
-    delay)
-  if answer then
-    answer.own_etag = old.own_etag
+  if old.said ~= nil and not of_304["cache-control"] then
+    headers["cache-control"] = old.said or nil -- so that terms of ours do not become its own
   end
+  local answer, why = stored.answer(request, old.status, headers, old.body, options, terms, now,
+    delay, old)
   return answer, why, headers
 end
 

@@ -44,13 +44,14 @@ local function age_on_arrival(headers, now, delay)
 end
 
 -- How long it is fresh from its making on, as it says itself (4.2.1); nil where it says nothing.
-local function own_lifetime(directives, headers, is_shared, now)
+-- Beside directives for caches such as this one Expires is not for it (RFC 9213, 2.1).
+local function own_lifetime(directives, is_targeted, headers, is_shared, now)
   local seconds = is_shared and control.seconds(directives, "s-maxage") or
     control.seconds(directives, "max-age")
   if seconds then
     return seconds
   end
-  local expires = date_of(headers, "expires", now)
+  local expires = not is_targeted and date_of(headers, "expires", now)
   if not expires then
     return nil
   end
@@ -106,18 +107,18 @@ end
 -- Whether a shared cache may give a stored answer to a request that has an Authorization (3.5).
 function storing.allows_authorized(directives)
   return directives.public == true or directives["must-revalidate"] == true or
-    directives["s-maxage"] ~= nil
+    control.digits(directives["s-maxage"]) ~= nil
 end
 
 -- The directives that hold: of a field for caches such as this one, where the options name it and
--- the answer has it (RFC 9213), else of Cache-Control.
+-- the answer has it, and not empty (RFC 9213), else of Cache-Control. Then true, or false.
 function storing.directives(headers, options)
   for _, name in ipairs(options.targeted or {}) do
-    if headers[name] then
-      return control.parse(headers[name])
+    if (fields.text(headers[name]) or ""):find "[^ \t,]" then
+      return control.parse(headers[name]), true
     end
   end
-  return control.parse(headers["cache-control"])
+  return control.parse(headers["cache-control"]), false
 end
 
 -- judge(request, status, headers, options, terms, now, delay) -> { ttl =, swr =, sie =, age =,
@@ -125,12 +126,12 @@ end
 -- `terms` are the program's, of a rule or of its options, for what says nothing of itself; or nil.
 -- ttl is what is left of it on arrival, perhaps nothing. `delay`: so long did the request take.
 function storing.judge(request, status, headers, options, terms, now, delay)
-  local directives = storing.directives(headers, options)
+  local directives, is_targeted = storing.directives(headers, options)
   local why = forbidden(request, status, directives, headers, options)
   if why then
     return nil, why
   end
-  local lifetime = own_lifetime(directives, headers, options.shared, now)
+  local lifetime = own_lifetime(directives, is_targeted, headers, options.shared, now)
   local statuses = options.statuses or (lifetime and with_own_terms or by_default)
   if not statuses[status] then
     return nil, "status"

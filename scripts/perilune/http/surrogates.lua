@@ -7,6 +7,7 @@
 -- commas; xkey of Varnish), and so do the requests that purge. So this makes the data of a request,
 -- and the program sends it.
 
+local fields = require "perilune.http.fields"
 local given = require "perilune.http.given"
 
 local surrogates = {}
@@ -54,7 +55,7 @@ function surrogates.read(name, value)
   local tags, seen = {}, {}
   local text = type(value) == "table" and table.concat(value, separator_of(name)) or value or ""
   for key in text:gmatch(separator_of(name) == "," and "[^,]+" or "%S+") do
-    local tag = key:match "^%s*(.-)%s*$":gsub("%%(%x%x)", function(digits)
+    local tag = fields.trim(key):gsub("%%(%x%x)", function(digits)
       return string.char(tonumber(digits, 16))
     end)
     if tag ~= "" and not seen[tag] then

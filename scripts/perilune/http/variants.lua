@@ -13,6 +13,7 @@ local fields = require "perilune.http.fields"
 local variants = {}
 
 local LONGEST = 1024 -- of a first key that can be read; a longer one is a hash
+local MOST = 4000 -- of one of the program's: with what answers vary by, a key may have 4096 bytes
 local MOST_NAMES = 16
 
 local function escape(text)
@@ -40,6 +41,14 @@ function variants.first(request, prefix)
     return place .. request.path
   end
   return prefix .. "#" .. perilune.hash(place .. request.path)
+end
+
+-- A first key of the program's; a client that sends a long path has it end in a hash.
+function variants.bounded(key)
+  if type(key) ~= "string" or #key <= MOST then
+    return key
+  end
+  return key:sub(1, LONGEST) .. "#" .. perilune.hash(key)
 end
 
 -- The names of a Vary, in lower case and in order, each once; nil where they are too many.
@@ -70,15 +79,16 @@ function variants.are_among(names, some)
 end
 
 -- What a request says for the names, as a text that no other values have. Blanks around commas make
--- no difference; what else makes none is for the options' `normalize` to say.
+-- no difference in Accept and its kind; in others they may, and what else makes none is for the
+-- options' `normalize` to say (RFC 9111, 4.1).
 function variants.values(request, names, normalize)
   local parts = {}
   for i, name in ipairs(names) do
     local value = fields.text(request.headers[name])
     if value and normalize and normalize[name] then
       value = normalize[name](value)
-    elseif value then
-      value = value:gsub("%s*,%s*", ",")
+    elseif value and name:find "^accept" and not value:find('"', 1, true) then
+      value = value:gsub("[^,]*", fields.trim)
     end
     parts[i] = value and ("%d:%s"):format(#value, value) or "-"
   end

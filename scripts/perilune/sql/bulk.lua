@@ -175,7 +175,8 @@ local function upsert_text(name, version, columns, key, tuples)
 end
 
 local function runnable(text)
-    return { text = text, parts = { text }, tables = {}, n_marks = 0, is_read = false }
+    return { text = text, parts = { text }, tables = {}, n_marks = 0, is_read = false,
+        is_counted = true }
 end
 
 local function upsert_rows(db, name, version, columns, key, tuples)

@@ -38,6 +38,7 @@ local BEFORE_BY = set_of "group order partition"
 
 -- A statement that begins with a reader, and has no writer in it, only reads. (FOR UPDATE is none.)
 local WRITERS = set_of "alter create delete drop insert into merge truncate update"
+local COUNTED = set_of "insert update delete replace with"
 local READERS = set_of "select table values with show explain"
 -- What begins or ends a transaction, and what may be within one.
 local CONTROLS = set_of "begin start commit end abort rollback"
@@ -91,11 +92,15 @@ local ENDERS = set_of [[
     where group order having limit offset fetch window union intersect except set values returning
     select for with]]
 
--- Only what counts: words, names and single bytes, in small letters.
-local function significant(kinds, texts)
+-- Only what counts: words, names and single bytes, in small letters. SQLite takes a text for a name
+-- where one is wanted.
+local function significant(kinds, texts, dialect)
     local list = {}
     for i, kind in ipairs(kinds) do
         local text = texts[i]
+        if kind == "string" and dialect == "sqlite3" and #text <= 64 then
+            kind = "name"
+        end
         if kind == "name" then
             local quote = text:sub(-1)
             text = text:sub(2, -2):gsub(quote .. quote, quote)
@@ -125,8 +130,8 @@ end
 
 -- Names behind FROM, JOIN, INTO, UPDATE, TABLE and USING, and behind the commas of such a list. One
 -- too many (a subquery's, a function's) does no harm: its tag is never made void.
-local function tables_of(kinds, texts)
-    local list, found, known = significant(kinds, texts), {}, {}
+local function tables_of(kinds, texts, dialect)
+    local list, found, known = significant(kinds, texts, dialect), {}, {}
     local wants, in_list = { false }, { false } -- by the depth of parentheses
     local depth, i = 1, 1
     while list[i] do
@@ -209,10 +214,11 @@ local function read(text, dialect)
         problem = "no statement"
     end
     return {
-        text = plain, tables = tables_of(kinds, texts), parts = parts,
+        text = plain, tables = tables_of(kinds, texts, dialect), parts = parts,
         n_marks = #parts - 1, is_read = is_read, problem = problem,
         control = WITHIN[verb] and "within" or verb == "rollback" and plain:find(" to ", 1, true)
             and "within" or CONTROLS[verb] and "never" or nil,
+        is_counted = dialect == "postgres" or COUNTED[verb], -- SQLite tells of the one before again
         has_backslash = dialect == "postgres" and text:find("\\", 1, true) ~= nil,
     }
 end
@@ -304,9 +310,11 @@ local function count(args)
         misuse.raise("the arguments' n must be their number, got '%s'", tostring(n))
     end
     for i in pairs(args) do
-        if math.type(i) == "integer" and i > n then
-            n = i
+        if math.type(i) ~= "integer" and i ~= "n" then
+            misuse.raise("the arguments must be a list, got a table with the field '%s'",
+                tostring(i))
         end
+        n = i ~= "n" and i > n and i or n
     end
     return n
 end
