@@ -249,6 +249,46 @@ START_TEST(without_a_link_l1_keeps_its_word_on_staleness) {
 }
 END_TEST
 
+/* Each look is a try, none waits. */
+START_TEST(a_lock_is_tried_again_by_who_looks) {
+    struct server server;
+    struct pln_cache *caller;
+    struct pln_news *news;
+    struct pln_op *op, *untaken;
+    struct pln_lock *first, *second = NULL;
+    pln_test_redis_start(&server, NULL);
+    struct pln_options options = {.redis = server.url, .ns = "t", .log = no_log};
+    struct pln_lock_options lock = {.ttl_ms = 60000, .wait_ms = 30000, .retry_ms = 5};
+    atomic_store(&is_refused, true);
+    ck_assert_int_eq(pln_open(&options, &caller), PLN_OK);
+    ck_assert_int_eq(pln_lock(caller, pln_key("l"), &lock, NULL, &first), PLN_OK);
+    ck_assert_str_eq(pln_mode(caller), "caller");
+    ck_assert_int_eq(pln_news_new(caller, &news), PLN_OK);
+    ck_assert_int_eq(pln_begin_lock(news, pln_key("l"), &lock, &op), PLN_OK);
+    ck_assert_int_eq(pln_op_look(op), PLN_OP_UNDER_WAY);
+    ck_assert_int_le(pln_op_timeout(op), 5);
+    ck_assert_int_eq(pln_op_lock(op, NULL, &second), PLN_EINVAL);
+    ck_assert_int_eq(pln_unlock(first), PLN_OK);
+    while (pln_op_look(op) != PLN_OP_READY) {
+        sched_yield();
+    }
+    ck_assert_int_eq(pln_op_lock(op, NULL, &second), PLN_OK);
+    ck_assert_int_eq(pln_op_lock(op, NULL, &second), PLN_EINVAL);
+    pln_op_free(op);
+    ck_assert_int_eq(pln_unlock(second), PLN_OK);
+    ck_assert_int_eq(pln_begin_lock(news, pln_key("l"), &lock, &untaken), PLN_OK);
+    ck_assert_int_eq(pln_op_look(untaken), PLN_OP_READY);
+    pln_op_free(untaken); /* which gives it back */
+    lock.wait_ms = 0;
+    ck_assert_int_eq(pln_lock(caller, pln_key("l"), &lock, NULL, &first), PLN_OK);
+    ck_assert_int_eq(pln_unlock(first), PLN_OK);
+    pln_news_free(news);
+    pln_close(caller);
+    atomic_store(&is_refused, false);
+    pln_test_redis_stop(&server);
+}
+END_TEST
+
 START_TEST(a_name_is_looked_up_by_the_caller) {
     struct pln_cache *cache;
     struct pln_options options = {.redis = "redis://localhost:1", .log = no_log};
@@ -300,6 +340,7 @@ int main(void) {
     tcase_add_test(tests, once_threads_can_be_had_they_do_it);
     tcase_add_test(tests, callers_never_share_a_workers_number);
     tcase_add_test(tests, without_a_link_l1_keeps_its_word_on_staleness);
+    tcase_add_test(tests, a_lock_is_tried_again_by_who_looks);
     tcase_add_test(tests, a_name_is_looked_up_by_the_caller);
     tcase_add_test(tests, a_process_that_may_have_no_threads_goes_on);
     return rig_run(suite);
