@@ -22,8 +22,8 @@ static struct pln_cache *open_cache(void) {
     struct pln_cache *cache;
     struct pln_options options = {.ns = "t",
                                   .redis = server.url,
-                                  .timeout_ms = 200,
-                                  .ping_ms = 100,
+                                  .timeout_ms = 2000,
+                                  .ping_ms = 500,
                                   .ttl_ms = 600000,
                                   .log = no_log};
     ck_assert_msg(pln_open(&options, &cache) == PLN_OK, "%s", pln_error_text());
