@@ -145,7 +145,10 @@ static bool is_hopeless(struct group *group, const struct item *item, int status
     if (status == PLN_EINVAL) {
         return true;
     }
-    if (item->n_tried < group->terms->attempts) { /* by former instances, too */
+    /* of former instances it is known how often they took it, but not whether they tried it */
+    unsigned attempts = group->terms->attempts, former = item->n_tried - item->n_failed;
+    former = former < attempts / 2 ? former : attempts / 2;
+    if (former + item->n_failed < attempts) {
         return false;
     }
     bool has_life = group->stored_at >= item->failed_at;

@@ -98,7 +98,8 @@ struct pln_write_options {
     size_t batch;      /* items of one call at most; default 500 */
     pln_ms every_ms;   /* an item waits so long for others to come with it; default 100 ms */
     size_t most;       /* items waiting in the queue of the namespace; default 100,000 */
-    unsigned attempts; /* after so many an item becomes a dead letter; default 10 */
+    unsigned attempts; /* after so many an item becomes a dead letter; default 10. Of instances that
+                          had it before at most half of them count */
     pln_ms backoff_ms; /* before the second attempt, doubling up to a minute; default 200 ms */
     size_t dead;       /* dead letters kept, the oldest go first; default 10,000 */
 };

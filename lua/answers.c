@@ -78,6 +78,7 @@ void pln_lua_words_list(lua_State *L, struct pln_lua_words *words, int index) {
         pln_lua_words_value(L, words, index);
         return;
     }
+    pln_lua_bare(L, index);
     lua_Integer n = (lua_Integer) lua_rawlen(L, index);
     luaL_argcheck(L, n > 0, index, "the list is empty");
     for (lua_Integer i = 1; i <= n; i++) {

@@ -113,7 +113,6 @@ static int load(void *arg, const struct pln_bulk *bulk) {
 int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch,
                              struct pln_get_options *options) {
     struct bulk_call call = {.L = L, .cache = self->cache};
-    char text[PLN_ERROR_TEXT];
     int texts = lua_gettop(L); /* the keys, as pln_lua_push_answers() wants them on top */
     luaL_checkstack(L, 20, "get_many");
     options->flags &= ~PLN_LUA_WITH_OLD;
@@ -124,18 +123,15 @@ int pln_lua_get_many_loading(lua_State *L, struct pln_lua_cache *self, struct pl
     if (status < 0) { /* and nothing is borrowed */
         return pln_lua_push_status(L, status);
     }
-    memcpy(text, pln_error_text(), sizeof text);
-    bool has_failed = false, has_raised = false;
+    bool has_raised = false;
     for (size_t i = 0; i < batch->n; i++) {
-        has_failed = has_failed || batch->statuses[i] < 0;
         has_raised = has_raised || (batch->statuses[i] == PLN_ELOADER && call.error_at != 0);
     }
     lua_pushvalue(L, texts);
-    int n = pln_lua_push_answers(L, self, batch);
+    int n = pln_lua_push_told(L, self, batch);
     if (has_raised) {
         lua_pushvalue(L, call.error_at); /* whole: the core's text is cut */
-    } else if (has_failed) {
-        lua_pushstring(L, text);
+        lua_replace(L, -2);
     }
-    return n + (has_failed ? 1 : 0);
+    return n;
 }

@@ -29,6 +29,12 @@ bool pln_lua_thaw(lua_State *L, int index) {
     return true;
 }
 
+void pln_lua_bare(lua_State *L, int index) {
+    if (pln_lua_thaw(L, index)) {
+        lua_replace(L, index);
+    }
+}
+
 /* ---- what a frozen table does ---- */
 
 static int frozen_newindex(lua_State *L) {

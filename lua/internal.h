@@ -73,6 +73,9 @@ void pln_lua_freeze(lua_State *L);
 /* Pushes the contents of a frozen table at `index`, which must not be changed; else pushes nothing
  * and returns false. */
 bool pln_lua_thaw(lua_State *L, int index);
+/* Puts the contents of a frozen table in its place, at `index`, counted from below, for a function
+ * in C that reads a list past metatables, and hands it to nobody. Other values stay. */
+void pln_lua_bare(lua_State *L, int index);
 /* Pushes the value at `index`, a table as a copy that is the caller's own, all the way down and
  * without metatables. Raises where it is nested deeper than PLN_LUA_MAX_DEPTH. */
 void pln_lua_copy(lua_State *L, int index);

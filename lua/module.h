@@ -225,6 +225,8 @@ struct pln_lua_batch {
 /* Pushes values and hows, and gives the borrowed values back whatever happens; returns 2. The keys,
  * as a table of strings, are on top of the stack. */
 int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch);
+/* The same of a call in this thread that has just ended, and why something failed, if it did. */
+int pln_lua_push_told(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch);
 
 bool pln_lua_is_callable(lua_State *L, int index);
 

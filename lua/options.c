@@ -144,6 +144,7 @@ static size_t read_tags(lua_State *L, int index, struct pln_bytes *tags) {
     }
     int list = lua_gettop(L);
     size_t n = 0;
+    pln_lua_bare(L, list);
     /* and the room behind them that a function may count on, for what comes after the tags */
     luaL_checkstack(L, PLN_LUA_MAX_TAGS + LUA_MINSTACK, "too many tags");
     for (lua_Integer i = 1; lua_rawgeti(L, list, i) != LUA_TNIL; i++) {

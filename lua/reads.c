@@ -361,6 +361,7 @@ void pln_lua_take_keys(lua_State *L, int index, struct pln_bytes *keys, size_t n
 
 struct pln_bytes *pln_lua_push_keys(lua_State *L, int index, size_t *n) {
     luaL_checktype(L, index, LUA_TTABLE);
+    pln_lua_bare(L, index);
     *n = lua_rawlen(L, index);
     luaL_argcheck(L, *n <= MAX_KEYS, index, "too many keys, at most 1048576");
     struct pln_bytes *keys = lua_newuserdatauv(L, *n * sizeof *keys, 0);
@@ -409,6 +410,20 @@ int pln_lua_push_answers(lua_State *L, struct pln_lua_cache *self, struct pln_lu
     return raised == LUA_OK ? 2 : lua_error(L);
 }
 
+int pln_lua_push_told(lua_State *L, struct pln_lua_cache *self, struct pln_lua_batch *batch) {
+    char text[PLN_ERROR_TEXT];
+    bool has_failed = false;
+    memcpy(text, pln_error_text(), sizeof text);
+    for (size_t i = 0; i < batch->n; i++) {
+        has_failed = has_failed || batch->statuses[i] < 0;
+    }
+    int n = pln_lua_push_answers(L, self, batch);
+    if (has_failed) {
+        lua_pushstring(L, text);
+    }
+    return n + (has_failed ? 1 : 0);
+}
+
 /* get_many(keys, [options], [loader]) -> values, hows, each by the key's position; message */
 static int cache_get_many(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
@@ -423,6 +438,7 @@ static int cache_get_many(lua_State *L) {
     luaL_argcheck(L, lua_isnil(L, 4) || pln_lua_is_callable(L, 4), 4,
                   "the loader must be a function");
     pln_lua_get_options(L, 3, &options, tags);
+    pln_lua_bare(L, 2);
     size_t n = lua_rawlen(L, 2);
     luaL_argcheck(L, n <= MAX_KEYS, 2, "too many keys, at most 1048576");
     struct pln_lua_batch *batch = push_batch(L, n);
@@ -440,7 +456,7 @@ static int cache_get_many(lua_State *L) {
     if (status < 0) {
         return pln_lua_push_status(L, status);
     }
-    return pln_lua_push_answers(L, self, batch);
+    return pln_lua_push_told(L, self, batch);
 }
 
 const luaL_Reg pln_lua_reads[] = {

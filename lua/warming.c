@@ -123,6 +123,7 @@ static lua_Integer push_strings(lua_State *L) {
     int from = lua_gettop(L);
     lua_Integer n = 0;
     bool is_list = lua_istable(L, from);
+    pln_lua_bare(L, from);
     lua_newtable(L);
     for (;;) {
         if (is_list) {

@@ -53,20 +53,8 @@ static int cache_delete(lua_State *L) {
 /* delete_many{key, ...} */
 static int cache_delete_many(lua_State *L) {
     struct pln_lua_cache *self = pln_lua_opened(L, 1);
-    luaL_checktype(L, 2, LUA_TTABLE);
-    size_t n = (size_t) luaL_len(L, 2);
-    luaL_argcheck(L, n <= INT_MAX / sizeof(struct pln_bytes), 2, "too many keys");
-    struct pln_bytes *keys = lua_newuserdatauv(L, n * sizeof *keys, 0);
-    for (size_t i = 0; i < n; i++) {
-        lua_geti(L, 2, (lua_Integer) i + 1);
-        if (lua_type(L, -1) !=
-            LUA_TSTRING) { /* a number's text would be nobody's but the stack's */
-            return luaL_error(L, "key %d is a %s, must be a string", (int) i + 1,
-                              luaL_typename(L, -1));
-        }
-        keys[i].data = lua_tolstring(L, -1, &keys[i].len); /* the table keeps it */
-        lua_pop(L, 1);
-    }
+    size_t n;
+    const struct pln_bytes *keys = pln_lua_push_keys(L, 2, &n);
     return pln_lua_push_status(L, pln_delete_many(self->cache, keys, n));
 }
 

@@ -76,19 +76,11 @@ end
 ---------------------------------------------------------------------------------------------------
 -- a connection's life
 
-local environments = {} -- LuaSQL's, by driver: they have to outlive what they made
 local opened = {} -- databases by driver, source and options
 local wrapped = setmetatable({}, { __mode = "k" }) -- databases by the connection given
 -- By the database whose transaction is under way (then it has `afterwards`) the coroutine that
 -- began it: weak, so that one that nobody knows any more is seen to be gone.
 local owners = setmetatable({}, { __mode = "kv" })
-
-local function environment_of(driver)
-    if not environments[driver] then
-        environments[driver] = require(driver.module)[driver.make]()
-    end
-    return environments[driver]
-end
 
 -- Types of columns, by statement.
 local function forget_types(self)
@@ -109,7 +101,7 @@ local function connected(self)
     elseif self.is_closed then
         misuse.raise "attempt to use a closed database"
     end
-    local connection, message = self.driver.connect(environment_of(self.driver), self.source,
+    local connection, message = self.driver.connect(drivers.environment(self.driver), self.source,
         self.options)
     if not connection then
         return nil, drivers.clean(message)
@@ -139,13 +131,6 @@ end
 
 ---------------------------------------------------------------------------------------------------
 -- statements
-
-local function escape_of(connection)
-    return function(text)
-        local escaped, message = connection:escape(text)
-        return escaped, message and drivers.clean(message)
-    end
-end
 
 local BUSY = "another coroutine has a transaction under way"
 local finish -- below
@@ -185,7 +170,7 @@ local function send(self, known, args, is_repeatable)
             return nil, "the connection has standard_conforming_strings off, so nobody can tell "
                 .. "where a text with a backslash ends", code
         end
-        text, why = statement.fill(known, args, self.dialect, escape_of(connection))
+        text, why = statement.fill(known, args, self.dialect, drivers.escape_of(connection))
         if not text then
             return nil, why, code
         end
@@ -317,7 +302,7 @@ function Database:literal(value)
     if not connection then
         return nil, message
     end
-    local text, why = statement.literal(value, self.dialect, escape_of(connection))
+    local text, why = statement.literal(value, self.dialect, drivers.escape_of(connection))
     return text, why and "the value " .. why
 end
 

@@ -102,6 +102,19 @@ spec.test("a failure is told, and what was there is there", function()
   spec.same(select(3, cache:get "e:2"), "miss")
 end)
 
+spec.test("a failure of a rule's loader is told as well", function()
+  local folder, remove = spec.folder()
+  local policy = spec.write(folder .. "/p.lua", [[
+    cache.rule "f:{id}" { load_many = function() return nil, "the database is away" end }]])
+  local other <close> = assert(perilune.open { log = false, policy = policy })
+  other:set("here", 1)
+  local values, hows, message = other:get_many { "here", "f:1", "f:2" }
+  spec.same({ values, hows }, { { 1 }, { "l1", "loader", "loader" } })
+  spec.contains(message, "rule 'f:{id}': load_many: the database is away")
+  spec.same(select("#", other:get_many { "here", "nowhere" }), 2)
+  remove()
+end)
+
 spec.test("the loader may use the cache, but for its own keys", function()
   local values = cache:get_many({ "w:1", "w:2" }, function(keys)
     spec.same(select(3, cache:get "w:2"), "loader")

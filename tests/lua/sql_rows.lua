@@ -250,6 +250,16 @@ spec.test("a database that cannot be connected to is not a fault of the rows", f
   end
 end)
 
+spec.test("without LuaSQL it is said which package has it", function()
+  for _, driver in ipairs { "sqlite3", "postgres" } do
+    local output = spec.run(([['%s' run -e '
+      package.preload["luasql.%s"] = function() error "gone" end
+      local db = require "perilune.sql".open("%s", "")
+      print(pcall(db.query, db, "SELECT 1"))']]):format(os.getenv "PERILUNE", driver, driver))
+    spec.contains(output, "LuaSQL is not there for this database (Debian: lua-sql-" .. driver)
+  end
+end)
+
 -- ---- as policies of caches have it ----
 
 -- A cache whose trusted policy loads and stores users by this database.

@@ -43,6 +43,24 @@ if databases.postgres then
   end)
 end
 
+if databases.sqlite3 then
+  spec.test("what comes behind a transaction that SQLite has undone is undone as well", function()
+    local db = databases.sqlite3
+    table_of(db, "users", "id integer PRIMARY KEY, name text")
+    local done, message = db:transaction(function()
+      assert(db:exec "INSERT INTO users VALUES (1, 'a')")
+      for id = 2, 5 do -- as a full disk does it, again and again
+        spec.same(db:exec "INSERT OR ROLLBACK INTO users VALUES (9, 'b'), (9, 'b')", nil)
+        assert(db:exec("INSERT INTO users VALUES (?, 'c')", { id }))
+      end
+      return true
+    end)
+    spec.same(done, nil)
+    spec.contains(message, "UNIQUE")
+    spec.same(names_in(db), "")
+  end)
+end
+
 -- ---- tables that are altered ----
 
 each("columns that are added while a program runs have their types", function(db, dialect)

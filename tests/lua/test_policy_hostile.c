@@ -128,7 +128,7 @@ static const struct {
      "local u, b = t, ('x'):rep(60000) while true do local s = b .. 'y' end", SPENT},
     {"local t for i = 1, 929500 do t = { t } end",
      "local u = t while true do ('x'):rep(60000):upper() end", ""},
-    {"local t = {}", "while true do t[#t + 1] = ('x'):rep(1000000) .. #t end", ""},
+    {"local t = {}", "while true do t[#t + 1] = ('x'):rep(1000):rep(1000) .. #t end", ""},
     {"", "local s = 'x' while true do s = s .. s end", ""},
     {"", "local function f() return f() + 1 end return f()", ""},
     {"", "local function f(s) return s:gsub('.', f) end return f('x')", ""},

@@ -81,11 +81,11 @@ static const struct {
      "policy.lua:2: stopped: it ran longer than 1 s"},
     {"error(setmetatable({}, { __tostring = function() while true do end end }))",
      "policy.lua:1: stopped: it ran longer than 1 s"},
-    {"local t = {} while true do t[#t + 1] = ('x'):rep(1000000) .. #t end",
+    {"local t = {} while true do t[#t + 1] = ('x'):rep(1000):rep(1000) .. #t end",
      "policy.lua: out of memory (64 MB are allowed)"},
     {"local s = 'x' while true do s = s .. s end", "policy.lua: out of memory (64 MB are allowed)"},
     {"local t = {} while true do pcall(function() while true do\n"
-     "t[#t + 1] = ('x'):rep(1000000) .. #t end end) end",
+     "t[#t + 1] = ('x'):rep(1000):rep(1000) .. #t end end) end",
      "policy.lua: out of memory (64 MB are allowed)"},
     {"string.pack('c1000000000', '')", "policy.lua:1: string.pack: the result would be over 16 MB"},
     {"setmetatable({}, { __gc = function() while true do end end })",
@@ -150,7 +150,7 @@ START_TEST(a_function_out_of_time_or_memory_leaves_a_working_policy) {
               "cache.rule \"loop\" { ttl = function() while true do pcall(error) end end }\n"
               "cache.rule \"eat\" { load = function()\n"
               "  kept = kept or {}\n"
-              "  while true do kept[#kept + 1] = ('x'):rep(1000000) .. #kept end end }\n"
+              "  while true do kept[#kept + 1] = ('x'):rep(1000):rep(1000) .. #kept end end }\n"
               "cache.rule \"fine\" { load = function() return kept and 'dirty' or 'clean' end }");
     ck_assert_int_eq(fake_shape_key(&cache, "loop", pln_key("v"), 0, &load), PLN_OK);
     ck_assert_int_eq(cache.n_failures, 1);

@@ -15,12 +15,22 @@
 --                          with it what is still to come
 --   converter(type)        what makes a value of the text that the driver gives; nil: it stays
 
+local misuse = require "perilune.sql.misuse"
+
 local drivers = {}
 
 -- LuaSQL's message as one line, without what all of them begin with.
 function drivers.clean(message)
     message = tostring(message):gsub("^LuaSQL: ", ""):gsub("\n%s*%^%s*$", ""):gsub("%s+$", "")
     return (message:gsub("%s*\n%s*", "; "))
+end
+
+-- What doubles, in a text, what would end it.
+function drivers.escape_of(connection)
+    return function(text)
+        local escaped, message = connection:escape(text)
+        return escaped, message and drivers.clean(message)
+    end
 end
 
 -- Runs a statement that brings nothing. nil, message: it was refused.
@@ -173,6 +183,21 @@ function drivers.dialect_of(connection)
     local name = tostring(connection)
     return name:find "^PostgreSQL connection" and "postgres"
         or name:find "^SQLite3 connection" and "sqlite3" or nil
+end
+
+local environments = {} -- by driver: they have to outlive what they made
+
+-- LuaSQL's environment of a driver. Raises where that is not installed.
+function drivers.environment(driver)
+    if not environments[driver] then
+        local is_there, library = pcall(require, driver.module)
+        if not is_there then
+            misuse.raise("LuaSQL is not there for this database (Debian: lua-sql-%s): %s",
+                driver.make, library)
+        end
+        environments[driver] = library[driver.make]()
+    end
+    return environments[driver]
 end
 
 return drivers
