@@ -8,6 +8,8 @@
 
 #include "engine.h"
 
+#include <stdatomic.h>
+
 /* ---- named.c ---- */
 
 enum {
@@ -36,14 +38,31 @@ enum { PLN_LOCK_TOKEN = 33 }; /* 128 bits in hexadecimal, and a zero */
 
 struct pln_lock {
     struct pln_cache *cache;
-    struct pln_lock_nodes *nodes; /* NULL: the cache's Redis alone */
+    struct pln_lock_nodes *nodes; /* a reference; NULL: the cache's Redis alone */
+    atomic_uint refs;
     struct pln_named name, fence_name;
-    pln_ms ttl;
-    pln_ns until; /* of pln_lock_clock() */
+    atomic_llong ttl;
+    atomic_llong until; /* of pln_lock_clock() */
     int64_t fence;
     char token[PLN_LOCK_TOKEN];
     pid_t owner; /* who took it: a forked child has a copy, and no lock */
 };
+
+/* Both are told while others change them; relaxed: each by itself, and nothing else with it. */
+static inline pln_ms pln_lock_ttl(const struct pln_lock *lock) {
+    return atomic_load_explicit(&lock->ttl, memory_order_relaxed);
+}
+static inline pln_ns pln_lock_until(const struct pln_lock *lock) {
+    return atomic_load_explicit(&lock->until, memory_order_relaxed);
+}
+static inline void pln_lock_set(struct pln_lock *lock, pln_ms ttl, pln_ns until) {
+    /* relaxed: likewise */
+    atomic_store_explicit(&lock->ttl, ttl, memory_order_relaxed);
+    atomic_store_explicit(&lock->until, until, memory_order_relaxed);
+}
+
+/* Servers that locks of other threads may use yet. */
+void pln_lock_nodes_keep(struct pln_lock_nodes *nodes);
 
 /* A clock that goes on while the system sleeps, as the servers' do. */
 pln_ns pln_lock_clock(void);
@@ -53,6 +72,22 @@ int pln_lock_grant(struct pln_lock *lock, pln_ms *left);
 /* Return PLN_OK; PLN_MISS where it is held no more; negative where too few servers answered. */
 int pln_lock_prolong(struct pln_lock *lock, pln_ms ttl);
 int pln_lock_give_back(struct pln_lock *lock);
+
+/* ---- lock.c ---- */
+
+/* A lock with nothing held yet, for pln_lock_grant(). */
+int pln_lock_make(struct pln_cache *cache, struct pln_bytes name,
+                  const struct pln_lock_options *options, struct pln_lock **lock);
+
+/* When a lock is asked for again. */
+struct pln_lock_tries {
+    pln_ns deadline, longest, pause;
+};
+
+struct pln_lock_tries pln_lock_tries_of(const struct pln_lock_options *options);
+/* Whether there is another try after one that ended with this status, others having it for `left`
+ * more at most; and when, by pln_clock_precise(). */
+bool pln_lock_tries_again(struct pln_lock_tries *tries, int status, pln_ms left, pln_ns *when);
 
 /* ---- limit.c ---- */
 

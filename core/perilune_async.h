@@ -86,6 +86,16 @@ PLN_API int pln_begin_get_many(struct pln_news *news, const struct pln_bytes *ke
 PLN_API int pln_begin_call(struct pln_news *news, int (*run)(struct pln_cache *cache, void *arg),
                            void (*end)(void *arg), void *arg, struct pln_op **op);
 
+struct pln_lock;
+struct pln_lock_options;
+
+/* As pln_lock(). While others have the lock and options->wait_ms is not over, no worker is busy
+ * with it: pln_op_timeout() says when the op wants to be looked at for the next try. Returns:
+ * PLN_OK with *op set; as pln_begin_call(); PLN_EINVAL. Owns: what was granted and not taken by
+ * pln_op_lock() is given back when the op is freed, by a worker. */
+PLN_API int pln_begin_lock(struct pln_news *news, struct pln_bytes name,
+                           const struct pln_lock_options *options, struct pln_op **op);
+
 /* ---- ops ---- */
 
 enum pln_op_state {
@@ -126,6 +136,10 @@ PLN_API int pln_op_result(struct pln_op *op, struct pln_result *result);
  * PLN_ECLOSED likewise. Owns: the values are the caller's; to be called once. */
 PLN_API int pln_op_results(struct pln_op *op, size_t *n, struct pln_result **results,
                            int **statuses);
+
+/* How pln_begin_lock() ended, of an op that is ready. Returns: as pln_lock(); PLN_ECLOSED;
+ * PLN_EINVAL: the op is not ready, or of something else. Owns: *lock is the caller's, once. */
+PLN_API int pln_op_lock(struct pln_op *op, pln_ms *held_ms, struct pln_lock **lock);
 
 /* Ends an op, whatever it is at. A load that it has taken on is left to others, at once; what
  * workers do goes on without it. NULL is allowed. */

@@ -124,7 +124,7 @@ PLN_API size_t pln_nodes(struct pln_cache *cache, pln_node_visit visit, void *ar
  * died holds up nobody for longer; and so a holder that was stopped for longer than that goes on
  * beside the next one. What may not be done twice must be told the fence and refuse a smaller one.
  * Names, here and below, have 1 to 512 bytes. Without Redis: PLN_EL2DOWN. */
-struct pln_lock;       /* opaque: a lock that is held; used by one thread at a time */
+struct pln_lock;       /* opaque: a lock that is held */
 struct pln_lock_nodes; /* opaque: independent servers that keep locks together (Redlock) */
 
 /* Opens clients of n servers, 1 to 15, better an odd number, none a replica of another: locks over
@@ -132,7 +132,7 @@ struct pln_lock_nodes; /* opaque: independent servers that keep locks together (
  * a tenth of the ttl) is passed over. Returns: PLN_OK, PLN_EINVAL. Threads: any. */
 PLN_API int pln_lock_nodes_new(const char *const *urls, size_t n, pln_ms timeout_ms,
                                struct pln_lock_nodes **nodes);
-PLN_API void pln_lock_nodes_free(struct pln_lock_nodes *nodes); /* after the locks over them */
+PLN_API void pln_lock_nodes_free(struct pln_lock_nodes *nodes); /* locks over them live on */
 
 struct pln_lock_options {
     pln_ms ttl_ms;                /* default 10 s */
@@ -142,15 +142,17 @@ struct pln_lock_options {
 };
 
 /* Takes a lock. Returns: PLN_OK; PLN_PENDING where another has it, at most for *held_ms more (may
- * be NULL); PLN_EL2DOWN, PLN_ETIMEOUT. Owns: pln_unlock() or pln_lock_free() it before the cache
- * is closed. Threads: any, waits until wait_ms is over. */
+ * be NULL); PLN_EL2DOWN, PLN_ETIMEOUT. Owns: pln_unlock() it before the cache is closed, or
+ * pln_lock_free() it. Threads: any, waits until wait_ms is over. Each thread that uses the lock
+ * needs a reference of its own. pln_begin_lock() does not wait. */
 PLN_API int pln_lock(struct pln_cache *cache, struct pln_bytes name,
                      const struct pln_lock_options *options, pln_ms *held_ms,
                      struct pln_lock **lock);
 /* A new ttl from now; 0: the former. Returns: PLN_OK, PLN_MISS (it is lost). */
 PLN_API int pln_lock_extend(struct pln_lock *lock, pln_ms ttl_ms);
-/* Ends and frees it. Returns: PLN_OK; PLN_MISS where it had ended before. */
+/* Ends it, and frees the reference. Returns: PLN_OK; PLN_MISS where it had ended before. */
 PLN_API int pln_unlock(struct pln_lock *lock);
+PLN_API void pln_lock_keep(struct pln_lock *lock); /* one more reference, to be freed as well */
 PLN_API void pln_lock_free(struct pln_lock *lock); /* without ending it; NULL is allowed */
 /* A number that grows with every grant of the name; and how long it is sure to be held yet. */
 PLN_API int64_t pln_lock_fence(const struct pln_lock *lock);

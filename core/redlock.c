@@ -70,6 +70,7 @@ static const struct pln_remote_script
 /* ---- the servers ---- */
 
 struct pln_lock_nodes {
+    atomic_uint refs; /* the program's, and each lock's */
     struct pln_host host;
     struct pln_counts *counts;
     pln_ms timeout;
@@ -111,6 +112,7 @@ int pln_lock_nodes_new(const char *const *urls, size_t n, pln_ms timeout_ms,
     if (created == NULL) {
         return pln_fail(PLN_ENOMEM, "nodes: no memory");
     }
+    atomic_init(&created->refs, 1);
     created->host = (struct pln_host){
         .clock = pln_clock_coarse, .log = log_nothing, .name = "perilune-locks"};
     created->timeout = timeout_ms > 0 ? timeout_ms : NODE_TIMEOUT;
@@ -132,8 +134,14 @@ int pln_lock_nodes_new(const char *const *urls, size_t n, pln_ms timeout_ms,
     return PLN_OK;
 }
 
+void pln_lock_nodes_keep(struct pln_lock_nodes *nodes) {
+    /* relaxed: who keeps them has them, so they stay */
+    atomic_fetch_add_explicit(&nodes->refs, 1, memory_order_relaxed);
+}
+
 void pln_lock_nodes_free(struct pln_lock_nodes *nodes) {
-    if (nodes == NULL) {
+    /* K2 release and K2 acquire: what the last lock did with them comes before their end */
+    if (nodes == NULL || atomic_fetch_sub_explicit(&nodes->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
     for (size_t i = 0; i < nodes->n && nodes->owner == getpid(); i++) {
@@ -175,7 +183,7 @@ static struct pln_l2 *client_of(const struct pln_lock *lock, size_t i) {
 }
 
 static pln_ms node_timeout(const struct pln_lock *lock) {
-    pln_ms share = lock->ttl / NODE_TTL_SHARE;
+    pln_ms share = pln_lock_ttl(lock) / NODE_TTL_SHARE;
     if (lock->nodes == NULL) {
         return lock->cache->timeout_ms;
     }
@@ -297,25 +305,25 @@ static int make_good(struct pln_lock *lock, const struct round *granted, pln_ns 
     struct round raised;
     int64_t fence = largest_fence(granted);
     raise_fence(lock, granted, fence, life, &raised);
-    pln_ns now = pln_lock_clock(), until = end_of(start, lock->ttl);
+    pln_ns now = pln_lock_clock(), until = end_of(start, pln_lock_ttl(lock));
     if (now >= until) {
         return pln_fail(PLN_ETIMEOUT, "lock: asking took %lld ms of a ttl of %lld ms",
-                        (long long) (now - start) / 1000000, (long long) lock->ttl);
+                        (long long) (now - start) / 1000000, (long long) pln_lock_ttl(lock));
     }
     if (raised.n_yes < raised.quorum) {
         return raised.failure == 0 ? pln_fail(PLN_ETIMEOUT, "lock: it ended while it was taken")
                                    : fail(lock, &raised, "lock");
     }
     lock->fence = fence;
-    lock->until = until;
+    pln_lock_set(lock, pln_lock_ttl(lock), until);
     return PLN_OK;
 }
 
 int pln_lock_grant(struct pln_lock *lock, pln_ms *left) {
     struct round round;
     char ttl[PLN_NAMED_NUMBER], life[PLN_NAMED_NUMBER], text[PLN_ERROR_TEXT];
-    struct pln_bytes more[] = {pln_named_number(lock->ttl, ttl),
-                               pln_named_number(lock->ttl + FENCE_LIFE, life)};
+    struct pln_bytes more[] = {pln_named_number(pln_lock_ttl(lock), ttl),
+                               pln_named_number(pln_lock_ttl(lock) + FENCE_LIFE, life)};
     pln_ns start = pln_lock_clock();
     int status;
     ask_all(lock, &grant_script, more, 2, &round);
@@ -372,10 +380,9 @@ int pln_lock_prolong(struct pln_lock *lock, pln_ms ttl) {
         status = PLN_MISS;
     }
     if (status == PLN_OK) {
-        lock->ttl = ttl;
-        lock->until = end_of(start, ttl);
+        pln_lock_set(lock, ttl, end_of(start, ttl));
     } else if (status == PLN_MISS) {
-        lock->until = 0;
+        pln_lock_set(lock, pln_lock_ttl(lock), 0);
     }
     return status;
 }
@@ -387,6 +394,6 @@ int pln_lock_give_back(struct pln_lock *lock) {
         return status;
     }
     ask_all(lock, &release_script, NULL, 0, &round);
-    lock->until = 0;
+    pln_lock_set(lock, pln_lock_ttl(lock), 0);
     return verdict(lock, &round, "unlock");
 }

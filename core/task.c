@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * task.c - ops that a worker carries out as a whole: a get of many keys, past L1, and calls.
+ * task.c - ops that a worker carries out as a whole: a get of many keys, past L1, calls, and the
+ * tries of who wants a lock.
  *
  * A worker holds the op meanwhile. An owner who ends it in between leaves what it has to the
  * worker. When the cache closes, calls that no worker has begun are carried out by who closes it:
  * what was begun is not lost.
  */
+#include "named.h"
 #include "news.h"
 #include "way.h"
 
@@ -16,6 +18,7 @@ struct said {
 };
 
 static void say(struct said *said, int status) {
+    free(said->text);
     said->status = status;
     said->text = status < 0 ? strdup(pln_error_text()) : NULL;
 }
@@ -248,4 +251,142 @@ int pln_begin_call(struct pln_news *news, int (*run)(struct pln_cache *cache, vo
     }
     *op = &call->op;
     return PLN_OK;
+}
+
+/* ---- locks ---- */
+
+/* A lock that is being taken. It outlives its op where it has to be given back. */
+struct taken {
+    struct pln_job job;
+    struct pln_lock *lock;
+    bool is_held;
+};
+
+struct lock_op {
+    struct pln_op op;
+    struct pln_job job;
+    struct taken *taken; /* NULL: the caller has it */
+    struct pln_lock_tries tries;
+    bool is_resting; /* until op.until, between two tries */
+    pln_ms left;     /* for which others have it at most */
+    struct said said;
+};
+
+static void run_back(struct pln_job *job, unsigned worker) {
+    struct taken *taken = PLN_CONTAINER_OF(job, struct taken, job);
+    (void) worker;
+    pln_unlock(taken->lock); /* where that fails, its ttl ends it */
+    free(taken);
+}
+
+static void drop_back(struct pln_job *job) {
+    run_back(job, 0);
+}
+
+static void run_try(struct pln_job *job, unsigned worker) {
+    struct lock_op *lock = PLN_CONTAINER_OF(job, struct lock_op, job);
+    (void) worker;
+    say(&lock->said, pln_lock_grant(lock->taken->lock, &lock->left));
+    lock->taken->is_held = lock->said.status == PLN_OK;
+    pln_op_let_go(&lock->op);
+}
+
+static void drop_try(struct pln_job *job) {
+    struct lock_op *lock = PLN_CONTAINER_OF(job, struct lock_op, job);
+    say(&lock->said, pln_fail(PLN_ECLOSED, "lock: the cache is being closed"));
+    pln_op_let_go(&lock->op);
+}
+
+static void try_lock(struct lock_op *lock) {
+    lock->op.until = PLN_FOREVER;
+    lock->is_resting = false;
+    lock->job = (struct pln_job){.run = run_try, .drop = drop_try};
+    pln_op_hold(&lock->op);
+    int status = pln_workers_submit(pln_news_cache(lock->op.news)->workers, &lock->job, true);
+    if (status < 0) {
+        say(&lock->said, status);
+        pln_op_let_go(&lock->op);
+    }
+}
+
+static enum pln_op_state look_at_lock(struct pln_op *op) {
+    struct lock_op *lock = PLN_CONTAINER_OF(op, struct lock_op, op);
+    while (!pln_op_is_held(op)) {
+        if (!lock->is_resting &&
+            !pln_lock_tries_again(&lock->tries, lock->said.status, lock->left, &op->until)) {
+            take_said(op, &lock->said);
+            return PLN_OP_READY;
+        }
+        lock->is_resting = true;
+        if (pln_clock_precise() < op->until) {
+            break;
+        }
+        try_lock(lock);
+    }
+    return PLN_OP_UNDER_WAY;
+}
+
+/* What was granted, and nobody took, is given back: by a worker, unless too much waits for them. */
+static void end_lock(struct pln_op *op) {
+    struct lock_op *lock = PLN_CONTAINER_OF(op, struct lock_op, op);
+    struct taken *taken = lock->taken;
+    free(lock->said.text);
+    if (taken == NULL) {
+        return;
+    }
+    lock->taken = NULL;
+    taken->job = (struct pln_job){.run = run_back, .drop = drop_back};
+    if (!taken->is_held) {
+        pln_lock_free(taken->lock);
+        free(taken);
+    } else if (pln_workers_submit(pln_news_cache(op->news)->workers, &taken->job, true) < 0) {
+        run_back(&taken->job, 0);
+    }
+}
+
+int pln_begin_lock(struct pln_news *news, struct pln_bytes name,
+                   const struct pln_lock_options *options, struct pln_op **op) {
+    static const struct pln_op_kind kind = {.look = look_at_lock, .end = end_lock};
+    struct pln_lock *made = NULL;
+    int status = pln_news_check(news);
+    if (status == PLN_OK) {
+        status = pln_lock_make(pln_news_cache(news), name, options, &made);
+    }
+    if (status < 0) {
+        return status;
+    }
+    struct lock_op *lock = calloc(1, sizeof *lock);
+    struct taken *taken = calloc(1, sizeof *taken);
+    if (lock == NULL || taken == NULL) {
+        free(lock);
+        free(taken);
+        pln_lock_free(made);
+        return pln_fail(PLN_ENOMEM, "lock: no memory");
+    }
+    taken->lock = made;
+    lock->taken = taken;
+    lock->tries = pln_lock_tries_of(options);
+    pln_op_begin(&lock->op, news, &kind);
+    try_lock(lock);
+    *op = &lock->op;
+    return PLN_OK;
+}
+
+int pln_op_lock(struct pln_op *op, pln_ms *held_ms, struct pln_lock **lock) {
+    struct lock_op *self = PLN_CONTAINER_OF(op, struct lock_op, op);
+    int status = op->kind->end == end_lock ? pln_op_ended(op) : PLN_PENDING;
+    if (status < 0) {
+        return status;
+    }
+    if (status == PLN_PENDING || (op->status == PLN_OK && self->taken == NULL)) {
+        return pln_fail(PLN_EINVAL, "lock: the op is not ready, or none of a lock's");
+    }
+    if (op->status == PLN_OK) {
+        *lock = self->taken->lock;
+        free(self->taken);
+        self->taken = NULL;
+    } else if (op->status == PLN_PENDING && held_ms != NULL) {
+        *held_ms = self->left;
+    }
+    return op->status;
 }

@@ -196,7 +196,8 @@ static const struct method {
 };
 
 /* Of these the C function itself is called, and what it asks of the core is put off. */
-static const luaL_Reg *const lists[] = {pln_lua_data, pln_lua_hashes, pln_lua_scans, NULL};
+static const luaL_Reg *const lists[] = {pln_lua_data, pln_lua_hashes, pln_lua_scans, pln_lua_locks,
+                                        NULL};
 
 int pln_lua_call_async(lua_State *L) {
     const char *names[PLN_ARRAY_LEN(methods) + 1] = {NULL};

@@ -185,12 +185,20 @@ static int board_tostring(lua_State *L) {
 
 /* ---- the class ---- */
 
-static const luaL_Reg methods[] = {
-    {"add", board_add}, {"incr", board_incr}, {"remove", board_remove}, {"size", board_size},
-    {"top", board_top}, {"rank", board_rank}, {"around", board_around}, {NULL, NULL},
-};
-
 static int board_call_async(lua_State *L);
+
+/* Those from the second on can be put off. */
+static const luaL_Reg methods[] = {
+    {"call_async", board_call_async},
+    {"add", board_add},
+    {"incr", board_incr},
+    {"remove", board_remove},
+    {"size", board_size},
+    {"top", board_top},
+    {"rank", board_rank},
+    {"around", board_around},
+    {NULL, NULL},
+};
 
 /* Pushes the boards' metatable. It is put into the registry once it is whole. */
 static void push_class(lua_State *L) {
@@ -200,8 +208,6 @@ static void push_class(lua_State *L) {
     lua_pop(L, 1);
     lua_newtable(L);
     luaL_newlib(L, methods);
-    lua_pushcfunction(L, board_call_async);
-    lua_setfield(L, -2, "call_async");
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, board_tostring);
     lua_setfield(L, -2, "__tostring");
@@ -226,7 +232,7 @@ static void push_board(lua_State *L, int cache, int name) {
 
 /* call_async(method, ...) -> op | nil, message, code. The method is given a board of a stand-in. */
 static int board_call_async(lua_State *L) {
-    static const luaL_Reg *const lists[] = {methods, NULL};
+    static const luaL_Reg *const lists[] = {methods + 1, NULL};
     int top = lua_gettop(L);
     luaL_checkudata(L, 1, class_name);
     lua_getiuservalue(L, 1, 2);

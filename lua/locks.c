@@ -4,16 +4,17 @@
  *
  *     local lock <close> = assert(cache:lock("report", "30s", { wait = "5s" }))
  *
- * A lock holds its cache and its servers as user values, so neither is collected before it. Where
- * the cache was closed first, the lock is forgotten, and ends with its ttl.
+ * A lock holds its cache as a user value, so that is not collected before it. Where the cache was
+ * closed first, the lock is forgotten, and ends with its ttl.
  */
-#include "module.h"
+#include "op.h"
+#include "put_off.h"
 
 #include <math.h>
 
 static const char lock_class[] = "perilune.lock", nodes_class[] = "perilune.nodes";
 
-enum { CACHE = 1, NODES, N_USER_VALUES = NODES, MOST_URLS = 15 };
+enum { CACHE = 1, N_USER_VALUES = CACHE, MOST_URLS = 15 };
 
 struct lua_lock {
     struct pln_lock *lock; /* NULL: given back */
@@ -140,13 +141,52 @@ static int lock_left(lua_State *L) {
     return 1;
 }
 
+/* ---- put off ---- */
+
+static int run_release(struct pln_cache *cache, struct pln_lua_call *call) {
+    struct pln_lock *lock = call->lock;
+    (void) cache;
+    call->lock = NULL;
+    return lock == NULL ? PLN_MISS : pln_unlock(lock);
+}
+
+static int run_extend(struct pln_cache *cache, struct pln_lua_call *call) {
+    (void) cache;
+    return call->lock == NULL ? PLN_MISS : pln_lock_extend(call->lock, call->ttl);
+}
+
+static int push_call(lua_State *L, const struct pln_lua_call *call, int status) {
+    (void) call;
+    return push_outcome(L, status);
+}
+
+/* call_async("release"), call_async("extend", [ttl]) -> op | nil, message, code */
+static int lock_call_async(lua_State *L) {
+    static const char *const names[] = {"release", "extend", NULL};
+    struct lua_lock *self = to_lock(L);
+    bool is_release = luaL_checkoption(L, 2, NULL, names) == 0;
+    struct pln_lua_call call = {
+        .run = is_release ? run_release : run_extend, .push = push_call, .lock_at = &self->lock};
+    call.ttl = is_release || lua_isnoneornil(L, 3) ? 0 : pln_lua_check_duration(L, 3, "ttl");
+    lua_settop(L, 2);
+    lua_getiuservalue(L, 1, CACHE);
+    if (self->lock == NULL || (is_release && !has_cache(L))) {
+        pln_lua_push_known(L, 3, is_release ? lock_release(L) : push_lost(L));
+        return 1;
+    }
+    int n = pln_lua_put_off(L, 3, &call);
+    if (n == 1 && is_release) {
+        pln_lock_free(self->lock); /* the worker has a reference */
+        self->lock = NULL;
+    }
+    return n;
+}
+
 static const luaL_Reg lock_metamethods[] = {
     {"__close", lock_close}, {"__gc", lock_close}, {NULL, NULL}};
-static const luaL_Reg lock_methods[] = {{"release", lock_release},
-                                        {"extend", lock_extend},
-                                        {"fence", lock_fence},
-                                        {"left", lock_left},
-                                        {NULL, NULL}};
+static const luaL_Reg lock_methods[] = {{"release", lock_release},       {"extend", lock_extend},
+                                        {"fence", lock_fence},           {"left", lock_left},
+                                        {"call_async", lock_call_async}, {NULL, NULL}};
 
 /* ---- taking one ---- */
 
@@ -161,6 +201,55 @@ static struct pln_lock_nodes *push_nodes(lua_State *L) {
     luaL_argcheck(L, nodes != NULL && nodes->nodes != NULL, 4,
                   "option 'nodes' must be what perilune.nodes made");
     return nodes->nodes;
+}
+
+/* Pushes a lock of the cache at index `cache`, with nothing held yet. */
+static struct lua_lock *push_lock(lua_State *L, int cache) {
+    cache = lua_absindex(L, cache);
+    struct lua_lock *self = lua_newuserdatauv(L, sizeof *self, N_USER_VALUES);
+    self->lock = NULL;
+    lua_pushvalue(L, cache);
+    lua_setiuservalue(L, -2, CACHE);
+    pln_lua_set_class(L, lock_class, lock_metamethods, lock_methods);
+    return self;
+}
+
+/* The lock is on top of the stack. */
+static int push_taken(lua_State *L, int status, pln_ms left) {
+    if (status == PLN_OK) {
+        return 1;
+    }
+    if (status != PLN_PENDING) {
+        return pln_lua_push_status(L, status);
+    }
+    lua_pushnil(L);
+    lua_pushnil(L);
+    lua_pushliteral(L, "busy");
+    lua_pushnumber(L, left == PLN_FOREVER ? HUGE_VAL : (lua_Number) left / 1000);
+    return 4;
+}
+
+int pln_lua_push_granted(lua_State *L, const struct pln_lua_begun *begun) {
+    pln_ms left = 0;
+    lua_getiuservalue(L, 1, OP_CACHE);
+    struct lua_lock *self = push_lock(L, -1);
+    /* looked at last: a finalizer may have cancelled it */
+    int status = begun->op == NULL ? pln_fail(PLN_ECLOSED, "the op was cancelled")
+                                   : pln_op_lock(begun->op, &left, &self->lock);
+    return push_taken(L, status, left);
+}
+
+/* The cache at 1 is a stand-in. */
+static int begin_lock(lua_State *L, struct pln_bytes name, const struct pln_lock_options *options) {
+    pln_lua_handle(L, 1)->has_put_off = true;
+    lua_getiuservalue(L, 1, 1);
+    struct pln_lua_op *op = pln_lua_op_push(L, lua_gettop(L), OP_LOCKS);
+    struct pln_lua_cache *cache = pln_lua_opened(L, 1);
+    int status = pln_lua_need_news(L, cache);
+    if (status == PLN_OK) {
+        status = pln_begin_lock(cache->news, name, options, &op->begun.op);
+    }
+    return status == PLN_OK ? 1 : pln_lua_push_status(L, status);
 }
 
 /* lock(name [, ttl [, { wait =, retry =, nodes = }]])
@@ -180,25 +269,12 @@ static int cache_lock(lua_State *L) {
     options.wait_ms = pln_lua_given_duration(L, 4, "wait");
     options.retry_ms = pln_lua_given_duration(L, 4, "retry");
     options.nodes = push_nodes(L); /* at 5 */
-    struct lua_lock *self = lua_newuserdatauv(L, sizeof *self, N_USER_VALUES);
-    self->lock = NULL;
-    lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, CACHE);
-    lua_pushvalue(L, 5);
-    lua_setiuservalue(L, -2, NODES);
-    pln_lua_set_class(L, lock_class, lock_metamethods, lock_methods);
+    if (pln_lua_is_stand_in(L, 1)) {
+        return begin_lock(L, name, &options);
+    }
+    struct lua_lock *self = push_lock(L, 1);
     int status = pln_lock(pln_lua_opened(L, 1)->cache, name, &options, &left, &self->lock);
-    if (status == PLN_OK) {
-        return 1;
-    }
-    if (status != PLN_PENDING) {
-        return pln_lua_push_status(L, status);
-    }
-    lua_pushnil(L);
-    lua_pushnil(L);
-    lua_pushliteral(L, "busy");
-    lua_pushnumber(L, left == PLN_FOREVER ? HUGE_VAL : (lua_Number) left / 1000);
-    return 4;
+    return push_taken(L, status, left);
 }
 
 const luaL_Reg pln_lua_locks[] = {{"lock", cache_lock}, {NULL, NULL}};

@@ -101,6 +101,9 @@ static int op_result(lua_State *L) {
     if (pln_op_look(self->begun.op) != PLN_OP_READY) {
         return luaL_error(L, "the op is not ready: wait until op:ready() is true");
     }
+    if (self->kind == OP_LOCKS) {
+        return pln_lua_op_keep(L, 1, self, pln_lua_push_granted(L, &self->begun));
+    }
     if (self->kind == OP_GETS_MANY) {
         return pln_lua_op_keep(L, 1, self, push_many(L, self, cache_of(L)));
     }

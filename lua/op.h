@@ -34,4 +34,7 @@ int pln_lua_op_keep(lua_State *L, int index, struct pln_lua_op *self, int n);
 int pln_lua_op_push_get(lua_State *L, struct pln_lua_cache *cache, int key, bool is_copy,
                         int status, struct pln_result *result);
 
+/* locks.c: pushes what came of the lock that the op at 1 has asked for; returns how many. */
+int pln_lua_push_granted(lua_State *L, const struct pln_lua_begun *begun);
+
 #endif

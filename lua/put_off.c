@@ -14,6 +14,7 @@ static void forget(struct pln_lua_call *call) {
     free(call->there.bytes);
     pln_answer_free(call->answered);
     free(call->held);
+    pln_lock_free(call->lock);
 }
 
 void pln_lua_call_drop(struct pln_lua_call *call) {
@@ -57,6 +58,10 @@ static struct pln_lua_call *copy(const struct pln_lua_call *given) {
     }
     call->list = list;
     call->set.tags = given->n > 0 ? list : NULL;
+    call->lock = given->lock_at != NULL ? *given->lock_at : NULL;
+    if (call->lock != NULL) {
+        pln_lock_keep(call->lock);
+    }
     return call;
 }
 

@@ -43,6 +43,8 @@ struct pln_lua_call {
     uint8_t format;                /* of `value`, which is its data */
     void *held;                    /* malloc()'s; NULL: nothing */
     size_t n_held;
+    struct pln_lock *const *lock_at; /* NULL; where a lock to be kept is, or NULL: it is lost */
+    struct pln_lock *lock;           /* that one: a reference */
 };
 
 /* Carries a call out on the cache at index `cache`, or puts it off where that is a stand-in.

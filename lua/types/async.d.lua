@@ -83,4 +83,5 @@ function Cache:call_async(method, ...) end
 ---@alias perilune.Async
 ---| "set"|"delete"|"delete_many"|"expire"|"touch"|"invalidate_tag"|"invalidate_prefix"|"invalidate_pattern"|"clear"|"flush"|"raise"|"incr"|"cas"|"count"|"counter"|"reset_counter"|"limit"
 ---| "redis"|"drop"|"hget"|"hmget"|"hgetall"|"hlen"|"hset"|"hdel"|"hincr"|"hscan"|"sscan"|"zscan"
+---| "lock"
 ---| "sadd"|"srem"|"sismember"|"smembers"|"scard"|"lpush"|"rpush"|"lpop"|"rpop"|"lrange"|"ltrim"|"llen"|"xadd"|"xrange"|"xlen"|"xdel"

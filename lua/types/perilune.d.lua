@@ -345,6 +345,14 @@ function Lock:extend(ttl) end
 ---@return perilune.Code? code
 function Lock:release() end
 
+---Has it prolonged or given back by a worker; the op's result is the method's.
+---@param method "extend"|"release"
+---@param ... any its arguments
+---@return perilune.Op? op
+---@return string? message
+---@return string? code
+function Lock:call_async(method, ...) end
+
 ---@return number seconds
 function Lock:left() end
 
@@ -379,6 +387,14 @@ function Cache:limit(name, options) end
 
 ---@class perilune.Sessions
 local Sessions = {}
+
+---Has a method carried out by a worker; the op's result is the method's.
+---@param method "create"|"get"|"touch"|"update"|"destroy"|"of"|"destroy_all"
+---@param ... any its arguments
+---@return perilune.Op? op
+---@return string? message
+---@return string? code
+function Sessions:call_async(method, ...) end
 
 ---@class perilune.SessionInfo
 ---@field id string

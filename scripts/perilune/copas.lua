@@ -28,8 +28,9 @@ function Source:dirty()
     return self.state.is_closing or self.op:ready() or self.op:wants_load()
 end
 
+-- An op may say only by now when it is to be looked at; then who waits for it sets an alarm.
 function Source:receive()
-    if self:dirty() then
+    if self:dirty() or (copas.sleep and not self.has_alarm and self.op:timeout()) then
         return true
     end
     return nil, "timeout"
@@ -58,7 +59,7 @@ function adapter.wrap(cache)
     local state = { is_closing = false }
     return waiting.wrap(cache, function(op)
         local thread = alarm(op:timeout())
-        copas.receive(setmetatable({ op = op, state = state }, Source), 1)
+        copas.receive(setmetatable({ op = op, state = state, has_alarm = thread }, Source), 1)
         if thread then
             copas.wakeup(thread)
         end

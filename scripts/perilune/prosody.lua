@@ -23,6 +23,7 @@ local adapter = {}
 ---@return perilune.Cache
 function adapter.wrap(cache)
     local sleepers = {} -- by op, the function that wakes who waits for it
+    local alarms = setmetatable({}, { __mode = "k" }) -- by op, a task of the timer's
     local watch
 
     local function rest()
@@ -50,28 +51,39 @@ function adapter.wrap(cache)
         rest()
     end
 
+    -- Has who waits for the op woken when it is to be looked at, where it says when. It may say so
+    -- only later: a lock that is to be tried again, say.
+    local function set_alarm(op)
+        local seconds = not alarms[op] and op:timeout()
+        alarms[op] = seconds and timer.add_task(seconds, function()
+            alarms[op] = nil
+            wake(function(each)
+                return each == op
+            end)
+        end) or alarms[op]
+    end
+
     local function look()
         wake(function(op)
             return op:ready() or op:wants_load()
         end)
+        for op in pairs(sleepers) do
+            set_alarm(op)
+        end
     end
 
     local function wait(op)
         local sleep, done = async.waiter()
-        local seconds = op:timeout()
-        local alarm = seconds and timer.add_task(seconds, function()
-            wake(function(each)
-                return each == op
-            end)
-        end)
         sleepers[op] = function()
             sleepers[op] = nil
             done()
         end
+        set_alarm(op)
         watch = watch or server.watchfd(op:pollfd(), look)
         sleep()
-        if alarm then
-            timer.stop(alarm)
+        if alarms[op] then
+            timer.stop(alarms[op])
+            alarms[op] = nil
         end
     end
 

@@ -27,6 +27,8 @@ local CALLED = {
     "xadd", "xrange", "xlen", "xdel",
 }
 local OF_BOARDS = { "add", "incr", "remove", "size", "top", "rank", "around" }
+local OF_SESSIONS = { "create", "get", "touch", "update", "destroy", "of", "destroy_all" }
+local OF_LOCKS = { "release", "extend" }
 -- Iterators, and how many values each of their steps gives.
 local SCANS = { hscan = 2, sscan = 1, zscan = 2 }
 
@@ -199,6 +201,34 @@ function waiting.wrap(cache, wait, host)
     function object.board(_, name)
         local board = cache:board(name)
         return stand_before(board, add_methods(board, OF_BOARDS, {}))
+    end
+
+    function object.sessions(_, options)
+        local sessions = cache:sessions(options)
+        return stand_before(sessions, add_methods(sessions, OF_SESSIONS, {}))
+    end
+
+    -- The results of a lock; its end waits where it can, or lets a worker give it back.
+    local function lock_of(lock, ...)
+        if not lock then
+            return lock, ...
+        end
+        return stand_before(lock, add_methods(lock, OF_LOCKS, {}), function()
+            local op = lock:call_async "release"
+            if not op then
+                lock:release()
+            elseif coroutine.isyieldable() and can_wait() then
+                settle(nil, op)
+            end
+        end)
+    end
+
+    function object.lock(_, ...)
+        check_open()
+        if can_wait() then
+            return lock_of(settle(nil, cache:call_async("lock", ...)))
+        end
+        return lock_of(cache:lock(...))
     end
 
     -- Waits at those steps that fetch a page.

@@ -309,6 +309,73 @@ function calls.check(driver)
     spec.contains(tostring(board), "perilune.board: board")
   end)
 
+  spec.test("sessions and locks wait in the host's way", function()
+    local cache <close> = open()
+    local sessions = cache:sessions { ttl = "1h" }
+    local lock
+    while_stopped(function()
+      local id = assert(sessions:create("ada", { 1 }))
+      spec.same(sessions:get(id), { 1 })
+      spec.same(sessions:destroy_all "ada", 1)
+    end)
+    while_stopped(function()
+      lock = assert(cache:lock("l", "60s"))
+      assert(lock:left() > 50 and lock:fence())
+    end)
+    while_stopped(function()
+      spec.returns({ true }, lock:extend "90s")
+      spec.returns({ true }, lock:release())
+      spec.returns({ null, null, "lost" }, lock:release())
+    end)
+    lock = cache:lock("l", "60s") -- outside of a coroutine it blocks
+    spec.returns({ true }, lock:release())
+  end)
+
+  spec.test("who waits for a lock keeps nobody else waiting", function()
+    local cache <close> = open()
+    local holder = assert(cache:lock("wanted", "60s"))
+    local has_begun, n_sets = false, 0
+    driver.run(function()
+      has_begun = true
+      local lock = assert(cache:lock("wanted", "60s", { wait = "30s", retry = "20ms" }))
+      spec.same(n_sets, 5)
+      spec.returns({ true }, lock:release())
+      spec.same(select(3, lock:extend()), "lost")
+    end, function()
+      pause_until("it waits", function()
+        return has_begun
+      end)
+      for i = 1, 5 do
+        spec.same(cache:set("k" .. i, i), true)
+        n_sets = i
+      end
+      spec.same(select(3, cache:lock("wanted", "60s", { wait = "20ms" })), "busy")
+      spec.returns({ true }, holder:release())
+    end)
+  end)
+
+  spec.test("a lock behind an adapter ends with its block", function()
+    local cache <close> = open()
+    local function is_free()
+      local lock = cache:lock("block", "60s")
+      return lock and lock:release()
+    end
+    driver.run(function()
+      for _ = 1, 5 do
+        local lock <close> = assert(cache:lock("block", "60s"))
+        assert(lock:left() > 50)
+      end
+      local good, message = pcall(function()
+        local _ <close> = assert(cache:lock("block", "60s"))
+        driver.pause()
+        error "in it"
+      end)
+      spec.same(good, false)
+      spec.contains(message, "in it")
+      assert(is_free())
+    end)
+  end)
+
   spec.test("writes are carried out in turn, and many keys come at once", function()
     local cache <close> = open()
     driver.run(function()

@@ -3,17 +3,20 @@
 -- loop.lua - calls that wait, in the plainest host there is: coroutines that are resumed in turn.
 
 local spec = require "spec"
+local perilune = require "perilune"
 local waiting = require "perilune.waiting"
 
 local n_turns = 0
 
+local function wrap(cache)
+  return waiting.wrap(cache, function()
+    n_turns = n_turns + 1
+    coroutine.yield()
+  end)
+end
+
 require "calls".check {
-  wrap = function(cache)
-    return waiting.wrap(cache, function()
-      n_turns = n_turns + 1
-      coroutine.yield()
-    end)
-  end,
+  wrap = wrap,
   run = function(...)
     local threads = {}
     for i, f in ipairs { ... } do
@@ -35,6 +38,26 @@ require "calls".check {
     return n_turns
   end,
 }
+
+spec.test("a coroutine that is closed gives its lock back, and waits for nothing", function()
+  local redis <close> = spec.redis()
+  local cache <close> = wrap(assert(perilune.open { redis = redis.url, log = false }))
+  local has_lock = false
+  local thread = coroutine.create(function()
+    local _ <close> = assert(cache:lock("held", "60s"))
+    has_lock = true
+    coroutine.yield()
+  end)
+  while not has_lock do
+    assert(coroutine.resume(thread))
+  end
+  spec.same(select(3, cache:lock "held"), "busy")
+  assert(coroutine.close(thread))
+  spec.wait_until("it is given back", function()
+    local lock = cache:lock "held"
+    return lock and lock:release()
+  end)
+end)
 
 spec.test("the example of the reference prints what it shows", function()
   spec.example(assert(arg[0]:match "^(.*)tests/lua/") .. "lua/reference/adapters.md")

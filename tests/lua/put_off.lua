@@ -164,6 +164,117 @@ spec.test("what is begun is done, dropped or not, and a closed cache's ops say s
   spec.raises("closed cache", board, own, "b")
 end)
 
+spec.test("sessions are put off", function()
+  local sessions = cache:sessions { ttl = "1h" }
+  local function call(...)
+    return finish(sessions:call_async(...))
+  end
+  local id = call("create", "ada", { cart = { 1 } })
+  local data, err, info = call("get", id)
+  spec.same({ data, err, info.user, info.id }, { { cart = { 1 } }, nil, "ada", id })
+  spec.returns({ true }, call("update", id, "text"))
+  spec.same(sessions:get(id), "text")
+  spec.returns({ true }, call("touch", id))
+  spec.returns({ null, null, "miss" }, call("get", "no id"))
+  spec.returns({ null, null, "miss" }, call("update", "no id", 1))
+  for i = 1, 40 do
+    call("create", "bob", i)
+  end
+  spec.same(#call("of", "bob"), 40)
+  spec.same(call("destroy_all", "bob"), 40)
+  spec.same(call("of", "bob"), {})
+  spec.returns({ true }, call("destroy", id))
+  spec.returns({ null, null, "miss" }, call("touch", id))
+  spec.raises("a function cannot be cached", sessions.call_async, sessions, "create", "ada", print)
+  spec.raises("did you mean 'create'", sessions.call_async, sessions, "creat")
+end)
+
+spec.test("a lock is taken, prolonged and given back without waiting", function()
+  local lock = finish(cache:call_async("lock", "a", "60s"))
+  assert(lock:left() > 50)
+  local none, message, code, left = finish(cache:call_async("lock", "a", "60s"))
+  spec.returns({ null, null, "busy" }, none, message, code)
+  assert(left > 50 and left <= 60)
+  spec.returns({ true }, finish(lock:call_async("extend", "200s")))
+  assert(lock:left() > 150)
+  spec.returns({ true }, finish(lock:call_async "release"))
+  spec.returns({ null, null, "lost" }, lock:release())
+  spec.returns({ null, null, "lost" }, finish(lock:call_async "release"))
+  spec.returns({ null, null, "lost" }, finish(lock:call_async "extend"))
+  spec.raises("invalid option 'steal'", lock.call_async, lock, "steal")
+  spec.raises("ttl", cache.call_async, cache, "lock", "a", -1)
+  spec.raises("must not begin with '}'", cache.call_async, cache, "lock", "}")
+  local alone <close> = assert(perilune.open {})
+  spec.same(select(3, finish(alone:call_async("lock", "x"))), "l2_down")
+end)
+
+spec.test("who waits for a lock holds no worker", function()
+  local own <close> = open { workers = 1 }
+  local holder = assert(cache:lock("wanted", "60s"))
+  local op = own:call_async("lock", "wanted", "60s", { wait = "30s", retry = "20ms" })
+  for i = 1, 20 do
+    spec.same(finish(own:call_async("sadd", "meanwhile", i)), 1)
+    spec.same(op:ready(), false)
+  end
+  assert(op:timeout(), "it says when it wants to be looked at")
+  holder:release()
+  local lock = finish(op)
+  assert(lock:left() > 50)
+  assert(rawequal(op:result(), lock))
+  local told = finish(own:call_async("lock", "wanted", 1, { wait = "30ms" }))
+  spec.same(told, nil)
+  lock:release()
+end)
+
+spec.test("a lock that nobody takes from its op is given back", function()
+  local own = open { workers = 1 }
+  local function is_free(what)
+    spec.wait_until(what, function()
+      local lock = cache:lock("untaken", "60s")
+      return lock and lock:release()
+    end)
+  end
+  own:call_async("lock", "untaken", "60s"):cancel()
+  is_free "cancelled at once"
+  local op = own:call_async("lock", "untaken", "60s")
+  spec.wait_until("the op is ready", function()
+    return op:ready()
+  end)
+  spec.same(select(3, cache:lock "untaken"), "busy")
+  op:cancel()
+  is_free "cancelled when it was granted"
+  own:call_async("lock", "untaken", "60s")
+  collectgarbage()
+  is_free "collected"
+  local under_way = own:call_async("lock", "untaken", "60s")
+  own:close()
+  is_free "closed"
+  spec.same(select(3, under_way:result()), "closed")
+end)
+
+spec.test("a lock's servers stay as long as somebody wants it", function()
+  local servers = { spec.redis(), spec.redis(), spec.redis() }
+  local nodes = perilune.nodes { servers[1].url, servers[2].url, servers[3].url, timeout = 5 }
+  cache:call_async("lock", "n", "60s", { nodes = nodes })
+  local lock = finish(cache:call_async("lock", "m", "60s", { nodes = nodes }))
+  nodes = nil -- luacheck: ignore 311
+  collectgarbage()
+  collectgarbage()
+  spec.returns({ true }, finish(lock:call_async "extend"))
+  spec.returns({ true }, lock:release())
+  for _, server in ipairs(servers) do
+    server.stop()
+  end
+end)
+
+spec.test("a lock of a closed cache is left to its ttl", function()
+  local own = open()
+  local lock = finish(own:call_async("lock", "left", "60s"))
+  own:close()
+  spec.raises("closed cache", lock.call_async, lock, "extend")
+  spec.same(select(3, lock:call_async("release"):result()), "closed")
+end)
+
 spec.test("a finalizer that runs amid a call uses the cache as ever", function()
   local n, wrong = 0, nil
   local function make()

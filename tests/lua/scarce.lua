@@ -241,6 +241,38 @@ sessions:of "ada"
 sessions:destroy(session)
 sessions:destroy_all "ada"
 
+---- locks, put off
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+local function finish(op)
+  repeat until op:ready()
+  return op:result()
+end
+local mine = "z" .. perilune.clock() -- where memory ends, a lock may stay until its ttl ends
+local lock <close> = assert(finish(cache:call_async("lock", mine, "9s")))
+assert(not finish(cache:call_async("lock", mine, "9s", { wait = 0.002, retry = 0.001 })))
+finish(lock:call_async("extend", "3s"))
+finish(lock:call_async "release")
+finish(lock:call_async "release")
+cache:call_async("lock", mine, 2):cancel()
+pcall(cache.call_async, cache, "lock", "}")
+
+---- sessions, put off
+local perilune, name = ...
+local cache <close> = assert(perilune.open(name))
+local function finish(op)
+  repeat until op:ready()
+  return op:result()
+end
+local sessions = cache:sessions { ttl = 5 }
+local mine = "u" .. perilune.clock() -- where memory ends, a session may stay
+local session = finish(sessions:call_async("create", mine, { 1 }))
+finish(sessions:call_async("get", session))
+finish(sessions:call_async("update", session, { 2 }))
+finish(sessions:call_async("of", mine))
+finish(sessions:call_async("destroy_all", mine))
+pcall(sessions.call_async, sessions, "of")
+
 ---- what waits to be stored
 local perilune, name = ...
 local cache <close> = assert(perilune.open(name))
