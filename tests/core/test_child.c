@@ -28,7 +28,7 @@ static struct pln_cache *open_cache(void) {
     struct pln_cache *opened;
     struct pln_options options = {.ns = "t",
                                   .redis = server.url,
-                                  .ping_ms = 100,
+                                  .ping_ms = 2000,
                                   .timeout_ms = 10000,
                                   .ttl_ms = 600000,
                                   .max_staleness_ms = 600000,

@@ -21,8 +21,8 @@ static struct pln_cache *open_at(const char *url, size_t recovery) {
     struct pln_cache *cache;
     struct pln_options options = {.ns = "t",
                                   .redis = url,
-                                  .timeout_ms = 200,
-                                  .ping_ms = 100,
+                                  .timeout_ms = 2000,
+                                  .ping_ms = 500,
                                   .ttl_ms = 600000,
                                   .recovery = recovery,
                                   .log = no_log};

@@ -73,7 +73,7 @@ static int compare(const void *a, const void *b) {
 long row_link_id(struct server *server, int nth) {
     char *list = pln_test_redis_command(server, "CLIENT LIST TYPE pubsub");
     char *rest = NULL;
-    long ids[16];
+    long ids[16] = {0};
     int n = 0;
     for (char *line = strtok_r(list, "\n", &rest); line != NULL && n < (int) PLN_ARRAY_LEN(ids);
          line = strtok_r(NULL, "\n", &rest)) {
