@@ -92,8 +92,12 @@ static int keep_values(struct pln_lua_call *call) {
     if (held == NULL) {
         return pln_fail(PLN_ENOMEM, "session: no memory for %zu bytes", n_user + n_data);
     }
-    memcpy(held, pln_value_data(session->user), n_user);
-    memcpy(held + n_user, pln_value_data(session->data), n_data);
+    if (n_user > 0) {
+        memcpy(held, pln_value_data(session->user), n_user);
+    }
+    if (n_data > 0) {
+        memcpy(held + n_user, pln_value_data(session->data), n_data);
+    }
     call->held = held;
     call->first = pln_bytes_of(held, n_user);
     call->value = pln_bytes_of(held + n_user, n_data);
