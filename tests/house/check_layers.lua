@@ -15,7 +15,8 @@ local MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 -- The Lua room has two halves: what programs call, which stands on the public header, and the
 -- policies, which the core calls. internal.h is where they meet.
 local BINDING = { "^core/perilune[_%l]*%.h$", "^lua/internal%.h$", "^lua/module%.h$",
-    "^lua/op%.h$", "^lua/put_off%.h$", "^lua/program%.h$", "^lua/trace%.h$", "^lua/watch[_%l]*%.h$" }
+    "^lua/op%.h$", "^lua/put_off%.h$", "^lua/program%.h$", "^lua/trace%.h$",
+    "^lua/watch[_%l]*%.h$" }
 local POLICY = { "^core/perilune[_%l]*%.h$", "^core/policy%.h$", "^core/base/", "^lua/internal%.h$",
     "^lua/script%.h$", "^lua/calling%.h$" }
 local BINDING_FILES = { "module", "options", "reads", "writes", "wrap", "control", "keys", "memory",

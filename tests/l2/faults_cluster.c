@@ -321,7 +321,7 @@ START_TEST(a_planned_failover_is_followed) {
     check_many();
     fill();
     check_many();
-    ck_assert_msg(client_hears(&b, " +") || client_hears(&b, "+"), "%s", b.log);
+    ck_assert_msg(client_hears(&b, "+"), "%s", b.log);
 }
 END_TEST
 
