@@ -203,17 +203,20 @@ end
 local function answer_of(folder, name)
   local path = folder .. "/" .. name
   local status, seconds = read(path .. ".code"):match "^(%d+) (%S+)"
-  local answer = { status = tonumber(status), seconds = tonumber(seconds), headers = {},
-    body = read(path .. ".body"), errors = read(path .. ".errors") }
+  local answer = { status = tonumber(status), seconds = tonumber(seconds),
+    headers = {}, cookies = {}, body = read(path .. ".body"), errors = read(path .. ".errors") }
   for key, value in read(path .. ".head"):gmatch "([%w-]+):[ \t]*([^\r\n]*)" do
     answer.headers[key:lower()] = value
+    if key:lower() == "set-cookie" then
+      table.insert(answer.cookies, value)
+    end
   end
   return answer
 end
 
 -- Requests that run by themselves, all at once; the function returned waits for the answers, in
--- the order of the URLs: { status = (0: none), headers = { [lower case] = }, body =, seconds =,
--- errors = }.
+-- the order of the URLs: { status = (0: none), headers = { [lower case] = }, cookies = a list,
+-- body =, seconds =, errors = }.
 function host.begin(urls, options)
   local folder, remove = spec.folder()
   local lines = {}

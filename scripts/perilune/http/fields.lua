@@ -56,6 +56,13 @@ function fields.text(value)
   return type(value) == "table" and table.concat(value, ", ") or value
 end
 
+-- The same for a server that takes one text a field. Cookies cannot be a list, for there are commas
+-- in them (RFC 6265, 3): each gets a line of its own. No value has an end of line in it.
+function fields.lines(name, value)
+  return name == "set-cookie" and type(value) == "table"
+    and table.concat(value, "\r\nSet-Cookie: ") or fields.text(value)
+end
+
 -- A copy of the fields of a message, in the form above, without those of the connection. Two names
 -- that differ in case only are one field.
 function fields.copy(headers)

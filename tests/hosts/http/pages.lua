@@ -13,7 +13,7 @@ local function fetch(request)
     return 204, { ["x-method"] = request.method }
   elseif path == "/private" then
     headers["cache-control"] = "private"
-    headers["set-cookie"] = { "a=1" }
+    headers["set-cookie"] = { "a=1", "b=2; Expires=Sun, 06 Nov 2094 08:49:37 GMT" }
   elseif path == "/varies" then
     headers.vary = "accept-language"
     body = "for " .. (request.headers["accept-language"] or "all") .. "\n"

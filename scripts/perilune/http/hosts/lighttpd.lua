@@ -27,7 +27,7 @@ return function(cache, lighty, fetch, options)
   }, fetch, options)
   sent["content-length"] = nil
   for name, value in pairs(sent) do
-    r.resp_header[name] = fields.text(value)
+    r.resp_header[name] = fields.lines(name, value)
   end
   if status ~= 304 and status ~= 204 then
     r.resp_body.set(body)

@@ -29,7 +29,7 @@ return function(cache, event, fetch, options)
   sent["content-length"] = nil -- and counts it
   response.status_code = status
   for name, value in pairs(sent) do
-    response.headers[name:gsub("%-", "_")] = fields.text(value)
+    response.headers[name:gsub("%-", "_")] = fields.lines(name, value)
   end
   return answer
 end
