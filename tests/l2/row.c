@@ -5,6 +5,7 @@
 #include "../../l2/internal.h"
 
 #include <hiredis/hiredis.h>
+#include <poll.h>
 #include <stdio.h>
 
 /* All that were opened; those that are closed have no l2. */
@@ -52,6 +53,15 @@ void row_tell(struct client *from, struct client *to, const char *key) {
     snprintf(heard, sizeof heard, "k:%s", key);
     row_set(from, key);
     ck_assert_msg(client_hears(to, heard), "%s is not heard: %s (%s)", key, to->story, to->log);
+}
+
+void row_await_own(struct client *client) {
+    struct pln_feed *feed = &pln_redis_of(client->l2)->nodes[0]->feed;
+    pln_ns until = pln_clock_precise() + 20000000000;
+    while (pln_feed_heard(feed) < atomic_load(&feed->acked)) {
+        ck_assert(pln_clock_precise() < until);
+        poll(NULL, 0, 1);
+    }
 }
 
 void row_command(struct server *server, const char *line) {

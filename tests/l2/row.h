@@ -24,6 +24,9 @@ void row_set(struct client *client, const char *key);
 void row_remove(struct client *client, const char *key);
 /* Sets a key by one client and waits until the other has heard it. */
 void row_tell(struct client *from, struct client *to, const char *key);
+/* Waits until it has heard its own last message, too. Else it cannot know, once the server is
+ * another one, that this one has it. */
+void row_await_own(struct client *client);
 
 /* A command of a foreign program's, whose answer is of no interest; one that answers a number. */
 void row_command(struct server *server, const char *line);

@@ -45,6 +45,7 @@ START_TEST(a_server_that_kept_everything_costs_nothing) {
     start_saving();
     open_both(first.url, &seldom);
     row_tell(&b, &a, "one");
+    row_await_own(&b);
     pln_test_redis_kill(&first);
     ck_assert(client_hears(&a, "-"));
     pln_test_redis_restart(&first);
@@ -239,6 +240,7 @@ static void tear_down_pair(void) {
 START_TEST(a_failover_that_lost_nothing_costs_nothing) {
     start_pair(&seldom);
     row_tell(&b, &a, "one");
+    row_await_own(&b);
     let_it_follow();
     row_command(&second, "REPLICAOF NO ONE");
     fail_over();
@@ -255,6 +257,7 @@ START_TEST(a_failover_costs_those_nothing_who_have_heard_nothing) {
     struct client idle;
     start_pair(&seldom);
     row_tell(&b, &a, "one");
+    row_await_own(&b);
     row_open(&idle, proxy.url, &seldom);
     let_it_follow();
     row_command(&second, "REPLICAOF NO ONE");
