@@ -45,12 +45,18 @@ static long now_ms(void) {
     return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-void test_until(bool (*is_so)(void *arg), void *arg, const char *what) {
-    long end = now_ms() + MOST_WAIT_MS;
-    while (!is_so(arg)) {
-        test_need(now_ms() < end, what);
+bool test_is_soon(bool (*is_so)(void *arg), void *arg, long most_ms) {
+    long end = now_ms() + most_ms;
+    bool is_late = false;
+    while (!is_so(arg) && !is_late) {
+        is_late = now_ms() >= end;
         nap(20);
     }
+    return !is_late;
+}
+
+void test_until(bool (*is_so)(void *arg), void *arg, const char *what) {
+    test_need(test_is_soon(is_so, arg, MOST_WAIT_MS), what);
 }
 
 /* ---- a port ---- */

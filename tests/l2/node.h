@@ -55,6 +55,8 @@ void test_node_follow(struct test_node *replica, struct test_node *of, const cha
 
 /* Waits until a thing is so, looking every 20 ms. */
 void test_until(bool (*is_so)(void *arg), void *arg, const char *what);
+/* The same for so long; whether it is so. */
+bool test_is_soon(bool (*is_so)(void *arg), void *arg, long most_ms);
 /* Ends the program where a thing is not so. */
 _Noreturn void test_end(const char *what);
 static inline void test_need(bool is_so, const char *what) {
