@@ -228,6 +228,22 @@ static void answer(struct pln_value *value, enum pln_source source, const struct
     }
 }
 
+static bool keeps_hashes(const struct pln_cache *cache, const struct pln_terms *terms) {
+    return terms->hash_l1 && terms->use_l1 && cache->has_l2;
+}
+
+/* Answers with what L1 has, where that is fresh. */
+static bool serve_kept(struct pln_cache *cache, const struct pln_hashed *key,
+                       const struct pln_l1_hit *hit, struct pln_value *kept, pln_ms now,
+                       struct pln_result *result) {
+    if (now >= hit->life.stale || pln_cache_in_doubt(cache, key->key, NULL, hit, now)) {
+        return false;
+    }
+    pln_count(cache->counts, PLN_COUNT_HASH_L1_HITS, 1);
+    answer(kept, PLN_FROM_L1, &hit->life, now, result);
+    return true;
+}
+
 int pln_hash_peek(struct pln_cache *cache, struct pln_bytes name, struct pln_result *result) {
     char buffer[PLN_MAX_KEY];
     struct pln_ruleset *ruleset;
@@ -239,20 +255,18 @@ int pln_hash_peek(struct pln_cache *cache, struct pln_bytes name, struct pln_res
         return PLN_MISS;
     }
     const struct pln_terms *terms = pln_cache_match(cache, name, &match, &ruleset);
-    bool is_kept = terms->hash_l1 && terms->use_l1 && cache->has_l2;
+    bool is_kept = keeps_hashes(cache, terms);
     pln_ruleset_unref(ruleset);
     pln_ms now = pln_now(&cache->host);
     struct pln_hashed key = copy_key(cache, name, buffer);
     if (!is_kept || pln_l1_borrow(cache->l1, &key, now, 0, &hit, &kept) != PLN_OK) {
         return PLN_MISS;
     }
-    if (now >= hit.life.stale || pln_cache_in_doubt(cache, key.key, NULL, &hit, now)) {
+    if (!serve_kept(cache, &key, &hit, kept, now, result)) {
         pln_release(cache, kept);
         return PLN_MISS;
     }
     pln_count(cache->counts, PLN_COUNT_DATA_CALLS, 1);
-    pln_count(cache->counts, PLN_COUNT_HASH_L1_HITS, 1);
-    answer(kept, PLN_FROM_L1, &hit.life, now, result);
     return PLN_OK;
 }
 
@@ -266,9 +280,7 @@ static int read_whole(const struct hash_read *read, struct pln_result *result) {
     struct pln_l1_hit hit;
     pln_ms now = pln_now(&cache->host);
     bool is_there = pln_l1_borrow(cache->l1, &key, now, 0, &hit, &kept) == PLN_OK;
-    if (is_there && now < hit.life.stale && !pln_cache_in_doubt(cache, key.key, NULL, &hit, now)) {
-        pln_count(cache->counts, PLN_COUNT_HASH_L1_HITS, 1);
-        answer(kept, PLN_FROM_L1, &hit.life, now, result);
+    if (is_there && serve_kept(cache, &key, &hit, kept, now, result)) {
         return PLN_OK;
     }
     int status = fly(read, &key, &outcome);
@@ -333,9 +345,8 @@ int pln_hash_get(struct pln_cache *cache, struct pln_bytes name, const struct pl
     pln_count(cache->counts, PLN_COUNT_DATA_CALLS, 1);
     read.timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : cache->timeout_ms;
     read.terms = pln_cache_match(cache, name, &match, &ruleset);
-    status = read.terms->hash_l1 && read.terms->use_l1 && cache->has_l2
-                 ? read_whole(&read, result)
-                 : read_fields(&read, fields, n_fields, result);
+    status = keeps_hashes(cache, read.terms) ? read_whole(&read, result)
+                                             : read_fields(&read, fields, n_fields, result);
     pln_ruleset_unref(ruleset);
     free((void *) read.key.data);
     return status;
