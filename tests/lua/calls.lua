@@ -23,10 +23,7 @@ function calls.check(driver)
 
   local function open(options)
     local all = { redis = redis.url, ns = "calls", log = false, timeout = "10s" }
-    for name, value in pairs(options or {}) do
-      all[name] = value
-    end
-    local cache = assert(perilune.open(all))
+    local cache = assert(perilune.open(spec.over(all, options)))
     spec.wait_until("the link is live", function()
       return cache:stats().bus_ok == 1
     end)

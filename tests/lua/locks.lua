@@ -11,10 +11,7 @@ local redis = spec.redis()
 
 local function open(options)
   local all = { redis = redis.url, ns = "spec", log = false, timeout = 5 }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  return assert(perilune.open(all))
+  return assert(perilune.open(spec.over(all, options)))
 end
 
 local cache = open()

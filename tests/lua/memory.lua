@@ -10,10 +10,7 @@ local MISS = { null, null, "miss" }
 
 local function open(name, options)
   local all = { name = name, redis = "memory:spec", ns = "spec", log = false, timeout = "50ms" }
-  for key, value in pairs(options or {}) do
-    all[key] = value
-  end
-  return assert(perilune.open(all))
+  return assert(perilune.open(spec.over(all, options)))
 end
 
 -- Runs a test with a fresh memory and two instances of it.

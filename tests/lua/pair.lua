@@ -9,10 +9,7 @@ local perilune = require "perilune"
 return function(server)
   local function open(name, options)
     local all = { name = name, redis = "memory:" .. server, ns = "spec", log = false }
-    for key, value in pairs(options or {}) do
-      all[key] = value
-    end
-    return assert(perilune.open(all))
+    return assert(perilune.open(spec.over(all, options)))
   end
 
   local function test(title, body)

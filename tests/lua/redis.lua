@@ -12,10 +12,7 @@ local redis = spec.redis()
 
 local function open(options)
   local all = { redis = redis.url, ns = "spec", log = false }
-  for name, value in pairs(options or {}) do
-    all[name] = value
-  end
-  return assert(perilune.open(all))
+  return assert(perilune.open(spec.over(all, options)))
 end
 
 -- Opens an instance, and waits until it hears of others' writes.

@@ -100,6 +100,14 @@ local function read_line(command)
   return line
 end
 
+-- Options of a test's own over those that all of its tests have; in the table of the latter.
+function spec.over(all, options)
+  for name, value in pairs(options or {}) do
+    all[name] = value
+  end
+  return all
+end
+
 -- A folder of the spec's own; removed by remove().
 function spec.folder()
   local path = assert(read_line "mktemp -d")
